@@ -1,0 +1,136 @@
+"""Where the rows of a weight lie, and how many of them form one scale-invariant unit."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+# vector_norm makes no copy of its argument, but adds up float32 in sequence: past this many
+# elements it would lose a sixth digit, where sum() loses none.
+NORM_FAN = 2**14
+
+
+class Rows(NamedTuple):
+    """The units of one weight, as they lie in its real view."""
+
+    units: int
+    groups: int
+    fan: int
+    size: int
+    others: tuple[int, ...]
+    spread_shape: tuple[int, ...]
+
+    def dot(self, x: Tensor, y: Tensor) -> Tensor:
+        """Inner product per unit [units] of two arrays of the weight's shape."""
+        if x is y and self.fan <= NORM_FAN:
+            products = torch.linalg.vector_norm(x, dim=self.others).square()
+        else:
+            products = (x * y).sum(self.others)
+        return products.view(self.units, self.groups).sum(1) if self.groups > 1 else products.view(-1)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value a unit [units], shaped to broadcast over the weight."""
+        if self.groups > 1:
+            values = values.repeat_interleave(self.groups)
+        return values.view(self.spread_shape)
+
+
+def real(x: Tensor) -> Tensor:
+    """A complex tensor as pairs of reals [..., 2], any other as it is; always a view."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def wide(x: Tensor) -> Tensor:
+    """`real(x)` in float32 at least: itself where it is that wide, else a copy."""
+    x = real(x)
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+def row_count(shape: tuple[int, ...], row_axis: int, row_groups: int) -> int:
+    """Rows along `row_axis` of a weight of `shape` (two dimensions or more).
+
+    Raises:
+        ValueError: `row_axis` is not an axis, or `row_groups` does not divide the rows.
+    """
+    if not -len(shape) <= row_axis < len(shape):
+        raise ValueError(
+            f"row_axis is {row_axis}, but a weight has shape {tuple(shape)}: "
+            f"allowed are {-len(shape)} to {len(shape) - 1}"
+        )
+    if shape[row_axis] % row_groups:
+        raise ValueError(
+            f"row_groups is {row_groups}, but a weight of shape {tuple(shape)} has "
+            f"{shape[row_axis]} rows along axis {row_axis}: allowed are divisors of that"
+        )
+    return shape[row_axis]
+
+
+def rows_of(weight: Tensor, group: dict) -> Rows | None:
+    """The units that may be projected, or None where `projection` and shape rule it out.
+
+    Weights of fewer than two dimensions are projected only as a whole and on request.
+    """
+    return _rows(
+        weight.shape,
+        weight.is_complex(),
+        group["row_axis"],
+        group["row_groups"],
+        group["projection"],
+    )
+
+
+@lru_cache(maxsize=4096)
+def _rows(
+    shape: torch.Size, pairs: bool, row_axis: int, row_groups: int, projection: str
+) -> Rows | None:
+    real = (*shape, 2) if pairs else tuple(shape)
+    size = torch.Size(real).numel()
+    if projection == "weight":
+        whole = Rows(1, 1, size, size, tuple(range(len(real))), (1,) * len(real))
+        return whole if size > 1 else None
+    if projection == "off" or len(shape) < 2 or size == 0:
+        return None
+    rows = row_count(tuple(shape), row_axis, row_groups)
+    axis = row_axis % len(shape)
+    others = tuple(i for i in range(len(real)) if i != axis)
+    units = rows // row_groups
+    spread_shape = tuple(rows if i == axis else 1 for i in range(len(real)))
+    return Rows(units, row_groups, size // units, size, others, spread_shape)
+
+
+class Table:
+    """The units of several weights of one device and dtype, one below another [units of all]."""
+
+    def __init__(self, rows: list[Rows], like: Tensor) -> None:
+        self.rows = rows
+        if len(rows) == 1:
+            self.fan, self.size, self.total = rows[0].fan, rows[0].size, torch.sum
+        else:
+            sizes = tuple((r.units, r.fan, r.size) for r in rows)
+            self.fan, self.size, self.owner, self.units = _columns(sizes, like.device, like.dtype)
+            self.total = self._total
+
+    def dots(self, xs: list[Tensor], ys: list[Tensor]) -> Tensor:
+        """Inner product per unit of arrays shaped as the weights."""
+        return torch.cat([r.dot(x, y) for r, x, y in zip(self.rows, xs, ys, strict=True)])
+
+    def spread(self, values: Tensor) -> list[Tensor]:
+        """One value a unit, shaped to broadcast over the weights."""
+        parts = values.split([r.units for r in self.rows])
+        return [r.spread(part) for r, part in zip(self.rows, parts, strict=True)]
+
+    def _total(self, values: Tensor) -> Tensor:
+        sums = torch.segment_reduce(values, "sum", lengths=self.units, unsafe=True)
+        return sums[self.owner]
+
+
+@lru_cache(maxsize=64)
+def _columns(
+    sizes: tuple[tuple[int, int, int], ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Fan, size and owner of every unit [units of all]; the units of every weight [weights]."""
+    units, fan, size = torch.tensor(sizes, device=device).unbind(1)
+    owner = torch.arange(len(sizes), device=device).repeat_interleave(units)
+    return fan.to(dtype)[owner], size.to(dtype)[owner], owner, units

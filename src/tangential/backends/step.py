@@ -1,0 +1,100 @@
+"""moments -> gate -> apply for batches of weights, whatever backend advances their states."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tangential import maths
+from tangential.backends.rows import Rows, Table, real, rows_of, wide
+
+State = dict[str, Tensor]
+Group = dict[str, Any]
+Tensors = list[Tensor]
+
+
+def step(
+    backend: ModuleType, rule: str, params: Tensors, states: list[State], group: Group
+) -> None:
+    """Advance weights that have gradients, and their states, by one step of `rule`, in place."""
+    rows = [rows_of(param, group) for param in params]
+    for batch in backend.batches(params, rows):
+        _step_batch(
+            backend.RULES[rule],
+            [params[i] for i in batch],
+            [states[i] for i in batch],
+            [r for i in batch if (r := rows[i])],
+            group,
+        )
+
+
+def _step_batch(
+    advance: Any, params: Tensors, states: list[State], rows: list[Rows], group: Group
+) -> None:
+    lr = group["lr"]
+    ws = [wide(p) for p in params]
+    gs = [wide(p.grad).to(w.dtype) for p, w in zip(params, ws, strict=True)]
+    if group["maximize"]:
+        gs = [-g for g in gs]
+    us = advance(gs, states, group)
+    if rows:
+        us = _project(Table(rows, ws[0]), ws, gs, us, states, group)
+    else:
+        us = _leave(ws, gs, us, group)
+    if isinstance(lr, Tensor):
+        torch._foreach_sub_(ws, [lr * u for u in us])
+    else:
+        torch._foreach_add_(ws, us, alpha=-lr)
+    if ws[0].dtype != real(params[0]).dtype:
+        torch._foreach_copy_([real(p) for p in params], ws)
+
+
+def _leave(ws: Tensors, gs: Tensors, us: Tensors, group: Group) -> Tensors:
+    """Decay weights that are never projected; return the u in w <- w - lr u."""
+    if group["decay"]:
+        torch._foreach_mul_(ws, 1 - group["lr"] * group["decay"])
+    if group["caution"]:
+        return [maths.cautious(torch, u, g) for u, g in zip(us, gs, strict=True)]
+    return us
+
+
+def _project(
+    table: Table, ws: Tensors, gs: Tensors, us: Tensors, states: list[State], group: Group
+) -> Tensors:
+    """Scale weights by their rows' factors a; return the u in w <- a w - lr u."""
+    ww, gw, eps = table.dots(ws, ws), table.dots(gs, ws), group["eps"]
+    moments = maths.Moments(ww, table.dots(gs, gs), gw, table.dots(us, ws))
+    gate = maths.gate(
+        torch,
+        moments,
+        table.total,
+        fan=table.fan,
+        size=table.size,
+        projection=group["projection"],
+        delta=group["delta"],
+        eps=eps,
+    )
+
+    def coef(xw: Tensor) -> Tensor:
+        return maths.coef(torch, gate, ww, xw, table.total, eps=eps)
+
+    def tangent(xs: Tensors, c: Tensor) -> Tensors:
+        return [x - s * w for x, s, w in zip(xs, table.spread(c), ws, strict=True)]
+
+    c = coef(moments.uw)
+    project_buffer = group.get("project_buffer") and not group["nesterov"]
+    if project_buffer or group["caution"]:
+        us, c = tangent(us, c), torch.zeros_like(c)
+    if project_buffer:
+        for state, p in zip(states, us, strict=True):
+            real(state["momentum_buffer"]).copy_(p)
+    if group["caution"]:
+        pairs = zip(us, tangent(gs, coef(gw)), strict=True)
+        us = [maths.cautious(torch, u, g) for u, g in pairs]
+        c = coef(table.dots(us, ws))
+    damp = maths.damp(torch, gate, ww, wd_ratio=group["wd_ratio"])
+    factors = table.spread(1 - group["lr"] * (group["decay"] * damp - c))
+    for w, factor in zip(ws, factors, strict=True):
+        w.mul_(factor)
+    return us

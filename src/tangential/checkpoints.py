@@ -1,0 +1,75 @@
+"""Other optimizers' state_dicts, read as ours."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+StateDict = dict[str, Any]
+
+# torch.optim's options that mean nothing here
+FOREIGN = {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "fused"}
+
+
+def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
+    """A copy of `state_dict` that `optimizer` can load: its options, its keys, its step tensors.
+
+    PyPI's adamp and timm count steps in integers and call SGDP's buffer `momentum`.
+
+    Raises:
+        ValueError: a buffer is missing or of another shape, or an option is out of range.
+    """
+    saved = state_dict["param_groups"]
+    mine = optimizer.param_groups
+    if [len(g["params"]) for g in saved] != [len(g["params"]) for g in mine]:
+        return state_dict  # torch.optim names the mismatch
+    groups = [_group(optimizer, *pair) for pair in zip(mine, saved, strict=True)]
+    weights = {
+        index: weight
+        for group, own in zip(saved, mine, strict=True)
+        for index, weight in zip(group["params"], own["params"], strict=True)
+    }
+    states = {
+        index: _state(optimizer, index, weights[index], state) if index in weights else state
+        for index, state in state_dict["state"].items()
+    }
+    return {**state_dict, "state": states, "param_groups": groups}
+
+
+def _group(optimizer: Any, mine: StateDict, saved: StateDict) -> StateDict:
+    if saved.get("amsgrad"):
+        warnings.warn("amsgrad has no counterpart here: max_exp_avg_sq is dropped", stacklevel=5)
+    group = {name: mine[name] for name in optimizer.defaults}
+    group |= {name: value for name, value in saved.items() if name not in FOREIGN}
+    optimizer.check(group, mine["params"])
+    return group
+
+
+def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> StateDict:
+    state = {("momentum_buffer" if k == "momentum" else k): v for k, v in saved.items()}
+    state = {k: v for k, v in state.items() if v is not None and k != "max_exp_avg_sq"}
+    if not state:
+        return state  # torch's SGD without momentum: nothing to go on from
+    for name in optimizer.buffers:
+        _check_buffer(optimizer, index, weight, name, state)
+        state[name] = state[name].clone()
+    if optimizer.rule == "adam":
+        step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
+        state["step"] = step.detach().clone().reshape(())
+    return state
+
+
+def _check_buffer(
+    optimizer: Any, index: Any, weight: Tensor, name: str, state: StateDict
+) -> None:
+    if name not in state or (optimizer.rule == "adam" and "step" not in state):
+        raise ValueError(
+            f"the state of weight {index} has {sorted(state)}, "
+            f"but {type(optimizer).__name__} goes on from {[*optimizer.buffers]}"
+        )
+    if state[name].shape != weight.shape:
+        raise ValueError(
+            f"{name} of weight {index} has shape {tuple(state[name].shape)}, "
+            f"its weight {tuple(weight.shape)}"
+        )

@@ -1,0 +1,121 @@
+"""The mathematics, once, for every array library: rules, gate and projection coefficient.
+
+`xp` is the array module: `torch`, `numpy`, `jax.numpy`. Every function is pure, and none asks an
+array for a Python value, so all of them trace.
+
+Legend
+    w, g      weight and gradient               m, v, p   Adam's two moments, SGD's momentum
+    u         update, before the learning rate  unit      rows that form one scale-invariant vector
+    ww, gg, gw, uw   inner products per unit, [units]
+    fan, size        elements in a unit, in the whole weight
+    total(x)         [units] -> the sum over all units of the same weight, broadcastable to [units]
+
+Source: Heo et al., "AdamP", ICLR 2021, section 2.3 and algorithms 1 and 2.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Array = Any
+Total = Callable[[Array], Array]
+
+LEAST_KEPT = 1e-3  # caution never enlarges a step more than a thousandfold (Liang et al. 2024)
+
+
+class Moments(NamedTuple):
+    """Four inner products per unit, each [units]: weight, gradient and update with one another."""
+
+    ww: Array
+    gg: Array
+    gw: Array
+    uw: Array
+
+
+class Gate(NamedTuple):
+    """The decision per unit, each a bool [units]: remove its own radial part, or the weight's."""
+
+    row: Array
+    weight: Array
+
+
+def adam(xp, g, m, v, step, *, betas, eps, nesterov):
+    """Adam's new moments and update (m, v, u); `step` counts from 1.
+
+    u = (m / (1 - b1^t)) / (sqrt(v) / sqrt(1 - b2^t) + eps), or with b1 m + (1 - b1) g for m.
+    """
+    b1, b2 = betas
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g * g
+    ahead = b1 * m + (1 - b1) * g if nesterov else m
+    u = ahead / (1 - b1**step) / (xp.sqrt(v) / (1 - b2**step) ** 0.5 + eps)
+    return m, v, u
+
+
+def sgd(g, p, *, momentum, dampening, nesterov):
+    """SGD's new momentum and update (p, u): p <- momentum p + (1 - dampening) g, from p = 0."""
+    p = momentum * p + (1 - dampening) * g
+    return p, (g + momentum * p if nesterov else p)
+
+
+def gate(xp, moments: Moments, total: Total, *, fan, size, projection, delta, eps) -> Gate:
+    """Decide per unit whether the update loses its radial part.
+
+    "auto" is the published gate: by row if |cos(w, g)| < delta/sqrt(fan) in every unit, else by
+    weight if that holds of the whole with its size. "row" and "weight" decide beforehand. A
+    cosine that is NaN, or whose norms overflow, fires nothing; nor does a vector of one element,
+    which has no tangent space.
+    """
+    ww, gg, gw, _ = moments
+    ones, zeros = xp.ones_like(ww), xp.zeros_like(ww)
+    yes, no = ones > 0, zeros > 0
+    if projection == "row":
+        return Gate(yes & (fan > 1), no)
+    if projection == "weight":
+        return Gate(no, yes & (size > 1))
+    variant = xp.where(_orthogonal(xp, ww, gg, gw, delta / fan**0.5, eps), zeros, ones)
+    row = yes & (total(variant) == 0) & (fan > 1)
+    whole = _orthogonal(xp, total(ww), total(gg), total(gw), delta / size**0.5, eps)
+    return Gate(row, whole & ~row & (size > 1))
+
+
+def _orthogonal(xp, ww, gg, gw, threshold, eps):
+    norms = xp.clip(xp.sqrt(ww), min=eps) * xp.clip(xp.sqrt(gg), min=eps)
+    return (abs(gw) / norms < threshold) & xp.isfinite(norms)
+
+
+def coef(xp, gate: Gate, ww, xw, total: Total, *, eps):
+    """Coefficient c [units] with which x - c w has no radial part; 0 where the gate is shut.
+
+    c = (x.w) / (|w| + eps)^2, of the unit or of the whole weight. Not finite (x or w overflowed)
+    counts as shut: one bad element must not spread over its row.
+    """
+    by_row = xw / (xp.sqrt(ww) + eps) ** 2
+    by_weight = total(xw) / (xp.sqrt(total(ww)) + eps) ** 2
+    zeros = xp.zeros_like(ww)
+    c = xp.where(gate.row, by_row, xp.where(gate.weight, by_weight, zeros))
+    return xp.where(xp.isfinite(c), c, zeros)
+
+
+def damp(xp, gate: Gate, ww, *, wd_ratio):
+    """Share of the weight decay that acts [units]: `wd_ratio` where the gate fired, 1 elsewhere."""
+    ones = xp.ones_like(ww)
+    return xp.where(gate.row | gate.weight, wd_ratio * ones, ones)
+
+
+def cautious(xp, u, g):
+    """Drop what of u disagrees in sign with g; enlarge the rest by 1 / the share that is kept.
+
+    Source: Liang et al., "Cautious Optimizers", 2024. NaN is kept, so that it stays visible.
+    """
+    ones, zeros = xp.ones_like(u), xp.zeros_like(u)
+    against = u * g <= 0
+    share = xp.where(against, zeros, ones).mean()
+    return xp.where(against, zeros, u) / xp.clip(share, min=LEAST_KEPT)
+
+
+def matched(beta: float) -> float:
+    """The wd_ratio with which projected and plain optimizer turn equally fast at equilibrium.
+
+    (1 - beta) / (1 + beta), beta being Adam's first or SGD's momentum: 1/19 at 0.9.
+    """
+    return (1 - beta) / (1 + beta)

@@ -1,0 +1,86 @@
+"""What a parameter group may hold, and what is said where it does not."""
+
+import math
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
+
+from torch import Tensor
+
+PROJECTIONS = ("auto", "row", "weight", "off")
+
+
+def check(group: dict[str, Any]) -> None:
+    """Check the value of every option in a parameter group; keys of the user's own pass.
+
+    Raises:
+        ValueError: names the option, its value and what is allowed.
+    """
+    for name, value in group.items():
+        if name in ALLOWED and not ALLOWED[name][1](value):
+            raise ValueError(f"{name} is {value!r}, allowed is {ALLOWED[name][0]}")
+
+
+def check_names(group: dict[str, Any], known: dict[str, Any]) -> None:
+    """Check that no key of a group is a misspelt option; keys of the user's own pass.
+
+    Raises:
+        ValueError: names the key and the option it resembles.
+    """
+    for name in group.keys() - known.keys():
+        if near := get_close_matches(name, known, n=1, cutoff=0.85):
+            raise ValueError(f"unknown option {name!r} in a parameter group: is it {near[0]!r}?")
+
+
+def _finite(x: Any) -> bool:
+    return isinstance(x, Real) and math.isfinite(x)
+
+
+def _not_negative(x: Any) -> bool:
+    return _finite(x) and x >= 0
+
+
+def _fraction(x: Any) -> bool:
+    return _finite(x) and 0 <= x < 1
+
+
+def _rate(x: Any) -> bool:
+    if isinstance(x, Tensor):
+        return x.numel() == 1 and (x.is_meta or _not_negative(x.item()))
+    return _not_negative(x)
+
+
+def _betas(x: Any) -> bool:
+    return isinstance(x, (tuple, list)) and len(x) == 2 and all(map(_fraction, x))
+
+
+def _switch(x: Any) -> bool:
+    return isinstance(x, bool)
+
+
+NOT_NEGATIVE = ("a finite number >= 0", _not_negative)
+SWITCH = ("True or False", _switch)
+ALLOWED = {
+    "lr": ("a finite number >= 0, or a tensor of one", _rate),
+    "betas": ("two numbers in [0, 1)", _betas),
+    "momentum": ("a number in [0, 1)", _fraction),
+    "dampening": ("a finite number", _finite),
+    "eps": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "delta": NOT_NEGATIVE,
+    "wd_ratio": (
+        'a finite number >= 0, or "matched"',
+        lambda x: x == "matched" if isinstance(x, str) else _not_negative(x),
+    ),
+    "projection": (
+        " or ".join(f'"{word}"' for word in PROJECTIONS),
+        lambda x: isinstance(x, str) and x in PROJECTIONS,
+    ),
+    "row_axis": ("an integer", lambda x: isinstance(x, Integral)),
+    "row_groups": ("an integer >= 1", lambda x: isinstance(x, Integral) and x >= 1),
+    "foreach": ("True, False or None", lambda x: x is None or _switch(x)),
+    "nesterov": SWITCH,
+    "caution": SWITCH,
+    "project_buffer": SWITCH,
+    "maximize": SWITCH,
+}

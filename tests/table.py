@@ -1,0 +1,83 @@
+"""What the laws are tested over: rules, backends, options, shapes, and gradients for the gate."""
+
+import numpy as np
+import torch
+from oracle import Oracle, without_radial
+
+from tangential import SGDP, AdamP
+
+RULES = {"adam": AdamP, "sgd": SGDP}
+BACKENDS = {"eager": False, "foreach": True}
+SHAPES = [(64, 3, 3, 3), (128, 64), (1, 128), (128, 1), (10,), (), (5, 7, 2), (0, 4), (7, 0)]
+
+OPTIONS = {
+    "plain": {},
+    "decay": {"weight_decay": 0.1},
+    "wd_ratio": {"weight_decay": 0.1, "wd_ratio": 0.5},
+    "matched": {"weight_decay": 0.1, "wd_ratio": "matched"},
+    "nesterov": {"nesterov": True, "weight_decay": 0.1},
+    "maximize": {"maximize": True, "weight_decay": 0.1},
+    "eps": {"eps": 1e-3},
+    "delta": {"delta": 0.3},
+    "row": {"projection": "row", "weight_decay": 0.1},
+    "weight": {"projection": "weight", "weight_decay": 0.1},
+    "off": {"projection": "off", "weight_decay": 0.1},
+    "caution": {"caution": True, "weight_decay": 0.1},
+    "caution row": {"caution": True, "projection": "row"},
+    "last axis": {"row_axis": -1, "weight_decay": 0.1},
+    "everything": {
+        "weight_decay": 0.1,
+        "wd_ratio": 0.3,
+        "nesterov": True,
+        "maximize": True,
+        "caution": True,
+        "delta": 0.2,
+    },
+}
+RULE_OPTIONS = {
+    "adam": {"betas": {"betas": (0.8, 0.95)}},
+    "sgd": {
+        "no momentum": {"momentum": 0.0},
+        "dampening": {"dampening": 0.5},
+        "project_buffer": {"project_buffer": True, "weight_decay": 0.1},
+        "project_buffer caution": {"project_buffer": True, "caution": True},
+        "project_buffer nesterov": {"project_buffer": True, "nesterov": True},
+    },
+}
+OUTCOMES = ("row", "weight", "none")
+
+
+def cases():
+    for rule in RULES:
+        usual = {"lr": 0.01} if rule == "adam" else {"lr": 0.003, "momentum": 0.9}
+        for name, options in (OPTIONS | RULE_OPTIONS[rule]).items():
+            yield rule, name, usual | options
+
+
+def gradient(oracle: Oracle, outcome: str, rng: np.random.Generator) -> np.ndarray:
+    """A gradient that drives the published gate to `outcome`, where the shape allows it.
+
+    Orthogonal to w in every unit; in the whole but in no unit; or in neither.
+    """
+    w = oracle.w
+    g = rng.standard_normal(w.shape)
+    if oracle.axes < 2 or w.size == 0:
+        return g
+    rows = oracle.units(w)
+    tangent = without_radial(oracle.units(g), rows, 0.0)
+    if outcome == "row":
+        return oracle.put_back(tangent)
+    radial = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    if outcome == "none":
+        return oracle.put_back(tangent + rng.choice([-1.0, 1.0]) * radial)
+    signs = np.where(np.arange(len(rows)) % 2, 1.0, -1.0)[:, None]
+    g = oracle.put_back(tangent + signs * radial)
+    return without_radial(g.reshape(-1), w.reshape(-1), 0.0).reshape(w.shape)
+
+
+def close(actual: torch.Tensor, expected: np.ndarray, tolerance: float) -> bool:
+    """Largest difference within `tolerance` of the largest value."""
+    actual = actual.detach().double().numpy()
+    assert actual.shape == expected.shape
+    scale = np.abs(expected).max(initial=0.0)
+    return bool(np.abs(actual - expected).max(initial=0.0) <= tolerance * max(scale, 1e-30))
