@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tangential import options
+
 StateDict = dict[str, Any]
 
 # torch.optim's options that mean nothing here
@@ -40,7 +42,7 @@ def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
 def _group(optimizer: Any, mine: StateDict, saved: StateDict) -> StateDict:
     if saved.get("amsgrad"):
         warnings.warn("amsgrad has no counterpart here: max_exp_avg_sq is dropped", stacklevel=5)
-    group = {name: mine[name] for name in optimizer.defaults}
+    group = {name: value for name, value in mine.items() if name in options.ALLOWED}
     group |= {name: value for name, value in saved.items() if name not in FOREIGN}
     optimizer.check(group, mine["params"])
     return group

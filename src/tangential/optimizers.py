@@ -101,7 +101,7 @@ class _Projected(Optimizer):
 
     def _advance(self, group: Group, params: list[Tensor]) -> None:
         states = [self._state_of(param) for param in params]
-        backend = backends.choose(params, group["foreach"])
+        backend = backends.choose(group["foreach"])
         step(backend, self.rule, params, states, self._resolved(group))
 
     def _state_of(self, param: Tensor) -> dict[str, Tensor]:

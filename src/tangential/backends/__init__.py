@@ -6,11 +6,13 @@
 
 from types import ModuleType
 
-from torch import Tensor
+import torch
 
 from tangential.backends import eager, foreach
 
 
-def choose(params: list[Tensor], wanted: bool | None) -> ModuleType:
-    """The backend for these weights: as wanted, else the faster."""
-    return foreach if wanted or wanted is None else eager
+def choose(wanted: bool | None) -> ModuleType:
+    """The backend as wanted, else the faster: a compiler batches and fuses by itself."""
+    if wanted is None:
+        wanted = not torch.compiler.is_compiling()
+    return foreach if wanted else eager

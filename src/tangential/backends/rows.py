@@ -11,6 +11,9 @@ from torch import Tensor
 # elements it would lose a sixth digit, where sum() loses none.
 NORM_FAN = 2**14
 
+# A sum to one value is split among threads only from this many elements on.
+BLOCK = 2**15
+
 
 class Rows(NamedTuple):
     """The units of one weight, as they lie in its real view."""
@@ -26,6 +29,8 @@ class Rows(NamedTuple):
         """Inner product per unit [units] of two arrays of the weight's shape."""
         if x is y and self.fan <= NORM_FAN:
             products = torch.linalg.vector_norm(x, dim=self.others).square()
+        elif self.units == 1:
+            return ordered_sum(x * y).view(1)
         else:
             products = (x * y).sum(self.others)
         return products.view(self.units, self.groups).sum(1) if self.groups > 1 else products.view(-1)
@@ -46,6 +51,13 @@ def wide(x: Tensor) -> Tensor:
     """`real(x)` in float32 at least: itself where it is that wide, else a copy."""
     x = real(x)
     return x.float() if x.dtype.itemsize < 4 else x
+
+
+def ordered_sum(x: Tensor) -> Tensor:
+    """The sum of all elements, in an order that does not depend on the number of threads."""
+    x = x.reshape(-1)
+    blocks = x[: x.numel() // BLOCK * BLOCK].view(-1, BLOCK)
+    return blocks.sum(1).sum() + x[blocks.numel() :].sum()
 
 
 def row_count(shape: tuple[int, ...], row_axis: int, row_groups: int) -> int:
@@ -72,7 +84,8 @@ def rows_of(weight: Tensor, group: dict) -> Rows | None:
 
     Weights of fewer than two dimensions are projected only as a whole and on request.
     """
-    return _rows(
+    layout = _layout if torch.compiler.is_compiling() else _remembered_layout
+    return layout(
         weight.shape,
         weight.is_complex(),
         group["row_axis"],
@@ -81,8 +94,7 @@ def rows_of(weight: Tensor, group: dict) -> Rows | None:
     )
 
 
-@lru_cache(maxsize=4096)
-def _rows(
+def _layout(
     shape: torch.Size, pairs: bool, row_axis: int, row_groups: int, projection: str
 ) -> Rows | None:
     real = (*shape, 2) if pairs else tuple(shape)
@@ -100,13 +112,16 @@ def _rows(
     return Rows(units, row_groups, size // units, size, others, spread_shape)
 
 
+_remembered_layout = lru_cache(maxsize=4096)(_layout)
+
+
 class Table:
     """The units of several weights of one device and dtype, one below another [units of all]."""
 
     def __init__(self, rows: list[Rows], like: Tensor) -> None:
         self.rows = rows
         if len(rows) == 1:
-            self.fan, self.size, self.total = rows[0].fan, rows[0].size, torch.sum
+            self.fan, self.size, self.total = rows[0].fan, rows[0].size, ordered_sum
         else:
             sizes = tuple((r.units, r.fan, r.size) for r in rows)
             self.fan, self.size, self.owner, self.units = _columns(sizes, like.device, like.dtype)

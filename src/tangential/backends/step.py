@@ -24,13 +24,13 @@ def step(
             backend.RULES[rule],
             [params[i] for i in batch],
             [states[i] for i in batch],
-            [r for i in batch if (r := rows[i])],
+            [rows[i] for i in batch],
             group,
         )
 
 
 def _step_batch(
-    advance: Any, params: Tensors, states: list[State], rows: list[Rows], group: Group
+    advance: Any, params: Tensors, states: list[State], rows: list[Rows | None], group: Group
 ) -> None:
     lr = group["lr"]
     ws = [wide(p) for p in params]
@@ -38,8 +38,9 @@ def _step_batch(
     if group["maximize"]:
         gs = [-g for g in gs]
     us = advance(gs, states, group)
-    if rows:
-        us = _project(Table(rows, ws[0]), ws, gs, us, states, group)
+    gated = [r for r in rows if r is not None]  # all of a batch, or none
+    if gated:
+        us = _project(Table(gated, ws[0]), ws, gs, us, states, group)
     else:
         us = _leave(ws, gs, us, group)
     if isinstance(lr, Tensor):

@@ -1,0 +1,156 @@
+"""The published code, PyPI's adamp 0.3.0: equal where the two agree, pinned where they do not."""
+
+import adamp
+import pytest
+import torch
+from table import BACKENDS
+from torch import nn
+
+from tangential import SGDP, AdamP
+
+pytestmark = pytest.mark.parametrize("foreach", BACKENDS.values(), ids=BACKENDS.keys())
+SHAPES = [(64, 3, 3, 3), (128, 64), (1, 128), (5, 7, 2), (10,)]
+ADAMP = [
+    {},
+    {"weight_decay": 0.1},
+    {"weight_decay": 0.1, "wd_ratio": 0.5, "delta": 0.3},
+    {"nesterov": True, "betas": (0.8, 0.9)},
+    {"eps": 1e-3},
+]
+SGDP_ = [
+    {},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "weight_decay": 0.01},
+    {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    {"momentum": 0.9, "dampening": 0.5, "delta": 0.3},
+]
+
+
+def follow(ours, theirs, shapes, steps=30, grad=None):
+    """Largest relative distance of the two over `steps` steps of the same gradients."""
+    weights = [torch.randn(s, dtype=torch.float64) for s in shapes]
+    mine, others = ([nn.Parameter(w.clone()) for w in weights] for _ in range(2))
+    a, b = ours(mine), theirs(others)
+    worst = 0.0
+    for t in range(steps):
+        for p, q in zip(mine, others, strict=True):
+            g = grad(t, p) if grad else gradient(t, p.detach())
+            p.grad, q.grad = g.clone(), g.clone()
+        a.step()
+        b.step()
+        for p, q in zip(mine, others, strict=True):
+            worst = max(worst, ((p - q).abs().max() / q.abs().max()).item())
+    return worst
+
+
+def gradient(t, w):
+    """By turns: orthogonal to every row, to the whole, to neither."""
+    g = torch.randn_like(w)
+    if w.dim() < 2 or t % 3 == 2:
+        return g
+    axes = tuple(range(1 - t % 3, w.dim()))
+    return g - (g * w).sum(axes, keepdim=True) / (w * w).sum(axes, keepdim=True) * w
+
+
+@pytest.mark.parametrize("options", ADAMP)
+def test_adamp_is_the_published_adamp(options, foreach):
+    worst = follow(
+        lambda p: AdamP(p, lr=0.01, foreach=foreach, **options),
+        lambda p: adamp.AdamP(p, lr=0.01, **options),
+        SHAPES,
+    )
+    assert worst < 1e-12
+
+
+@pytest.mark.parametrize("options", SGDP_)
+def test_sgdp_projecting_its_buffer_is_the_published_sgdp(options, foreach):
+    worst = follow(
+        lambda p: SGDP(p, lr=0.01, foreach=foreach, project_buffer=True, **options),
+        lambda p: adamp.SGDP(p, lr=0.01, **options),
+        SHAPES,
+    )
+    assert worst < 1e-12
+
+
+class TestKnownDifferences:
+    def test_published_sgdp_projects_its_own_momentum(self, foreach):
+        """`d_p = buf` is an alias: the paper's update projects the step, not the memory."""
+        settings = {"lr": 0.01, "momentum": 0.9}
+        arguments = (lambda p: adamp.SGDP(p, **settings), [(64, 3, 3, 3)])
+        assert follow(lambda p: SGDP(p, foreach=foreach, **settings), *arguments) > 1e-4
+
+    def test_published_code_projects_rows_of_one_element(self, foreach):
+        """A zero gradient fires their row view and erases the momentum step; ours keeps it."""
+        ours, theirs = (nn.Parameter(torch.arange(1.0, 7.0).view(6, 1)) for _ in range(2))
+        mine, other = SGDP([ours], 0.1, 0.9, foreach=foreach), adamp.SGDP([theirs], 0.1, 0.9)
+        for g in (1.0, 0.0):
+            before = ours.detach().clone(), theirs.detach().clone()
+            ours.grad = theirs.grad = torch.full((6, 1), g)
+            mine.step()
+            other.step()
+        torch.testing.assert_close(before[1], theirs.detach(), rtol=1e-5, atol=0)
+        assert (before[0] - ours).abs().max() > 1e-2
+
+    @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+    def test_published_code_fails_on_empty_weights(self, shape, foreach):
+        p = nn.Parameter(torch.zeros(shape))
+        p.grad = torch.zeros(shape)
+        AdamP([p], foreach=foreach).step()
+        with pytest.raises((RuntimeError, IndexError, ZeroDivisionError)):
+            adamp.AdamP([p]).step()
+
+    def test_published_code_fails_on_channels_last(self, foreach):
+        p = nn.Parameter(torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last))
+        p.grad = torch.randn_like(p)
+        AdamP([p], foreach=foreach).step()
+        with pytest.raises(RuntimeError, match="view"):
+            adamp.AdamP([p]).step()
+
+    def test_published_code_squares_complex_gradients(self, foreach):
+        """Its second moment of 1j is -1, whose root turns the step; ours steps along the gradient."""
+        ours, theirs = (nn.Parameter(torch.ones(3, dtype=torch.complex64)) for _ in range(2))
+        ours.grad = theirs.grad = torch.full((3,), 1j)
+        AdamP([ours], lr=0.1, foreach=foreach).step()
+        adamp.AdamP([theirs], lr=0.1).step()
+        torch.testing.assert_close(ours.detach(), torch.full((3,), 1 - 0.1j))
+        assert (theirs - ours).abs().min() > 0.05
+
+    def test_published_step_escapes_autograd(self, foreach):
+        """It writes to .data, so a backward after it silently uses the wrong weight."""
+        for build, caught in [
+            (lambda p: AdamP(p, lr=0.1, foreach=foreach), True),
+            (lambda p: adamp.AdamP(p, lr=0.1), False),
+        ]:
+            w = nn.Parameter(torch.randn(3, 3))
+            loss = (w**2).sum()
+            w.grad = torch.ones(3, 3)
+            build([w]).step()
+            if caught:
+                with pytest.raises(RuntimeError, match="inplace"):
+                    loss.backward()
+            else:
+                loss.backward()
+
+    def test_published_float16_row_norms_overflow(self, foreach):
+        w = (torch.randn(32, 32) * 100).half()
+        g = torch.randn(32, 32).half()
+        g = g - ((g.float() * w.float()).sum(1) / w.float().square().sum(1))[:, None].half() * w
+        ours, theirs = nn.Parameter(w.clone()), nn.Parameter(w.clone())
+        ours.grad, theirs.grad = g.clone(), g.clone()
+        AdamP([ours], foreach=foreach).step()
+        adamp.AdamP([theirs]).step()
+        assert ours.isfinite().all()
+        assert (~theirs.isfinite()).sum() > 0
+
+    def test_published_closure_has_gradients_only_by_chance(self, foreach):
+        w = nn.Parameter(torch.ones(2, 2))
+
+        def closure():
+            loss = (w**2).sum()
+            loss.backward()
+            return loss
+
+        with torch.no_grad():
+            AdamP([w], foreach=foreach).step(closure)
+            with pytest.raises(RuntimeError, match="does not require grad"):
+                adamp.AdamP([w]).step(closure)

@@ -1,0 +1,305 @@
+"""What users of torch.optim take for granted."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from table import BACKENDS, RULES
+from torch import nn
+
+from tangential import SGDP, AdamP
+
+pytestmark = pytest.mark.parametrize("foreach", BACKENDS.values(), ids=BACKENDS.keys())
+every_rule = pytest.mark.parametrize("cls", RULES.values())
+
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(24, 3)
+    )
+
+
+def train(model, optimizer, steps, seed=0, after=lambda: None):
+    """Train on made data; the same seed gives the same data."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        x = torch.randn(8, 2, 4, 4, generator=generator)
+        y = torch.randint(3, (8,), generator=generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        after()
+
+
+def equal(model, other):
+    return all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters()))
+
+
+def usual(cls):
+    return {"lr": 0.05} | ({"momentum": 0.9, "weight_decay": 1e-3} if cls is SGDP else {})
+
+
+@every_rule
+def test_state_dict_through_torch_load_goes_on_uninterrupted(cls, foreach):
+    whole = net()
+    broken = copy.deepcopy(whole)
+    optimizer = cls(whole.parameters(), foreach=foreach, caution=True, **usual(cls))
+    train(whole, optimizer, 3)
+    train(whole, optimizer, 3, seed=1)
+
+    first = cls(broken.parameters(), foreach=foreach, caution=True, **usual(cls))
+    train(broken, first, 3)
+    file = io.BytesIO()
+    torch.save({"model": broken.state_dict(), "optimizer": first.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    resumed = net()
+    resumed.load_state_dict(saved["model"])
+    second = cls(resumed.parameters(), lr=1.0)
+    second.load_state_dict(saved["optimizer"])
+    train(resumed, second, 3, seed=1)
+    assert equal(whole, resumed)
+    assert second.param_groups[0]["caution"] is True
+    assert second.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+
+
+@every_rule
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
+def test_copies_are_independent_and_go_on(cls, clone, foreach):
+    model = net()
+    optimizer = cls(model.parameters(), foreach=foreach, **usual(cls))
+    train(model, optimizer, 2)
+    twin_model, twin = clone((model, optimizer))
+    train(model, optimizer, 2, seed=1)
+    assert not equal(model, twin_model)
+    train(twin_model, twin, 2, seed=1)
+    assert equal(model, twin_model)
+
+
+@every_rule
+def test_loaded_buffers_are_copies(cls, foreach):
+    model, other = net(), net()
+    optimizer = cls(model.parameters(), foreach=foreach, **usual(cls))
+    train(model, optimizer, 2)
+    twin = cls(other.parameters(), foreach=foreach, **usual(cls))
+    twin.load_state_dict(optimizer.state_dict())
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    train(other, twin, 1)
+    for index, state in optimizer.state_dict()["state"].items():
+        assert all(torch.equal(before[index][name], value) for name, value in state.items())
+
+
+@every_rule
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_tensor_lr_is_float_lr_and_stays_a_tensor(cls, shape, foreach):
+    model = net()
+    other = copy.deepcopy(model)
+    lr = torch.full(shape, 0.05, dtype=torch.float64)
+    options = usual(cls) | {"foreach": foreach, "weight_decay": 0.1}
+    with_tensor = cls(model.parameters(), **options | {"lr": lr})
+    train(model, with_tensor, 4)
+    train(other, cls(other.parameters(), **options), 4)
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+    assert with_tensor.param_groups[0]["lr"] is lr
+    lr.fill_(0.0)
+    before = copy.deepcopy(model)
+    train(model, with_tensor, 1)
+    assert equal(model, before)
+
+
+@every_rule
+def test_schedulers_turn_the_lr_and_the_momentum(cls, foreach):
+    model = net()
+    optimizer = cls(model.parameters(), foreach=foreach, **usual(cls))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=6)
+    rates = []
+    train(
+        model,
+        optimizer,
+        5,
+        after=lambda: (schedule.step(), rates.append(optimizer.param_groups[0]["lr"])),
+    )
+    assert max(rates) > 0.05 > rates[-1]
+    other = cls(model.parameters(), **usual(cls))
+    other.load_state_dict(optimizer.state_dict())
+    assert other.param_groups[0]["initial_lr"] == optimizer.param_groups[0]["initial_lr"]
+
+
+@every_rule
+def test_closure_runs_with_gradients_and_its_loss_comes_back(cls, foreach):
+    w = nn.Parameter(torch.ones(2, 2))
+    optimizer = cls([w], lr=0.1, foreach=foreach)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (w**2).sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        loss = optimizer.step(closure)
+    assert loss.item() == 4.0
+    assert not torch.equal(w, torch.ones(2, 2))
+    assert optimizer.step() is None
+
+
+@every_rule
+def test_hooks_run_around_the_step(cls, foreach):
+    w = nn.Parameter(torch.ones(2, 2))
+    w.grad = torch.ones(2, 2)
+    optimizer = cls([w], lr=0.1, foreach=foreach)
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append(w.detach().clone()))
+    optimizer.register_step_post_hook(lambda *_: seen.append(w.detach().clone()))
+    optimizer.step()
+    assert torch.equal(seen[0], torch.ones(2, 2))
+    assert torch.equal(seen[1], w)
+    assert not torch.equal(seen[0], seen[1])
+
+
+@every_rule
+def test_user_hooks_may_rewrite_a_state_dict_before_it_is_adopted(cls, foreach):
+    w = nn.Parameter(torch.ones(2, 2))
+    w.grad = torch.ones(2, 2)
+    optimizer = cls([w], lr=0.1, foreach=foreach)
+    optimizer.step()
+    wrapped = {"wrapped": optimizer.state_dict()}
+    optimizer.register_load_state_dict_pre_hook(lambda _, state_dict: state_dict["wrapped"])
+    optimizer.load_state_dict(wrapped)
+    optimizer.load_state_dict(wrapped)
+
+
+@every_rule
+def test_groups_have_their_own_options(cls, foreach):
+    a, b, c = (nn.Parameter(torch.tensor([[3.0, 4.0]])) for _ in range(3))
+    optimizer = cls(
+        [{"params": [a]}, {"params": [b], "lr": 0.2, "projection": "off"}], lr=0.1, foreach=foreach
+    )
+    optimizer.add_param_group({"params": c, "projection": "row", "wd_ratio": "matched"})
+    assert [g["projection"] for g in optimizer.param_groups] == ["auto", "off", "row"]
+    for p in (a, b, c):
+        p.grad = torch.tensor([[4.0, -3.0]])
+    optimizer.step()
+    assert torch.equal(a, c)
+    step = optimizer.state[b]["exp_avg"] if cls is AdamP else b.grad
+    expected = torch.tensor([[3.0, 4.0]]) - 0.2 * (step.sign() if cls is AdamP else step)
+    torch.testing.assert_close(b.detach(), expected)
+
+
+@every_rule
+def test_named_parameters_and_generators(cls, foreach):
+    model = net()
+    optimizer = cls(model.named_parameters(), foreach=foreach, **usual(cls))
+    assert optimizer.param_groups[0]["param_names"][0] == "0.weight"
+    train(model, optimizer, 1)
+    other = cls((p for p in model.parameters()), **usual(cls))
+    other.load_state_dict(optimizer.state_dict())
+    with pytest.raises(ValueError, match="row_axis is 9"):
+        cls(model.named_parameters(), lr=0.1, row_axis=9)
+
+
+@every_rule
+def test_zero_grad(cls, foreach):
+    w = nn.Parameter(torch.ones(2, 2))
+    optimizer = cls([w], lr=0.1, foreach=foreach)
+    w.grad = torch.ones(2, 2)
+    optimizer.zero_grad(set_to_none=False)
+    assert torch.equal(w.grad, torch.zeros(2, 2))
+    optimizer.zero_grad()
+    assert w.grad is None
+    optimizer.step()
+    assert torch.equal(w, torch.ones(2, 2))
+    assert not optimizer.state_dict()["state"]
+
+
+def test_a_weight_counts_its_own_steps(foreach):
+    early, late = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    late.requires_grad_(False)
+    optimizer = AdamP([early, late], lr=0.1, foreach=foreach)
+    for t in range(6):
+        early.grad = torch.full((2, 2), 0.5)
+        late.grad = torch.full((2, 2), 0.5) if t in (3, 5) else None
+        before = late.detach().clone()
+        optimizer.step()
+        if t in (3, 5):  # a first step of Adam is lr * sign(gradient), and so is this second one
+            torch.testing.assert_close(late.detach(), before - 0.1, rtol=1e-6, atol=0)
+        else:
+            assert torch.equal(late, before)
+    assert optimizer.state[early]["step"].item() == 6
+    assert optimizer.state[late]["step"].item() == 2
+
+
+@every_rule
+def test_autograd_catches_a_step_between_forward_and_backward(cls, foreach):
+    w = nn.Parameter(torch.randn(3, 3))
+    loss = (w**2).sum()
+    w.grad = torch.ones(3, 3)
+    cls([w], lr=0.1, foreach=foreach).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@every_rule
+def test_maximize_leaves_the_gradient_alone(cls, foreach):
+    w = nn.Parameter(torch.randn(3, 3))
+    w.grad = torch.randn(3, 3)
+    before = w.grad.clone()
+    cls([w], lr=0.1, maximize=True, foreach=foreach).step()
+    assert torch.equal(w.grad, before)
+
+
+@every_rule
+def test_grad_scaler_skips_a_step_with_infinities(cls, foreach):
+    w = nn.Parameter(torch.ones(2, 2))
+    optimizer = cls([w], lr=0.1, foreach=foreach)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler.scale((w * torch.inf).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(w, torch.ones(2, 2))
+    optimizer.zero_grad()
+    scaler.scale((w * w).sum()).backward()
+    scaler.step(optimizer)
+    assert not torch.equal(w, torch.ones(2, 2))
+
+
+@every_rule
+def test_state_keys_and_layouts_are_torchs(cls, foreach):
+    w = nn.Parameter(torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last))
+    w.grad = torch.randn_like(w)
+    optimizer = cls([w], lr=0.1, foreach=foreach)
+    optimizer.step()
+    reference = torch.optim.AdamW([w]) if cls is AdamP else torch.optim.SGD([w], 0.1, 0.9)
+    reference.step()
+    ours, theirs = optimizer.state[w], reference.state[w]
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert (ours[name].dtype, ours[name].shape, ours[name].stride()) == (
+            value.dtype,
+            value.shape,
+            value.stride(),
+        )
+
+
+@every_rule
+def test_compiled_step_is_the_step_and_compiles_once(cls, foreach):
+    torch._dynamo.reset()
+    params = [nn.Parameter(torch.randn(shape)) for shape in [(6, 4), (5, 3, 2), (4,)]]
+    twins = copy.deepcopy(params)
+    options = usual(cls) | {"foreach": False}  # a traced step is fused by the compiler
+    optimizer, plain = cls(params, **options), cls(twins, **options)
+    compiled = torch.compile(optimizer.step, backend="aot_eager", fullgraph=False)
+    for t in range(4):
+        for p, q in zip(params, twins, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        plain.step()
+        with torch._dynamo.config.patch(error_on_recompile=t > 1):
+            compiled()
+        for p, q in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
