@@ -1,0 +1,1 @@
+"""The laboratory: optimizers compared fairly, on real data, by one command."""

@@ -1,0 +1,60 @@
+"""What importing costs, what is exported, and what is said without the laboratory."""
+
+import subprocess
+import sys
+
+import torch
+
+import tangential
+
+HEAVY = ["cyclopts", "jax", "jinja2", "matplotlib", "pandas", "plotly", "rich", "scipy", "sklearn"]
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:tangential", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_import_loads_torch_and_nothing_heavier():
+    code = f"""
+import sys, torch
+before = set(sys.modules)
+import tangential, tangential.toys
+new = {{m.split('.')[0] for m in set(sys.modules) - before}} - set(sys.stdlib_module_names)
+print(sorted(new), [m for m in {HEAVY} if m in sys.modules and m not in before])
+"""
+    assert python(code).stdout == "['tangential'] []\n"
+
+
+def test_maths_needs_no_library_at_all():
+    code = "import sys, importlib.util as u; "
+    code += "s = u.spec_from_file_location('maths', sys.argv[1]) if 0 else None; "
+    path = tangential.maths.__file__
+    code = f"""
+import sys, importlib.util
+spec = importlib.util.spec_from_file_location("maths", {path!r})
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+print([m for m in ("torch", "numpy", "jax") if m in sys.modules])
+"""
+    assert python(code).stdout == "[]\n"
+
+
+def test_exports():
+    assert sorted(tangential.__all__) == ["SGDP", "AdamP"]
+    for name in tangential.__all__:
+        cls = getattr(tangential, name)
+        assert issubclass(cls, torch.optim.Optimizer)
+        assert ">>>" in cls.__doc__
+
+
+def test_command_says_what_is_missing_without_the_laboratory():
+    hidden = "import sys; sys.modules['cyclopts'] = None; "
+    result = python(hidden + "from tangential.__main__ import main; main()")
+    assert result.returncode == 1
+    assert "pip install 'tangential[lab]'" in result.stderr
+    assert "Traceback" not in result.stderr
