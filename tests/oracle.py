@@ -16,7 +16,7 @@ def cosine(x, y, eps):
 
 
 def without_radial(x, w, eps):
-    """x less its part along w, with w divided by (|w| + eps) both times; vectors in the last axis."""
+    """x less its part along w, w divided by (|w| + eps) both times; vectors in the last axis."""
     direction = w / (np.linalg.norm(w, axis=-1, keepdims=True) + eps)
     return x - np.sum(x * direction, axis=-1, keepdims=True) * direction
 
@@ -100,7 +100,9 @@ class Oracle:
         fan = self.units(w).shape[1]
         if o["projection"] == "row":
             return "row" if fan > 1 else "none"
-        if fan > 1 and max(cosine(self.units(w), self.units(g), o["eps"])) < o["delta"] / np.sqrt(fan):
+        if fan > 1 and max(cosine(self.units(w), self.units(g), o["eps"])) < o["delta"] / np.sqrt(
+            fan
+        ):
             return "row"
         whole = cosine(w.reshape(-1), g.reshape(-1), o["eps"])
         if w.size > 1 and whole < o["delta"] / np.sqrt(w.size):

@@ -115,7 +115,11 @@ def test_adamw_takes_over_with_its_decay(foreach):
         lambda p: AdamP(p, foreach=foreach, projection="off", row_groups=1, wd_ratio="matched"),
     )
     group = new.param_groups[0]
-    assert (group["weight_decay"], group["wd_ratio"], group["projection"]) == (0.1, "matched", "off")
+    assert (group["weight_decay"], group["wd_ratio"], group["projection"]) == (
+        0.1,
+        "matched",
+        "off",
+    )
     assert not {"amsgrad", "capturable", "differentiable", "fused"} & group.keys()
 
 

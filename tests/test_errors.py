@@ -65,7 +65,7 @@ def test_vectors_have_no_rows_to_name(cls):
 def test_no_argument_is_swallowed(cls):
     with pytest.raises(TypeError, match="wd_ration"):
         cls([weight(2)], lr=0.1, wd_ration=0.1)
-    with pytest.raises(ValueError, match="'wd_ration' .* 'wd_ratio'"):
+    with pytest.raises(ValueError, match=r"'wd_ration' .* 'wd_ratio'"):
         cls([{"params": [weight(2)], "wd_ration": 0.1}], lr=0.1)
     cls([{"params": [weight(2)], "lr_scale": 0.1, "name": "head"}], lr=0.1)
 

@@ -98,9 +98,7 @@ class TestGateByHand:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_python_scalars_do_not_pick_the_dtype(dtype):
     ww = torch.rand(3, dtype=dtype)
-    gate = maths.gate(
-        torch, maths.Moments(ww, ww, ww, ww), torch.sum, fan=4, size=12, **SETTINGS
-    )
+    gate = maths.gate(torch, maths.Moments(ww, ww, ww, ww), torch.sum, fan=4, size=12, **SETTINGS)
     assert maths.coef(torch, gate, ww, ww, torch.sum, eps=1e-8).dtype == dtype
     assert maths.damp(torch, gate, ww, wd_ratio=0.1).dtype == dtype
     assert maths.cautious(torch, ww, ww).dtype == dtype
@@ -112,9 +110,13 @@ def test_chance_of_the_weight_view_is_erf():
         w, g = rng.standard_normal((2, 1, 64))
         gate = maths.gate(
             np,
-            maths.Moments(*(np.array([x]) for x in (np.vdot(w, w), np.vdot(g, g), np.vdot(g, w)))
-                          , np.zeros(1)),
-            np.sum, fan=64, size=64, **SETTINGS,
+            maths.Moments(
+                *(np.array([x]) for x in (np.vdot(w, w), np.vdot(g, g), np.vdot(g, w))), np.zeros(1)
+            ),
+            np.sum,
+            fan=64,
+            size=64,
+            **SETTINGS,
         )
         fired += bool(gate.row[0])
     assert fired / n == pytest.approx(math.erf(0.1 / math.sqrt(2)), abs=0.006)  # 3 sigma

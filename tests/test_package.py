@@ -32,8 +32,6 @@ print(sorted(new), [m for m in {HEAVY} if m in sys.modules and m not in before])
 
 
 def test_maths_needs_no_library_at_all():
-    code = "import sys, importlib.util as u; "
-    code += "s = u.spec_from_file_location('maths', sys.argv[1]) if 0 else None; "
     path = tangential.maths.__file__
     code = f"""
 import sys, importlib.util
@@ -45,7 +43,7 @@ print([m for m in ("torch", "numpy", "jax") if m in sys.modules])
 
 
 def test_exports():
-    assert sorted(tangential.__all__) == ["SGDP", "AdamP"]
+    assert sorted(tangential.__all__) == ["AdamP", "SGDP"]
     for name in tangential.__all__:
         cls = getattr(tangential, name)
         assert issubclass(cls, torch.optim.Optimizer)

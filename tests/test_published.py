@@ -107,7 +107,7 @@ class TestKnownDifferences:
             adamp.AdamP([p]).step()
 
     def test_published_code_squares_complex_gradients(self, foreach):
-        """Its second moment of 1j is -1, whose root turns the step; ours steps along the gradient."""
+        """Its second moment of 1j is -1, whose root turns the step; ours follows the gradient."""
         ours, theirs = (nn.Parameter(torch.ones(3, dtype=torch.complex64)) for _ in range(2))
         ours.grad = theirs.grad = torch.full((3,), 1j)
         AdamP([ours], lr=0.1, foreach=foreach).step()

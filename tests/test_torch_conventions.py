@@ -34,7 +34,9 @@ def train(model, optimizer, steps, seed=0, after=lambda: None):
 
 
 def equal(model, other):
-    return all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters()))
+    return all(
+        torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def usual(cls):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from oracle import Oracle
 from table import BACKENDS, OUTCOMES, RULES, close, gradient
-from torch import nn
 
 from tangential import SGDP, AdamP
 

@@ -62,9 +62,7 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
     return state
 
 
-def _check_buffer(
-    optimizer: Any, index: Any, weight: Tensor, name: str, state: StateDict
-) -> None:
+def _check_buffer(optimizer: Any, index: Any, weight: Tensor, name: str, state: StateDict) -> None:
     if name not in state or (optimizer.rule == "adam" and "step" not in state):
         raise ValueError(
             f"the state of weight {index} has {sorted(state)}, "

@@ -83,7 +83,7 @@ class _Projected(Optimizer):
     def _check_tensors(self, group: Group, params: list[Tensor]) -> None:
         lr = group["lr"]
         for param in params:
-            if param.grad is None or param.grad.layout != torch.strided:
+            if param.grad is not None and param.grad.layout != torch.strided:
                 raise RuntimeError(
                     f"{type(self).__name__} does not support sparse gradients: the gradient of a "
                     f"weight of shape {tuple(param.shape)} is {param.grad.layout}"
@@ -113,7 +113,7 @@ class _Projected(Optimizer):
         return state
 
     def _resolved(self, group: Group) -> Group:
-        """The options as backends take them: scalar lr, wd_ratio a number, `decay` per unit of lr."""
+        """The options as backends take them: lr 0-D, wd_ratio a number, `decay` per unit of lr."""
         lr, wd_ratio = group["lr"], group["wd_ratio"]
         beta, decay = self._beta_and_decay(group)
         return {
@@ -221,7 +221,7 @@ class SGDP(_Projected):
     def __init__(
         self,
         params: ParamsT,
-        lr: float | Tensor = required,
+        lr: float | Tensor = required,  # pyright: ignore[reportArgumentType]
         momentum: float = 0,
         dampening: float = 0,
         weight_decay: float = 0,

@@ -77,7 +77,7 @@ ALLOWED = {
         lambda x: isinstance(x, str) and x in PROJECTIONS,
     ),
     "row_axis": ("an integer", lambda x: isinstance(x, Integral)),
-    "row_groups": ("an integer >= 1", lambda x: isinstance(x, Integral) and x >= 1),
+    "row_groups": ("an integer >= 1", lambda x: isinstance(x, Integral) and int(x) >= 1),
     "foreach": ("True, False or None", lambda x: x is None or _switch(x)),
     "nesterov": SWITCH,
     "caution": SWITCH,

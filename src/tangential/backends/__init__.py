@@ -1,5 +1,6 @@
-"""Execution paths. A backend is two names:
+"""Execution paths.
 
+A backend is two names:
 `batches(params, rows)` yields the positions of weights that are worked on together, and
 `RULES[rule](grads, states, group)` advances their states and returns their updates.
 """

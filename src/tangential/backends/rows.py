@@ -6,7 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 # vector_norm makes no copy of its argument, but adds up float32 in sequence: past this many
 # elements it would lose a sixth digit, where sum() loses none.
 NORM_FAN = 2**14
@@ -33,7 +32,9 @@ class Rows(NamedTuple):
             return ordered_sum(x * y).view(1)
         else:
             products = (x * y).sum(self.others)
-        return products.view(self.units, self.groups).sum(1) if self.groups > 1 else products.view(-1)
+        return (
+            products.view(self.units, self.groups).sum(1) if self.groups > 1 else products.view(-1)
+        )
 
     def spread(self, values: Tensor) -> Tensor:
         """One value a unit [units], shaped to broadcast over the weight."""

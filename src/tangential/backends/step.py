@@ -34,7 +34,8 @@ def _step_batch(
 ) -> None:
     lr = group["lr"]
     ws = [wide(p) for p in params]
-    gs = [wide(p.grad).to(w.dtype) for p, w in zip(params, ws, strict=True)]
+    grads = [p.grad for p in params if p.grad is not None]
+    gs = [wide(g).to(w.dtype) for g, w in zip(grads, ws, strict=True)]
     if group["maximize"]:
         gs = [-g for g in gs]
     us = advance(gs, states, group)

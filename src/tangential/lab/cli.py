@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.table import Table
 
 from tangential.lab.display import Display
 from tangential.lab.report import Report, Row, report, write
 from tangential.lab.rivals import RIVALS
-from tangential.lab.study import Plan, Record, Store, cores, run
+from tangential.lab.study import Plan, Record, Store, cores, interruptible, run
 from tangential.lab.task import Spec
 from tangential.lab.tasks import TASKS
 
@@ -39,15 +41,7 @@ def _one_of(known: Iterable[str], what: str) -> Callable[[Any, str | Sequence[st
     return check
 
 
-def _at_least(least: int) -> Callable[[Any, int | None], None]:
-    def check(_: Any, value: int | None) -> None:
-        if value is not None and value < least:
-            raise ValueError(f"must be at least {least}, is {value}")
-
-    return check
-
-
-Count = Annotated[int, Parameter(validator=_at_least(1))]
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 @app.command
@@ -57,11 +51,11 @@ def compare(
     *,
     rivals: Annotated[
         list[str], Parameter(validator=_one_of(RIVALS, "rival"), consume_multiple=True, negative=())
-    ] = [*RIVALS],  # noqa: B006: cyclopts shows the default
+    ] = [*RIVALS],  # noqa: B006
     trials: Count = 16,
-    seeds: Annotated[int, Parameter(validator=_at_least(2))] = 5,
-    epochs: Annotated[int | None, Parameter(validator=_at_least(1))] = None,
-    workers: Annotated[int | None, Parameter(validator=_at_least(1))] = None,
+    seeds: Annotated[int, Parameter(validator=Number(gte=2))] = 5,
+    epochs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    workers: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     out: Path = Path("runs"),
 ) -> None:
     """Tune every rival equally, run the best of each on the same seeds, and report.
@@ -85,12 +79,11 @@ def compare(
         records = _run(plan, chosen.metric, Store(folder), workers or cores(), console)
         result = report(chosen, plan, records)
         paths = write(chosen, result, folder)
-    except KeyboardInterrupt:
-        console.print("\nStopped. Finished trials are kept: the same command goes on from here.")
-        sys.exit(130)
-    except OSError as error:
-        console.print(f"\n{error}. Finished trials are kept: the same command goes on from here.")
-        sys.exit(1)
+    except (KeyboardInterrupt, OSError, BrokenProcessPool) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        console.print("Stopped." if interrupted else f"Stopped: {error}", highlight=False)
+        console.print("Finished trials are kept: the same command goes on from here.")
+        sys.exit(130 if interrupted else 1)
     _print(chosen.metric, result, console)
     for path in paths:
         console.print(f"[dim]{path.resolve()}[/dim]", soft_wrap=True, highlight=False)
@@ -98,9 +91,9 @@ def compare(
 
 def _run(plan: Plan, metric: str, store: Store, workers: int, console: Console) -> Records:
     records: Records = {}
-    with Display(plan, metric, console) as display:
+    with Display(plan, metric, console) as display, interruptible(display.stopping) as stop:
         for specs in (plan.tuning, lambda: plan.report(records)):
-            with closing(run(specs(), store, workers, display.stopping)) as finished:
+            with closing(run(specs(), store, workers, stop)) as finished:
                 for spec, record, fresh in finished:
                     records[spec] = record
                     display.add(spec, record, fresh=fresh)

@@ -36,7 +36,10 @@ class Display:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.live.stop()
 
@@ -68,8 +71,8 @@ class Display:
 
     def _line(self, spec: Spec, record: Record) -> str:
         return (
-            f"[{len(self.records):3}/{self.plan.size}] {spec.rival:6} {spec.phase:9} seed {spec.seed:<4} "
-            f"lr {spec.lr:<9g} weight_decay {spec.weight_decay:<9g} "
+            f"[{len(self.records):3}/{self.plan.size}] {spec.rival:6} {spec.phase:9} "
+            f"seed {spec.seed:<4} lr {spec.lr:<9g} weight_decay {spec.weight_decay:<9g} "
             f"{self.metric} {_percent(record)}  {self._left()}"
         ).replace("[", r"\[", 1)
 
@@ -88,7 +91,11 @@ class Display:
         best = max(tuned, key=lambda s: rank(mine[s]), default=None)
         return [
             f"{len(tuned)}/{self.plan.trials}",
-            *([_percent(mine[best]), f"{best.lr:g}", f"{best.weight_decay:g}"] if best else [""] * 3),
+            *(
+                [_percent(mine[best]), f"{best.lr:g}", f"{best.weight_decay:g}"]
+                if best
+                else [""] * 3
+            ),
             f"{len(seeds)}/{self.plan.seeds}",
             _percent({"score": sum(r["score"] for r in seeds) / len(seeds)}) if seeds else "",
         ]

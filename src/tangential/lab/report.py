@@ -21,7 +21,7 @@ Records = dict[Spec, Record]
 
 FIGURES = {
     "norm": ("Mean norm of the scale-invariant weights", "‖w‖", "linear"),
-    "effective_step": ("Mean effective step", "‖w⁺/‖w⁺‖ − w/‖w‖‖", "log"),
+    "effective_step": ("Mean effective step", "turn of w/‖w‖ per step", "log"),
     "loss": ("Training loss, batch by batch", "cross-entropy (nats)", "log"),
     "score": ("Score on the report split", "accuracy", "linear"),
 }
@@ -72,7 +72,9 @@ def report(task: Task, plan: Plan, records: Records) -> Report:
 
 def seeds_of(rival: str, phase: str, records: Records) -> list[Record]:
     """The trials of a rival in a phase, in the order of their seeds."""
-    mine = [record for spec, record in records.items() if (spec.rival, spec.phase) == (rival, phase)]
+    mine = [
+        record for spec, record in records.items() if (spec.rival, spec.phase) == (rival, phase)
+    ]
     return sorted(mine, key=lambda record: record["seed"])
 
 
@@ -100,7 +102,7 @@ def _row(rival: str, baseline: str | None, records: Records, phase: str) -> Row:
 
 def _metric_finding(task: Task, plan: Plan, row: Row) -> str:
     assert row.difference is not None
-    return f"Tuned: {finding(row.rival, str(plan.baseline(row.rival)), task.metric, row.difference)}."
+    return f"{finding(row.rival, str(plan.baseline(row.rival)), task.metric, row.difference)}."
 
 
 def _mechanism_finding(plan: Plan, row: Row, rows: list[Row]) -> str:
@@ -131,16 +133,16 @@ def _context(task: Task, result: Report) -> dict[str, Any]:
         "result": result,
         "rivals": RIVALS,
         "space": SPACE,
-        "figures": [Markup(_figure(name, "report", result)) for name in FIGURES],
-        "mechanism": [Markup(_figure(n, "mechanism", result)) for n in ("norm", "effective_step")],
+        "figures": [_figure(name, "report", result) for name in FIGURES],
+        "mechanism": [_figure(name, "mechanism", result) for name in ("norm", "effective_step")],
         "plotlyjs": Markup(get_plotlyjs()),
         "provenance": next(iter(result.records.values()))["provenance"],
         "steps": max(r["curves"]["step"][-1] for r in result.records.values()) + 1,
     }
 
 
-def _figure(name: str, phase: str, result: Report) -> str:
-    """One line a rival, the mean over the seeds, in a band from the lowest to the highest."""
+def _figure(name: str, phase: str, result: Report) -> Markup:
+    """As JSON: a line a rival, the mean over seeds, in a band from the lowest to the highest."""
     title, axis, scale = FIGURES[name]
     figure = go.Figure()
     for rival in result.plan.rivals:
@@ -153,22 +155,15 @@ def _figure(name: str, phase: str, result: Report) -> str:
         shared = {"legendgroup": rival, "hoverinfo": "skip", "showlegend": False, "mode": "lines"}
         edge = {"width": 0, "color": colour}
         figure.add_scatter(x=steps, y=high, line=edge, **shared)
-        figure.add_scatter(
-            x=steps, y=low, line=edge, fill="tonexty", fillcolor=pale, **shared
-        )
+        figure.add_scatter(x=steps, y=low, line=edge, fill="tonexty", fillcolor=pale, **shared)
         mean = [math.fsum(p) / len(p) for p in points]
         dash = "solid" if RIVALS[rival].baseline else "dot"
         line = {"color": colour, "width": 2, "dash": dash}
         figure.add_scatter(x=steps, y=mean, name=rival, legendgroup=rival, mode="lines", line=line)
-    figure.update_layout(
-        title=title, xaxis_title="step", yaxis_title=axis, yaxis_type=scale, **LAYOUT
-    )
-    return figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=f"{phase}-{name}",
-        config={"responsive": True, "displaylogo": False},
-    )
+    figure.update_layout(title=title, **LAYOUT)
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title=axis, type=scale, exponentformat="power")
+    return Markup(str(figure.to_json()).replace("<", r"\u003c"))
 
 
 CURVE_COLUMNS = ("rival", "phase", "seed", "lr", "weight_decay", *CURVES)

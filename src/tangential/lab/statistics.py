@@ -52,6 +52,6 @@ def finding(rival: str, baseline: str, metric: str, difference: Interval) -> str
         f"95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
     )
     if difference.covers_zero or not math.isfinite(difference.mean):
-        return f"{metric}: no difference seen between {rival} and {baseline} ({points})"
+        return f"{metric}, tuned: no difference seen between {rival} and {baseline} ({points})"
     side = "ahead of" if difference.mean > 0 else "behind"
-    return f"{metric}: {rival} is {side} {baseline} ({points})"
+    return f"{metric}, tuned: {rival} is {side} {baseline} ({points})"

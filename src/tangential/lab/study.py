@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, NamedTuple, TextIO
 
 from scipy.stats import qmc
@@ -91,17 +92,15 @@ def rank(record: Record) -> tuple[bool, float, float]:
 
 
 def points(count: int) -> list[tuple[float, float]]:
-    """`count` quasi-random points (lr, weight_decay), log-uniform; a prefix of the same sequence."""
-    sobol = qmc.Sobol(d=len(SPACE), seed=SPACE_SEED)
-    unit = sobol.random(2 ** math.ceil(math.log2(max(count, 1))))[:count]
-    ranges = [(math.log10(low), math.log10(high)) for low, high in SPACE.values()]
-    return [
-        tuple(
-            float(f"{10 ** (low + u * (high - low)):.4g}")
-            for u, (low, high) in zip(row, ranges, strict=True)
-        )
-        for row in unit
-    ]
+    """Quasi-random points (lr, weight_decay), log-uniform; fewer are a prefix of more."""
+    sobol = qmc.Sobol(d=len(SPACE), rng=SPACE_SEED)
+    unit = sobol.random_base2(math.ceil(math.log2(count)))[:count]
+    return [(_within(*SPACE["lr"], x), _within(*SPACE["weight_decay"], y)) for x, y in unit]
+
+
+def _within(low: float, high: float, share: float) -> float:
+    """The value at `share` of the way from low to high in logarithms, to four digits."""
+    return float(f"{low * (high / low) ** share:.4g}")
 
 
 @contextmanager
@@ -153,7 +152,7 @@ class Store:
         return {
             "versions": self.versions | {"python": platform.python_version()},
             "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-            "command": shlex.join(sys.argv),
+            "command": shlex.join(["tangential", *sys.argv[1:]]),
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
@@ -163,14 +162,38 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextmanager
+def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
+    """An event that the first Ctrl-C sets; it then calls `stopping`, and the second is as usual.
+
+    As an exception the first could fall into the saving of a trial.
+    """
+    stop = Event()
+    usual = signal.getsignal(signal.SIGINT)
+
+    def first(*_: Any) -> None:
+        stop.set()
+        stopping()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 def run(
-    specs: list[Spec], store: Store, workers: int, stopping: Callable[[], None]
-) -> Iterator[tuple[Spec, Record, bool]]:
+    specs: list[Spec], store: Store, workers: int, stop: Event
+) -> Generator[tuple[Spec, Record, bool]]:
     """Train what the store lacks; yield every trial, and whether it was trained just now.
 
-    Each trial is a single-threaded process of its own core. On Ctrl-C `stopping` is called,
-    nothing new starts, and the trials under way end and are kept; on a second one they are
-    killed.
+    Each trial is a single-threaded process on a core of its own. Once `stop` is set nothing new
+    starts; the trials under way end and are kept.
+
+    Raises:
+        KeyboardInterrupt: `stop` was set before the last trial.
+        BrokenProcessPool: a worker died.
     """
     found = {spec: record for spec in specs if (record := store.load(spec))}
     for spec, record in found.items():
@@ -182,18 +205,18 @@ def run(
     pool = ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_prepare_worker)
     pending = {pool.submit(_train, spec): spec for spec in missing}
     try:
-        while pending:
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+        while pending and not stop.is_set():
+            for future in wait(pending, timeout=0.2, return_when=FIRST_COMPLETED).done:
                 spec = pending.pop(future)
                 yield spec, store.save(spec, future.result()), True
-    except KeyboardInterrupt:
-        stopping()
-        raise
     finally:
         _end(pool, pending, store)
+    if pending:
+        raise KeyboardInterrupt
 
 
 def _end(pool: ProcessPoolExecutor, pending: dict[Future[Record], Spec], store: Store) -> None:
+    """Wait for the trials under way and keep them; on Ctrl-C kill them."""
     try:
         pool.shutdown(cancel_futures=True)
     except KeyboardInterrupt:
@@ -210,6 +233,14 @@ def _prepare_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train(spec: Spec) -> Record:

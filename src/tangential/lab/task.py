@@ -119,9 +119,9 @@ def _batches(size: int, batch_size: int, seed: int):
 
 def _motion(before: list[Tensor], after: list[Tensor]) -> tuple[float, float]:
     """Mean over weights of the norm, and of the distance their directions moved."""
-    pairs = [(a.double().flatten(), b.detach().double().flatten()) for a, b in zip(before, after)]
-    norms = [b.norm().item() for _, b in pairs]
-    turns = [(b / b.norm() - a / a.norm()).norm().item() for a, b in pairs]
+    old, new = ([w.detach().double() for w in weights] for weights in (before, after))
+    norms = [w.norm().item() for w in new]
+    turns = [(b / b.norm() - a / a.norm()).norm().item() for a, b in zip(old, new, strict=True)]
     return sum(norms) / len(norms), sum(turns) / len(turns)
 
 

@@ -1,5 +1,7 @@
 """Handwritten digits: scikit-learn's 1,797 images of 8 x 8 and a small convolutional net."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -30,9 +32,9 @@ def _splits() -> dict[str, tuple[Tensor, Tensor]]:
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
-    options = {"test_size": 360, "random_state": SPLIT_SEED}
-    x, x_report, y, y_report = train_test_split(images, labels, stratify=labels, **options)
-    x_train, x_tune, y_train, y_tune = train_test_split(x, y, stratify=y, **options)
+    keep_apart = partial(train_test_split, test_size=360, random_state=SPLIT_SEED)
+    x, x_report, y, y_report = keep_apart(images, labels, stratify=labels)
+    x_train, x_tune, y_train, y_tune = keep_apart(x, y, stratify=y)
     splits = {
         "train": (x_train, y_train),
         "tune": (x_tune, y_tune),

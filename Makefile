@@ -1,0 +1,39 @@
+# make demo   set everything up and run the main job
+# make test   set everything up and pass all tests
+# make lint   ruff, basedpyright, import-linter
+# make bench  time the optimizer step against its peers
+
+PYTHON ?= python3.11
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/lab
+	.venv/bin/tangential compare digits
+
+test: .venv/dev
+	.venv/bin/pytest --numprocesses auto
+
+lint: .venv/dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/basedpyright
+	.venv/bin/lint-imports
+
+bench: .venv/dev
+	.venv/bin/python bench/step.py
+
+# Debian ships python3.11 without ensurepip; python3.11-venv brings it.
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y $(PYTHON)-venv; }
+	$(PYTHON) -m venv .venv
+
+.venv/lab .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing tangential[$*] into .venv (the first time, PyTorch takes a few minutes)"
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf .venv
