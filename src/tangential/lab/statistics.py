@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy import stats
-
 
 class Interval(NamedTuple):
     """A mean with its 95 % confidence interval; without spread it has no width."""
@@ -31,6 +29,8 @@ def interval(values: Sequence[float]) -> Interval:
     >>> Interval(*(round(x, 3) for x in interval([1.0, 2.0, 3.0])))
     Interval(mean=2.0, low=-0.484, high=4.484)
     """
+    from scipy import stats  # a second to import, and --help needs none of it
+
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:

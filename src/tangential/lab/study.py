@@ -19,8 +19,6 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple, TextIO
 
-from scipy.stats import qmc
-
 from tangential.lab.rivals import RIVALS, SPACE
 from tangential.lab.task import Spec
 from tangential.lab.tasks import TASKS
@@ -93,6 +91,8 @@ def rank(record: Record) -> tuple[bool, float, float]:
 
 def points(count: int) -> list[tuple[float, float]]:
     """Quasi-random points (lr, weight_decay), log-uniform; fewer are a prefix of more."""
+    from scipy.stats import qmc  # a second to import, and --help needs none of it
+
     sobol = qmc.Sobol(d=len(SPACE), rng=SPACE_SEED)
     unit = sobol.random_base2(math.ceil(math.log2(count)))[:count]
     return [(_within(*SPACE["lr"], x), _within(*SPACE["weight_decay"], y)) for x, y in unit]
