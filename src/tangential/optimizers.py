@@ -91,8 +91,9 @@ class _Projected(Optimizer):
             here = (torch.device("cpu"), param.device)
             if isinstance(lr, Tensor) and lr.device not in here:
                 raise ValueError(f"lr is on {lr.device}, allowed are cpu and {param.device}")
-            for name in self.buffers if self.state[param] else ():
-                device = self.state[param][name].device
+            state = self.state.get(param, {})
+            for name in self.buffers if state else ():
+                device = state[name].device
                 if device != param.device:
                     raise ValueError(
                         f"{name} of a weight of shape {tuple(param.shape)} is on {device}, the "

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor
 
 PROJECTIONS = ("auto", "row", "weight", "off")
@@ -45,9 +46,10 @@ def _fraction(x: Any) -> bool:
 
 
 def _rate(x: Any) -> bool:
-    if isinstance(x, Tensor):
-        return x.numel() == 1 and (x.is_meta or _not_negative(x.item()))
-    return _not_negative(x)
+    if not isinstance(x, Tensor):
+        return _not_negative(x)
+    unread = not x.is_cpu or torch.compiler.is_compiling()  # reading it would wait for the device
+    return x.numel() == 1 and (unread or _not_negative(x.item()))
 
 
 def _betas(x: Any) -> bool:

@@ -142,7 +142,7 @@ class Table:
         return sums[self.owner]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _columns(
     sizes: tuple[tuple[int, int, int], ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
