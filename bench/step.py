@@ -21,15 +21,16 @@ from rich.table import Table
 
 from tangential import AdamP
 
-DECAY = {"lr": 1e-4, "weight_decay": 1e-2}
+# so small a step leaves the weights, and with them the gate, as they are
+OPTIONS = {"lr": 1e-9, "weight_decay": 1e-2}
 PEERS = {
-    "torch AdamW fused": lambda w: torch.optim.AdamW(w, fused=True, **DECAY),
-    "torch AdamW foreach": lambda w: torch.optim.AdamW(w, foreach=True, **DECAY),
-    "tangential AdamP foreach": lambda w: AdamP(w, foreach=True, **DECAY),
-    "tangential AdamP eager": lambda w: AdamP(w, foreach=False, **DECAY),
-    "adamp 0.3.0 AdamP": lambda w: adamp.AdamP(w, **DECAY),
-    "timm AdamP": lambda w: timm.optim.AdamP(w, **DECAY),
-    "pytorch_optimizer AdamP": lambda w: pytorch_optimizer.AdamP(w, **DECAY),
+    "torch AdamW fused": lambda w: torch.optim.AdamW(w, fused=True, **OPTIONS),
+    "torch AdamW foreach": lambda w: torch.optim.AdamW(w, foreach=True, **OPTIONS),
+    "tangential AdamP foreach": lambda w: AdamP(w, foreach=True, **OPTIONS),
+    "tangential AdamP eager": lambda w: AdamP(w, foreach=False, **OPTIONS),
+    "adamp 0.3.0 AdamP": lambda w: adamp.AdamP(w, **OPTIONS),
+    "timm AdamP": lambda w: timm.optim.AdamP(w, **OPTIONS),
+    "pytorch_optimizer AdamP": lambda w: pytorch_optimizer.AdamP(w, **OPTIONS),
 }
 
 

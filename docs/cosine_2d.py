@@ -1,7 +1,4 @@
-"""Draw docs/cosine_2d.png: the slowdown in the plane, with the library's own optimizers.
-
-    python docs/cosine_2d.py
-"""
+"""Draw docs/cosine_2d.png: the slowdown in the plane, with the library's own optimizers."""
 
 from pathlib import Path
 
