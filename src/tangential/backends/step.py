@@ -32,12 +32,15 @@ def step(
 def _step_batch(
     advance: Any, params: Tensors, states: list[State], rows: list[Rows | None], group: Group
 ) -> None:
-    lr = group["lr"]
     ws = [wide(p) for p in params]
     grads = [p.grad for p in params if p.grad is not None]
     gs = [wide(g).to(w.dtype) for g, w in zip(grads, ws, strict=True)]
     if group["maximize"]:
         gs = [-g for g in gs]
+    lr = group["lr"]
+    if isinstance(lr, Tensor):
+        lr = lr.to(ws[0].device)
+        group = {**group, "lr": lr}
     us = advance(gs, states, group)
     gated = [r for r in rows if r is not None]  # all of a batch, or none
     if gated:
