@@ -1,6 +1,7 @@
 """The command `tangential`; the laboratory behind it is an optional extra."""
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -12,6 +13,9 @@ def main() -> None:
             f"tangential: the laboratory needs {error.name}: run pip install 'tangential[lab]'\n"
             "(the optimizers work without it: from tangential import AdamP, SGDP)"
         )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ± or ━ still gets the figures
     app()
 
 
