@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tangential import maths
+
+jax.config.update("jax_enable_x64", True)
 
 SETTINGS = {"projection": "auto", "delta": 0.1, "eps": 1e-8}
 
@@ -26,7 +30,7 @@ def decide(xp, w, g, **settings):
     return gate.row.tolist(), gate.weight.tolist(), c.tolist()
 
 
-@pytest.mark.parametrize("xp", [np, torch], ids=["numpy", "torch"])
+@pytest.mark.parametrize("xp", [np, torch, jnp], ids=["numpy", "torch", "jax"])
 class TestGateByHand:
     def test_every_row_orthogonal_projects_rows(self, xp):
         # cosines 0 and 0; threshold .1/sqrt(2) = .0707
@@ -93,6 +97,28 @@ class TestGateByHand:
     def test_one_nan_row_does_not_spread(self, xp):
         _, _, c = decide(xp, [[1, 0], [0, 1]], [[math.nan, 0], [0, 1]], projection="row")
         assert c == [0.0, pytest.approx(1, rel=1e-7)]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_everything_traces_under_jit_and_is_numpys(nesterov):
+    w, g, m, v, p = np.random.default_rng(0).standard_normal((5, 4, 6))
+
+    def step(xp, w, g, m, v, p, t):
+        m, v, u = maths.adam(xp, g, m, v**2, t, betas=(0.9, 0.99), eps=1e-8, nesterov=nesterov)
+        p, _ = maths.sgd(g, p, momentum=0.9, dampening=0.1, nesterov=nesterov)
+        g = g - (g * w).sum(1, keepdims=True) / (w * w).sum(1, keepdims=True) * w
+        ww, uw = (w * w).sum(1), (u * w).sum(1)
+        moments = maths.Moments(ww, (g * g).sum(1), (g * w).sum(1), uw)
+        gate = maths.gate(xp, moments, xp.sum, fan=6, size=24, **SETTINGS)
+        c = maths.coef(xp, gate, ww, uw, xp.sum, eps=1e-8)
+        damp = maths.damp(xp, gate, ww, wd_ratio=0.1)
+        return m, v, p, c, damp, maths.cautious(xp, u, g)
+
+    traced = jax.jit(lambda *arrays: step(jnp, *arrays))(w, g, m, v, p, 3)
+    plain = step(np, w, g, m, v, p, 3)
+    assert plain[4].tolist() == [0.1] * 4
+    for ours, numpys in zip(traced, plain, strict=True):
+        np.testing.assert_allclose(ours, numpys, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -3,11 +3,13 @@
 import copy
 import io
 import pickle
+from collections import Counter
 
 import pytest
 import torch
 from table import BACKENDS, RULES
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import SGDP, AdamP
 
@@ -286,6 +288,36 @@ def test_state_keys_and_layouts_are_torchs(cls, foreach):
             value.shape,
             value.stride(),
         )
+
+
+class Asked(TorchDispatchMode):
+    """Counts what would make the host wait for a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@every_rule
+@pytest.mark.parametrize("options", [{}, {"caution": True}, {"row_groups": 2}])
+def test_no_step_asks_a_device_for_a_value(cls, options, foreach):
+    """Only the step counts are read, and they lie on the CPU."""
+    params = [nn.Parameter(torch.randn(shape)) for shape in [(6, 4), (4, 3, 2), (4,), (2, 70_000)]]
+    optimizer = cls(params, foreach=foreach, **usual(cls), **options)
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    with Asked() as asked:
+        optimizer.step()
+    counted = len(params) if cls is AdamP and foreach else 0
+    assert asked.names.pop("aten._local_scalar_dense.default", 0) == counted
+    waiting = {"nonzero", "equal", "masked_select", "repeat_interleave.Tensor", "is_nonzero"}
+    assert not [name for name in asked.names if any(word in name for word in waiting)]
+    assert sum(asked.names.values()) > 10
 
 
 @every_rule
