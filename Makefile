@@ -24,13 +24,14 @@ lint: .venv/dev
 bench: .venv/dev
 	.venv/bin/python bench/step.py
 
-# Debian ships python3.11 without ensurepip; python3.11-venv brings it.
-.venv/bin/python:
+# Debian ships python3.11 without ensurepip; python3.11-venv brings it. pip is the last thing that
+# venv makes: where it is there, an earlier set-up was not cut off.
+.venv/bin/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y $(PYTHON)-venv; }
 	$(PYTHON) -m venv .venv
 
-.venv/lab .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/python
+.venv/lab .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/pip
 	@echo "installing tangential[$*] into .venv (the first time, PyTorch takes a few minutes)"
 	$(PIP) --editable '.[$*]'
 	@touch $@

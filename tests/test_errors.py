@@ -10,7 +10,7 @@ from tangential import SGDP, AdamP
 
 NAN, INF = float("nan"), float("inf")
 BAD = {
-    "lr": [-1e-3, NAN, INF, "fast", None, torch.tensor(-1.0), torch.ones(2)],
+    "lr": [-1e-3, True, NAN, INF, "fast", None, torch.tensor(-1.0), torch.ones(2)],
     "eps": [-1e-8, NAN, None],
     "weight_decay": [-0.1, NAN, INF],
     "delta": [-0.1, NAN],

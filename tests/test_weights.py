@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -155,6 +156,27 @@ def test_complex_vectors_are_torchs(cls, foreach, shape):
         optimizer.step()
         other.step()
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_gradient_may_be_a_lazy_conjugate(cls, foreach):
+    g = torch.randn(3, 4, dtype=torch.complex64)
+    params = [leaf(torch.ones(3, 4, dtype=torch.complex64)) for _ in range(2)]
+    for p, grad in zip(params, (g.conj(), g.conj().resolve_conj()), strict=True):
+        p.grad = grad
+        cls([p], foreach=foreach, **usual(cls)).step()
+    assert torch.equal(*params)
+
+
+def test_lazy_modules_materialise_after_the_optimizer_is_built(cls, foreach):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch: lazy modules are experimental
+        layer = torch.nn.LazyLinear(3)
+    optimizer = cls(layer.parameters(), foreach=foreach, row_groups=2, **usual(cls))
+    layer(torch.randn(2, 5)).sum().backward()
+    with pytest.raises(ValueError, match=r"row_groups is 2, but .* \(3, 5\) has 3 rows"):
+        optimizer.step()
+    optimizer.param_groups[0]["row_groups"] = 3
+    optimizer.step()
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0,), (0, 0, 2)])

@@ -34,7 +34,7 @@ def check_names(group: dict[str, Any], known: dict[str, Any]) -> None:
 
 
 def _finite(x: Any) -> bool:
-    return isinstance(x, Real) and math.isfinite(x)
+    return isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x)
 
 
 def _not_negative(x: Any) -> bool:

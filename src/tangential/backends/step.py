@@ -34,7 +34,7 @@ def _step_batch(
 ) -> None:
     ws = [wide(p) for p in params]
     grads = [p.grad for p in params if p.grad is not None]
-    gs = [wide(g).to(w.dtype) for g, w in zip(grads, ws, strict=True)]
+    gs = [wide(g.resolve_conj()).to(w.dtype) for g, w in zip(grads, ws, strict=True)]
     if group["maximize"]:
         gs = [-g for g in gs]
     lr = group["lr"]
