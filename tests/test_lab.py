@@ -230,8 +230,11 @@ class TestStore:
         store = Store(tmp_path)
         others = [SPEC._replace(**{name: 7}) for name in Spec._fields if name not in ("rival",)]
         paths = {store.path(spec) for spec in [SPEC, *others]}
-        store.versions = store.versions | {"torch": "0"}
-        assert len(paths | {store.path(SPEC)}) == len(others) + 2
+        for changed in ("torch", "source"):
+            other = Store(tmp_path)
+            other.versions = other.versions | {changed: "0"}
+            paths.add(other.path(SPEC))
+        assert len(paths) == len(others) + 3
 
     def test_unreadable_record_counts_as_missing(self, tmp_path):
         store = Store(tmp_path)

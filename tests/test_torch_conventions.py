@@ -238,6 +238,18 @@ def test_a_weight_counts_its_own_steps(foreach):
     assert optimizer.state[late]["step"].item() == 2
 
 
+def test_without_momentum_a_bad_gradient_is_forgotten(foreach):
+    """As in torch's SGD: the infinite weight stays infinite and does not turn to NaN."""
+    ours, theirs = (nn.Parameter(torch.ones(2, 3)) for _ in range(2))
+    optimizers = [SGDP([ours], lr=0.1, foreach=foreach), torch.optim.SGD([theirs], lr=0.1)]
+    for g in (torch.inf, 1.0):
+        for p, optimizer in zip((ours, theirs), optimizers, strict=True):
+            p.grad = torch.tensor([[g, 1.0, 2.0], [1.0, 1.0, 1.0]])
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+    assert ours.isinf().sum() == 1
+
+
 @every_rule
 def test_autograd_catches_a_step_between_forward_and_backward(cls, foreach):
     w = nn.Parameter(torch.randn(3, 3))

@@ -53,7 +53,8 @@ def adam(xp, g, m, v, step, *, betas, eps, nesterov):
 
 def sgd(g, p, *, momentum, dampening, nesterov):
     """SGD's new momentum and update (p, u): p <- momentum p + (1 - dampening) g, from p = 0."""
-    p = momentum * p + (1 - dampening) * g
+    kept = momentum * p if momentum else 0  # 0 * inf would never heal
+    p = kept + (1 - dampening) * g
     return p, (g + momentum * p if nesterov else p)
 
 

@@ -60,7 +60,7 @@ class Display:
         self._say("Stopping: the trials under way are ending (Ctrl-C again drops them) ...")
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self) -> str:
         if not self.fresh:
@@ -74,7 +74,7 @@ class Display:
             f"[{len(self.records):3}/{self.plan.size}] {spec.rival:6} {spec.phase:9} "
             f"seed {spec.seed:<4} lr {spec.lr:<9g} weight_decay {spec.weight_decay:<9g} "
             f"{self.metric} {_percent(record)}  {self._left()}"
-        ).replace("[", r"\[", 1)
+        )
 
     def _frame(self) -> Group:
         table = Table(box=None, pad_edge=False)

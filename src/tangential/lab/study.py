@@ -117,13 +117,22 @@ def aside(path: Path) -> Iterator[TextIO]:
         partial.unlink(missing_ok=True)
 
 
+def source() -> str:
+    """Fingerprint of the code that decides how a trial ends: all but the rest of the laboratory."""
+    package = Path(__file__).parents[1]
+    decisive = {package / "lab" / "task.py", package / "lab" / "rivals.py"}
+    paths = [p for p in package.rglob("*.py") if p.parent != package / "lab" or p in decisive]
+    return sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()[:12]
+
+
 class Store:
-    """Finished trials, a file each; the same trial, and versions, has the same file."""
+    """Finished trials, a file each; the same trial, of the same code, has the same file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "trials"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.versions = {name: version(name) for name in ("tangential", "torch", "scikit-learn")}
+        packages = ("tangential", "torch", "scikit-learn")
+        self.versions = {name: version(name) for name in packages} | {"source": source()}
 
     def path(self, spec: Spec) -> Path:
         """Where the record of `spec` lies or will lie."""
