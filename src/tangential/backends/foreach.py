@@ -40,10 +40,12 @@ def adam(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
     torch._foreach_addcmul_(vs, grads, grads, 1 - b2)
     _store(states, "exp_avg", ms)
     _store(states, "exp_avg_sq", vs)
+    corrections = [1 - b1**t for t in steps]
     us = torch._foreach_sqrt(vs)
-    torch._foreach_div_(us, [(1 - b2**t) ** 0.5 for t in steps])
-    torch._foreach_add_(us, group["eps"])
-    torch._foreach_mul_(us, [1 - b1**t for t in steps])
+    torch._foreach_mul_(
+        us, [c / (1 - b2**t) ** 0.5 for c, t in zip(corrections, steps, strict=True)]
+    )
+    torch._foreach_add_(us, [c * group["eps"] for c in corrections])
     torch._foreach_reciprocal_(us)
     torch._foreach_mul_(us, torch._foreach_lerp(grads, ms, b1) if group["nesterov"] else ms)
     return list(us)
