@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
 from table import OUTCOMES, RULES, close, gradient
@@ -58,7 +58,7 @@ def as_tensor(x, order, paired):
     return torch.complex(moved[..., 0], moved[..., 1]) if paired else moved
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(cases(), st.booleans(), st.permutations(range(4)))
 def test_any_case_is_the_oracle(case, foreach, order):
     rule, shapes, options, paired, seed = case

@@ -45,6 +45,9 @@ def output_of(*arguments):
     return process.returncode, text
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+
+
 def workers_of(process):
     """Ids of the processes that a study trains in."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -319,6 +322,7 @@ class TestCommand:
         assert {name: (trials / name).read_text() for name in kept} == kept
         assert len(list(trials.iterdir())) == 12
 
+    @linux
     def test_killed_worker_is_said_and_the_same_command_goes_on(self, tmp_path):
         arguments = (*SMALL, "--epochs", 3, "--out", tmp_path)
         process = command(*arguments)
@@ -331,6 +335,7 @@ class TestCommand:
         code, text = output_of(*arguments)
         assert code == 0, text
 
+    @linux
     def test_killed_study_leaves_no_workers_behind(self, tmp_path):
         process = command(*SMALL, "--epochs", 50, "--out", tmp_path)
         while not (workers := workers_of(process)):
