@@ -2,7 +2,7 @@
 
     python bench/step.py [--rounds 15] [--threads N] [--shapes resnet18 tiny ...]
 
-Gradients are made orthogonal to every row ("open": the gate fires) or left as drawn ("shut").
+Gradients are made orthogonal to every row ("open": the gate fires) or given a radial part ("shut").
 All optimizers step once per round, in turn, so that a change of the machine's speed meets them
 alike; a figure is the median over rounds, and the ratio that of medians to torch's fused AdamW.
 """

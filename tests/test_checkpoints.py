@@ -16,11 +16,11 @@ SHAPES = [(8, 3, 3, 3), (6, 5), (7,)]
 
 
 def two_copies():
-    """The same float64 weights twice: rows, matrix, vector."""
+    """Float64 weights of two models: rows, matrix, vector."""
     return [[nn.Parameter(torch.randn(s).double()) for s in SHAPES] for _ in range(2)]
 
 
-def run(optimizers, weights, steps, fired=None):
+def run(optimizers, weights, steps):
     """The same gradients, open and shut gates in turn, for every optimizer."""
     for t in range(steps):
         for copies in zip(*weights, strict=True):
@@ -45,8 +45,6 @@ def saved(optimizer):
 def take_over(theirs, ours, steps=6):
     """Train `theirs`, load it into `ours(params)`, train both on; they must not part."""
     first, second = two_copies()
-    for p, q in zip(first, second, strict=True):
-        q.data.copy_(p)
     old = theirs(first)
     run([old], [first], steps)
     with torch.no_grad():

@@ -44,7 +44,7 @@ def _group(optimizer: Any, mine: StateDict, saved: StateDict) -> StateDict:
         warnings.warn("amsgrad has no counterpart here: max_exp_avg_sq is dropped", stacklevel=5)
     group = {name: value for name, value in mine.items() if name in options.ALLOWED}
     group |= {name: value for name, value in saved.items() if name not in FOREIGN}
-    optimizer.check(group, mine["params"])
+    optimizer.checked_rows(group, mine["params"])
     return group
 
 

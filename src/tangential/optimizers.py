@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer, ParamsT, required
 
 from tangential import backends, maths, options
-from tangential.backends.rows import rows_of
+from tangential.backends.rows import Rows, rows_of
 from tangential.backends.step import step
 from tangential.checkpoints import adopt
 
@@ -33,7 +33,7 @@ class _Projected(Optimizer):
         options.check_names(param_group, self.defaults)
         group = {**self.defaults, **param_group}
         if group["lr"] is not required:  # else torch.optim says that it is missing
-            self.check(group, _tensors(param_group["params"]))
+            self.checked_rows(group, _tensors(param_group["params"]))
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -65,20 +65,24 @@ class _Projected(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = [(g, [p for p in g["params"] if p.grad is not None]) for g in self.param_groups]
-        for group, params in work:
-            self.check(group, params)
+        work = []
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            work.append((group, params, self.checked_rows(group, params)))
             self._check_tensors(group, params)
-        for group, params in work:
+        for group, params, rows in work:
             if params:
-                self._advance(group, params)
+                self._advance(group, params, rows)
         return loss
 
-    def check(self, group: Group, params: list[Tensor]) -> None:
-        """Raise ValueError where an option of `group` is out of range or does not fit `params`."""
+    def checked_rows(self, group: Group, params: list[Tensor]) -> list[Rows | None]:
+        """The rows of every weight, as `rows_of` finds them.
+
+        Raises:
+            ValueError: an option of `group` is out of range or does not fit `params`.
+        """
         options.check(group)
-        for param in params:
-            rows_of(param, group)
+        return [rows_of(param, group) for param in params]
 
     def _check_tensors(self, group: Group, params: list[Tensor]) -> None:
         lr = group["lr"]
@@ -100,10 +104,10 @@ class _Projected(Optimizer):
                         f"weight on {param.device}: move the model before its first step"
                     )
 
-    def _advance(self, group: Group, params: list[Tensor]) -> None:
+    def _advance(self, group: Group, params: list[Tensor], rows: list[Rows | None]) -> None:
         states = [self._state_of(param) for param in params]
         backend = backends.choose(group["foreach"])
-        step(backend, self.rule, params, states, self._resolved(group))
+        step(backend, self.rule, params, states, rows, self._resolved(group))
 
     def _state_of(self, param: Tensor) -> dict[str, Tensor]:
         state = self.state[param]

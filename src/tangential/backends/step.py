@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.rows import Rows, Table, real, rows_of, wide
+from tangential.backends.rows import Rows, Table, real, wide
 
 State = dict[str, Tensor]
 Group = dict[str, Any]
@@ -15,10 +15,14 @@ Tensors = list[Tensor]
 
 
 def step(
-    backend: ModuleType, rule: str, params: Tensors, states: list[State], group: Group
+    backend: ModuleType,
+    rule: str,
+    params: Tensors,
+    states: list[State],
+    rows: list[Rows | None],
+    group: Group,
 ) -> None:
     """Advance weights that have gradients, and their states, by one step of `rule`, in place."""
-    rows = [rows_of(param, group) for param in params]
     for batch in backend.batches(params, rows):
         _step_batch(
             backend.RULES[rule],

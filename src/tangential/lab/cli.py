@@ -17,11 +17,8 @@ from rich.table import Table
 from tangential.lab.display import Display
 from tangential.lab.report import Report, Row, report, write
 from tangential.lab.rivals import RIVALS
-from tangential.lab.study import Plan, Record, Store, cores, interruptible, run
-from tangential.lab.task import Spec
+from tangential.lab.study import Plan, Records, Store, cores, interruptible, run
 from tangential.lab.tasks import TASKS
-
-Records = dict[Spec, Record]
 
 app = App(
     name="tangential",

@@ -1,7 +1,6 @@
 """What a study shows while it runs: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -9,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from tangential.lab.rivals import RIVALS
-from tangential.lab.study import Plan, Record, rank
+from tangential.lab.study import Plan, Record, Records, rank
 from tangential.lab.task import Spec
 
 
@@ -18,7 +17,7 @@ class Display:
 
     def __init__(self, plan: Plan, metric: str, console: Console) -> None:
         self.plan, self.metric, self.console = plan, metric, console
-        self.records: dict[Spec, Record] = {}
+        self.records: Records = {}
         self.fresh, self.start = 0, time.monotonic()
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -35,12 +34,7 @@ class Display:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.live.stop()
 
     def add(self, spec: Spec, record: Record, *, fresh: bool) -> None:

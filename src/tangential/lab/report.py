@@ -14,16 +14,14 @@ from plotly.offline import get_plotlyjs
 
 from tangential.lab.rivals import RIVALS, SPACE
 from tangential.lab.statistics import Interval, finding, interval, paired
-from tangential.lab.study import Plan, Record, aside
+from tangential.lab.study import Plan, Record, Records, aside
 from tangential.lab.task import CURVES, Spec, Task
-
-Records = dict[Spec, Record]
 
 FIGURES = {
     "norm": ("Mean norm of the scale-invariant weights", "‖w‖", "linear"),
     "effective_step": ("Mean effective step", "turn of w/‖w‖ per step", "log"),
-    "loss": ("Training loss, batch by batch", "cross-entropy (nats)", "log"),
-    "score": ("Score on the report split", "accuracy", "linear"),
+    "loss": ("Training loss, batch by batch", "loss", "log"),
+    "score": ("Score on the report split", "{metric}", "linear"),
 }
 LAYOUT = {
     "template": "plotly_white",
@@ -133,15 +131,17 @@ def _context(task: Task, result: Report) -> dict[str, Any]:
         "result": result,
         "rivals": RIVALS,
         "space": SPACE,
-        "figures": [_figure(name, "report", result) for name in FIGURES],
-        "mechanism": [_figure(name, "mechanism", result) for name in ("norm", "effective_step")],
+        "figures": [_figure(name, "report", task.metric, result) for name in FIGURES],
+        "mechanism": [
+            _figure(name, "mechanism", task.metric, result) for name in ("norm", "effective_step")
+        ],
         "plotlyjs": Markup(get_plotlyjs()),
         "provenance": next(iter(result.records.values()))["provenance"],
         "steps": max(r["curves"]["step"][-1] for r in result.records.values()) + 1,
     }
 
 
-def _figure(name: str, phase: str, result: Report) -> Markup:
+def _figure(name: str, phase: str, metric: str, result: Report) -> Markup:
     """As JSON: a line a rival, the mean over seeds, in a band from the lowest to the highest."""
     title, axis, scale = FIGURES[name]
     figure = go.Figure()
@@ -162,7 +162,7 @@ def _figure(name: str, phase: str, result: Report) -> Markup:
         figure.add_scatter(x=steps, y=mean, name=rival, legendgroup=rival, mode="lines", line=line)
     figure.update_layout(title=title, **LAYOUT)
     figure.update_xaxes(title="step")
-    figure.update_yaxes(title=axis, type=scale, exponentformat="power")
+    figure.update_yaxes(title=axis.format(metric=metric), type=scale, exponentformat="power")
     return Markup(str(figure.to_json()).replace("<", r"\u003c"))
 
 

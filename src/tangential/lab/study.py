@@ -24,6 +24,7 @@ from tangential.lab.task import Spec
 from tangential.lab.tasks import TASKS
 
 Record = dict[str, Any]
+Records = dict[Spec, Record]
 
 TUNING_SEED = 0
 FIRST_REPORT_SEED = 1000  # disjoint from the tuning seed
@@ -52,7 +53,7 @@ class Plan(NamedTuple):
             for rival in self.rivals
         ]
 
-    def report(self, records: dict[Spec, Record]) -> list[Spec]:
+    def report(self, records: Records) -> list[Spec]:
         """The same seeds for every rival: at its best point, and for the mechanism.
 
         The mechanism is shown at the lr tuned for the baseline, for both, and without decay:
@@ -78,7 +79,7 @@ class Plan(NamedTuple):
         baseline = RIVALS[rival].baseline
         return baseline if baseline in self.rivals else None
 
-    def best(self, rival: str, records: dict[Spec, Record]) -> Spec:
+    def best(self, rival: str, records: Records) -> Spec:
         """The tuning trial of `rival` that ranks first."""
         tried = [spec for spec in self.tuning() if spec.rival == rival]
         return max(tried, key=lambda spec: rank(records[spec]))

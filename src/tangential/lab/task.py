@@ -13,6 +13,7 @@ from tangential.lab.rivals import RIVALS
 
 Split = tuple[Tensor, Tensor]
 LOG_EVERY = 10
+CURVES = ("step", "loss", "lr", "score", "norm", "effective_step")
 
 
 class Task(NamedTuple):
@@ -94,9 +95,6 @@ def train(task: Task, spec: Spec) -> dict[str, Any]:
         "optimizer_s": optimizer_seconds / steps,
         "curves": curves,
     }
-
-
-CURVES = ("step", "loss", "lr", "score", "norm", "effective_step")
 
 
 @torch.no_grad()
