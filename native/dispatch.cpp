@@ -1,0 +1,33 @@
+#include "dispatch.h"
+
+namespace tangential {
+
+#define DECLARE(isa) \
+  namespace isa { const RowFunctions* rows(Dtype, Dtype, Rule, bool); }
+
+DECLARE(plain)
+#if defined(__x86_64__)
+DECLARE(avx2)
+DECLARE(avx512)
+#endif
+
+std::vector<InstructionSet> instruction_sets() {
+#if defined(__x86_64__)
+  std::vector<InstructionSet> sets;
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi2");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    sets.push_back({"AVX-512", avx512::rows});
+  if (avx2) sets.push_back({"AVX2", avx2::rows});
+  sets.push_back({"SSE2", plain::rows});
+  return sets;
+#elif defined(__aarch64__)
+  return {{"NEON", plain::rows}};
+#else
+  return {{"portable", plain::rows}};
+#endif
+}
+
+}  // namespace tangential

@@ -1,0 +1,107 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "step.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace tangential;
+
+namespace {
+
+using LayoutTuple = std::tuple<Dtype, Dtype, int64_t, int64_t, int64_t, uint32_t>;
+
+void make_plan(Plan* self, const std::vector<LayoutTuple>& weights, const std::string& wanted) {
+  std::vector<Layout> layouts;
+  layouts.reserve(weights.size());
+  for (const auto& [dtype, state_dtype, units, fan, size, seed] : weights)
+    layouts.push_back({dtype, state_dtype, units, fan, size, seed});
+  for (const InstructionSet& set : instruction_sets())
+    if (wanted.empty() || wanted == set.name) {
+      new (self) Plan(layouts, set);
+      return;
+    }
+  throw nb::value_error("instruction_set: this machine does not run it");
+}
+
+void step(Plan& plan, const std::vector<uintptr_t>& addresses, const Options& options, int threads) {
+  constexpr size_t fields = sizeof(Memory) / sizeof(uintptr_t);
+  if (addresses.size() != fields * plan.size())
+    throw nb::value_error("addresses: six a weight are allowed");
+  nb::gil_scoped_release release;
+  plan.step(reinterpret_cast<const Memory*>(addresses.data()), options, threads);
+}
+
+// The gate over a table of rows [rows]: its verdict, and the coefficient of every row.
+std::pair<Verdict, std::vector<double>> gate_of(
+    const std::vector<std::tuple<double, double, double, double>>& table, int64_t fan,
+    Projection projection, double delta, double eps) {
+  Sums whole;
+  int64_t failing = 0;
+  for (const auto& [ww, gg, gw, uw] : table) {
+    failing += !orthogonal({ww, gg, gw, uw}, double(fan), delta, eps);
+    whole.ww += ww, whole.gg += gg, whole.gw += gw, whole.uw += uw;
+  }
+  const int64_t size = fan * int64_t(table.size());
+  const Verdict verdict = gate(failing, whole, fan, size, projection, delta, eps);
+  std::vector<double> coefs;
+  for (const auto& [ww, gg, gw, uw] : table) {
+    coefs.push_back(verdict == Verdict::none  ? 0
+                    : verdict == Verdict::row ? coef(ww, uw, eps)
+                                              : coef(whole.ww, whole.uw, eps));
+  }
+  return {verdict, coefs};
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  nb::list names;
+  for (const InstructionSet& set : instruction_sets()) names.append(set.name);
+  m.attr("instruction_sets") = names;  // the best first
+  nb::enum_<Dtype>(m, "Dtype")
+      .value("float32", Dtype::float32)
+      .value("float64", Dtype::float64)
+      .value("bfloat16", Dtype::bfloat16)
+      .value("float16", Dtype::float16);
+  nb::enum_<Rule>(m, "Rule").value("adam", Rule::adam).value("sgd", Rule::sgd);
+  nb::enum_<Rounding>(m, "Rounding")
+      .value("nearest", Rounding::nearest)
+      .value("stochastic", Rounding::stochastic)
+      .value("kahan", Rounding::kahan);
+  nb::enum_<Projection>(m, "Projection")
+      .value("auto", Projection::automatic)
+      .value("row", Projection::row)
+      .value("weight", Projection::weight)
+      .value("off", Projection::off);
+  nb::enum_<Verdict>(m, "Verdict")
+      .value("none", Verdict::none)
+      .value("row", Verdict::row)
+      .value("weight", Verdict::weight);
+  nb::class_<Options>(m, "Options")
+      .def(nb::init<>())
+      .def_rw("rule", &Options::rule)
+      .def_rw("lr", &Options::lr)
+      .def_rw("beta1", &Options::beta1)
+      .def_rw("beta2", &Options::beta2)
+      .def_rw("take1", &Options::take1)
+      .def_rw("eps", &Options::eps)
+      .def_rw("decay", &Options::decay)
+      .def_rw("wd_ratio", &Options::wd_ratio)
+      .def_rw("delta", &Options::delta)
+      .def_rw("unscale", &Options::unscale)
+      .def_rw("nesterov", &Options::nesterov)
+      .def_rw("maximize", &Options::maximize)
+      .def_rw("caution", &Options::caution)
+      .def_rw("project_buffer", &Options::project_buffer)
+      .def_rw("projection", &Options::projection)
+      .def_rw("rounding", &Options::rounding);
+  nb::class_<Plan>(m, "Plan")
+      .def("__init__", make_plan, "weights"_a, "instruction_set"_a = "")
+      .def("step", step, "addresses"_a, "options"_a, "threads"_a)
+      .def_prop_ro("bytes", &Plan::bytes);
+  m.def("gate", gate_of, "table"_a, "fan"_a, "projection"_a, "delta"_a, "eps"_a);
+}

@@ -1,0 +1,52 @@
+// One optimizer step over many weights: moments -> gate -> apply. No Python, no libtorch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "dispatch.h"
+#include "gate.h"
+
+namespace tangential {
+
+struct Options {
+  Rule rule = Rule::adam;
+  double lr = 0, beta1 = 0, beta2 = 0, take1 = 0;  // SGD: beta1 its momentum, take1 1 - dampening
+  double eps = 0, decay = 0, wd_ratio = 0, delta = 0, unscale = 1;
+  bool nesterov = false, maximize = false, caution = false, project_buffer = false;
+  Projection projection = Projection::automatic;
+  Rounding rounding = Rounding::nearest;
+};
+
+// `units` vectors of `fan` consecutive elements, or, never to be projected, units = 0.
+struct Layout {
+  Dtype dtype, state_dtype;
+  int64_t units, fan, size;
+  uint32_t seed;  // tells weights apart in stochastic rounding
+};
+
+struct Memory {
+  void *w, *g, *m, *v, *low;
+  float* step;  // steps taken before this one; counts on
+};
+
+// What a list of weights needs beside its memory: made once, used at every step.
+class Plan {
+ public:
+  Plan(const std::vector<Layout>& weights, const InstructionSet& set);
+  ~Plan();
+
+  // Advance every weight by one step; the result does not depend on `threads`.
+  void step(const Memory* memory, const Options& options, int threads);
+
+  size_t size() const;
+  size_t bytes() const;  // of memory that it holds
+
+ private:
+  struct Inside;
+  std::unique_ptr<Inside> inside_;
+};
+
+}  // namespace tangential

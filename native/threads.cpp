@@ -1,0 +1,44 @@
+#include "threads.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace tangential {
+namespace {
+
+// torch loads an OpenMP runtime of its own. We ask that one for threads instead of bringing a
+// second, whose idle threads would spin beside torch's; LLVM's and Intel's export the symbol too.
+using Parallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+
+Parallel runtime() {
+  static const auto found = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  return found;
+}
+
+// The threads of an OpenMP runtime do not survive fork(), and waiting for them never ends. A child
+// works alone: the results are the same.
+bool forked = false;
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+}  // namespace
+
+void in_threads(int threads, void (*body)(void*), void* context) {
+  if (threads <= 1 || forked) return body(context);
+  if (const Parallel parallel = runtime()) {
+    return parallel(body, context, static_cast<unsigned>(threads), 0);
+  }
+  std::vector<std::thread> others;
+  others.reserve(static_cast<size_t>(threads) - 1);
+  try {
+    while (others.size() + 1 < static_cast<size_t>(threads)) others.emplace_back(body, context);
+  } catch (const std::system_error&) {  // no more threads to be had: those that came are enough
+  }
+  body(context);
+  for (auto& other : others) other.join();
+}
+
+}  // namespace tangential
