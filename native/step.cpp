@@ -227,7 +227,8 @@ struct Plan::Inside {
       return w.rows->step(s, c, factor(w, w.verdict, row));
     }
     // the tangent step: its factor has the decay alone, and what caution brought back of w
-    const double cu = row_coef(w, coefs, w.coef, row), cg = row_coef(w, coefs_g, w.coef_g, row);
+    const double cu = row_coef(w, coefs, w.coef, row);
+    const double cg = o.caution ? row_coef(w, coefs_g, w.coef_g, row) : 0;
     const double damp = w.verdict == Verdict::none ? 1 : o.wd_ratio;
     const double back =
         o.caution ? row_coef(w, kept_coefs, w.kept_coef, row) * w.enlarged : 0;

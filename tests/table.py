@@ -1,13 +1,23 @@
 """What the laws are tested over: rules, backends, options, shapes, and gradients for the gate."""
 
 import numpy as np
+import pytest
 import torch
 from oracle import Oracle, without_radial
 
 from tangential import SGDP, AdamP
+from tangential.backends import native
 
 RULES = {"adam": AdamP, "sgd": SGDP}
-BACKENDS = {"eager": False, "foreach": True}
+needs_kernel = pytest.mark.skipif(not native.kernel, reason=native.reason())
+every_backend = pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param({"foreach": False}, id="eager"),
+        pytest.param({"foreach": True}, id="foreach"),
+        pytest.param({"fused": True}, id="native", marks=needs_kernel),
+    ],
+)
 SHAPES = [(64, 3, 3, 3), (128, 64), (1, 128), (128, 1), (10,), (), (5, 7, 2), (0, 4), (7, 0)]
 
 OPTIONS = {
@@ -75,9 +85,11 @@ def gradient(oracle: Oracle, outcome: str, rng: np.random.Generator) -> np.ndarr
     return without_radial(g.reshape(-1), w.reshape(-1), 0.0).reshape(w.shape)
 
 
-def close(actual: torch.Tensor, expected: np.ndarray, tolerance: float) -> bool:
-    """Largest difference within `tolerance` of the largest value."""
+def close(
+    actual: torch.Tensor, expected: np.ndarray, tolerance: float, scale: float = 1e-30
+) -> bool:
+    """Largest difference within `tolerance` of the largest value, which is no less than `scale`."""
     actual = actual.detach().double().numpy()
     assert actual.shape == expected.shape
-    scale = np.abs(expected).max(initial=0.0)
-    return bool(np.abs(actual - expected).max(initial=0.0) <= tolerance * max(scale, 1e-30))
+    scale = np.abs(expected).max(initial=scale)
+    return bool(np.abs(actual - expected).max(initial=0.0) <= tolerance * scale)

@@ -6,12 +6,12 @@ import adamp
 import pytest
 import timm.optim
 import torch
-from table import BACKENDS, RULES
+from table import RULES, every_backend
 from torch import nn
 
 from tangential import SGDP, AdamP
 
-pytestmark = pytest.mark.parametrize("foreach", BACKENDS.values(), ids=BACKENDS.keys())
+pytestmark = every_backend
 SHAPES = [(8, 3, 3, 3), (6, 5), (7,)]
 
 
@@ -64,10 +64,10 @@ SGDP_ = {"lr": 0.01, "weight_decay": 0.01, "momentum": 0.9, "dampening": 0.1}
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("package", [adamp, timm.optim], ids=["adamp", "timm"])
-def test_adamp_goes_on_from_the_copies(package, nesterov, foreach):
+def test_adamp_goes_on_from_the_copies(package, nesterov, backend):
     new = take_over(
         lambda p: package.AdamP(p, nesterov=nesterov, **ADAMP),
-        lambda p: AdamP(p, foreach=foreach),
+        lambda p: AdamP(p, **backend),
     )
     state = new.state[new.param_groups[0]["params"][0]]
     assert state["step"].dtype == torch.float32
@@ -77,40 +77,40 @@ def test_adamp_goes_on_from_the_copies(package, nesterov, foreach):
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("package", [adamp, timm.optim], ids=["adamp", "timm"])
-def test_sgdp_goes_on_from_the_copies(package, nesterov, foreach):
+def test_sgdp_goes_on_from_the_copies(package, nesterov, backend):
     published = package is adamp  # projects the momentum buffer itself
     new = take_over(
         lambda p: package.SGDP(p, nesterov=nesterov, **SGDP_),
-        lambda p: SGDP(p, lr=1, foreach=foreach, project_buffer=published),
+        lambda p: SGDP(p, lr=1, **backend, project_buffer=published),
     )
     assert "momentum" not in new.state[new.param_groups[0]["params"][0]]
     assert new.param_groups[0]["project_buffer"] is published
 
 
-def test_caution_goes_on_from_timm(foreach):
+def test_caution_goes_on_from_timm(backend):
     for theirs, ours, options in [
         (timm.optim.AdamP, AdamP, ADAMP),
         (timm.optim.SGDP, SGDP, SGDP_),
     ]:
         take_over(
             lambda p, c=theirs, o=options: c(p, caution=True, **o),
-            lambda p, c=ours: c(p, lr=1, foreach=foreach),
+            lambda p, c=ours: c(p, lr=1, **backend),
         )
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Adam"])
-def test_adamp_takes_over_from_torch(name, foreach):
+def test_adamp_takes_over_from_torch(name, backend):
     """With projection off and no decay, AdamP is Adam: it must continue Adam's own path."""
     take_over(
         lambda p: getattr(torch.optim, name)(p, lr=0.01, weight_decay=0),
-        lambda p: AdamP(p, foreach=foreach, projection="off"),
+        lambda p: AdamP(p, **backend, projection="off"),
     )
 
 
-def test_adamw_takes_over_with_its_decay(foreach):
+def test_adamw_takes_over_with_its_decay(backend):
     new = take_over(
         lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
-        lambda p: AdamP(p, foreach=foreach, projection="off", row_groups=1, wd_ratio="matched"),
+        lambda p: AdamP(p, **backend, projection="off", row_groups=1, wd_ratio="matched"),
     )
     group = new.param_groups[0]
     assert (group["weight_decay"], group["wd_ratio"], group["projection"]) == (
@@ -118,40 +118,40 @@ def test_adamw_takes_over_with_its_decay(foreach):
         "matched",
         "off",
     )
-    assert not {"amsgrad", "capturable", "differentiable", "fused"} & group.keys()
+    assert not {"amsgrad", "capturable", "differentiable"} & group.keys()
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_sgdp_takes_over_from_torch(nesterov, foreach):
+def test_sgdp_takes_over_from_torch(nesterov, backend):
     take_over(
         lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=nesterov),
-        lambda p: SGDP(p, lr=1, foreach=foreach, projection="off"),
+        lambda p: SGDP(p, lr=1, **backend, projection="off"),
     )
 
 
-def test_sgd_without_momentum_has_no_state_to_take_over(foreach):
+def test_sgd_without_momentum_has_no_state_to_take_over(backend):
     take_over(
         lambda p: torch.optim.SGD(p, lr=0.01),
-        lambda p: SGDP(p, lr=1, foreach=foreach, projection="off"),
+        lambda p: SGDP(p, lr=1, **backend, projection="off"),
     )
 
 
-def test_amsgrad_is_dropped_with_a_warning(foreach):
+def test_amsgrad_is_dropped_with_a_warning(backend):
     (w,) = weights = [nn.Parameter(torch.ones(2, 2))]
     w.grad = torch.ones(2, 2)
     old = torch.optim.AdamW(weights, amsgrad=True)
     old.step()
-    new = AdamP(weights, foreach=foreach)
+    new = AdamP(weights, **backend)
     with pytest.warns(UserWarning, match="max_exp_avg_sq is dropped"):
         new.load_state_dict(old.state_dict())
     assert new.state[w].keys() == {"step", "exp_avg", "exp_avg_sq"}
 
 
 class TestNothingChangesWhenLoadingFails:
-    def optimizer(self, cls, foreach):
+    def optimizer(self, cls, backend):
         w = nn.Parameter(torch.randn(4, 3))
         w.grad = torch.randn(4, 3)
-        optimizer = cls([w], lr=0.1, foreach=foreach)
+        optimizer = cls([w], lr=0.1, **backend)
         optimizer.step()
         return optimizer
 
@@ -165,34 +165,34 @@ class TestNothingChangesWhenLoadingFails:
             assert torch.equal(after["state"][0][name], value)
 
     @pytest.mark.parametrize("cls", RULES.values())
-    def test_buffer_of_another_shape(self, cls, foreach):
-        optimizer = self.optimizer(cls, foreach)
+    def test_buffer_of_another_shape(self, cls, backend):
+        optimizer = self.optimizer(cls, backend)
         state_dict = saved(optimizer)
         name = optimizer.buffers[0]
         state_dict["state"][0][name] = torch.zeros(3, 4)
         self.refuse(optimizer, state_dict, rf"{name} of weight 0 has shape \(3, 4\).*\(4, 3\)")
 
-    def test_state_of_the_wrong_family(self, foreach):
-        adamp_, sgdp = self.optimizer(AdamP, foreach), self.optimizer(SGDP, foreach)
+    def test_state_of_the_wrong_family(self, backend):
+        adamp_, sgdp = self.optimizer(AdamP, backend), self.optimizer(SGDP, backend)
         self.refuse(adamp_, saved(sgdp), r"\['momentum_buffer'\], but AdamP goes on from")
         self.refuse(sgdp, saved(adamp_), "but SGDP goes on from")
 
-    def test_missing_step_count(self, foreach):
-        optimizer = self.optimizer(AdamP, foreach)
+    def test_missing_step_count(self, backend):
+        optimizer = self.optimizer(AdamP, backend)
         state_dict = saved(optimizer)
         del state_dict["state"][0]["step"]
         self.refuse(optimizer, state_dict, "weight 0 has")
 
     @pytest.mark.parametrize("cls", RULES.values())
-    def test_option_out_of_range(self, cls, foreach):
-        optimizer = self.optimizer(cls, foreach)
+    def test_option_out_of_range(self, cls, backend):
+        optimizer = self.optimizer(cls, backend)
         state_dict = saved(optimizer)
         state_dict["param_groups"][0]["lr"] = -1.0
         self.refuse(optimizer, state_dict, "lr is -1.0")
 
     @pytest.mark.parametrize("cls", RULES.values())
-    def test_other_weights(self, cls, foreach):
-        optimizer = self.optimizer(cls, foreach)
+    def test_other_weights(self, cls, backend):
+        optimizer = self.optimizer(cls, backend)
         state_dict = saved(optimizer)
         state_dict["param_groups"][0]["params"] = [0, 1]
         self.refuse(optimizer, state_dict, "doesn't match the size")

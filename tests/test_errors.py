@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from table import RULES
+from table import RULES, every_backend
 
 from tangential import SGDP, AdamP
 
@@ -19,6 +19,9 @@ BAD = {
     "caution": [1],
     "maximize": [None],
     "foreach": ["auto"],
+    "fused": ["auto", 1],
+    "low_precision": ["kahn", True],
+    "state_dtype": [torch.bfloat16, "float32"],
     "row_axis": [0.5, "0"],
     "row_groups": [0, -1, 1.5],
     "projection": ["rows", None, 1],
@@ -98,24 +101,24 @@ def unchanged_by(optimizer, params, error, match):
         assert all(torch.equal(after[index][name], value) for name, value in state.items())
 
 
-@pytest.mark.parametrize("foreach", [False, True])
+@every_backend
 @pytest.mark.parametrize("cls", RULES.values())
 class TestStepChangesNothingBeforeItFails:
-    def two(self, cls, foreach):
+    def two(self, cls, backend):
         params = [weight(3, 2), weight(4, 2)]
-        optimizer = cls([{"params": [p]} for p in params], lr=0.1, foreach=foreach)
+        optimizer = cls([{"params": [p]} for p in params], lr=0.1, **backend)
         for p in params:
             p.grad = torch.randn_like(p)
         optimizer.step()
         return optimizer, params
 
-    def test_sparse_gradient(self, cls, foreach):
-        optimizer, params = self.two(cls, foreach)
+    def test_sparse_gradient(self, cls, backend):
+        optimizer, params = self.two(cls, backend)
         params[1].grad = params[1].grad.to_sparse()
         unchanged_by(optimizer, params, RuntimeError, r"sparse gradients: .*\(4, 2\)")
 
-    def test_buffer_on_another_device(self, cls, foreach):
-        optimizer, params = self.two(cls, foreach)
+    def test_buffer_on_another_device(self, cls, backend):
+        optimizer, params = self.two(cls, backend)
         name = optimizer.buffers[0]
         kept = optimizer.state[params[1]]
         optimizer.state[params[1]] = kept | {name: kept[name].to("meta")}
@@ -124,8 +127,8 @@ class TestStepChangesNothingBeforeItFails:
         optimizer.state[params[1]] = kept
         optimizer.step()
 
-    def test_learning_rate_on_another_device(self, cls, foreach):
-        optimizer, params = self.two(cls, foreach)
+    def test_learning_rate_on_another_device(self, cls, backend):
+        optimizer, params = self.two(cls, backend)
         optimizer.param_groups[1]["lr"] = torch.tensor(0.1, device="meta")
         unchanged_by(optimizer, params, ValueError, "lr is on meta, allowed are cpu")
 
@@ -133,7 +136,7 @@ class TestStepChangesNothingBeforeItFails:
         ("name", "value"),
         [("lr", NAN), ("projection", "rows"), ("row_axis", 2), ("row_groups", 3), ("wd_ratio", "")],
     )
-    def test_option_spoilt_between_steps(self, cls, foreach, name, value):
-        optimizer, params = self.two(cls, foreach)
+    def test_option_spoilt_between_steps(self, cls, backend, name, value):
+        optimizer, params = self.two(cls, backend)
         optimizer.param_groups[1][name] = value
         unchanged_by(optimizer, params, ValueError, f"{name} is ")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
-from table import OUTCOMES, RULES, close, gradient
+from table import OUTCOMES, RULES, close, every_backend, gradient
 
 OPTIONS = {
     "adam": st.fixed_dictionaries(
@@ -59,8 +59,9 @@ def as_tensor(x, order, paired):
 
 
 @settings(max_examples=200)
-@given(cases(), st.booleans(), st.permutations(range(4)))
-def test_any_case_is_the_oracle(case, foreach, order):
+@given(case=cases(), order=st.permutations(range(4)))
+@every_backend
+def test_any_case_is_the_oracle(case, order, backend):
     rule, shapes, options, paired, seed = case
     rng = np.random.default_rng(seed)
     oracles = [
@@ -68,7 +69,7 @@ def test_any_case_is_the_oracle(case, foreach, order):
         for s in shapes
     ]
     params = [as_tensor(o.w, order, paired).requires_grad_() for o in oracles]
-    optimizer = RULES[rule](params, foreach=foreach, **options)
+    optimizer = RULES[rule](params, **backend, **options)
     for t in range(4):
         for param, oracle in zip(params, oracles, strict=True):
             g = gradient(oracle, OUTCOMES[(t + seed) % 3], rng)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from table import BACKENDS, OUTCOMES, RULES, SHAPES, cases, close, gradient
+from table import OUTCOMES, RULES, SHAPES, cases, close, every_backend, gradient
 
 
 def states_of(rule, oracle):
@@ -20,8 +20,9 @@ def assert_follows(rule, backend, shapes, options, steps, tolerance=1e-12):
     rng = np.random.default_rng(0)
     oracles = [Oracle(rng.standard_normal(shape), rule, **options) for shape in shapes]
     params = [torch.nn.Parameter(torch.tensor(o.w)) for o in oracles]
-    optimizer = RULES[rule](params, foreach=BACKENDS[backend], **options)
+    optimizer = RULES[rule](params, **backend, **options)
     seen = {shape: Counter() for shape in shapes}
+    largest = dict.fromkeys(oracles, 1e-30)
     for t in range(steps):
         for i, (param, oracle, shape) in enumerate(zip(params, oracles, shapes, strict=True)):
             g = gradient(oracle, OUTCOMES[(t + i) % 3], rng)
@@ -30,14 +31,16 @@ def assert_follows(rule, backend, shapes, options, steps, tolerance=1e-12):
             seen[shape][oracle.outcome] += 1
         optimizer.step()
         for param, oracle in zip(params, oracles, strict=True):
-            assert close(param, oracle.w, tolerance), (t, oracle.w.shape)
+            # a weight that crosses zero keeps the rounding of its larger days
+            assert close(param, oracle.w, tolerance, largest[oracle]), (t, oracle.w.shape)
+            largest[oracle] = max(largest[oracle], np.abs(oracle.w).max(initial=0.0))
             assert optimizer.state[param].keys() == states_of(rule, oracle).keys()
             for name, expected in states_of(rule, oracle).items():
                 assert close(optimizer.state[param][name], expected, tolerance), (t, name)
     return seen
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@every_backend
 @pytest.mark.parametrize(("rule", "name", "options"), list(cases()))
 def test_backend_is_oracle_for_200_steps(rule, name, options, backend):
     seen = assert_follows(rule, backend, SHAPES, options, steps=200)
@@ -46,7 +49,7 @@ def test_backend_is_oracle_for_200_steps(rule, name, options, backend):
             assert min(seen[shape][outcome] for outcome in OUTCOMES) > 20, (shape, seen[shape])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@every_backend
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     ("shape", "options"),

@@ -6,12 +6,12 @@ What it fails at altogether stands in the README's table and is pinned by test_r
 import adamp
 import pytest
 import torch
-from table import BACKENDS
+from table import every_backend
 from torch import nn
 
 from tangential import SGDP, AdamP
 
-pytestmark = pytest.mark.parametrize("foreach", BACKENDS.values(), ids=BACKENDS.keys())
+pytestmark = every_backend
 SHAPES = [(64, 3, 3, 3), (128, 64), (1, 128), (5, 7, 2), (10,)]
 ADAMP = [
     {},
@@ -56,9 +56,9 @@ def gradient(t, w):
 
 
 @pytest.mark.parametrize("options", ADAMP)
-def test_adamp_is_the_published_adamp(options, foreach):
+def test_adamp_is_the_published_adamp(options, backend):
     worst = follow(
-        lambda p: AdamP(p, lr=0.01, foreach=foreach, **options),
+        lambda p: AdamP(p, lr=0.01, **backend, **options),
         lambda p: adamp.AdamP(p, lr=0.01, **options),
         SHAPES,
     )
@@ -66,9 +66,9 @@ def test_adamp_is_the_published_adamp(options, foreach):
 
 
 @pytest.mark.parametrize("options", SGDP_)
-def test_sgdp_projecting_its_buffer_is_the_published_sgdp(options, foreach):
+def test_sgdp_projecting_its_buffer_is_the_published_sgdp(options, backend):
     worst = follow(
-        lambda p: SGDP(p, lr=0.01, foreach=foreach, project_buffer=True, **options),
+        lambda p: SGDP(p, lr=0.01, **backend, project_buffer=True, **options),
         lambda p: adamp.SGDP(p, lr=0.01, **options),
         SHAPES,
     )
@@ -76,16 +76,16 @@ def test_sgdp_projecting_its_buffer_is_the_published_sgdp(options, foreach):
 
 
 class TestKnownDifferences:
-    def test_published_sgdp_projects_its_own_momentum(self, foreach):
+    def test_published_sgdp_projects_its_own_momentum(self, backend):
         """`d_p = buf` is an alias: the paper's update projects the step, not the memory."""
         settings = {"lr": 0.01, "momentum": 0.9}
         arguments = (lambda p: adamp.SGDP(p, **settings), [(64, 3, 3, 3)])
-        assert follow(lambda p: SGDP(p, foreach=foreach, **settings), *arguments) > 1e-4
+        assert follow(lambda p: SGDP(p, **backend, **settings), *arguments) > 1e-4
 
-    def test_published_code_projects_rows_of_one_element(self, foreach):
+    def test_published_code_projects_rows_of_one_element(self, backend):
         """A zero gradient fires their row view and erases the momentum step; ours keeps it."""
         ours, theirs = (nn.Parameter(torch.arange(1.0, 7.0).view(6, 1)) for _ in range(2))
-        mine, other = SGDP([ours], 0.1, 0.9, foreach=foreach), adamp.SGDP([theirs], 0.1, 0.9)
+        mine, other = SGDP([ours], 0.1, 0.9, **backend), adamp.SGDP([theirs], 0.1, 0.9)
         for g in (1.0, 0.0):
             before = ours.detach().clone(), theirs.detach().clone()
             ours.grad = theirs.grad = torch.full((6, 1), g)

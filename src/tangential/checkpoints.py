@@ -10,8 +10,8 @@ from tangential import options
 
 StateDict = dict[str, Any]
 
-# torch.optim's options that mean nothing here
-FOREIGN = {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "fused"}
+# torch.optim's options that mean nothing here, and how this machine runs the step
+FOREIGN = {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused"}
 
 
 def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
@@ -55,7 +55,7 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
         return state  # torch's SGD without momentum: nothing to go on from
     for name in optimizer.buffers:
         _check_buffer(optimizer, index, weight, name, state)
-        state[name] = state[name].clone()
+    state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
     if optimizer.rule == "adam":
         step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
         state["step"] = step.detach().clone().reshape(())

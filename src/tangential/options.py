@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 PROJECTIONS = ("auto", "row", "weight", "off")
+LOW_PRECISION = ("stochastic", "kahan")
 
 
 def check(group: dict[str, Any]) -> None:
@@ -20,6 +21,8 @@ def check(group: dict[str, Any]) -> None:
     for name, value in group.items():
         if name in ALLOWED and not ALLOWED[name][1](value):
             raise ValueError(f"{name} is {value!r}, allowed is {ALLOWED[name][0]}")
+    if group.get("fused") and group.get("foreach"):
+        raise ValueError("fused and foreach are both True, allowed is one of them")
 
 
 def check_names(group: dict[str, Any], known: dict[str, Any]) -> None:
@@ -81,6 +84,12 @@ ALLOWED = {
     "row_axis": ("an integer", lambda x: isinstance(x, Integral)),
     "row_groups": ("an integer >= 1", lambda x: isinstance(x, Integral) and int(x) >= 1),
     "foreach": ("True, False or None", lambda x: x is None or _switch(x)),
+    "fused": ("True, False or None", lambda x: x is None or _switch(x)),
+    "low_precision": (
+        'None or "stochastic" or "kahan"',
+        lambda x: x is None or (isinstance(x, str) and x in LOW_PRECISION),
+    ),
+    "state_dtype": ("None or torch.float32", lambda x: x is None or x is torch.float32),
     "nesterov": SWITCH,
     "caution": SWITCH,
     "project_buffer": SWITCH,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tangential import maths
+from tangential.backends.rounding import loaded, store
 from tangential.backends.rows import Rows, Table, real, wide
 
 State = dict[str, Tensor]
@@ -20,6 +21,7 @@ def step(
     params: Tensors,
     states: list[State],
     rows: list[Rows | None],
+    places: list[int],
     group: Group,
 ) -> None:
     """Advance weights that have gradients, and their states, by one step of `rule`, in place."""
@@ -29,14 +31,20 @@ def step(
             [params[i] for i in batch],
             [states[i] for i in batch],
             [rows[i] for i in batch],
+            [places[i] for i in batch],
             group,
         )
 
 
 def _step_batch(
-    advance: Any, params: Tensors, states: list[State], rows: list[Rows | None], group: Group
+    advance: Any,
+    params: Tensors,
+    states: list[State],
+    rows: list[Rows | None],
+    places: list[int],
+    group: Group,
 ) -> None:
-    ws = [wide(p) for p in params]
+    ws = [loaded(p, s, group) for p, s in zip(params, states, strict=True)]
     grads = [p.grad for p in params if p.grad is not None]
     gs = [wide(g.resolve_conj()).to(w.dtype) for g, w in zip(grads, ws, strict=True)]
     if group["maximize"]:
@@ -56,7 +64,8 @@ def _step_batch(
     else:
         torch._foreach_add_(ws, us, alpha=-lr)
     if ws[0].dtype != real(params[0]).dtype:
-        torch._foreach_copy_([real(p) for p in params], ws)
+        for param, w, state, place in zip(params, ws, states, places, strict=True):
+            store(param, w, state, place, group)
 
 
 def _leave(ws: Tensors, gs: Tensors, us: Tensors, group: Group) -> Tensors:

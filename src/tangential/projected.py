@@ -1,0 +1,270 @@
+"""What the optimizers share: checks, states and the way to a backend; all but rule and options."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.optim.optimizer import Optimizer, ParamsT, required
+
+from tangential import backends, maths, options
+from tangential.backends import native
+from tangential.backends.rounding import narrow
+from tangential.backends.rows import Rows, rows_of
+from tangential.backends.step import step
+from tangential.checkpoints import adopt
+
+Group = dict[str, Any]
+State = dict[str, Tensor]
+
+
+class _Work(NamedTuple):
+    """What one step does to a group: its weights that have gradients, checked."""
+
+    group: Group
+    params: list[Tensor]
+    states: list[State]
+    rows: list[Rows | None]
+    places: list[int]  # in the optimizer
+    fused: native.Fused | None  # which knows all this already
+
+
+class Projected(Optimizer):
+    """The base of AdamP and SGDP."""
+
+    rule: str
+    buffers: tuple[str, ...]
+
+    def __init__(self, params: ParamsT, defaults: Group) -> None:
+        self._fused: dict[int, native.Fused] = {}
+        super().__init__(params, defaults)
+        if not native.kernel and any(_by_default(g) and _on_cpu(g) for g in self.param_groups):
+            _tell_of_missing_kernel()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._fused = {}
+        for group in self.param_groups:
+            for name in options.ALLOWED.keys() & self.defaults.keys():
+                group.setdefault(name, self.defaults[name])
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Tells GradScaler that `step` reads `grad_scale` and `found_inf` itself."""
+        return all(native.wanted(group) and _on_cpu(group) for group in self.param_groups)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group as torch.optim does; options left out take the defaults.
+
+        Raises:
+            ValueError: an option is out of range, or asks for rows that a weight does not have.
+            RuntimeError: `fused` is True, but the kernel is missing.
+        """
+        if not isinstance(param_group["params"], (Tensor, set)):
+            param_group["params"] = list(param_group["params"])  # it may be a generator
+        options.check_names(param_group, self.defaults)
+        group = {**self.defaults, **param_group}
+        if group["lr"] is not required:  # else torch.optim says that it is missing
+            self.checked_rows(group, _tensors(param_group["params"]))
+        if group["fused"] and not native.kernel:
+            raise RuntimeError(f"fused is True, but {native.reason()}")
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state_dict of this class, of PyPI's adamp, of timm's copies, or of torch.optim.
+
+        AdamP goes on from Adam and AdamW, SGDP from SGD. Options that the saved groups lack keep
+        the values this optimizer was built with, and so do `foreach` and `fused`. Buffers are
+        copied, not shared.
+
+        Raises:
+            ValueError: a buffer is missing or of another shape, or an option out of range;
+                nothing has changed then.
+        """
+        adopted: dict[str, Any] = {}
+
+        def hook(_: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+            adopted.update(adopt(self, saved))
+            return adopted
+
+        handle = self.register_load_state_dict_pre_hook(hook)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+        for group, saved in zip(self.param_groups, adopted["param_groups"], strict=True):
+            for param, index in zip(group["params"], saved["params"], strict=True):
+                self._keep_wide(param, adopted["state"].get(index, {}), group)
+
+    def _keep_wide(self, param: Tensor, saved: State, group: Group) -> None:
+        """Take buffers of `state_dtype` as saved: torch has rounded them to the weight's dtype."""
+        dtype = _state_dtype(param, group)
+        for name in self.buffers:
+            if name in saved and dtype != param.dtype:
+                self.state[param][name] = saved[name].to(param.device, dtype)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Advance every weight that has a gradient; return what `closure` returned, if given.
+
+        Raises:
+            RuntimeError: a gradient is sparse.
+            ValueError: an option is out of range, or a buffer or lr lies on another device than
+                its weight. Nothing has changed in either case.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        work = [self._checked(number) for number in range(len(self.param_groups))]
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return loss
+        for number, one in enumerate(work):
+            if one.params:
+                self._advance(number, one)
+        return loss
+
+    def _checked(self, number: int) -> _Work:
+        """What there is to do for a group; a kernel that fits has seen to the rows before."""
+        group = self.param_groups[number]
+        params = [p for p in group["params"] if p.grad is not None]
+        _check_lr(group, params)
+        states = [self.state.get(p, {}) for p in params]
+        fused = self._fused.get(number)
+        if fused is not None and native.wanted(group):
+            options.check(group)
+            if fused.fits(params, states, group):
+                return _Work(group, params, states, fused.rows, fused.places, fused)
+        rows = self.checked_rows(group, params)
+        self._check_tensors(params)
+        first = sum(len(before["params"]) for before in self.param_groups[:number])
+        places = [i for i, p in enumerate(group["params"], first) if p.grad is not None]
+        return _Work(group, params, states, rows, places, None)
+
+    def checked_rows(self, group: Group, params: list[Tensor]) -> list[Rows | None]:
+        """The rows of every weight, as `rows_of` finds them.
+
+        Raises:
+            ValueError: an option of `group` is out of range or does not fit `params`.
+        """
+        options.check(group)
+        return [rows_of(param, group) for param in params]
+
+    def _check_tensors(self, params: list[Tensor]) -> None:
+        for param in params:
+            if param.grad is not None and param.grad.layout != torch.strided:
+                raise RuntimeError(
+                    f"{type(self).__name__} does not support sparse gradients: the gradient of a "
+                    f"weight of shape {tuple(param.shape)} is {param.grad.layout}"
+                )
+            state = self.state.get(param, {})
+            for name in self.buffers:
+                if name in state and state[name].device != param.device:
+                    raise ValueError(
+                        f"{name} of a weight of shape {tuple(param.shape)} is on "
+                        f"{state[name].device}, the weight on {param.device}: "
+                        "move the model before its first step"
+                    )
+
+    def _advance(self, number: int, work: _Work) -> None:
+        group, params, states, rows, places, fused = work
+        resolved = self._resolved(group)
+        scale = getattr(self, "grad_scale", None)
+        unscale = 1.0 if scale is None else 1 / scale.item()
+        left: list[int] | range = range(len(params))
+        if fused is None:
+            states = [self._state_of(param, group) for param in params]
+            if native.wanted(group):
+                fused = native.Fused(self.rule, params, states, rows, places, group)
+                self._fused[number] = fused
+        if fused is not None:
+            fused.step(resolved, unscale)
+            left = fused.left
+        if left:
+            params, states, rows, places = (
+                [column[i] for i in left] for column in (params, states, rows, places)
+            )
+            if unscale != 1:
+                torch._foreach_mul_([p.grad for p in params], unscale)
+            backend = backends.choose(group["foreach"])
+            step(backend, self.rule, params, states, rows, places, resolved)
+
+    def _state_of(self, param: Tensor, group: Group) -> State:
+        state = self.state[param]
+        for name in self._names(param, group):
+            if name not in state:
+                state[name] = self._new(name, param, group)
+        return state
+
+    def _names(self, param: Tensor, group: Group) -> tuple[str, ...]:
+        rounding = group["low_precision"] if narrow(param) else None
+        counts = self.rule == "adam" or rounding == "stochastic"
+        kept = ("compensation",) if rounding == "kahan" else ()
+        return (*(("step",) if counts else ()), *self.buffers, *kept)
+
+    def _new(self, name: str, param: Tensor, group: Group) -> Tensor:
+        if name == "step":
+            return torch.zeros((), dtype=torch.float32)
+        dtype = param.dtype if name == "compensation" else _state_dtype(param, group)
+        return torch.zeros_like(param, dtype=dtype)
+
+    def _resolved(self, group: Group) -> Group:
+        """The options as backends take them: lr 0-D, wd_ratio a number, `decay` per unit of lr."""
+        lr, wd_ratio = group["lr"], group["wd_ratio"]
+        beta, decay = self._beta_and_decay(group)
+        return {
+            **group,
+            "lr": lr.reshape(()) if isinstance(lr, Tensor) else lr,
+            "wd_ratio": maths.matched(beta) if wd_ratio == "matched" else wd_ratio,
+            "decay": decay,
+        }
+
+    def _beta_and_decay(self, group: Group) -> tuple[float, float]:
+        raise NotImplementedError
+
+
+def defaults_of(arguments: dict[str, Any]) -> Group:
+    """The options among the `locals()` of an optimizer's `__init__`."""
+    return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
+
+
+def _state_dtype(param: Tensor, group: Group) -> torch.dtype:
+    wanted = group["state_dtype"]
+    return param.dtype if wanted is None else torch.promote_types(param.dtype, wanted)
+
+
+def _check_lr(group: Group, params: list[Tensor]) -> None:
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and not lr.is_cpu:
+        for param in params:
+            if param.device != lr.device:
+                raise ValueError(f"lr is on {lr.device}, allowed are cpu and {param.device}")
+
+
+def _tensors(params: Any) -> list[Tensor]:
+    """The weights among what a group's `params` may hold; torch.optim judges the rest."""
+    params = [params] if isinstance(params, Tensor) else params
+    params = [p[1] if isinstance(p, tuple) else p for p in params]
+    return [p for p in params if isinstance(p, Tensor) and not is_lazy(p)]
+
+
+def _by_default(group: Group) -> bool:
+    return group["fused"] is None and group["foreach"] is None
+
+
+def _on_cpu(group: Group) -> bool:
+    return all(param.is_cpu for param in group["params"])
+
+
+_told = False
+
+
+def _tell_of_missing_kernel() -> None:
+    global _told
+    if not _told:
+        _told = True
+        message = f"{native.reason()}. Until then the optimizers run on foreach, several times slower"
+        warnings.warn(message, stacklevel=4)
