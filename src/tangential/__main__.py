@@ -9,6 +9,10 @@ def main() -> None:
     try:
         from tangential.lab.cli import app
     except ModuleNotFoundError as error:
+        if sys.argv[1:] == ["info"]:
+            from tangential.backends import described
+
+            return print(described())
         sys.exit(
             f"tangential: the laboratory needs {error.name}: run pip install 'tangential[lab]'\n"
             "(the optimizers work without it: from tangential import AdamP, SGDP)"

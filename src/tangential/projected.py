@@ -30,6 +30,15 @@ class _Work(NamedTuple):
     places: list[int]  # in the optimizer
     fused: native.Fused | None  # which knows all this already
 
+    def only(self, wanted: list[int]) -> "_Work":
+        """The same for some of the weights."""
+        return self._replace(
+            params=[self.params[i] for i in wanted],
+            states=[self.states[i] for i in wanted],
+            rows=[self.rows[i] for i in wanted],
+            places=[self.places[i] for i in wanted],
+        )
+
 
 class Projected(Optimizer):
     """The base of AdamP and SGDP."""
@@ -170,27 +179,22 @@ class Projected(Optimizer):
                     )
 
     def _advance(self, number: int, work: _Work) -> None:
-        group, params, states, rows, places, fused = work
+        group, fused = work.group, work.fused
         resolved = self._resolved(group)
         scale = getattr(self, "grad_scale", None)
         unscale = 1.0 if scale is None else 1 / scale.item()
-        left: list[int] | range = range(len(params))
         if fused is None:
-            states = [self._state_of(param, group) for param in params]
+            work = work._replace(states=[self._state_of(param, group) for param in work.params])
             if native.wanted(group):
-                fused = native.Fused(self.rule, params, states, rows, places, group)
+                fused = native.Fused(self.rule, *work[1:5], group)
                 self._fused[number] = fused
         if fused is not None:
             fused.step(resolved, unscale)
-            left = fused.left
-        if left:
-            params, states, rows, places = (
-                [column[i] for i in left] for column in (params, states, rows, places)
-            )
+            work = work.only(fused.left)
+        if work.params:
             if unscale != 1:
-                torch._foreach_mul_([p.grad for p in params], unscale)
-            backend = backends.choose(group["foreach"])
-            step(backend, self.rule, params, states, rows, places, resolved)
+                torch._foreach_mul_([p.grad for p in work.params if p.grad is not None], unscale)
+            step(backends.choose(group["foreach"]), self.rule, *work[1:5], resolved)
 
     def _state_of(self, param: Tensor, group: Group) -> State:
         state = self.state[param]
@@ -266,5 +270,5 @@ def _tell_of_missing_kernel() -> None:
     global _told
     if not _told:
         _told = True
-        message = f"{native.reason()}. Until then the optimizers run on foreach, several times slower"
+        message = f"{native.reason()}. Until then the optimizers run on foreach, which is slower"
         warnings.warn(message, stacklevel=4)

@@ -5,6 +5,7 @@
 `RULES[rule](grads, states, group)` advances their states and returns their updates.
 """
 
+from importlib.metadata import version
 from types import ModuleType
 
 import torch
@@ -19,14 +20,17 @@ def choose(wanted: bool | None) -> ModuleType:
     return foreach if wanted else eager
 
 
-def described() -> list[tuple[str, str]]:
-    """Every backend, and what it runs on or why it is not there."""
-    if native.kernel is None:
-        fused = f"no: {native.reason()}"
-    else:
-        fused = f"yes: the default for weights on the CPU, with {native.kernel.instruction_sets[0]}"
-    return [
-        ("native (fused=True)", fused),
-        ("foreach (foreach=True)", "yes: any device; the default where the kernel is not there"),
-        ("eager (foreach=False)", "yes: any device; the reference, and the default under torch.compile"),
-    ]
+def described() -> str:
+    """Every backend, a line each: whether it is there and what it runs on, or why it is not."""
+    fused = f"no: {native.reason()}"
+    if native.kernel is not None:
+        fused = f"yes, with {native.kernel.instruction_sets[0]}: the default on the CPU"
+    return "\n".join(
+        (
+            f"native   {fused}",
+            "foreach  yes: the default on other devices, and without native",
+            "eager    yes: the reference, and the default under torch.compile",
+            f"(tangential {version('tangential')}, torch {torch.__version__}, "
+            f"{torch.get_num_threads()} threads)",
+        )
+    )

@@ -20,7 +20,6 @@ def batches(params: list[Tensor], rows: list[Rows | None]) -> Iterator[list[int]
 def adam(grads: list[Tensor], states: list[State], group: dict[str, Any]) -> list[Tensor]:
     """Advance Adam's moments; return the updates u, before the learning rate."""
     (g,), (state,) = grads, states
-    state["step"] += 1
     m, v, u = maths.adam(
         torch,
         g,

@@ -30,8 +30,6 @@ def batches(params: Tensors, rows: list[Rows | None]) -> Iterable[list[int]]:
 def adam(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
     """Advance Adam's moments; return the updates u, before the learning rate."""
     b1, b2 = group["betas"]
-    for state in states:
-        state["step"] += 1
     steps = [state["step"].item() for state in states]
     ms = [wide(state["exp_avg"]) for state in states]
     vs = [wide(state["exp_avg_sq"]) for state in states]

@@ -6,6 +6,7 @@ CPU whose units are contiguous blocks. Its twin of `maths.gate` is held equal to
 
 import shutil
 import sysconfig
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,18 @@ from torch import Tensor
 
 from tangential.backends.rows import Rows, real
 
+kernel: Any = None
+missing = ""
 try:
-    from tangential import _native as kernel
-
-    missing = ""
+    kernel = import_module("tangential._native")
 except ImportError as error:
-    kernel = None
     missing = str(error)
 
 State = dict[str, Tensor]
 Group = dict[str, Any]
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
-BUFFERS = {"adam": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
+BUFFERS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer",)}
 EXTRA = {None: (), "kahan": ("compensation",), "stochastic": ("step",)}
 # what the kernel takes after weight and gradient; "" is none
 FIELDS = {
@@ -75,9 +75,8 @@ class Fused:
         places: list[int],
         group: Group,
     ) -> None:
-        assert kernel is not None
         self.rule, self.rows, self.places = rule, rows, places
-        self.names = BUFFERS[rule] + EXTRA[group["low_precision"]] + (("step",) if rule == "adam" else ())
+        self.names = BUFFERS[rule] + EXTRA[group["low_precision"]]
         self.facts = self._facts(params, states, group)
         each = zip(params, states, rows, places, strict=True)
         layouts = [self._layout(*one, group) for one in each]
@@ -89,11 +88,10 @@ class Fused:
         self.held = [[states[i].get(name) for name in FIELDS[rule]] for i in self.taken]
         written = [x for held in self.held for x in held if x is not None]
         self.written = [*self.weights, *written]
-        self.addresses = [
-            address
-            for weight, held in zip(self.weights, self.held, strict=True)
-            for address in (weight.data_ptr(), 0, *(x.data_ptr() if x is not None else 0 for x in held))
-        ]
+        self.addresses: list[int] = []
+        for weight, held in zip(self.weights, self.held, strict=True):
+            self.addresses += (weight.data_ptr(), 0)  # its gradient's follows at every step
+            self.addresses += (0 if x is None else x.data_ptr() for x in held)
 
     def fits(self, params: list[Tensor], states: list[State], group: Group) -> bool:
         """Whether weights, gradients and states still are and lie as they did."""
@@ -102,7 +100,6 @@ class Fused:
     def step(self, group: Group, unscale: float) -> None:
         """Advance the weights that the kernel takes, and their states, by one step, in place."""
         grads = [weight.grad for weight in self.weights]
-        # the only addresses that change from one step to the next
         self.addresses[1::6] = [g.data_ptr() for g in grads if g is not None]
         options = self._options(group, unscale)
         self.plan.step(self.addresses, options, torch.get_num_threads())
@@ -111,7 +108,6 @@ class Fused:
             torch.autograd.graph.increment_version([g for g in grads if g is not None])
 
     def _options(self, group: Group, unscale: float) -> Any:
-        assert kernel is not None
         options = kernel.Options()
         options.rule = kernel.Rule[self.rule]
         if self.rule == "adam":
@@ -146,10 +142,10 @@ class Fused:
     ) -> tuple[Any, ...] | None:
         """What the kernel must know of a weight, or None where it cannot take it."""
         grad = param.grad
-        assert grad is not None and kernel is not None
+        assert grad is not None
         buffers = [state[name] for name in self.names if name in state and name != "step"]
         w, g, m, *_ = parts = [param, grad, *buffers]
-        if any(type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__ for x in parts):
+        if any(map(_has_own_dispatch, parts)):
             return None
         if any(not x.is_cpu or x.is_conj() or x.is_neg() for x in parts) or g.dtype != w.dtype:
             return None
@@ -164,6 +160,12 @@ class Fused:
         units, fan = (rows.units, rows.fan) if rows else (0, 0)
         kinds = kernel.Dtype[dtype], kernel.Dtype[state_dtype]
         return (*kinds, units, fan, real(w).numel(), place)
+
+
+def _has_own_dispatch(x: Tensor) -> bool:
+    """Whether x is of a kind (DTensor, say) that need not have its values in memory."""
+    own = type(x).__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
+    return own is not Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _dense(weight: Tensor, parts: list[Tensor]) -> bool:

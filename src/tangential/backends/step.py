@@ -53,6 +53,9 @@ def _step_batch(
     if isinstance(lr, Tensor):
         lr = lr.to(ws[0].device)
         group = {**group, "lr": lr}
+    for state in states:
+        if "step" in state:
+            state["step"] += 1
     us = advance(gs, states, group)
     gated = [r for r in rows if r is not None]  # all of a batch, or none
     if gated:
