@@ -2,12 +2,13 @@
 # make test   set everything up and pass all tests
 # make lint   ruff, basedpyright, import-linter
 # make bench  time the optimizer step against its peers
+# make sanitize  the kernel's own tests under AddressSanitizer, UBSan and ThreadSanitizer
 
 PYTHON ?= python3.11
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench sanitize clean
 
 demo: .venv/lab
 	.venv/bin/tangential compare digits
@@ -20,9 +21,17 @@ lint: .venv/dev
 	.venv/bin/ruff format --check
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
+	.venv/bin/clang-format --dry-run --Werror native/*
 
 bench: .venv/dev
 	.venv/bin/python bench/step.py
+
+sanitize: .venv/dev
+	for kind in address,undefined thread; do \
+	  .venv/bin/cmake -S . -B build/$$kind -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja \
+	    -DTANGENTIAL_SANITIZE=$$kind >/dev/null && \
+	  .venv/bin/ninja -C build/$$kind --quiet && build/$$kind/test_kernel || exit 1; \
+	done
 
 # Debian ships python3.11 without ensurepip; python3.11-venv brings it. pip is the last thing that
 # venv makes: where it is there, an earlier set-up was not cut off.
@@ -31,7 +40,9 @@ bench: .venv/dev
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y $(PYTHON)-venv; }
 	$(PYTHON) -m venv .venv
 
-.venv/lab .venv/dev: .venv/%: pyproject.toml constraints.txt | .venv/bin/pip
+KERNEL := CMakeLists.txt $(wildcard native/*)
+
+.venv/lab .venv/dev: .venv/%: pyproject.toml constraints.txt $(KERNEL) | .venv/bin/pip
 	@echo "installing tangential[$*] into .venv (the first time, PyTorch takes a few minutes)"
 	$(PIP) --editable '.[$*]'
 	@touch $@

@@ -2,8 +2,10 @@
 
 namespace tangential {
 
-#define DECLARE(isa) \
-  namespace isa { const RowFunctions* rows(Dtype, Dtype, Rule, bool); }
+#define DECLARE(isa)                                  \
+  namespace isa {                                     \
+  const RowFunctions* rows(Dtype, Dtype, Rule, bool); \
+  }
 
 DECLARE(plain)
 #if defined(__x86_64__)

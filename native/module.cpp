@@ -27,7 +27,8 @@ void make_plan(Plan* self, const std::vector<LayoutTuple>& weights, const std::s
   throw nb::value_error("instruction_set: this machine does not run it");
 }
 
-void step(Plan& plan, const std::vector<uintptr_t>& addresses, const Options& options, int threads) {
+void step(Plan& plan, const std::vector<uintptr_t>& addresses, const Options& options,
+          int threads) {
   constexpr size_t fields = sizeof(Memory) / sizeof(uintptr_t);
   if (addresses.size() != fields * plan.size())
     throw nb::value_error("addresses: six a weight are allowed");

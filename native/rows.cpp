@@ -1,6 +1,6 @@
-// This file is compiled once for each instruction set, as namespace ISA with vectors of WIDTH bytes.
-// It calls no inline function of the standard library: the linker would keep one copy of it for all
-// of them, perhaps one that this machine cannot run.
+// This file is compiled once for each instruction set, as namespace ISA with vectors of WIDTH
+// bytes. It calls no inline function of the standard library: the linker would keep one copy of it
+// for all of them, perhaps one that this machine cannot run.
 //
 // Sums run in 64 bytes of lanes whatever WIDTH is, then lane by lane, so that the same fused
 // multiply-adds give the same bits on every vector width.
@@ -19,20 +19,38 @@ namespace {
 #define INLINE inline __attribute__((always_inline))
 #define LAMBDA __attribute__((always_inline))
 
-struct bfloat16 { uint16_t bits; };
-struct float16 { uint16_t bits; };
+struct bfloat16 {
+  uint16_t bits;
+};
+struct float16 {
+  uint16_t bits;
+};
 
-template <class T, int bytes> struct VectorOf { typedef T type __attribute__((vector_size(bytes))); };
-template <class T> using Vector = typename VectorOf<T, WIDTH>::type;
+template <class T, int bytes>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(bytes)));
+};
+template <class T>
+using Vector = typename VectorOf<T, WIDTH>::type;
 
-template <class Real> struct Bits;
-template <> struct Bits<float> { using type = uint32_t; };
-template <> struct Bits<double> { using type = uint64_t; };
-template <class Real> using BitVector = Vector<typename Bits<Real>::type>;
+template <class Real>
+struct Bits;
+template <>
+struct Bits<float> {
+  using type = uint32_t;
+};
+template <>
+struct Bits<double> {
+  using type = uint64_t;
+};
+template <class Real>
+using BitVector = Vector<typename Bits<Real>::type>;
 
-template <class Real> constexpr int LANES = WIDTH / sizeof(Real);  // of a vector
-template <class Real> constexpr int PACK = 64 / sizeof(Real);      // worked on together
-constexpr int VECTORS = 64 / WIDTH;                                // in a pack
+template <class Real>
+constexpr int LANES = WIDTH / sizeof(Real);  // of a vector
+template <class Real>
+constexpr int PACK = 64 / sizeof(Real);  // worked on together
+constexpr int VECTORS = 64 / WIDTH;      // in a pack
 
 using HalfVector = VectorOf<uint16_t, WIDTH / 2>::type;
 
@@ -136,9 +154,12 @@ INLINE Vector<float> shaken(Vector<float> x, BitVector<float> noise, uint32_t lo
   return (Vector<float>)((bits & 0x7f800000) == 0x7f800000 ? bits : up);
 }
 
-template <class T> constexpr uint32_t LOST = 0;  // bits of a float that T has no room for
-template <> constexpr uint32_t LOST<bfloat16> = 0xffff;
-template <> constexpr uint32_t LOST<float16> = 0x1fff;
+template <class T>
+constexpr uint32_t LOST = 0;  // bits of a float that T has no room for
+template <>
+constexpr uint32_t LOST<bfloat16> = 0xffff;
+template <>
+constexpr uint32_t LOST<float16> = 0x1fff;
 
 template <class Weight>
 INLINE auto load_weight(const Weight* w, const Weight* low, const Constants& c) {
@@ -231,11 +252,18 @@ struct Lanes {
 INLINE const Scalars<float>& scalars(const Constants& c, float) { return c.single; }
 INLINE const Scalars<double>& scalars(const Constants& c, double) { return c.twice; }
 
-constexpr int64_t AHEAD = 2048;  // bytes that are fetched ahead: the processor stops at rows and pages
+constexpr int64_t AHEAD =
+    2048;  // bytes that are fetched ahead: the processor stops at rows and pages
 constexpr int64_t FOLD = 4096;  // elements summed in Real before they are added up in double
 
-template <class T> struct Computed { using type = float; };
-template <> struct Computed<double> { using type = double; };
+template <class T>
+struct Computed {
+  using type = float;
+};
+template <>
+struct Computed<double> {
+  using type = double;
+};
 
 template <class Weight, class State, Rule rule, bool nesterov>
 struct Rows {
@@ -283,7 +311,8 @@ struct Rows {
   }
 
   static INLINE void fetch(const P& p) {
-    auto ahead = [](const void* at) LAMBDA { __builtin_prefetch((const void*)((uintptr_t)at + AHEAD)); };
+    auto ahead = [](const void* at)
+                     LAMBDA { __builtin_prefetch((const void*)((uintptr_t)at + AHEAD)); };
     ahead(p.w);
     ahead(p.g);
     ahead(p.m);
@@ -299,23 +328,24 @@ struct Rows {
       const Segment piece = part(s, start, sums ? FOLD : s.n);
       const int writes = (write ? state : nothing) | (write && c.write_grad ? grad : nothing) |
                          (keep ? kept_update : nothing) | (apply ? weight : nothing);
-      for_packs<Real, Weight, State>(piece, keep ? (Real*)u + start : nullptr, writes, [&](const P& p) LAMBDA {
-        fetch(p);
-        for (int k = 0; k < VECTORS; k++) {
-          const int at = k * LANES<Real>;
-          V g = gradient(p, c, at), w = load_weight(p.w + at, p.low + at, c);
-          V x = advanced<write>(p, g, c, at);
-          if constexpr (sums) {
-            ww.sum[k] += w * w;
-            gg.sum[k] += g * g;
-            gw.sum[k] += g * w;
-            uw.sum[k] += x * w;
-          }
-          if constexpr (keep) store(p.u + at, x);
-          if constexpr (apply)
-            store_weight(p.w + at, p.low + at, a * w - lr * x, c, p.index + at);
-        }
-      });
+      for_packs<Real, Weight, State>(
+          piece, keep ? (Real*)u + start : nullptr, writes, [&](const P& p) LAMBDA {
+            fetch(p);
+            for (int k = 0; k < VECTORS; k++) {
+              const int at = k * LANES<Real>;
+              V g = gradient(p, c, at), w = load_weight(p.w + at, p.low + at, c);
+              V x = advanced<write>(p, g, c, at);
+              if constexpr (sums) {
+                ww.sum[k] += w * w;
+                gg.sum[k] += g * g;
+                gw.sum[k] += g * w;
+                uw.sum[k] += x * w;
+              }
+              if constexpr (keep) store(p.u + at, x);
+              if constexpr (apply)
+                store_weight(p.w + at, p.low + at, a * w - lr * x, c, p.index + at);
+            }
+          });
       if constexpr (!sums) return;
       out->ww += ww.total();
       out->gg += gg.total();
@@ -327,9 +357,13 @@ struct Rows {
   static INLINE Segment part(const Segment& s, int64_t start, int64_t length) {
     auto at = [&](void* p, auto size) { return p ? (char*)p + start * size : p; };
     const int64_t n = s.n - start < length ? s.n - start : length;
-    return {at(s.w, (int64_t)sizeof(Weight)), at(s.g, (int64_t)sizeof(Weight)),
-            at(s.m, (int64_t)sizeof(State)), at(s.v, (int64_t)sizeof(State)),
-            at(s.low, (int64_t)sizeof(Weight)), n, s.index + start};
+    return {at(s.w, (int64_t)sizeof(Weight)),
+            at(s.g, (int64_t)sizeof(Weight)),
+            at(s.m, (int64_t)sizeof(State)),
+            at(s.v, (int64_t)sizeof(State)),
+            at(s.low, (int64_t)sizeof(Weight)),
+            n,
+            s.index + start};
   }
 
   static void measure(const Segment& s, const Constants& c, Sums& sums) {
@@ -379,17 +413,18 @@ struct Rows {
   static void weigh(const Segment& s, const Constants& c, double cu, double cg, Kept& out) {
     for (int64_t start = 0; start < s.n; start += FOLD) {
       Lanes<Real> ww, kw, count;
-      for_packs<Real, Weight, State>(part(s, start, FOLD), nullptr, nothing, [&](const P& p) LAMBDA {
-        for (int k = 0; k < VECTORS; k++) {
-          const int at = k * LANES<Real>;
-          V g = gradient(p, c, at), w = load_weight(p.w + at, p.low + at, c);
-          V u = advanced<false>(p, g, c, at) - (Real)cu * w;
-          auto no = against(u, g - (Real)cg * w);
-          ww.sum[k] += w * w;
-          kw.sum[k] += (no ? V{} : u) * w;
-          count.sum[k] += no ? V{} : V{} + 1;
-        }
-      });
+      for_packs<Real, Weight, State>(
+          part(s, start, FOLD), nullptr, nothing, [&](const P& p) LAMBDA {
+            for (int k = 0; k < VECTORS; k++) {
+              const int at = k * LANES<Real>;
+              V g = gradient(p, c, at), w = load_weight(p.w + at, p.low + at, c);
+              V u = advanced<false>(p, g, c, at) - (Real)cu * w;
+              auto no = against(u, g - (Real)cg * w);
+              ww.sum[k] += w * w;
+              kw.sum[k] += (no ? V{} : u) * w;
+              count.sum[k] += no ? V{} : V{} + 1;
+            }
+          });
       out.ww += ww.total();
       out.kw += kw.total();
       out.count += (int64_t)count.total();
@@ -412,7 +447,7 @@ struct Rows {
     });
   }
 
-  static constexpr RowFunctions functions{measure, advance, apply,        advance_apply,
+  static constexpr RowFunctions functions{measure, advance, apply, advance_apply,
                                           step,    amend,   weigh, step_tangent};
 };
 
@@ -433,11 +468,13 @@ const RowFunctions* rows(Dtype weight, Dtype state, Rule rule, bool nesterov) {
     case Dtype::float32: return same ? choose<float, float>(rule, nesterov) : nullptr;
     case Dtype::float64: return same ? choose<double, double>(rule, nesterov) : nullptr;
     case Dtype::bfloat16:
-      return same ? choose<bfloat16, bfloat16>(rule, nesterov)
-                  : single ? choose<bfloat16, float>(rule, nesterov) : nullptr;
+      return same     ? choose<bfloat16, bfloat16>(rule, nesterov)
+             : single ? choose<bfloat16, float>(rule, nesterov)
+                      : nullptr;
     case Dtype::float16:
-      return same ? choose<float16, float16>(rule, nesterov)
-                  : single ? choose<float16, float>(rule, nesterov) : nullptr;
+      return same     ? choose<float16, float16>(rule, nesterov)
+             : single ? choose<float16, float>(rule, nesterov)
+                      : nullptr;
   }
   return nullptr;
 }

@@ -25,9 +25,9 @@ struct Constants {
   Scalars<float> single;
   Scalars<double> twice;
   Rounding rounding;
-  uint32_t seed;     // of stochastic rounding, in this step
-  bool forget;       // SGD without momentum: not 0 * inf
-  bool write_grad;   // AMP: the gradient is left unscaled
+  uint32_t seed;    // of stochastic rounding, in this step
+  bool forget;      // SGD without momentum: not 0 * inf
+  bool write_grad;  // AMP: the gradient is left unscaled
   bool maximize;
 };
 

@@ -1,4 +1,5 @@
-// A weight goes through stages; its blocks share a stage, and all weights' blocks a round of threads.
+// A weight goes through stages; its blocks share a stage, and all weights' blocks a round of
+// threads.
 //
 //   look -> guess ( -> amend)             large weights: guess the gate's verdict from a few rows,
 //                                         apply every row while it is in cache, mend what was wrong
@@ -19,10 +20,10 @@
 namespace tangential {
 namespace {
 
-constexpr int64_t BLOCK = 1 << 15;    // elements that one thread takes at a time
-constexpr int64_t LOOKS = 4;          // rows with a gradient that a guess is made from: a row of a
-constexpr int64_t CANDIDATES = 32;    // scale-variant weight is orthogonal by chance in 8 of 100
-constexpr double LEAST_KEPT = 1e-3;   // as in tangential.maths
+constexpr int64_t BLOCK = 1 << 15;   // elements that one thread takes at a time
+constexpr int64_t LOOKS = 4;         // rows with a gradient that a guess is made from: a row of a
+constexpr int64_t CANDIDATES = 32;   // scale-variant weight is orthogonal by chance in 8 of 100
+constexpr double LEAST_KEPT = 1e-3;  // as in tangential.maths
 constexpr double LEAST = .5, MOST = 4;  // factors under which what w was can be had back from w
 
 enum class Stage : uint8_t { look, guess, amend, measure, weigh, finish, done };
@@ -84,8 +85,13 @@ struct Plan::Inside {
       return p ? static_cast<char*>(p) + static_cast<size_t>(start) * size : nullptr;
     };
     const size_t weight = width(w.layout.dtype), state = width(w.layout.state_dtype);
-    return {at(w.memory.w, weight), at(w.memory.g, weight), at(w.memory.m, state),
-            at(w.memory.v, state),  at(w.memory.low, weight), n, start};
+    return {at(w.memory.w, weight),
+            at(w.memory.g, weight),
+            at(w.memory.m, state),
+            at(w.memory.v, state),
+            at(w.memory.low, weight),
+            n,
+            start};
   }
 
   // f(row, its piece in this block)
@@ -104,9 +110,9 @@ struct Plan::Inside {
   Constants constants(const Weight& w) const {
     const auto in = [&](auto zero) {
       using Real = decltype(zero);
-      return Scalars<Real>{Real(o.beta1),  Real(o.take1),  Real(o.beta2), Real(1 - o.beta2),
-                           Real(w.scale1), Real(w.scale2), Real(o.eps),   Real(o.lr),
-                           Real(o.unscale)};
+      return Scalars<Real>{Real(o.beta1),     Real(o.take1),  Real(o.beta2),
+                           Real(1 - o.beta2), Real(w.scale1), Real(w.scale2),
+                           Real(o.eps),       Real(o.lr),     Real(o.unscale)};
     };
     return {in(0.f), in(0.), o.rounding, w.seed, o.beta1 == 0, o.unscale != 1, o.maximize};
   }
@@ -117,7 +123,9 @@ struct Plan::Inside {
     return 1 - o.lr * (o.decay * o.wd_ratio - c);
   }
 
-  static bool reversible(double factor) { return LEAST <= std::fabs(factor) && std::fabs(factor) <= MOST; }
+  static bool reversible(double factor) {
+    return LEAST <= std::fabs(factor) && std::fabs(factor) <= MOST;
+  }
 
   bool orthogonal_row(const Weight& w, const Sums& sums) const {
     return orthogonal(sums, double(w.fan()), o.delta, o.eps);
@@ -171,8 +179,10 @@ struct Plan::Inside {
             rows.advance(s, c, u, sums);
             note_row(w, row, sums, partial);
             const double a = factor(w, Verdict::row, row);
-            if (certain || reversible(a)) rows.apply(s, c, a, u);
-            else partial.pending++;
+            if (certain || reversible(a))
+              rows.apply(s, c, a, u);
+            else
+              partial.pending++;
           } else {
             rows.advance_apply(s, c, factor(w, Verdict::none, row), sums);
             note_row(w, row, sums, partial);
@@ -201,7 +211,8 @@ struct Plan::Inside {
         partial.kw = 0;
         for_rows(w, block, [&](int64_t row, const Segment& s) {
           Kept kept;
-          rows.weigh(s, c, row_coef(w, coefs, w.coef, row), row_coef(w, coefs_g, w.coef_g, row), kept);
+          rows.weigh(s, c, row_coef(w, coefs, w.coef, row), row_coef(w, coefs_g, w.coef_g, row),
+                     kept);
           if (w.gated() && w.whole_rows())
             kept_coefs[w.first_row + size_t(row)] = tangential::coef(kept.ww, kept.kw, o.eps);
           partial.kept += kept.count;
@@ -230,8 +241,7 @@ struct Plan::Inside {
     const double cu = row_coef(w, coefs, w.coef, row);
     const double cg = o.caution ? row_coef(w, coefs_g, w.coef_g, row) : 0;
     const double damp = w.verdict == Verdict::none ? 1 : o.wd_ratio;
-    const double back =
-        o.caution ? row_coef(w, kept_coefs, w.kept_coef, row) * w.enlarged : 0;
+    const double back = o.caution ? row_coef(w, kept_coefs, w.kept_coef, row) * w.enlarged : 0;
     const double a = 1 - o.lr * (o.decay * damp - back);
     w.rows->step_tangent(s, c, a, cu, cg, o.caution ? w.enlarged : 0, keep);
   }
@@ -252,7 +262,8 @@ struct Plan::Inside {
         for (int64_t i = 0; i < w.blocks_a_row; i++)
           add(sums, partials[row * w.blocks_a_row + i].sums);
         coefs[w.first_row + size_t(row)] = tangential::coef(sums.ww, sums.uw, o.eps);
-        if (o.caution) coefs_g[w.first_row + size_t(row)] = tangential::coef(sums.ww, sums.gw, o.eps);
+        if (o.caution)
+          coefs_g[w.first_row + size_t(row)] = tangential::coef(sums.ww, sums.gw, o.eps);
         failing += !orthogonal_row(w, sums);
         add(whole, sums);
       }
@@ -287,7 +298,8 @@ struct Plan::Inside {
   Stage first_stage(const Weight& w) const {
     if (w.layout.size == 0) return Stage::done;
     if (!w.gated()) return o.caution ? Stage::weigh : Stage::finish;
-    if (w.in_one_thread() || !w.whole_rows() || o.caution || o.project_buffer) return Stage::measure;
+    if (w.in_one_thread() || !w.whole_rows() || o.caution || o.project_buffer)
+      return Stage::measure;
     if (o.projection == Projection::row && w.fan() > 1) return Stage::guess;
     const bool exact = width(w.layout.dtype) >= 4;  // what w was can be had back
     return o.projection == Projection::automatic && exact && reversible(1 - o.lr * o.decay)
@@ -301,7 +313,8 @@ struct Plan::Inside {
       case Stage::guess: {
         judge(w, partials);
         const auto pending = [](const Partial& p) { return p.pending > 0; };
-        const bool right = w.verdict == w.guess && std::none_of(partials, partials + w.blocks, pending);
+        const bool right =
+            w.verdict == w.guess && std::none_of(partials, partials + w.blocks, pending);
         w.stage = right ? Stage::done : Stage::amend;
         break;
       }
@@ -345,21 +358,24 @@ struct Plan::Inside {
           Partial partial{};
           plan->run_whole(w, partial);
         } else {
-          plan->run_block(w, tasks[i].block, plan->partials[w.first_block + size_t(tasks[i].block)], u);
+          plan->run_block(w, tasks[i].block, plan->partials[w.first_block + size_t(tasks[i].block)],
+                          u);
         }
       }
     }
   };
 
   bool any(Stage stage) const {
-    return std::any_of(weights.begin(), weights.end(), [=](const Weight& w) { return w.stage == stage; });
+    return std::any_of(weights.begin(), weights.end(),
+                       [=](const Weight& w) { return w.stage == stage; });
   }
 
   // Tasks of the next round; small weights come last, to keep all threads busy to the end.
   void gather(Round& round) {
     const bool looking = any(Stage::look);
     for (Weight& w : weights) {
-      if (w.in_one_thread() || w.stage == Stage::done || (looking && w.stage != Stage::look)) continue;
+      if (w.in_one_thread() || w.stage == Stage::done || (looking && w.stage != Stage::look))
+        continue;
       const int64_t blocks = looking ? 1 : w.blocks;
       for (int64_t block = 0; block < blocks; block++) round.tasks.push_back({&w, block});
     }
@@ -415,7 +431,8 @@ Plan::Plan(const std::vector<Layout>& layouts, const InstructionSet& set)
     w.first_row = rows;
     if (w.gated()) rows += size_t(layout.units);
     w.blocks_a_row = w.in_one_thread() ? 1 : std::max<int64_t>(1, (w.fan() + BLOCK - 1) / BLOCK);
-    w.rows_a_block = w.in_one_thread() ? w.units() : std::max<int64_t>(1, BLOCK / std::max<int64_t>(1, w.fan()));
+    w.rows_a_block =
+        w.in_one_thread() ? w.units() : std::max<int64_t>(1, BLOCK / std::max<int64_t>(1, w.fan()));
     w.blocks = w.whole_rows() ? (w.units() + w.rows_a_block - 1) / w.rows_a_block
                               : w.units() * w.blocks_a_row;
     w.first_block = blocks;
@@ -462,7 +479,8 @@ size_t Plan::size() const { return inside_->weights.size(); }
 size_t Plan::bytes() const {
   const auto& in = *inside_;
   return in.weights.size() * sizeof(Weight) + in.partials.size() * sizeof(Partial) +
-         (in.coefs.size() + in.coefs_g.size() + in.kept_coefs.size()) * sizeof(double) + in.scratch_bytes;
+         (in.coefs.size() + in.coefs_g.size() + in.kept_coefs.size()) * sizeof(double) +
+         in.scratch_bytes;
 }
 
 }  // namespace tangential

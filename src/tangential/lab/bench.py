@@ -1,23 +1,22 @@
 """One optimizer step against its peers: interleaved rounds, medians, extra memory, one table.
 
-All optimizers of a case share weights and gradients, for lr is so small that no step moves them,
-and have their own states: GPT-2 with all nine peers stays below 14 GB.
+The optimizers share weights and gradients, for lr is so small that no step moves them, and have
+states of their own: GPT-2 with all peers stays below 14 GB.
 """
 
 import csv
 import ctypes
 import gc
-import math
-import multiprocessing
 import random
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -32,36 +31,36 @@ from tangential import SGDP, AdamP
 from tangential.backends import native
 
 Shape = tuple[int, ...]
-Say = Callable[[str], None]
+Build = Callable[[list[Parameter]], Optimizer]
 
 ADAM = {"lr": 1e-9, "weight_decay": 1e-2}
 MOMENTUM = {**ADAM, "momentum": 0.9}
-# the bytes a step must move per weight: it reads w, g and the states, and writes all but g
-TRAFFIC = {"adam": 28, "sgd": 20}
 BASE = {"adam": "torch AdamW fused", "sgd": "torch SGD fused"}
-CHANCE = 0.08  # of |cos| < .1 / sqrt(n) between unrelated vectors of many elements n
+# bytes per weight that a step has to move: it reads w, g and the states, and writes all but g
+TRAFFIC = {"adam": 28, "sgd": 20, "copy": 8}
+CHANCE = 0.08  # that |cos| < .1 / sqrt(n) for two unrelated vectors of many elements n
+CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class Peer(NamedTuple):
-    """An optimizer of the bench; a slow one runs in every third round only."""
+    """An optimizer of the bench; a slow one takes part in every third round."""
 
     rule: str
-    build: Callable[[list[Parameter]], Optimizer]
-    slow: bool = False
-    module: str = "torch"
+    slow: bool
+    build: Build
 
 
 class Result(NamedTuple):
-    """A case: seconds per step and extra memory (share of the weights' bytes), by peer."""
+    """A case; by peer, the median seconds of a step and its extra memory per byte of weights."""
 
     shape: str
     gate: str
     threads: int
+    rounds: int
     weights: int
-    seconds: dict[str, float]
     copy: float  # seconds that a copy of the weights takes
+    seconds: dict[str, float]
     memory: dict[str, float]
-    rounds: dict[str, int]
 
     def ratio(self, peer: str) -> float:
         """Time in units of torch's fused optimizer of the same rule."""
@@ -69,38 +68,37 @@ class Result(NamedTuple):
 
     def of_copy(self, peer: str) -> float:
         """Bytes per second in units of the copy's."""
-        return TRAFFIC[PEERS[peer].rule] / self.seconds[peer] / (8 / self.copy)
+        return TRAFFIC[PEERS[peer].rule] / TRAFFIC["copy"] * self.copy / self.seconds[peer]
 
 
-def _published(module: str) -> Callable[[list[Parameter]], Optimizer]:
+def _published(module: str) -> Build:
     return lambda w: import_module(module).AdamP(w, **ADAM)
 
 
-PEERS = {
-    "tangential AdamP fused": Peer("adam", lambda w: AdamP(w, fused=True, **ADAM)),
-    "tangential AdamP foreach": Peer("adam", lambda w: AdamP(w, foreach=True, **ADAM), True),
-    "adamp": Peer("adam", _published("adamp"), True, "adamp"),
-    "timm": Peer("adam", _published("timm.optim"), True, "timm"),
-    "pytorch_optimizer": Peer("adam", _published("pytorch_optimizer"), True, "pytorch_optimizer"),
-    "torch AdamW fused": Peer("adam", lambda w: AdamW(w, fused=True, **ADAM)),
-    "torch AdamW foreach": Peer("adam", lambda w: AdamW(w, foreach=True, **ADAM), True),
-    "tangential SGDP fused": Peer("sgd", lambda w: SGDP(w, fused=True, **MOMENTUM)),
-    "torch SGD fused": Peer("sgd", lambda w: SGD(w, fused=True, **MOMENTUM)),
+PEERS = {  # a name begins with the package
+    "tangential AdamP fused": Peer("adam", False, lambda w: AdamP(w, fused=True, **ADAM)),
+    "tangential AdamP foreach": Peer("adam", True, lambda w: AdamP(w, foreach=True, **ADAM)),
+    "adamp AdamP": Peer("adam", True, _published("adamp")),
+    "timm AdamP": Peer("adam", True, _published("timm.optim")),
+    "pytorch_optimizer AdamP": Peer("adam", True, _published("pytorch_optimizer")),
+    "torch AdamW fused": Peer("adam", False, lambda w: AdamW(w, fused=True, **ADAM)),
+    "torch AdamW foreach": Peer("adam", True, lambda w: AdamW(w, foreach=True, **ADAM)),
+    "tangential SGDP fused": Peer("sgd", False, lambda w: SGDP(w, fused=True, **MOMENTUM)),
+    "torch SGD fused": Peer("sgd", False, lambda w: SGD(w, fused=True, **MOMENTUM)),
 }
 
 
 def absent() -> dict[str, str]:
     """The peers that cannot run here, and why."""
-    reasons = {n: f"{p.module} is not installed" for n, p in PEERS.items() if not find_spec(p.module)}
-    kernel = {n: native.reason() for n in PEERS if n.startswith("tangential") and "fused" in n}
-    return reasons | (kernel if native.kernel is None else {})
+    kernel = [name for name in PEERS if name.startswith("tangential") and name.endswith("fused")]
+    missing = [name for name in PEERS if not find_spec(name.split()[0])]
+    reasons = dict.fromkeys([] if native.kernel else kernel, native.reason())
+    return reasons | dict.fromkeys(missing, "not installed")
 
 
 def _torchvision(model: str) -> list[Shape]:
     if not find_spec("torchvision"):
-        raise ModuleNotFoundError(
-            f"the weights of {model} need torchvision: install it, or choose other shapes"
-        )
+        raise ModuleNotFoundError(f"{model} needs torchvision: install it or choose other shapes")
     with torch.device("meta"):
         built = import_module("torchvision.models").get_model(model)
     return [tuple(p.shape) for p in built.parameters()]
@@ -109,18 +107,16 @@ def _torchvision(model: str) -> list[Shape]:
 def _gpt2() -> list[Shape]:
     """GPT-2 124M.
 
-    >>> sum(math.prod(shape) for shape in _gpt2())
+    >>> sum(torch.Size(shape).numel() for shape in _gpt2())
     124439808
     """
     d = 768
-    attention = [(d, 3 * d), (3 * d,), (d, d), (d,)]
+    norm, attention = [(d,), (d,)], [(d, 3 * d), (3 * d,), (d, d), (d,)]
     mlp = [(d, 4 * d), (4 * d,), (4 * d, d), (d,)]
-    norm = [(d,), (d,)]
     return [(50257, d), (1024, d), *12 * (norm + attention + norm + mlp), *norm]
 
 
 def _tiny() -> list[Shape]:
-    """1,000 matrices of 64 to 4,096 elements."""
     sizes = random.Random(0)
     return [(8, sizes.randint(8, 512)) for _ in range(1000)]
 
@@ -130,31 +126,31 @@ SHAPES: dict[str, Callable[[], list[Shape]]] = {
     "resnet50": lambda: _torchvision("resnet50"),
     "vit_b_16": lambda: _torchvision("vit_b_16"),
     "gpt2": _gpt2,
-    "tiny": _tiny,
+    "tiny": _tiny,  # 1,000 matrices of 64 to 4,096 elements
     "embedding": lambda: [(50257, 768)],
 }
-# the usual gradient of a matrix, and the one it has by chance
+# the usual gradient of a matrix, and the one that it has by chance
 GATES = {"open": ("open", "open"), "shut": ("shut", "shut"), "flicker": ("shut", "chance")}
 
 
 def gradient(weight: Tensor, kind: str) -> Tensor:
-    """A gradient under which the gate fires by row ("open"), not ("shut"), or by weight ("chance").
+    """A gradient orthogonal to every row ("open"), to none ("shut"), or to their whole ("chance").
 
-    Orthogonal to every row; with a radial part in every row; or with radial parts that cancel.
+    So the gate fires by row, not at all, or by weight.
     """
-    noise = torch.randn_like(weight)
+    result = torch.randn_like(weight)
     if weight.dim() < 2:
-        return noise
-    rows, g = weight.flatten(1), noise.flatten(1)
+        return result
+    rows, g = weight.flatten(1), result.flatten(1)
     ww = rows.square().sum(1, keepdim=True)
     g -= (rows * g).sum(1, keepdim=True) / ww * rows
     if kind != "open":
         radial = g.norm(dim=1, keepdim=True) / (2 * ww.sqrt())
-        if kind == "chance":
+        if kind == "chance":  # radial parts that cancel
             radial[::2] *= -1
             radial -= (radial * ww).sum() / ww.sum()
         g += radial * rows
-    return noise
+    return result
 
 
 def bench(
@@ -162,62 +158,92 @@ def bench(
     gates: list[str],
     threads: list[int],
     rounds: int,
-    say: Say = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Result]:
-    """Time every peer that is installed in every case; `say` hears of each case as it begins.
+    """Time every peer that is there in every case.
 
     Args:
         shapes: Names in SHAPES.
         gates: Names in GATES.
         threads: Numbers of threads.
-        rounds: Rounds a median is taken over; the slow peers take a third, five at least.
-        say: Shows progress.
+        rounds: What a median is taken over; slow peers take part in a third, or in five.
+        say: Is told what begins.
 
     Raises:
-        ModuleNotFoundError: a shape needs torchvision; nothing was measured.
+        ModuleNotFoundError: a shape needs torchvision; nothing was measured then.
     """
     sizes = {shape: SHAPES[shape]() for shape in shapes}
-    with _quiet():
-        return [
-            result
-            for shape in shapes
-            for result in _cases(shape, sizes[shape], gates, threads, rounds, say)
-        ]
+    before, results = torch.get_num_threads(), []
+    try:
+        for shape in shapes:
+            say(f"{shape}: extra memory")  # first, while this process holds no weights
+            memory = _extra_memory(sizes[shape], max(threads))
+            stage = _Stage(sizes[shape])
+            for gate in gates:
+                stage.choose(gate)
+                for n in threads:
+                    say(f"{shape}: gate {gate}, threads {n}")
+                    seconds = stage.medians(n, rounds)
+                    case = Result(
+                        shape, gate, n, rounds, stage.elements, seconds.pop("copy"), seconds, memory
+                    )
+                    results.append(case)
+    finally:
+        torch.set_num_threads(before)
+    return results
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No garbage collection; threads and random numbers as they were, afterwards."""
-    threads, collecting = torch.get_num_threads(), gc.isenabled()
-    with torch.random.fork_rng(devices=[]):
+class _Stage:
+    """Weights, the gradients of a gate, and all optimizers upon them."""
+
+    def __init__(self, sizes: list[Shape]) -> None:
+        self.params = _weights(sizes)
+        self.grads: list[tuple[Tensor, Tensor]] = []
+        source = torch.cat([p.detach().flatten() for p in self.params])
+        target = torch.empty_like(source)
+        self.elements = source.numel()
+        here = {name: peer for name, peer in PEERS.items() if name not in absent()}
+        optimizers = {name: peer.build(self.params) for name, peer in here.items()}
+        self.steps: dict[str, Callable[[], Any]] = {k: o.step for k, o in optimizers.items()}
+        self.steps["copy"] = lambda: target.copy_(source)
+
+    def choose(self, gate: str) -> None:
+        """Make a gate's gradients: for every weight the usual one and that by chance."""
+        usual, other = GATES[gate]
+        self.grads = []
+        for p in self.params:
+            p.grad = None
+        for p in self.params:
+            g = gradient(p.detach(), usual)
+            same = other == usual or p.dim() < 2
+            self.grads.append((g, g if same else gradient(p.detach(), other)))
+
+    def medians(self, threads: int, rounds: int) -> dict[str, float]:
+        """Seconds of every step; two rounds come before, untimed."""
+        torch.set_num_threads(threads)
+        times: dict[str, list[float]] = {name: [] for name in self.steps}
+        chance = random.Random(0)
+        gc.collect()
         gc.disable()
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            if collecting:
-                gc.enable()
+        for turn in range(-2, rounds):
+            for p, (usual, other) in zip(self.params, self.grads, strict=True):
+                p.grad = other if chance.random() < CHANCE else usual
+            for name in self._taking_part(turn, rounds):
+                start = time.perf_counter()
+                self.steps[name]()
+                times[name].append(time.perf_counter() - start)
+        gc.enable()
+        return {name: median(values[2:]) for name, values in times.items()}
+
+    def _taking_part(self, turn: int, rounds: int) -> list[str]:
+        slow = turn < 0 or turn % _every(rounds) == 0
+        names = [k for k in self.steps if slow or k not in PEERS or not PEERS[k].slow]
+        first = turn % len(names)  # so that each comes first once, on caches that are cold
+        return names[first:] + names[:first]
 
 
-def _cases(
-    shape: str, sizes: list[Shape], gates: list[str], threads: list[int], rounds: int, say: Say
-) -> Iterator[Result]:
-    say(f"{shape}: extra memory")
-    memory = _extra_memory(sizes, max(threads))  # first, while this process holds no weights
-    params = _weights(sizes)
-    flat = torch.cat([p.detach().flatten() for p in params])
-    copy = torch.empty_like(flat)
-    optimizers = {name: peer.build(params) for name, peer in PEERS.items() if name not in absent()}
-    for gate in gates:
-        grads = [_both(p.detach(), *GATES[gate]) for p in params]
-        for n in threads:
-            say(f"{shape}: gate {gate}, {n} threads")
-            torch.set_num_threads(n)
-            steps: dict[str, Callable[[], Any]] = {k: o.step for k, o in optimizers.items()}
-            times = _times({**steps, "copy": lambda: copy.copy_(flat)}, params, grads, rounds)
-            medians = {name: statistics.median(values) for name, values in times.items()}
-            counts = {name: len(values) for name, values in times.items()}
-            yield Result(shape, gate, n, flat.numel(), medians, medians.pop("copy"), memory, counts)
+def _every(rounds: int) -> int:
+    return max(1, min(3, rounds // 5))
 
 
 def _weights(sizes: list[Shape]) -> list[Parameter]:
@@ -225,30 +251,101 @@ def _weights(sizes: list[Shape]) -> list[Parameter]:
     return [Parameter(0.02 * torch.randn(size)) for size in sizes]
 
 
-def _both(weight: Tensor, usual: str, rare: str) -> tuple[Tensor, Tensor]:
-    first = gradient(weight, usual)
-    return first, first if rare == usual or weight.dim() < 2 else gradient(weight, rare)
+def _extra_memory(sizes: list[Shape], threads: int) -> dict[str, float]:
+    """Extra memory of every peer, each in a fresh process, the gate open; {} without /proc."""
+    if not CLEAR_REFS.exists():
+        return {}
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch"])  # once for all; the kernel is loaded after the fork
+    shares = {}
+    for name in PEERS.keys() - absent().keys():
+        with ProcessPoolExecutor(1, context) as pool:
+            shares[name] = pool.submit(_peak, name, sizes, threads).result()
+    return shares
 
 
-def _times(
-    steps: dict[str, Callable[[], Any]],
-    params: list[Parameter],
-    grads: list[tuple[Tensor, Tensor]],
-    rounds: int,
-) -> dict[str, list[float]]:
-    """Seconds of each step in each round; two rounds before them are not timed."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    every, names, flickers = max(1, min(3, rounds // 5)), list(steps), random.Random(0)
-    gc.collect()
-    for turn in range(-2, rounds):
-        for p, (usual, rare) in zip(params, grads, strict=True):
-            p.grad = rare if flickers.random() < CHANCE else usual
-        first = turn % len(names)  # nobody always follows the same
-        for name in names[first:] + names[:first]:
-            if turn >= 0 and turn % every and name in PEERS and PEERS[name].slow:
-                continue
-            start = time.perf_counter()
-            steps[name]()
-            if turn >= 0:
-                times[name].append(time.perf_counter() - start)
-    return times
+def _peak(name: str, sizes: list[Shape], threads: int) -> float:
+    """What a step takes beside weights, gradients and states, per byte of the weights."""
+    torch.set_num_threads(threads)
+    params = _weights(sizes)
+    for p in params:
+        p.grad = gradient(p.detach(), "open")
+    optimizer = PEERS[name].build(params)
+    for _ in range(2):
+        optimizer.step()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps freed counts again when it is taken
+    CLEAR_REFS.write_text("5")  # the peak starts anew
+    before = _status("VmRSS")
+    for _ in range(3):
+        optimizer.step()
+    plans = sum(fused.plan.bytes for fused in getattr(optimizer, "_fused", {}).values())
+    return (_status("VmHWM") - before + plans) / sum(p.nbytes for p in params)
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def print_table(results: list[Result], console: Console) -> None:
+    """Print a row for every case, one for the extra memory of every shape, a column a peer."""
+    names = [name for name in PEERS if name in results[0].seconds]
+    table = Table(title=_title(results), caption=_caption(results), box=box.SIMPLE_HEAD)
+    table.title_justify = table.caption_justify = "left"
+    for heading in ("weights", "gate", "threads"):
+        table.add_column(heading.replace("threads", "thr."))
+    for heading in (*names, "copy GB/s", "AdamP of copy", "SGDP of copy"):
+        table.add_column(heading.replace(" ", "\n").replace("_", "_\n"), justify="right")
+    for shape, cases in groupby(results, key=lambda result: result.shape):
+        for case in cases:
+            cells = [_cell(case, name) for name in names]
+            table.add_row(shape, case.gate, str(case.threads), *cells, *_bandwidths(case))
+        memory = next(r.memory for r in results if r.shape == shape)
+        shares = [f"{100 * memory[name]:.1f} %" if name in memory else "" for name in names]
+        table.add_row(shape, "memory", "", *shares, end_section=True)
+    console.print(table)
+
+
+def _title(results: list[Result]) -> str:
+    return (
+        f"ms per step, median of {results[0].rounds} interleaved rounds (torch {torch.__version__}, "
+        "CPU); x: against torch AdamW fused, SGDP against torch SGD fused"
+    )
+
+
+def _caption(results: list[Result]) -> str:
+    slow = len(range(0, results[0].rounds, _every(results[0].rounds)))
+    lines = [
+        f"foreach, adamp, timm and pytorch_optimizer took part in {slow} of the rounds.",
+        "of copy: bytes per second, 28 a weight for AdamP and 20 for SGDP, against a copy's 8.",
+        "memory: peak of a step beside weights, gradients and states, with the kernel's plans, "
+        "in % of the weights; gate open.",
+        *(f"left out: {name}: {reason}" for name, reason in absent().items()),
+    ]
+    return "\n".join(lines)
+
+
+def _cell(case: Result, name: str) -> str:
+    ms = 1000 * case.seconds[name]
+    figure = f"{ms:.{0 if ms >= 100 else 1 if ms >= 10 else 2}f}"
+    if name in BASE.values():
+        return figure
+    ratio = case.ratio(name)
+    return f"{figure} {ratio:.{1 if ratio >= 10 else 2}f}x"
+
+
+def _bandwidths(case: Result) -> list[str]:
+    ours = [n for n in ("tangential AdamP fused", "tangential SGDP fused") if n in case.seconds]
+    copy = TRAFFIC["copy"] * case.weights / case.copy / 1e9
+    return [f"{copy:.1f}", *(f"{100 * case.of_copy(name):.0f} %" for name in ours)]
+
+
+def write_csv(results: list[Result], path: Path) -> None:
+    """Write a line for every case and peer."""
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(("weights", "gate", "threads", "optimizer", "ms", "ratio", "memory", "copy_ms"))
+        for r in results:
+            for name, seconds in r.seconds.items():
+                row = (r.shape, r.gate, r.threads, name, 1000 * seconds, r.ratio(name))
+                lines.writerow((*row, r.memory.get(name, ""), 1000 * r.copy))

@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.table import Table
 
+from tangential.backends import described, native
 from tangential.lab.display import Display
 from tangential.lab.report import Report, Row, report, write
 from tangential.lab.rivals import RIVALS
@@ -69,6 +70,8 @@ def compare(
         out: Folder for trials and report.
     """
     console = Console()
+    if reason := native.reason():
+        console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
     chosen = TASKS[task]()
     plan = Plan(task, tuple(dict.fromkeys(rivals)), trials, seeds, epochs or chosen.epochs)
     folder = out / task
@@ -136,3 +139,9 @@ def list_() -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
+
+
+@app.command
+def info() -> None:
+    """Say which backends there are, and why not."""
+    Console().print(described(), highlight=False, soft_wrap=True)

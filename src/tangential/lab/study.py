@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple, TextIO
 
+from tangential.backends import native
 from tangential.lab.rivals import RIVALS, SPACE
 from tangential.lab.task import Spec
 from tangential.lab.tasks import TASKS
@@ -126,6 +127,14 @@ def source() -> str:
     return sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()[:12]
 
 
+def kernel() -> str:
+    """Fingerprint of the compiled kernel and its instruction set, which round as they will."""
+    if native.kernel is None:
+        return "none"
+    compiled = Path(native.kernel.__file__).read_bytes()
+    return f"{native.kernel.instruction_sets[0]} {sha256(compiled).hexdigest()[:12]}"
+
+
 class Store:
     """Finished trials, a file each; the same trial, of the same code, has the same file."""
 
@@ -133,7 +142,8 @@ class Store:
         self.folder = folder / "trials"
         self.folder.mkdir(parents=True, exist_ok=True)
         packages = ("tangential", "torch", "scikit-learn")
-        self.versions = {name: version(name) for name in packages} | {"source": source()}
+        self.versions = {name: version(name) for name in packages}
+        self.versions |= {"source": source(), "kernel": kernel()}
 
     def path(self, spec: Spec) -> Path:
         """Where the record of `spec` lies or will lie."""
@@ -242,6 +252,7 @@ def _prepare_worker() -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
+    warnings.filterwarnings("ignore", "the compiled kernel is missing")  # the study has said so
     torch.set_num_threads(1)
     Thread(target=_end_with_parent, daemon=True).start()
 
