@@ -319,10 +319,17 @@ struct Rows {
     if constexpr (rule == Rule::adam) ahead(p.v);
   }
 
+  // What is added to w. Of an infinite w the share is finite: 0 * inf and inf - inf would be NaN.
+  static INLINE V change(V w, V u, Real r, Real lr) {
+    constexpr Real most = sizeof(Real) == 8 ? (Real)__DBL_MAX__ : (Real)__FLT_MAX__;
+    const V limited = w > most ? V{} + most : w < -most ? V{} - most : w;
+    return r * limited - lr * u;
+  }
+
   // The one loop behind measure, advance, advance_apply and step.
   template <bool write, bool sums, bool keep, bool apply>
-  static INLINE void pass(const Segment& s, const Constants& c, double factor, void* u, Sums* out) {
-    const Real a = (Real)factor, lr = scalars(c, Real()).lr;
+  static INLINE void pass(const Segment& s, const Constants& c, double added, void* u, Sums* out) {
+    const Real r = (Real)added, lr = scalars(c, Real()).lr;
     for (int64_t start = 0; start < s.n; start += FOLD) {
       Lanes<Real> ww, gg, gw, uw;
       const Segment piece = part(s, start, sums ? FOLD : s.n);
@@ -343,7 +350,7 @@ struct Rows {
               }
               if constexpr (keep) store(p.u + at, x);
               if constexpr (apply)
-                store_weight(p.w + at, p.low + at, a * w - lr * x, c, p.index + at);
+                store_weight(p.w + at, p.low + at, w + change(w, x, r, lr), c, p.index + at);
             }
           });
       if constexpr (!sums) return;
@@ -374,35 +381,35 @@ struct Rows {
     pass<true, true, true, false>(s, c, 0, u, &sums);
   }
 
-  static void advance_apply(const Segment& s, const Constants& c, double a, Sums& sums) {
-    pass<true, true, false, true>(s, c, a, nullptr, &sums);
+  static void advance_apply(const Segment& s, const Constants& c, double r, Sums& sums) {
+    pass<true, true, false, true>(s, c, r, nullptr, &sums);
   }
 
-  static void step(const Segment& s, const Constants& c, double a) {
-    pass<true, false, false, true>(s, c, a, nullptr, nullptr);
+  static void step(const Segment& s, const Constants& c, double r) {
+    pass<true, false, false, true>(s, c, r, nullptr, nullptr);
   }
 
-  static void apply(const Segment& s, const Constants& c, double factor, const void* u) {
-    const Real a = (Real)factor, lr = scalars(c, Real()).lr;
+  static void apply(const Segment& s, const Constants& c, double added, const void* u) {
+    const Real r = (Real)added, lr = scalars(c, Real()).lr;
     for_packs<Real, Weight, State>(s, (void*)u, weight, [&](const P& p) LAMBDA {
       for (int k = 0; k < VECTORS; k++) {
         const int at = k * LANES<Real>;
         V w = load_weight(p.w + at, p.low + at, c);
-        store_weight(p.w + at, p.low + at, a * w - lr * load(p.u + at), c, p.index + at);
+        store_weight(p.w + at, p.low + at, w + change(w, load(p.u + at), r, lr), c, p.index + at);
       }
     });
   }
 
-  static void amend(const Segment& s, const Constants& c, double was, double factor) {
-    const Real a = (Real)factor, lr = scalars(c, Real()).lr;
-    const Real back = (Real)(was ? 1 / was : 0), more = (Real)(factor - was);
+  static void amend(const Segment& s, const Constants& c, double was, double added) {
+    const Real r = (Real)added, lr = scalars(c, Real()).lr;
+    const Real back = (Real)(was == -1 ? 0 : 1 / (1 + was)), more = (Real)(added - was);
     for_packs<Real, Weight, State>(s, nullptr, weight, [&](const P& p) LAMBDA {
       for (int k = 0; k < VECTORS; k++) {
         const int at = k * LANES<Real>;
         V w = load_weight(p.w + at, p.low + at, c), u = resumed(p, c, at);
-        // an infinite weight stays as it is: its update was infinite under any factor
+        // an infinite weight stays as it is: its update was infinite whatever the share
         V mended = w + more * ((w + lr * u) * back);
-        V x = was ? (w - w == 0 ? mended : w) : a * w - lr * u;
+        V x = was == -1 ? w + change(w, u, r, lr) : w - w == 0 ? mended : w;
         store_weight(p.w + at, p.low + at, x, c, p.index + at);
       }
     });
@@ -431,9 +438,9 @@ struct Rows {
     }
   }
 
-  static void step_tangent(const Segment& s, const Constants& c, double factor, double cu,
-                           double cg, double enlarged, bool keep) {
-    const Real a = (Real)factor, lr = scalars(c, Real()).lr;
+  static void step_tangent(const Segment& s, const Constants& c, double added, double cu, double cg,
+                           double enlarged, bool keep) {
+    const Real r = (Real)added, lr = scalars(c, Real()).lr;
     const int writes = weight | state | (c.write_grad ? grad : nothing);
     for_packs<Real, Weight, State>(s, nullptr, writes, [&](const P& p) LAMBDA {
       for (int k = 0; k < VECTORS; k++) {
@@ -442,7 +449,7 @@ struct Rows {
         V u = advanced<true>(p, g, c, at) - (Real)cu * w;
         if (keep) store(p.m + at, u);
         if (enlarged) u = (against(u, g - (Real)cg * w) ? V{} : u) * (Real)enlarged;
-        store_weight(p.w + at, p.low + at, a * w - lr * u, c, p.index + at);
+        store_weight(p.w + at, p.low + at, w + change(w, u, r, lr), c, p.index + at);
       }
     });
   }

@@ -1,7 +1,8 @@
 // Loops over one row of a weight, compiled once for each instruction set. No Python, no libtorch.
 //
 // Legend: w weight, g gradient, m exp_avg or momentum_buffer, v exp_avg_sq, u update before the
-// learning rate, low what rounding lost of w (Kahan), a row's factor in w <- a w - lr u.
+// learning rate, low what rounding lost of w (Kahan), r what of w itself is added to it: a step is
+// w <- w + (r w - lr u). In (1 + r) w - lr u a decay of less than 2^-24 a step would round to none.
 #pragma once
 
 #include <cstdint>
@@ -52,19 +53,19 @@ struct RowFunctions {
   void (*measure)(const Segment&, const Constants&, Sums&);
   // advance m and v, leave the update in u [n of Real]; the four sums
   void (*advance)(const Segment&, const Constants&, void* u, Sums&);
-  // w <- a w - lr u
-  void (*apply)(const Segment&, const Constants&, double a, const void* u);
+  // w <- w + (r w - lr u)
+  void (*apply)(const Segment&, const Constants&, double r, const void* u);
   // advance and apply in one go, and the four sums of what was there before
-  void (*advance_apply)(const Segment&, const Constants&, double a, Sums&);
+  void (*advance_apply)(const Segment&, const Constants&, double r, Sums&);
   // the same without the sums
-  void (*step)(const Segment&, const Constants&, double a);
-  // after advance: w was made with the factor `was` (0: not at all), make it what `a` gives
-  void (*amend)(const Segment&, const Constants&, double was, double a);
+  void (*step)(const Segment&, const Constants&, double r);
+  // after advance: w was made with `was` (-1: not at all), make it what r gives
+  void (*amend)(const Segment&, const Constants&, double was, double r);
   // how much of u - cu w agrees in sign with g - cg w; nothing is written
   void (*weigh)(const Segment&, const Constants&, double cu, double cg, Kept&);
   // step with the tangent update u - cu w: kept in m if asked; of a cautious one what agrees with
   // g - cg w times `enlarged` (0: not cautious)
-  void (*step_tangent)(const Segment&, const Constants&, double a, double cu, double cg,
+  void (*step_tangent)(const Segment&, const Constants&, double r, double cu, double cg,
                        double enlarged, bool keep);
 };
 

@@ -24,7 +24,7 @@ constexpr int64_t BLOCK = 1 << 15;   // elements that one thread takes at a time
 constexpr int64_t LOOKS = 4;         // rows with a gradient that a guess is made from: a row of a
 constexpr int64_t CANDIDATES = 32;   // scale-variant weight is orthogonal by chance in 8 of 100
 constexpr double LEAST_KEPT = 1e-3;  // as in tangential.maths
-constexpr double LEAST = .5, MOST = 4;  // factors under which what w was can be had back from w
+constexpr double LEAST = .5, MOST = 4;  // 1 + r with which what w was can be had back from w
 
 enum class Stage : uint8_t { look, guess, amend, measure, weigh, finish, done };
 
@@ -72,7 +72,7 @@ struct Free {
 struct Plan::Inside {
   InstructionSet set;
   std::vector<Weight> weights;
-  std::vector<Partial> partials;  // of every block of every large weight, and one for a thread
+  std::vector<Partial> partials;                   // of every block of every large weight
   std::vector<double> coefs, coefs_g, kept_coefs;  // of every row; the last two with caution
   std::unique_ptr<char, Free> scratch;
   size_t scratch_bytes = 0, scratch_a_thread = 0;
@@ -117,15 +117,14 @@ struct Plan::Inside {
     return {in(0.f), in(0.), o.rounding, w.seed, o.beta1 == 0, o.unscale != 1, o.maximize};
   }
 
-  double factor(const Weight& w, Verdict verdict, int64_t row) const {
-    if (verdict == Verdict::none) return 1 - o.lr * o.decay;
+  // r of a row in w <- w + (r w - lr u)
+  double share(const Weight& w, Verdict verdict, int64_t row) const {
+    if (verdict == Verdict::none) return -o.lr * o.decay;
     const double c = verdict == Verdict::row ? coefs[w.first_row + size_t(row)] : w.coef;
-    return 1 - o.lr * (o.decay * o.wd_ratio - c);
+    return -o.lr * (o.decay * o.wd_ratio - c);
   }
 
-  static bool reversible(double factor) {
-    return LEAST <= std::fabs(factor) && std::fabs(factor) <= MOST;
-  }
+  static bool reversible(double r) { return LEAST <= std::fabs(1 + r) && std::fabs(1 + r) <= MOST; }
 
   bool orthogonal_row(const Weight& w, const Sums& sums) const {
     return orthogonal(sums, double(w.fan()), o.delta, o.eps);
@@ -178,13 +177,13 @@ struct Plan::Inside {
           if (w.guess == Verdict::row) {
             rows.advance(s, c, u, sums);
             note_row(w, row, sums, partial);
-            const double a = factor(w, Verdict::row, row);
-            if (certain || reversible(a))
-              rows.apply(s, c, a, u);
+            const double r = share(w, Verdict::row, row);
+            if (certain || reversible(r))
+              rows.apply(s, c, r, u);
             else
               partial.pending++;
           } else {
-            rows.advance_apply(s, c, factor(w, Verdict::none, row), sums);
+            rows.advance_apply(s, c, share(w, Verdict::none, row), sums);
             note_row(w, row, sums, partial);
           }
         });
@@ -192,10 +191,10 @@ struct Plan::Inside {
       }
       case Stage::amend:
         for_rows(w, block, [&](int64_t row, const Segment& s) {
-          const double a = factor(w, w.verdict, row);
-          double was = factor(w, w.guess, row);
-          if (!reversible(was)) was = 0;
-          if (a != was) rows.amend(s, c, was, a);
+          const double r = share(w, w.verdict, row);
+          double was = share(w, w.guess, row);
+          if (!reversible(was)) was = -1;
+          if (r != was) rows.amend(s, c, was, r);
         });
         break;
       case Stage::measure:
@@ -235,15 +234,15 @@ struct Plan::Inside {
   void finish(const Weight& w, int64_t row, const Segment& s, const Constants& c) const {
     const bool keep = o.project_buffer && o.rule == Rule::sgd && !o.nesterov;
     if (!o.caution && (!keep || w.verdict == Verdict::none)) {
-      return w.rows->step(s, c, factor(w, w.verdict, row));
+      return w.rows->step(s, c, share(w, w.verdict, row));
     }
-    // the tangent step: its factor has the decay alone, and what caution brought back of w
+    // the tangent step: the share has the decay alone, and what caution brought back of w
     const double cu = row_coef(w, coefs, w.coef, row);
     const double cg = o.caution ? row_coef(w, coefs_g, w.coef_g, row) : 0;
     const double damp = w.verdict == Verdict::none ? 1 : o.wd_ratio;
     const double back = o.caution ? row_coef(w, kept_coefs, w.kept_coef, row) * w.enlarged : 0;
-    const double a = 1 - o.lr * (o.decay * damp - back);
-    w.rows->step_tangent(s, c, a, cu, cg, o.caution ? w.enlarged : 0, keep);
+    const double r = -o.lr * (o.decay * damp - back);
+    w.rows->step_tangent(s, c, r, cu, cg, o.caution ? w.enlarged : 0, keep);
   }
 
   // ---- between the stages of a weight
@@ -302,7 +301,7 @@ struct Plan::Inside {
       return Stage::measure;
     if (o.projection == Projection::row && w.fan() > 1) return Stage::guess;
     const bool exact = width(w.layout.dtype) >= 4;  // what w was can be had back
-    return o.projection == Projection::automatic && exact && reversible(1 - o.lr * o.decay)
+    return o.projection == Projection::automatic && exact && reversible(-o.lr * o.decay)
                ? Stage::look
                : Stage::measure;
   }

@@ -459,3 +459,18 @@ def test_plan_refuses_what_it_does_not_know():
         kernel.Plan([], instruction_set="MMX")
     with pytest.raises(ValueError, match="six a weight"):
         kernel.Plan([]).step([1], kernel.Options(), 1)
+
+
+@every_rule
+def test_decay_below_float32s_last_digit_is_not_lost(cls):
+    """1 - 1e-8 is 1 in float32; over 1,000 steps it must take 1e-5 of the norm all the same."""
+    start, norms = torch.randn(20_000), []
+    for decay in (0, 1e-4):
+        p = leaf(start.clone())
+        optimizer = cls([p], lr=1e-4, weight_decay=decay)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(1000):
+            p.grad = torch.randn(p.shape, generator=generator)
+            optimizer.step()
+        norms.append(p.detach().double().norm().item())
+    assert norms[1] / norms[0] - 1 == pytest.approx(-1e-5, rel=0.05)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential.backends import described, native
+from tangential.lab import bench
 from tangential.lab.display import Display
 from tangential.lab.report import Report, Row, report, write
 from tangential.lab.rivals import RIVALS
@@ -139,6 +140,44 @@ def list_() -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
+
+
+@app.command(name="bench")
+def bench_(
+    *,
+    shapes: Annotated[
+        list[str],
+        Parameter(validator=_one_of(bench.SHAPES, "shape"), consume_multiple=True, negative=()),
+    ] = [*bench.SHAPES],  # noqa: B006
+    gates: Annotated[
+        list[str],
+        Parameter(validator=_one_of(bench.GATES, "gate"), consume_multiple=True, negative=()),
+    ] = [*bench.GATES],  # noqa: B006
+    threads: Annotated[
+        list[int],
+        Parameter(validator=Number(gte=1), consume_multiple=True, negative=()),
+    ] = [1, 2],  # noqa: B006
+    rounds: Count = 15,
+    csv: Path | None = None,
+) -> None:
+    """Time one optimizer step against its peers: interleaved rounds, medians, one table.
+
+    Args:
+        shapes: Whose weights: a model's, 1,000 small matrices ("tiny"), one embedding.
+        gates: What the gradients do to the gate: hold it open, shut, or fire by chance.
+        threads: Numbers of threads.
+        rounds: What a median is taken over; slow peers take part in a third.
+        csv: File for the figures.
+    """
+    console = Console()
+    try:
+        results = bench.bench(shapes, gates, threads, rounds, Console(stderr=True).print)
+    except ModuleNotFoundError as error:
+        console.print(f"Stopped: {error}", highlight=False)
+        sys.exit(1)
+    bench.print_table(results, console)
+    if csv:
+        bench.write_csv(results, csv)
 
 
 @app.command
