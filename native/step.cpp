@@ -192,9 +192,9 @@ struct Plan::Inside {
       case Stage::amend:
         for_rows(w, block, [&](int64_t row, const Segment& s) {
           const double r = share(w, w.verdict, row);
-          double was = share(w, w.guess, row);
-          if (!reversible(was)) was = -1;
-          if (r != was) rows.amend(s, c, was, r);
+          const double was = share(w, w.guess, row);
+          const bool pending = !reversible(was);
+          if (pending || r != was) rows.amend(s, c, pending ? -1 : was, r);
         });
         break;
       case Stage::measure:
