@@ -12,7 +12,8 @@ def main() -> None:
         if sys.argv[1:] == ["info"]:
             from tangential.backends import described
 
-            return print(described())
+            print(described())
+            return
         sys.exit(
             f"tangential: the laboratory needs {error.name}: run pip install 'tangential[lab]'\n"
             "(the optimizers work without it: from tangential import AdamP, SGDP)"

@@ -10,11 +10,11 @@ import gc
 import random
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import groupby
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -32,14 +32,17 @@ from tangential.backends import native
 
 Shape = tuple[int, ...]
 Build = Callable[[list[Parameter]], Optimizer]
+Say = Callable[[str], None]
 
-ADAM = {"lr": 1e-9, "weight_decay": 1e-2}
+ADAM: dict[str, Any] = {"lr": 1e-9, "weight_decay": 1e-2}
 MOMENTUM = {**ADAM, "momentum": 0.9}
+OURS = ("tangential AdamP fused", "tangential SGDP fused")
 BASE = {"adam": "torch AdamW fused", "sgd": "torch SGD fused"}
 # bytes per weight that a step has to move: it reads w, g and the states, and writes all but g
 TRAFFIC = {"adam": 28, "sgd": 20, "copy": 8}
 CHANCE = 0.08  # that |cos| < .1 / sqrt(n) for two unrelated vectors of many elements n
 CLEAR_REFS = Path("/proc/self/clear_refs")
+M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
 class Peer(NamedTuple):
@@ -90,10 +93,15 @@ PEERS = {  # a name begins with the package
 
 def absent() -> dict[str, str]:
     """The peers that cannot run here, and why."""
-    kernel = [name for name in PEERS if name.startswith("tangential") and name.endswith("fused")]
-    missing = [name for name in PEERS if not find_spec(name.split()[0])]
-    reasons = dict.fromkeys([] if native.kernel else kernel, native.reason())
-    return reasons | dict.fromkeys(missing, "not installed")
+    reasons = {name: "not installed" for name in PEERS if not find_spec(name.split()[0])}
+    if native.kernel is None:
+        reasons |= dict.fromkeys(OURS, native.reason())
+    return reasons
+
+
+def _present() -> dict[str, Peer]:
+    without = absent()
+    return {name: peer for name, peer in PEERS.items() if name not in without}
 
 
 def _torchvision(model: str) -> list[Shape]:
@@ -158,7 +166,7 @@ def bench(
     gates: list[str],
     threads: list[int],
     rounds: int,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> list[Result]:
     """Time every peer that is there in every case.
 
@@ -176,20 +184,26 @@ def bench(
     before, results = torch.get_num_threads(), []
     try:
         for shape in shapes:
-            say(f"{shape}: extra memory")  # first, while this process holds no weights
-            memory = _extra_memory(sizes[shape], max(threads))
-            stage = _Stage(sizes[shape])
-            for gate in gates:
-                stage.choose(gate)
-                for n in threads:
-                    say(f"{shape}: gate {gate}, threads {n}")
-                    seconds = stage.medians(n, rounds)
-                    case = Result(
-                        shape, gate, n, rounds, stage.elements, seconds.pop("copy"), seconds, memory
-                    )
-                    results.append(case)
+            results += _cases(shape, sizes[shape], gates, threads, rounds, say)
+            gc.collect()  # two shapes together might not fit into memory
     finally:
         torch.set_num_threads(before)
+    return results
+
+
+def _cases(
+    shape: str, sizes: list[Shape], gates: list[str], threads: list[int], rounds: int, say: Say
+) -> list[Result]:
+    say(f"{shape}: extra memory")
+    memory = _extra_memory(sizes, max(threads))
+    stage, results = _Stage(sizes), []
+    for gate in gates:
+        stage.choose(gate)
+        for n in threads:
+            say(f"{shape}: gate {gate}, threads {n}")
+            seconds = stage.medians(n, rounds)
+            copy = seconds.pop("copy")
+            results.append(Result(shape, gate, n, rounds, stage.elements, copy, seconds, memory))
     return results
 
 
@@ -201,11 +215,10 @@ class _Stage:
         self.grads: list[tuple[Tensor, Tensor]] = []
         source = torch.cat([p.detach().flatten() for p in self.params])
         target = torch.empty_like(source)
-        self.elements = source.numel()
-        here = {name: peer for name, peer in PEERS.items() if name not in absent()}
-        optimizers = {name: peer.build(self.params) for name, peer in here.items()}
-        self.steps: dict[str, Callable[[], Any]] = {k: o.step for k, o in optimizers.items()}
-        self.steps["copy"] = lambda: target.copy_(source)
+        self.elements, self.cold = source.numel(), True
+        self.steps: dict[str, Callable[[], Any]] = {"copy": lambda: target.copy_(source)}
+        for name, peer in _present().items():
+            self.steps[name] = peer.build(self.params).step
 
     def choose(self, gate: str) -> None:
         """Make a gate's gradients: for every weight the usual one and that by chance."""
@@ -219,30 +232,36 @@ class _Stage:
             self.grads.append((g, g if same else gradient(p.detach(), other)))
 
     def medians(self, threads: int, rounds: int) -> dict[str, float]:
-        """Seconds of every step; two rounds come before, untimed."""
+        """Seconds of every step; untimed rounds come before: two, later one of the fast."""
         torch.set_num_threads(threads)
         times: dict[str, list[float]] = {name: [] for name in self.steps}
-        chance = random.Random(0)
+        every, chance = _every(rounds), random.Random(0)
         gc.collect()
         gc.disable()
-        for turn in range(-2, rounds):
-            for p, (usual, other) in zip(self.params, self.grads, strict=True):
-                p.grad = other if chance.random() < CHANCE else usual
-            for name in self._taking_part(turn, rounds):
-                start = time.perf_counter()
-                self.steps[name]()
-                times[name].append(time.perf_counter() - start)
-        gc.enable()
-        return {name: median(values[2:]) for name, values in times.items()}
+        try:
+            for turn in range(-2 if self.cold else -1, rounds):
+                for p, (usual, other) in zip(self.params, self.grads, strict=True):
+                    p.grad = other if chance.random() < CHANCE else usual
+                everyone = self.cold if turn < 0 else turn % every == 0
+                names = [name for name in times if everyone or not _slow(name)]
+                # in any order, for each finds the caches as the one before it left them
+                for name in chance.sample(names, len(names)):
+                    start = time.perf_counter()
+                    self.steps[name]()
+                    if turn >= 0:
+                        times[name].append(time.perf_counter() - start)
+        finally:
+            gc.enable()
+        self.cold = False
+        return {name: median(values) for name, values in times.items()}
 
-    def _taking_part(self, turn: int, rounds: int) -> list[str]:
-        slow = turn < 0 or turn % _every(rounds) == 0
-        names = [k for k in self.steps if slow or k not in PEERS or not PEERS[k].slow]
-        first = turn % len(names)  # so that each comes first once, on caches that are cold
-        return names[first:] + names[:first]
+
+def _slow(name: str) -> bool:
+    return name in PEERS and PEERS[name].slow
 
 
 def _every(rounds: int) -> int:
+    """Which rounds the slow peers take part in: every third, but in five where there are."""
     return max(1, min(3, rounds // 5))
 
 
@@ -256,16 +275,23 @@ def _extra_memory(sizes: list[Shape], threads: int) -> dict[str, float]:
     if not CLEAR_REFS.exists():
         return {}
     context = get_context("forkserver")
-    context.set_forkserver_preload(["torch"])  # once for all; the kernel is loaded after the fork
+    # imported once for all; not our kernel, which works in one thread after a fork
+    context.set_forkserver_preload(["torch._dynamo"])
     shares = {}
-    for name in PEERS.keys() - absent().keys():
-        with ProcessPoolExecutor(1, context) as pool:
-            shares[name] = pool.submit(_peak, name, sizes, threads).result()
+    for name in _present():
+        answer, into = context.Pipe(duplex=False)
+        child = context.Process(target=_peak, args=(name, sizes, threads, into))
+        child.start()
+        into.close()  # so that a child that dies ends the waiting
+        shares[name] = answer.recv()
+        child.join()
     return shares
 
 
-def _peak(name: str, sizes: list[Shape], threads: int) -> float:
-    """What a step takes beside weights, gradients and states, per byte of the weights."""
+def _peak(name: str, sizes: list[Shape], threads: int, into: Connection) -> None:
+    """Send what a step takes beside weights, gradients and states, per byte of the weights."""
+    malloc = ctypes.CDLL(None)
+    malloc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is freed goes back: what is held counts alone
     torch.set_num_threads(threads)
     params = _weights(sizes)
     for p in params:
@@ -273,13 +299,13 @@ def _peak(name: str, sizes: list[Shape], threads: int) -> float:
     optimizer = PEERS[name].build(params)
     for _ in range(2):
         optimizer.step()
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps freed counts again when it is taken
+    malloc.malloc_trim(0)
     CLEAR_REFS.write_text("5")  # the peak starts anew
     before = _status("VmRSS")
     for _ in range(3):
         optimizer.step()
     plans = sum(fused.plan.bytes for fused in getattr(optimizer, "_fused", {}).values())
-    return (_status("VmHWM") - before + plans) / sum(p.nbytes for p in params)
+    into.send((_status("VmHWM") - before + plans) / sum(p.nbytes for p in params))
 
 
 def _status(field: str) -> int:
@@ -290,17 +316,20 @@ def _status(field: str) -> int:
 def print_table(results: list[Result], console: Console) -> None:
     """Print a row for every case, one for the extra memory of every shape, a column a peer."""
     names = [name for name in PEERS if name in results[0].seconds]
-    table = Table(title=_title(results), caption=_caption(results), box=box.SIMPLE_HEAD)
+    table = Table(
+        title=_title(results), caption=_caption(results), box=box.SIMPLE_HEAD, pad_edge=False
+    )
     table.title_justify = table.caption_justify = "left"
-    for heading in ("weights", "gate", "threads"):
-        table.add_column(heading.replace("threads", "thr."))
+    for heading in ("weights", "gate", "thr."):
+        table.add_column(heading)
     for heading in (*names, "copy GB/s", "AdamP of copy", "SGDP of copy"):
         table.add_column(heading.replace(" ", "\n").replace("_", "_\n"), justify="right")
     for shape, cases in groupby(results, key=lambda result: result.shape):
+        memory: dict[str, float] = {}
         for case in cases:
             cells = [_cell(case, name) for name in names]
             table.add_row(shape, case.gate, str(case.threads), *cells, *_bandwidths(case))
-        memory = next(r.memory for r in results if r.shape == shape)
+            memory = case.memory
         shares = [f"{100 * memory[name]:.1f} %" if name in memory else "" for name in names]
         table.add_row(shape, "memory", "", *shares, end_section=True)
     console.print(table)
@@ -308,8 +337,8 @@ def print_table(results: list[Result], console: Console) -> None:
 
 def _title(results: list[Result]) -> str:
     return (
-        f"ms per step, median of {results[0].rounds} interleaved rounds (torch {torch.__version__}, "
-        "CPU); x: against torch AdamW fused, SGDP against torch SGD fused"
+        f"ms per step, median of {results[0].rounds} interleaved rounds (torch {torch.__version__}"
+        ", CPU); x: against torch AdamW fused, SGDP against torch SGD fused"
     )
 
 
@@ -335,17 +364,18 @@ def _cell(case: Result, name: str) -> str:
 
 
 def _bandwidths(case: Result) -> list[str]:
-    ours = [n for n in ("tangential AdamP fused", "tangential SGDP fused") if n in case.seconds]
     copy = TRAFFIC["copy"] * case.weights / case.copy / 1e9
-    return [f"{copy:.1f}", *(f"{100 * case.of_copy(name):.0f} %" for name in ours)]
+    ours = [f"{100 * case.of_copy(name):.0f} %" for name in OURS if name in case.seconds]
+    return [f"{copy:.1f}", *ours]
 
 
 def write_csv(results: list[Result], path: Path) -> None:
-    """Write a line for every case and peer."""
+    """Write a line for every case and peer; the last two fields are shares."""
+    heading = ("weights", "gate", "threads", "optimizer", "ms", "ratio", "of_copy", "memory")
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
-        lines.writerow(("weights", "gate", "threads", "optimizer", "ms", "ratio", "memory", "copy_ms"))
+        lines.writerow(heading)
         for r in results:
             for name, seconds in r.seconds.items():
-                row = (r.shape, r.gate, r.threads, name, 1000 * seconds, r.ratio(name))
-                lines.writerow((*row, r.memory.get(name, ""), 1000 * r.copy))
+                figures = (1000 * seconds, r.ratio(name), r.of_copy(name), r.memory.get(name, ""))
+                lines.writerow((r.shape, r.gate, r.threads, name, *figures))

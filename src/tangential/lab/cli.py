@@ -175,7 +175,7 @@ def bench_(
     except ModuleNotFoundError as error:
         console.print(f"Stopped: {error}", highlight=False)
         sys.exit(1)
-    bench.print_table(results, console)
+    bench.print_table(results, Console(width=max(console.width, 160)))  # narrower, it is unreadable
     if csv:
         bench.write_csv(results, csv)
 
