@@ -389,13 +389,20 @@ struct Rows {
     pass<true, false, false, true>(s, c, r, nullptr, nullptr);
   }
 
-  static void apply(const Segment& s, const Constants& c, double added, const void* u) {
+  static void apply(const Segment& s, const Constants& c, double added, const void* u,
+                    bool finite) {
+    finite ? apply_to<true>(s, c, added, u) : apply_to<false>(s, c, added, u);
+  }
+
+  template <bool finite>
+  static INLINE void apply_to(const Segment& s, const Constants& c, double added, const void* u) {
     const Real r = (Real)added, lr = scalars(c, Real()).lr;
     for_packs<Real, Weight, State>(s, (void*)u, weight, [&](const P& p) LAMBDA {
       for (int k = 0; k < VECTORS; k++) {
         const int at = k * LANES<Real>;
-        V w = load_weight(p.w + at, p.low + at, c);
-        store_weight(p.w + at, p.low + at, w + change(w, load(p.u + at), r, lr), c, p.index + at);
+        V w = load_weight(p.w + at, p.low + at, c), x = load(p.u + at);
+        V more = finite ? r * w - lr * x : change(w, x, r, lr);
+        store_weight(p.w + at, p.low + at, w + more, c, p.index + at);
       }
     });
   }

@@ -53,8 +53,8 @@ struct RowFunctions {
   void (*measure)(const Segment&, const Constants&, Sums&);
   // advance m and v, leave the update in u [n of Real]; the four sums
   void (*advance)(const Segment&, const Constants&, void* u, Sums&);
-  // w <- w + (r w - lr u)
-  void (*apply)(const Segment&, const Constants&, double r, const void* u);
+  // w <- w + (r w - lr u); faster where all of w is known to be finite
+  void (*apply)(const Segment&, const Constants&, double r, const void* u, bool finite);
   // advance and apply in one go, and the four sums of what was there before
   void (*advance_apply)(const Segment&, const Constants&, double r, Sums&);
   // the same without the sums

@@ -179,7 +179,7 @@ struct Plan::Inside {
             note_row(w, row, sums, partial);
             const double r = share(w, Verdict::row, row);
             if (certain || reversible(r))
-              rows.apply(s, c, r, u);
+              rows.apply(s, c, r, u, std::isfinite(sums.ww));
             else
               partial.pending++;
           } else {

@@ -1,6 +1,7 @@
 """AdamP and SGDP: momentum optimizers that do not lengthen scale-invariant weights."""
 
-from torch import Tensor, dtype
+import torch
+from torch import Tensor
 from torch.optim.optimizer import ParamsT, required
 
 from tangential.projected import Group, Projected, defaults_of
@@ -66,7 +67,7 @@ class AdamP(Projected):
         foreach: bool | None = None,
         fused: bool | None = None,
         low_precision: str | None = None,
-        state_dtype: dtype | None = None,
+        state_dtype: torch.dtype | None = None,
         row_axis: int = 0,
         row_groups: int = 1,
         projection: str = "auto",
@@ -122,7 +123,7 @@ class SGDP(Projected):
         foreach: bool | None = None,
         fused: bool | None = None,
         low_precision: str | None = None,
-        state_dtype: dtype | None = None,
+        state_dtype: torch.dtype | None = None,
         row_axis: int = 0,
         row_groups: int = 1,
         projection: str = "auto",

@@ -86,8 +86,6 @@ class Fused:
         self.weights = [params[i] for i in self.taken]
         # held, so that no other buffer can have the id of one that the facts name
         self.held = [[states[i].get(name) for name in FIELDS[rule]] for i in self.taken]
-        written = [x for held in self.held for x in held if x is not None]
-        self.written = [*self.weights, *written]
         self.addresses: list[int] = []
         for weight, held in zip(self.weights, self.held, strict=True):
             self.addresses += (weight.data_ptr(), 0)  # its gradient's follows at every step
@@ -103,7 +101,7 @@ class Fused:
         self.addresses[1::6] = [g.data_ptr() for g in grads if g is not None]
         options = self._options(group, unscale)
         self.plan.step(self.addresses, options, torch.get_num_threads())
-        torch.autograd.graph.increment_version(self.written)
+        torch.autograd.graph.increment_version(self.weights)
         if unscale != 1:
             torch.autograd.graph.increment_version([g for g in grads if g is not None])
 
@@ -124,17 +122,25 @@ class Fused:
         return options
 
     def _facts(self, params: list[Tensor], states: list[State], group: Group) -> list[Any]:
-        """All that a plan depends on: what it knows of weights, gradients and states."""
+        """All that a plan depends on: what it knows of weights, gradients and states.
+
+        Few, for asking costs more than a small weight's step: whoever gives a weight another
+        dtype, device or shape gives it other memory, or gradients of another dtype or shape.
+        """
         facts: list[Any] = [group[name] for name in GEOMETRY]
-        for p, s in zip(params, states, strict=True):
-            g = p.grad
-            if g is None or g.layout != torch.strided:
-                return []
-            facts += (p.data_ptr(), p.dtype, p.shape, p.stride())
-            facts += (g.dtype, g.shape, g.stride(), g.device, g.is_neg(), g.is_conj())
-            for name in self.names:
-                buffer = s.get(name)
-                facts += (id(buffer), buffer is not None and buffer.data_ptr())
+        try:
+            for p, s in zip(params, states, strict=True):
+                g = p.grad
+                if g is None:
+                    return []
+                facts += (p.data_ptr(), p.stride(), g.dtype, g.shape, g.stride(), g.is_neg())
+                for name in self.names:
+                    buffer = s.get(name)
+                    facts += (id(buffer), None if buffer is None else buffer.data_ptr())
+                if p.is_complex():
+                    facts.append(g.is_conj())
+        except RuntimeError:  # a sparse gradient has no strides
+            return []
         return facts
 
     def _layout(

@@ -330,8 +330,9 @@ def print_table(results: list[Result], console: Console) -> None:
             cells = [_cell(case, name) for name in names]
             table.add_row(shape, case.gate, str(case.threads), *cells, *_bandwidths(case))
             memory = case.memory
-        shares = [f"{100 * memory[name]:.1f} %" if name in memory else "" for name in names]
-        table.add_row(shape, "memory", "", *shares, end_section=True)
+        if memory:
+            table.add_row(shape, "memory", "", *(f"{100 * memory[name]:.1f} %" for name in names))
+        table.add_section()
     console.print(table)
 
 
