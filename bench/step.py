@@ -7,4 +7,5 @@ import sys
 
 from tangential.lab.cli import app
 
-app(["bench", *sys.argv[1:]])
+if __name__ == "__main__":  # the processes that measure memory import this file
+    app(["bench", *sys.argv[1:]])
