@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "step.h"
+#include "tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -16,12 +17,14 @@ using LayoutTuple = std::tuple<Dtype, Dtype, int64_t, int64_t, int64_t, uint32_t
 
 void make_plan(Plan* self, const std::vector<LayoutTuple>& weights, const std::string& wanted) {
   std::vector<Layout> layouts;
-  layouts.reserve(weights.size());
-  for (const auto& [dtype, state_dtype, units, fan, size, seed] : weights)
-    layouts.push_back({dtype, state_dtype, units, fan, size, seed});
+  std::vector<uint32_t> seeds;
+  for (const auto& [dtype, state_dtype, units, fan, size, seed] : weights) {
+    layouts.push_back({dtype, state_dtype, units, fan, size});
+    seeds.push_back(seed);
+  }
   for (const InstructionSet& set : instruction_sets())
     if (wanted.empty() || wanted == set.name) {
-      new (self) Plan(layouts, set);
+      new (self) Plan(layouts, seeds, set);
       return;
     }
   throw nb::value_error("instruction_set: this machine does not run it");
@@ -34,6 +37,13 @@ void step(Plan& plan, const std::vector<uintptr_t>& addresses, const Options& op
     throw nb::value_error("addresses: six a weight are allowed");
   nb::gil_scoped_release release;
   plan.step(reinterpret_cast<const Memory*>(addresses.data()), options, threads);
+}
+
+void step_tensors(Plan& plan, const Tensors& tensors, const Options& options, int threads) {
+  if (tensors.size() != plan.size())
+    throw nb::value_error("tensors: as many as the plan has weights are allowed");
+  nb::gil_scoped_release release;
+  plan.step(tensors.memory(), options, threads);
 }
 
 // The gate over a table of rows [rows]: its verdict, and the coefficient of every row.
@@ -103,6 +113,12 @@ NB_MODULE(_native, m) {
   nb::class_<Plan>(m, "Plan")
       .def("__init__", make_plan, "weights"_a, "instruction_set"_a = "")
       .def("step", step, "addresses"_a, "options"_a, "threads"_a)
+      .def("step", step_tensors, "tensors"_a, "options"_a, "threads"_a)
       .def_prop_ro("bytes", &Plan::bytes);
+  nb::class_<Tensors>(m, "Tensors")
+      .def(nb::init<nb::list, const nb::list&, const nb::tuple&, const nb::object&>(), "weights"_a,
+           "states"_a, "names"_a, "exchange"_a.none())
+      .def("locate", &Tensors::locate, "params"_a, "states"_a, "left"_a)
+      .def_prop_ro("bytes", &Tensors::bytes);
   m.def("gate", gate_of, "table"_a, "fan"_a, "projection"_a, "delta"_a, "eps"_a);
 }

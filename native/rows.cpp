@@ -252,8 +252,8 @@ struct Lanes {
 INLINE const Scalars<float>& scalars(const Constants& c, float) { return c.single; }
 INLINE const Scalars<double>& scalars(const Constants& c, double) { return c.twice; }
 
-constexpr int64_t AHEAD =
-    2048;  // bytes that are fetched ahead: the processor stops at rows and pages
+// Bytes fetched ahead: the processor stops at rows and pages.
+constexpr int64_t AHEAD = 2048;
 constexpr int64_t FOLD = 4096;  // elements summed in Real before they are added up in double
 
 template <class T>

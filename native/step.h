@@ -1,6 +1,7 @@
 // One optimizer step over many weights: moments -> gate -> apply. No Python, no libtorch.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,7 +25,8 @@ struct Options {
 struct Layout {
   Dtype dtype, state_dtype;
   int64_t units, fan, size;
-  uint32_t seed;  // tells weights apart in stochastic rounding
+
+  auto operator<=>(const Layout&) const = default;
 };
 
 struct Memory {
@@ -35,7 +37,9 @@ struct Memory {
 // What a list of weights needs beside its memory: made once, used at every step.
 class Plan {
  public:
-  Plan(const std::vector<Layout>& weights, const InstructionSet& set);
+  // Seeds tell weights apart in stochastic rounding.
+  Plan(const std::vector<Layout>& weights, const std::vector<uint32_t>& seeds,
+       const InstructionSet& set);
   ~Plan();
 
   // Advance every weight by one step; the result does not depend on `threads`.

@@ -120,17 +120,19 @@ class Array {
 
 struct Weight {
   Layout layout;
+  uint32_t seed;
   Array w, g, m, v, low;
   float step;
 
-  explicit Weight(const Layout& l)
+  Weight(const Layout& l, uint32_t s)
       : layout(l),
+        seed(s),
         w(l.dtype, l.size),
         g(w),
         m(l.state_dtype, l.size),
         v(m),
         low(w),
-        step(float(l.seed % 3)) {}
+        step(float(s % 3)) {}
 
   int64_t rows() const { return std::max<int64_t>(1, layout.units); }
   int64_t fan() const { return layout.size / rows(); }
@@ -340,13 +342,13 @@ struct Bench {
   static inline long outcomes[3]{};
 
   Bench(const InstructionSet& s, const Kind& k, const std::vector<Shape>& shapes)
-      : set(s), kind(k), start(weights(k, shapes)), plan(layouts(start), s) {}
+      : set(s), kind(k), start(weights(k, shapes)), plan(layouts(start), seeds(start), s) {}
 
   static std::vector<Weight> weights(const Kind& kind, const std::vector<Shape>& shapes) {
     std::vector<Weight> all;
     for (const auto& [units, fan, size] : shapes) {
-      Weight& one =
-          all.emplace_back(Layout{kind.dtype, kind.state, units, fan, size, uint32_t(all.size())});
+      const Layout layout{kind.dtype, kind.state, units, fan, size};
+      Weight& one = all.emplace_back(layout, uint32_t(all.size()));
       Vector x = normal(size);
       for (int64_t i = 0; i < size; i++) x[size_t(i)] *= i / one.fan() % 11 != 5;
       one.w.write(x);
@@ -357,6 +359,12 @@ struct Bench {
   static std::vector<Layout> layouts(const std::vector<Weight>& weights) {
     std::vector<Layout> all;
     for (const Weight& one : weights) all.push_back(one.layout);
+    return all;
+  }
+
+  static std::vector<uint32_t> seeds(const std::vector<Weight>& weights) {
+    std::vector<uint32_t> all;
+    for (const Weight& one : weights) all.push_back(one.seed);
     return all;
   }
 
@@ -374,7 +382,7 @@ struct Bench {
                   "weight %u of %ld rows %ld elements",
                   set.name, int(kind.dtype), int(kind.state), int(o.rounding), int(o.rule),
                   int(o.projection), o.nesterov, o.caution, o.project_buffer, o.maximize, o.unscale,
-                  o.beta1, o.lr, o.decay, int(aim), double(weight.step), weight.layout.seed,
+                  o.beta1, o.lr, o.decay, int(aim), double(weight.step), weight.seed,
                   long(weight.layout.units), long(weight.layout.size));
     where = text;
   }
@@ -534,7 +542,7 @@ int main() {
   test_zero_factor(sets[0]);
   test_gate();
   test_fork(sets[0]);
-  Plan({}, sets[0]).step(nullptr, Options(), 2);
+  Plan({}, {}, sets[0]).step(nullptr, Options(), 2);
   if (failures) return std::printf("kernel: %ld of %ld checks failed\n", failures, checks), 1;
   std::printf("kernel: %ld checks passed\n", checks);
 }

@@ -34,7 +34,7 @@ def leaf(x):
 
 
 def left_by_kernel(optimizer):
-    return [fused.left for fused in optimizer._fused.values()]
+    return [[p.shape for p in fused.left] for fused in optimizer._fused.values()]
 
 
 def train(params, optimizer, steps, seed=0):
@@ -204,7 +204,7 @@ def test_what_the_kernel_takes_and_what_foreach_does(cls, layout):
     ours, plain = cls([p], fused=True, **usual(cls)), cls([q], foreach=True, **usual(cls))
     ours.step()
     plain.step()
-    assert left_by_kernel(ours) == [[0] if layout in LEFT else []]
+    assert left_by_kernel(ours) == [[p.shape] if layout in LEFT else []]
     assert (p.data_ptr(), p.stride()) == (address, strides)
     torch.testing.assert_close(p, q)
 
@@ -217,7 +217,7 @@ def test_a_gradient_that_lies_otherwise_is_left_to_foreach(cls):
     ours = cls([p], fused=True, **usual(cls))
     ours.step()
     cls([q], fused=True, **usual(cls)).step()
-    assert left_by_kernel(ours) == [[0]]
+    assert left_by_kernel(ours) == [[p.shape]]
     torch.testing.assert_close(p, q)
 
 
@@ -247,6 +247,26 @@ def leave_out(p, state):
     p.grad = None
 
 
+def turn(p, state):
+    """The same memory under another shape, as the gradient, too."""
+    for x in (p, p.grad, *state.values()):
+        if x.ndim:
+            x.data = x.data.transpose(0, 1)
+
+
+@pytest.fixture(params=[True, False], ids=["dlpack", "attributes"])
+def exchange(request, monkeypatch):
+    """torch tells where tensors lie by a function in C, or, before 2.10, by their attributes."""
+    if not request.param:
+        monkeypatch.setattr(native, "EXCHANGE", None)
+    elif native.EXCHANGE is None:
+        pytest.skip("this torch has no C exchange API")
+
+
+CHANGES = [replace_states, move_states, relay, relay_gradient, move, leave_out, turn]
+
+
+@pytest.mark.usefixtures("exchange")
 @every_rule
 def test_changes_between_steps_are_seen(cls):
     """Layouts, gradients that come and go, states that are replaced: never a stale address."""
@@ -256,9 +276,8 @@ def test_changes_between_steps_are_seen(cls):
         cls(params, **kind, **usual(cls))
         for params, kind in zip(pairs, [{"fused": True}, {"foreach": True}], strict=True)
     ]
-    changes = [replace_states, move_states, relay, relay_gradient, move, leave_out]
-    for change in (c for each in changes for c in (None, each, None)):
-        grads = [torch.randn_like(w) for w in x]
+    for change in (c for each in CHANGES for c in (None, each, None)):
+        grads = [torch.randn_like(w) for w in pairs[0]]
         for params, optimizer in zip(pairs, optimizers, strict=True):
             for p, g in zip(params, grads, strict=True):
                 p.grad = g.clone()
@@ -267,6 +286,62 @@ def test_changes_between_steps_are_seen(cls):
             optimizer.step()
         for p, q in zip(*pairs, strict=True):
             torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+def widen_one_state(p, state, names):
+    state[names[-1]] = state[names[-1]].float()
+
+
+def negative(p, state, names):
+    p.grad = torch.complex(-p.grad, -p.grad).conj().imag  # p.grad, by a bit
+
+
+@pytest.mark.usefixtures("exchange")
+@pytest.mark.parametrize("change", [widen_one_state, negative])
+@every_rule
+def test_memory_that_means_something_else_is_seen(cls, change):
+    """Another dtype, a negative view: left to torch, which knows what they mean."""
+    dtype = torch.bfloat16 if change is widen_one_state else torch.float32
+    p, q = (leaf(torch.ones(4, 1, dtype=dtype)) for _ in range(2))
+    ours, plain = cls([p], fused=True, **usual(cls)), cls([q], foreach=True, **usual(cls))
+    for t in range(3):
+        g = torch.randn(4, 1, dtype=dtype)
+        for x, optimizer in ((p, ours), (q, plain)):
+            x.grad = g.clone()
+            if t == 1:
+                change(x, optimizer.state[x], optimizer.buffers)
+            optimizer.step()
+        torch.testing.assert_close(p, q)
+
+
+@pytest.mark.usefixtures("exchange")
+@every_rule
+def test_a_conjugate_view_is_refused_as_by_torch(cls):
+    p = leaf(torch.randn(4, 1, dtype=torch.complex64))
+    p.grad = torch.randn_like(p)
+    optimizer = cls([p], fused=True, **usual(cls))
+    optimizer.step()
+    p.data = p.data.conj()
+    before = p.detach().clone()
+    with pytest.raises(RuntimeError, match="conj"):
+        optimizer.step()
+    assert torch.equal(p, before)
+
+
+def test_states_in_another_order_than_the_weights():
+    """Two groups, and a first step that some weights had no gradient in."""
+    params, twins = ([leaf(torch.ones(3, n + 2)) for n in range(6)] for _ in range(2))
+    groups = [[{"params": x[:3]}, {"params": x[3:]}] for x in (params, twins)]
+    ours, plain = AdamP(groups[0], fused=True), AdamP(groups[1], foreach=True)
+    for t in range(4):
+        for i, (p, q) in enumerate(zip(params, twins, strict=True)):
+            p.grad = torch.randn_like(p) if t or i % 2 else None
+            q.grad = None if p.grad is None else p.grad.clone()
+        ours.step()
+        plain.step()
+        for p, q in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, q)
+    assert left_by_kernel(ours) == [[], []]
 
 
 @settings(max_examples=150)

@@ -21,23 +21,17 @@ State = dict[str, Tensor]
 
 
 class _Work(NamedTuple):
-    """What one step does to a group: its weights that have gradients, checked."""
+    """What one step does to a group: its weights that have gradients, checked.
+
+    Where the kernel knows them already, `params` and the rest are those that it leaves.
+    """
 
     group: Group
     params: list[Tensor]
     states: list[State]
     rows: list[Rows | None]
     places: list[int]  # in the optimizer
-    fused: native.Fused | None  # which knows all this already
-
-    def only(self, wanted: list[int]) -> "_Work":
-        """The same for some of the weights."""
-        return self._replace(
-            params=[self.params[i] for i in wanted],
-            states=[self.states[i] for i in wanted],
-            rows=[self.rows[i] for i in wanted],
-            places=[self.places[i] for i in wanted],
-        )
+    fused: native.Fused | None
 
 
 class Projected(Optimizer):
@@ -132,26 +126,28 @@ class Projected(Optimizer):
         if found_inf is not None and found_inf.item():
             return loss
         for number, one in enumerate(work):
-            if one.params:
-                self._advance(number, one)
+            self._advance(number, one)
         return loss
 
     def _checked(self, number: int) -> _Work:
-        """What there is to do for a group; a kernel that fits has seen to the rows before."""
+        """What there is to do for a group; a kernel that finds all as it was has checked it."""
         group = self.param_groups[number]
-        params = [p for p in group["params"] if p.grad is not None]
-        _check_lr(group, params)
-        states = [self.state.get(p, {}) for p in params]
+        _check_lr(group)
         fused = self._fused.get(number)
         if fused is not None and native.wanted(group):
             options.check(group)
-            if fused.fits(params, states, group):
-                return _Work(group, params, states, fused.rows, fused.places, fused)
+            if fused.locate(group, self.state):
+                return self._left(group, fused)
+        params = [p for p in group["params"] if p.grad is not None]
         rows = self.checked_rows(group, params)
         self._check_tensors(params)
         first = sum(len(before["params"]) for before in self.param_groups[:number])
         places = [i for i, p in enumerate(group["params"], first) if p.grad is not None]
-        return _Work(group, params, states, rows, places, None)
+        return _Work(group, params, [], rows, places, None)
+
+    def _left(self, group: Group, fused: native.Fused) -> _Work:
+        states = [self.state[param] for param in fused.left]
+        return _Work(group, fused.left, states, fused.left_rows, fused.left_places, fused)
 
     def checked_rows(self, group: Group, params: list[Tensor]) -> list[Rows | None]:
         """The rows of every weight, as `rows_of` finds them.
@@ -179,18 +175,18 @@ class Projected(Optimizer):
                     )
 
     def _advance(self, number: int, work: _Work) -> None:
-        group, fused = work.group, work.fused
+        group = work.group
         resolved = self._resolved(group)
         scale = getattr(self, "grad_scale", None)
         unscale = 1.0 if scale is None else 1 / scale.item()
-        if fused is None:
+        if work.fused is None:
             work = work._replace(states=[self._state_of(param, group) for param in work.params])
-            if native.wanted(group):
-                fused = native.Fused(self.rule, *work[1:5], group)
-                self._fused[number] = fused
-        if fused is not None:
-            fused.step(resolved, unscale)
-            work = work.only(fused.left)
+            if native.wanted(group) and work.params:
+                self._fused[number] = fused = native.Fused(self.rule, *work[1:5], group)
+                fused.locate(group, self.state)
+                work = self._left(group, fused)
+        if work.fused is not None:
+            work.fused.step(resolved, unscale)
         if work.params:
             if unscale != 1:
                 torch._foreach_mul_([p.grad for p in work.params if p.grad is not None], unscale)
@@ -240,11 +236,11 @@ def _state_dtype(param: Tensor, group: Group) -> torch.dtype:
     return param.dtype if wanted is None else torch.promote_types(param.dtype, wanted)
 
 
-def _check_lr(group: Group, params: list[Tensor]) -> None:
+def _check_lr(group: Group) -> None:
     lr = group["lr"]
     if isinstance(lr, Tensor) and not lr.is_cpu:
-        for param in params:
-            if param.device != lr.device:
+        for param in group["params"]:
+            if param.grad is not None and param.device != lr.device:
                 raise ValueError(f"lr is on {lr.device}, allowed are cpu and {param.device}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from tangential.backends.rows import Rows, real
 
@@ -21,6 +22,9 @@ try:
     kernel = import_module("tangential._native")
 except ImportError as error:
     missing = str(error)
+
+# tells where a tensor lies without a call through Python; torch has it from 2.10 on
+EXCHANGE = getattr(Tensor, "__dlpack_c_exchange_api__", None)
 
 State = dict[str, Tensor]
 Group = dict[str, Any]
@@ -75,35 +79,41 @@ class Fused:
         places: list[int],
         group: Group,
     ) -> None:
-        self.rule, self.rows, self.places = rule, rows, places
-        self.names = BUFFERS[rule] + EXTRA[group["low_precision"]]
-        self.facts = self._facts(params, states, group)
-        each = zip(params, states, rows, places, strict=True)
-        layouts = [self._layout(*one, group) for one in each]
-        self.left = [i for i, layout in enumerate(layouts) if layout is None]
-        self.taken = [i for i, layout in enumerate(layouts) if layout is not None]
+        self.rule, self.geometry = rule, [group[name] for name in GEOMETRY]
+        names = BUFFERS[rule] + EXTRA[group["low_precision"]]
+        each = list(zip(params, states, rows, places, strict=True))
+        layouts = [_layout(*one, names, group) for one in each]
+        taken = [i for i, layout in enumerate(layouts) if layout is not None]
+        left = [i for i, layout in enumerate(layouts) if layout is None]
+        self.weights = [params[i] for i in taken]
+        self.left, self.left_rows = [params[i] for i in left], [rows[i] for i in left]
+        self.left_places = [places[i] for i in left]
+        self.left_facts = self._facts()
         self.plan = kernel.Plan([layout for layout in layouts if layout is not None])
-        self.weights = [params[i] for i in self.taken]
-        # held, so that no other buffer can have the id of one that the facts name
-        self.held = [[states[i].get(name) for name in FIELDS[rule]] for i in self.taken]
-        self.addresses: list[int] = []
-        for weight, held in zip(self.weights, self.held, strict=True):
-            self.addresses += (weight.data_ptr(), 0)  # its gradient's follows at every step
-            self.addresses += (0 if x is None else x.data_ptr() for x in held)
+        fields = tuple(name if name in names else "" for name in FIELDS[rule])
+        self.tensors = kernel.Tensors(self.weights, [states[i] for i in taken], fields, EXCHANGE)
 
-    def fits(self, params: list[Tensor], states: list[State], group: Group) -> bool:
-        """Whether weights, gradients and states still are and lie as they did."""
-        return len(params) == len(self.rows) and self.facts == self._facts(params, states, group)
+    def locate(self, group: Group, states: dict[Tensor, State]) -> bool:
+        """Find weights, gradients and states; False if they no longer are or lie as they did."""
+        return (
+            self.geometry == [group[name] for name in GEOMETRY]
+            and self.tensors.locate(group["params"], states, self.left)
+            and self.left_facts == self._facts()
+        )
 
     def step(self, group: Group, unscale: float) -> None:
-        """Advance the weights that the kernel takes, and their states, by one step, in place."""
-        grads = [weight.grad for weight in self.weights]
-        self.addresses[1::6] = [g.data_ptr() for g in grads if g is not None]
-        options = self._options(group, unscale)
-        self.plan.step(self.addresses, options, torch.get_num_threads())
+        """Advance what `locate` has found by one step, in place."""
+        # before the step, while `locate` has left what they touch in cache
         torch.autograd.graph.increment_version(self.weights)
         if unscale != 1:
+            grads = [weight.grad for weight in self.weights]
             torch.autograd.graph.increment_version([g for g in grads if g is not None])
+        self.plan.step(self.tensors, self._options(group, unscale), torch.get_num_threads())
+
+    @property
+    def bytes(self) -> int:
+        """Memory that is held from step to step."""
+        return self.plan.bytes + self.tensors.bytes
 
     def _options(self, group: Group, unscale: float) -> Any:
         options = kernel.Options()
@@ -121,51 +131,62 @@ class Fused:
         options.rounding = kernel.Rounding[group["low_precision"] or "nearest"]
         return options
 
-    def _facts(self, params: list[Tensor], states: list[State], group: Group) -> list[Any]:
-        """All that a plan depends on: what it knows of weights, gradients and states.
-
-        Few, for asking costs more than a small weight's step: whoever gives a weight another
-        dtype, device or shape gives it other memory, or gradients of another dtype or shape.
-        """
-        facts: list[Any] = [group[name] for name in GEOMETRY]
-        try:
-            for p, s in zip(params, states, strict=True):
-                g = p.grad
-                if g is None:
-                    return []
-                facts += (p.data_ptr(), p.stride(), g.dtype, g.shape, g.stride(), g.is_neg())
-                for name in self.names:
-                    buffer = s.get(name)
-                    facts += (id(buffer), None if buffer is None else buffer.data_ptr())
-                if p.is_complex():
-                    facts.append(g.is_conj())
-        except RuntimeError:  # a sparse gradient has no strides
-            return []
+    def _facts(self) -> list[Any]:
+        """What keeps a weight from the kernel may change; the states of such weights do not."""
+        facts: list[Any] = []
+        for p in self.left:
+            g = p.grad
+            if g is None or g.layout != torch.strided:
+                return []
+            facts += (p.shape, p.stride(), p.dtype, p.device, type(g))
+            facts += (g.shape, g.stride(), g.dtype, g.device, g.is_neg(), g.is_conj())
         return facts
 
-    def _layout(
-        self, param: Tensor, state: State, rows: Rows | None, place: int, group: Group
-    ) -> tuple[Any, ...] | None:
-        """What the kernel must know of a weight, or None where it cannot take it."""
-        grad = param.grad
-        assert grad is not None
-        buffers = [state[name] for name in self.names if name in state and name != "step"]
-        w, g, m, *_ = parts = [param, grad, *buffers]
-        if any(map(_has_own_dispatch, parts)):
-            return None
-        if any(not x.is_cpu or x.is_conj() or x.is_neg() for x in parts) or g.dtype != w.dtype:
-            return None
-        dtype, state_dtype = (str(real(x).dtype).removeprefix("torch.") for x in (w, m))
-        if dtype not in DTYPES or state_dtype not in (dtype, "float32"):
-            return None
-        step = state.get("step")
-        if step is not None and (step.dtype != torch.float32 or not step.is_cpu):
-            return None
-        if not _dense(w, parts) or not _blocks(w, rows, group):
-            return None
-        units, fan = (rows.units, rows.fan) if rows else (0, 0)
-        kinds = kernel.Dtype[dtype], kernel.Dtype[state_dtype]
-        return (*kinds, units, fan, real(w).numel(), place)
+
+def _layout(
+    param: Tensor,
+    state: State,
+    rows: Rows | None,
+    place: int,
+    names: tuple[str, ...],
+    group: Group,
+) -> tuple[Any, ...] | None:
+    """What the kernel must know of a weight, or None where it cannot take it."""
+    grad = param.grad
+    assert grad is not None
+    buffers = {name: state[name] for name in names if name in state}
+    step = buffers.pop("step", None)
+    if step is not None and not (_plain(step) and _counter(step)):
+        return None
+    parts = [param, grad, *buffers.values()]
+    if _has_own_dispatch(param) or not all(map(_plain, parts[1:])):
+        return None
+    if param.is_conj() or param.is_neg() or not all(x.is_cpu for x in parts):
+        return None
+    low = buffers.pop("compensation", param)
+    moments = {x.dtype for x in buffers.values()}
+    if {grad.dtype, low.dtype} != {param.dtype} or len(moments) != 1:
+        return None
+    dtype, state_dtype = (
+        str(kind.to_real() if kind.is_complex else kind).removeprefix("torch.")
+        for kind in (param.dtype, *moments)
+    )
+    if dtype not in DTYPES or state_dtype not in (dtype, "float32"):
+        return None
+    if not _dense(param, parts) or not _blocks(param, rows, group):
+        return None
+    units, fan = (rows.units, rows.fan) if rows else (0, 0)
+    kinds = kernel.Dtype[dtype], kernel.Dtype[state_dtype]
+    return (*kinds, units, fan, real(param).numel(), place)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether x's values lie in memory as its strides say."""
+    return type(x) in (Tensor, Parameter) and not x.is_conj() and not x.is_neg()
+
+
+def _counter(step: Tensor) -> bool:
+    return step.is_cpu and step.dtype == torch.float32 and step.numel() == 1
 
 
 def _has_own_dispatch(x: Tensor) -> bool:

@@ -304,7 +304,7 @@ def _peak(name: str, sizes: list[Shape], threads: int, into: Connection) -> None
     before = _status("VmRSS")
     for _ in range(3):
         optimizer.step()
-    plans = sum(fused.plan.bytes for fused in getattr(optimizer, "_fused", {}).values())
+    plans = sum(fused.bytes for fused in getattr(optimizer, "_fused", {}).values())
     into.send((_status("VmHWM") - before + plans) / sum(p.nbytes for p in params))
 
 
