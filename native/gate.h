@@ -12,13 +12,16 @@ namespace tangential {
 enum class Projection : int { automatic, row, weight, off };
 enum class Verdict : int { none, row, weight };
 
-// |cos(w, g)| < delta / sqrt(size), each norm no less than eps; never where a norm overflows.
-inline bool orthogonal(const Sums& s, double size, double delta, double eps) {
-  const double norms = std::fmax(std::sqrt(s.ww), eps) * std::fmax(std::sqrt(s.gg), eps);
-  // fmax drops a NaN, which must fire nothing
-  return std::fabs(s.gw) / norms < delta / std::sqrt(size) && std::isfinite(norms) &&
-         std::isfinite(s.ww) && std::isfinite(s.gg);
+// |cos(w, g)| < threshold, each norm no less than eps; never where a norm overflows. NaN fires
+// nothing: a comparison with it is false. (std::fmax would be a call.)
+inline bool orthogonal(const Sums& s, double threshold, double eps) {
+  const double w = std::sqrt(s.ww), g = std::sqrt(s.gg);
+  const double norms = (w > eps ? w : eps) * (g > eps ? g : eps);
+  return std::fabs(s.gw) / norms < threshold && std::isfinite(norms) && std::isfinite(s.ww) &&
+         std::isfinite(s.gg);
 }
+
+inline double threshold(double delta, int64_t size) { return delta / std::sqrt(double(size)); }
 
 // `failing` rows are not orthogonal; `whole` are the sums over the weight.
 inline Verdict gate(int64_t failing, const Sums& whole, int64_t fan, int64_t size,
@@ -30,7 +33,8 @@ inline Verdict gate(int64_t failing, const Sums& whole, int64_t fan, int64_t siz
     case Projection::automatic: break;
   }
   if (failing == 0 && fan > 1) return Verdict::row;
-  return size > 1 && orthogonal(whole, (double)size, delta, eps) ? Verdict::weight : Verdict::none;
+  return size > 1 && orthogonal(whole, threshold(delta, size), eps) ? Verdict::weight
+                                                                    : Verdict::none;
 }
 
 // c with which x - c w has no radial part; 0 where that is not finite.

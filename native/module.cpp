@@ -46,6 +46,22 @@ void step_tensors(Plan& plan, const Tensors& tensors, const Options& options, in
   plan.step(tensors.memory(), options, threads);
 }
 
+// Weights may refer to their optimizer, by a hook: Python's garbage collector must see ours.
+int traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (!nb::inst_ready(self)) return 0;
+  return nb::inst_ptr<Tensors>(self)->traverse(visit, arg);
+}
+
+int clear(PyObject* self) {
+  nb::inst_ptr<Tensors>(self)->clear();
+  return 0;
+}
+
+PyType_Slot collected[] = {{Py_tp_traverse, reinterpret_cast<void*>(traverse)},
+                           {Py_tp_clear, reinterpret_cast<void*>(clear)},
+                           {0, nullptr}};
+
 // The gate over a table of rows [rows]: its verdict, and the coefficient of every row.
 std::pair<Verdict, std::vector<double>> gate_of(
     const std::vector<std::tuple<double, double, double, double>>& table, int64_t fan,
@@ -53,7 +69,7 @@ std::pair<Verdict, std::vector<double>> gate_of(
   Sums whole;
   int64_t failing = 0;
   for (const auto& [ww, gg, gw, uw] : table) {
-    failing += !orthogonal({ww, gg, gw, uw}, double(fan), delta, eps);
+    failing += !orthogonal({ww, gg, gw, uw}, threshold(delta, fan), eps);
     whole.ww += ww, whole.gg += gg, whole.gw += gw, whole.uw += uw;
   }
   const int64_t size = fan * int64_t(table.size());
@@ -70,6 +86,7 @@ std::pair<Verdict, std::vector<double>> gate_of(
 }  // namespace
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false);  // an optimizer that lives until Python ends is no leak of ours
   nb::list names;
   for (const InstructionSet& set : instruction_sets()) names.append(set.name);
   m.attr("instruction_sets") = names;  // the best first
@@ -115,7 +132,7 @@ NB_MODULE(_native, m) {
       .def("step", step, "addresses"_a, "options"_a, "threads"_a)
       .def("step", step_tensors, "tensors"_a, "options"_a, "threads"_a)
       .def_prop_ro("bytes", &Plan::bytes);
-  nb::class_<Tensors>(m, "Tensors")
+  nb::class_<Tensors>(m, "Tensors", nb::type_slots(collected))
       .def(nb::init<nb::list, const nb::list&, const nb::tuple&, const nb::object&>(), "weights"_a,
            "states"_a, "names"_a, "exchange"_a.none())
       .def("locate", &Tensors::locate, "params"_a, "states"_a, "left"_a)

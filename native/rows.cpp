@@ -326,6 +326,16 @@ struct Rows {
     return r * limited - lr * u;
   }
 
+  // Heavy-ball momentum is its own update: it need not be kept twice.
+  static constexpr bool M_IS_U = rule == Rule::sgd && !nesterov && sizeof(State) == sizeof(Real);
+
+  static INLINE V kept(const P& p, int at) {
+    if constexpr (M_IS_U)
+      return load(p.m + at);
+    else
+      return load(p.u + at);
+  }
+
   // The one loop behind measure, advance, advance_apply and step.
   template <bool write, bool sums, bool keep, bool apply>
   static INLINE void pass(const Segment& s, const Constants& c, double added, void* u, Sums* out) {
@@ -378,7 +388,7 @@ struct Rows {
   }
 
   static void advance(const Segment& s, const Constants& c, void* u, Sums& sums) {
-    pass<true, true, true, false>(s, c, 0, u, &sums);
+    pass<true, true, !M_IS_U, false>(s, c, 0, u, &sums);
   }
 
   static void advance_apply(const Segment& s, const Constants& c, double r, Sums& sums) {
@@ -400,7 +410,7 @@ struct Rows {
     for_packs<Real, Weight, State>(s, (void*)u, weight, [&](const P& p) LAMBDA {
       for (int k = 0; k < VECTORS; k++) {
         const int at = k * LANES<Real>;
-        V w = load_weight(p.w + at, p.low + at, c), x = load(p.u + at);
+        V w = load_weight(p.w + at, p.low + at, c), x = kept(p, at);
         V more = finite ? r * w - lr * x : change(w, x, r, lr);
         store_weight(p.w + at, p.low + at, w + more, c, p.index + at);
       }

@@ -51,7 +51,8 @@ struct Kept {  // of a cautious update
 struct RowFunctions {
   // the four sums; nothing is written
   void (*measure)(const Segment&, const Constants&, Sums&);
-  // advance m and v, leave the update in u [n of Real]; the four sums
+  // advance m and v; the four sums. The update is left in u [n of Real], or, with heavy-ball
+  // momentum, in m, where `apply` finds it.
   void (*advance)(const Segment&, const Constants&, void* u, Sums&);
   // w <- w + (r w - lr u); faster where all of w is known to be finite
   void (*apply)(const Segment&, const Constants&, double r, const void* u, bool finite);

@@ -37,8 +37,8 @@ Weight::Weight(const Layout& layout) : layout_(layout) {
 }
 
 int64_t Weight::longest_update() const {
-  const bool kept = gated() && whole_rows() && !small(layout_);
-  return kept ? fan() * std::max<int64_t>(width(layout_.dtype), 4) : 0;
+  const int64_t kept = small(layout_) ? layout_.size : whole_rows() ? fan() : 0;
+  return gated() ? kept * std::max<int64_t>(width(layout_.dtype), 4) : 0;
 }
 
 void Weight::begin(const Options& options, const InstructionSet& set, uint32_t seed,
@@ -50,6 +50,7 @@ void Weight::begin(const Options& options, const InstructionSet& set, uint32_t s
   seed_ = seed;
   scale1_ = scale1;
   scale2_ = scale2;
+  threshold_ = threshold(options.delta, fan());
   verdict_ = Verdict::none;
   guess_ = Verdict::row;
   stage_ = first_stage();
@@ -58,7 +59,9 @@ void Weight::begin(const Options& options, const InstructionSet& set, uint32_t s
 Stage Weight::first_stage() const {
   if (layout_.size == 0) return Stage::done;
   if (!gated()) return o_->caution ? Stage::weigh : Stage::finish;
-  if (small(layout_) || !whole_rows() || o_->caution || o_->project_buffer) return Stage::measure;
+  if (o_->caution || o_->project_buffer) return Stage::measure;
+  if (small(layout_)) return Stage::advance;
+  if (!whole_rows()) return Stage::measure;
   if (o_->projection == Projection::row && fan() > 1) return Stage::guess;
   const bool exact = width(layout_.dtype) >= 4;  // what w was can be had back
   return o_->projection == Projection::automatic && exact && reversible(-o_->lr * o_->decay)
@@ -71,6 +74,8 @@ void Weight::run(int64_t block, void* u) {
     case Stage::look: return look();
     case Stage::guess: return guess(block, u);
     case Stage::amend: return amend(block);
+    case Stage::advance: return advance(u);
+    case Stage::apply: return apply(u);
     case Stage::measure: return measure(block);
     case Stage::weigh: return weigh(block);
     case Stage::finish: return finish(block);
@@ -89,6 +94,10 @@ void Weight::next() {
       stage_ = right ? Stage::done : Stage::amend;
       break;
     }
+    case Stage::advance:
+      judge();
+      stage_ = Stage::apply;
+      break;
     case Stage::measure:
       judge();
       stage_ = o_->caution ? Stage::weigh : Stage::finish;
@@ -122,6 +131,10 @@ Segment Weight::segment(int64_t start, int64_t n) const {
           at(memory_.low, layout_.dtype),
           n,
           start};
+}
+
+void* Weight::update(void* u, int64_t index) const {
+  return static_cast<char*>(u) + index * std::max<int64_t>(width(layout_.dtype), 4);
 }
 
 // f(row, its piece in this block)
@@ -181,6 +194,26 @@ void Weight::amend(int64_t block) const {
     const double r = share(verdict_, row), was = share(guess_, row);
     const bool pending = !reversible(was);
     if (pending || r != was) rows_->amend(s, c, pending ? -1 : was, r);
+  });
+}
+
+void Weight::advance(void* u) {
+  const Constants c = constants();
+  Partial& partial = room_.partials[0] = {};
+  for_rows(0, [&](int64_t row, const Segment& s) {
+    Sums sums;
+    rows_->advance(s, c, update(u, s.index), sums);
+    note_row(row, sums, partial);
+  });
+}
+
+void Weight::apply(void* u) const {
+  const Constants c = constants();
+  const bool finite = std::isfinite(room_.partials[0].sums.ww);
+  if (verdict_ != Verdict::row)
+    return rows_->apply(segment(0, layout_.size), c, share(verdict_, 0), u, finite);
+  for_rows(0, [&](int64_t row, const Segment& s) {
+    rows_->apply(s, c, share(verdict_, row), update(u, s.index), finite);
   });
 }
 
@@ -284,7 +317,7 @@ void Weight::judge_kept_rows() const {
 }
 
 bool Weight::orthogonal_row(const Sums& sums) const {
-  return orthogonal(sums, double(fan()), o_->delta, o_->eps);
+  return orthogonal(sums, threshold_, o_->eps);
 }
 
 double Weight::coef_of(double ww, double xw) const { return coef(ww, xw, o_->eps); }

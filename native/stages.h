@@ -2,7 +2,9 @@
 //
 //   look -> guess ( -> amend)             large weights: guess the gate's verdict from a few rows,
 //                                         apply every row while it is in cache, mend what was wrong
-//   measure ( -> weigh) -> finish         the rest: sums first; `weigh` for cautious updates
+//   advance -> apply                      small ones: all updates are kept until the verdict
+//   measure ( -> weigh) -> finish         the rest: sums first, and all updates once more; `weigh`
+//                                         for cautious ones
 //
 // Blocks and the order of every sum depend on the layout alone, so the result does not depend on
 // which thread takes which block.
@@ -12,7 +14,7 @@
 
 namespace tangential {
 
-enum class Stage : uint8_t { look, guess, amend, measure, weigh, finish, done };
+enum class Stage : uint8_t { look, guess, amend, advance, apply, measure, weigh, finish, done };
 
 struct alignas(64) Partial {  // of a block
   Sums sums;
@@ -52,12 +54,15 @@ class Weight {
   Stage first_stage() const;
   Constants constants() const;
   Segment segment(int64_t start, int64_t n) const;
+  void* update(void* u, int64_t index) const;
   template <class F>
   void for_rows(int64_t block, F f) const;
 
   void look();
   void guess(int64_t block, void* u);
   void amend(int64_t block) const;
+  void advance(void* u);
+  void apply(void* u) const;
   void measure(int64_t block);
   void weigh(int64_t block);
   void finish(int64_t block) const;
@@ -78,7 +83,7 @@ class Weight {
   const RowFunctions* rows_ = nullptr;
   Memory memory_{};
   Room room_{};
-  double scale1_ = 1, scale2_ = 1;
+  double scale1_ = 1, scale2_ = 1, threshold_ = 0;
   double coef_ = 0, coef_g_ = 0, kept_coef_ = 0, enlarged_ = 0;  // of the whole weight
   uint32_t seed_ = 0;
   Stage stage_ = Stage::done;

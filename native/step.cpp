@@ -71,7 +71,7 @@ struct Plan::Inside {
   std::vector<double> coefs, coefs_g, kept_coefs;  // of their rows
   size_t most_rows = 0;                            // of a small weight
   std::unique_ptr<char, Free> scratch;             // for every thread an update and three Rooms
-  size_t scratch_bytes = 0, scratch_a_thread = 0;
+  size_t scratch_bytes = 0, scratch_a_thread = 0, updates_a_thread = 0;
 
   Options o;
   const Memory* memory = nullptr;
@@ -103,16 +103,16 @@ struct Plan::Inside {
   }
 
   // All stages of some small weights.
-  void run_group(size_t group, char* room_at) {
+  void run_group(size_t group, char* mine) {
     Corrections corrections(o);
-    double* const rows = reinterpret_cast<double*>(room_at);
+    double* const rows = reinterpret_cast<double*>(mine + updates_a_thread);
     Partial partial;
     const Room room{rows, rows + most_rows, rows + 2 * most_rows, &partial};
     for (size_t k = groups[group]; k < groups[group + 1]; k++) {
       const size_t i = small_entries[k];
       Weight w(layouts[entries[i].layout]);
       begin(w, i, room, corrections);
-      for (; w.stage() != Stage::done; w.next()) w.run(0, nullptr);
+      for (; w.stage() != Stage::done; w.next()) w.run(0, mine);
     }
   }
 
@@ -159,9 +159,7 @@ struct Plan::Inside {
       coefs_g.resize(coefs.size());
       kept_coefs.resize(coefs.size());
     }
-    size_t most = 3 * most_rows * sizeof(double);
-    for (const Weight& w : large) most = std::max(most, size_t(w.longest_update()));
-    scratch_a_thread = aligned(most) + 64;
+    scratch_a_thread = updates_a_thread + aligned(3 * most_rows * sizeof(double)) + 64;
     const size_t bytes = scratch_a_thread * size_t(threads);
     if (bytes <= scratch_bytes) return;
     scratch.reset(static_cast<char*>(std::aligned_alloc(64, bytes)));
@@ -183,6 +181,8 @@ Plan::Plan(const std::vector<Layout>& weights, const std::vector<uint32_t>& seed
     const auto [at, fresh] = known.try_emplace(layout, uint32_t(in.layouts.size()));
     if (fresh) in.layouts.push_back(layout);
     in.entries.push_back({at->second, seeds[i]});
+    const size_t update = aligned(size_t(Weight(layout).longest_update()));
+    in.updates_a_thread = std::max(in.updates_a_thread, update);
     if (Weight::small(layout)) {
       if (room < layout.size) {
         in.groups.push_back(uint32_t(in.small_entries.size()));

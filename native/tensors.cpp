@@ -242,6 +242,16 @@ bool Tensors::read_attributes(PyObject* tensor, View& view) {
   return !PyErr_Occurred();
 }
 
+int Tensors::traverse(visitproc visit, void* arg) const {
+  Py_VISIT(weights_.ptr());
+  return 0;
+}
+
+void Tensors::clear() {
+  weights_ = nb::list();
+  memory_.clear();
+}
+
 size_t Tensors::bytes() const {
   return forms_.capacity() * sizeof(int64_t) + form_.capacity() * sizeof(uint32_t) +
          memory_.capacity() * sizeof(Memory) + axes_.capacity() * sizeof(int64_t) +

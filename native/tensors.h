@@ -26,6 +26,9 @@ class Tensors {
   bool locate(const nanobind::object& params, const nanobind::dict& states,
               const nanobind::list& left);
 
+  int traverse(visitproc visit, void* arg) const;  // for Python's garbage collector
+  void clear();
+
   const Memory* memory() const { return memory_.data(); }
   size_t size() const { return memory_.size(); }
   size_t bytes() const;
