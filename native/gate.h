@@ -10,7 +10,7 @@
 namespace tangential {
 
 enum class Projection : int { automatic, row, weight, off };
-enum class Verdict : int { none, row, weight };
+enum class Verdict : int32_t { none, row, weight };
 
 // |cos(w, g)| < threshold, each norm no less than eps; never where a norm overflows. NaN fires
 // nothing: a comparison with it is false. (std::fmax would be a call.)

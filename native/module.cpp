@@ -46,6 +46,21 @@ void step_tensors(Plan& plan, const Tensors& tensors, const Options& options, in
   plan.step(tensors.memory(), options, threads);
 }
 
+template <class T>
+using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+
+void step_watched(Plan& plan, const Tensors& tensors, const Options& options, int threads,
+                  const Array<double>& rows, const Array<int32_t>& verdicts) {
+  if (tensors.size() != plan.size() || verdicts.size() != plan.size())
+    throw nb::value_error("tensors, verdicts: as many as the plan has weights are allowed");
+  if (rows.size() * sizeof(double) != plan.rows() * sizeof(Sums))
+    throw nb::value_error("rows: [plan.rows, 5] is allowed");
+  const Watched watched{reinterpret_cast<Sums*>(rows.data()),
+                        reinterpret_cast<Verdict*>(verdicts.data())};
+  nb::gil_scoped_release release;
+  plan.step(tensors.memory(), options, threads, &watched);
+}
+
 // Weights may refer to their optimizer, by a hook: Python's garbage collector must see ours.
 int traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
@@ -131,6 +146,8 @@ NB_MODULE(_native, m) {
       .def("__init__", make_plan, "weights"_a, "instruction_set"_a = "")
       .def("step", step, "addresses"_a, "options"_a, "threads"_a)
       .def("step", step_tensors, "tensors"_a, "options"_a, "threads"_a)
+      .def("step", step_watched, "tensors"_a, "options"_a, "threads"_a, "rows"_a, "verdicts"_a)
+      .def_prop_ro("rows", &Plan::rows)
       .def_prop_ro("bytes", &Plan::bytes);
   nb::class_<Tensors>(m, "Tensors", nb::type_slots(collected))
       .def(nb::init<nb::list, const nb::list&, const nb::tuple&, const nb::object&>(), "weights"_a,

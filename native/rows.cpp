@@ -341,7 +341,7 @@ struct Rows {
   static INLINE void pass(const Segment& s, const Constants& c, double added, void* u, Sums* out) {
     const Real r = (Real)added, lr = scalars(c, Real()).lr;
     for (int64_t start = 0; start < s.n; start += FOLD) {
-      Lanes<Real> ww, gg, gw, uw;
+      Lanes<Real> ww, gg, gw, uw, uu;
       const Segment piece = part(s, start, sums ? FOLD : s.n);
       const int writes = (write ? state : nothing) | (write && c.write_grad ? grad : nothing) |
                          (keep ? kept_update : nothing) | (apply ? weight : nothing);
@@ -357,6 +357,7 @@ struct Rows {
                 gg.sum[k] += g * g;
                 gw.sum[k] += g * w;
                 uw.sum[k] += x * w;
+                uu.sum[k] += x * x;
               }
               if constexpr (keep) store(p.u + at, x);
               if constexpr (apply)
@@ -368,6 +369,7 @@ struct Rows {
       out->gg += gg.total();
       out->gw += gw.total();
       out->uw += uw.total();
+      out->uu += uu.total();
     }
   }
 

@@ -40,7 +40,7 @@ struct Segment {
 };
 
 struct Sums {
-  double ww = 0, gg = 0, gw = 0, uw = 0;
+  double ww = 0, gg = 0, gw = 0, uw = 0, uu = 0;
 };
 
 struct Kept {  // of a cautious update
@@ -49,14 +49,14 @@ struct Kept {  // of a cautious update
 };
 
 struct RowFunctions {
-  // the four sums; nothing is written
+  // the sums; nothing is written
   void (*measure)(const Segment&, const Constants&, Sums&);
-  // advance m and v; the four sums. The update is left in u [n of Real], or, with heavy-ball
+  // advance m and v; the sums. The update is left in u [n of Real], or, with heavy-ball
   // momentum, in m, where `apply` finds it.
   void (*advance)(const Segment&, const Constants&, void* u, Sums&);
   // w <- w + (r w - lr u); faster where all of w is known to be finite
   void (*apply)(const Segment&, const Constants&, double r, const void* u, bool finite);
-  // advance and apply in one go, and the four sums of what was there before
+  // advance and apply in one go, and the sums of what was there before
   void (*advance_apply)(const Segment&, const Constants&, double r, Sums&);
   // the same without the sums
   void (*step)(const Segment&, const Constants&, double r);

@@ -23,6 +23,7 @@ void add(Sums& to, const Sums& more) {
   to.gg += more.gg;
   to.gw += more.gw;
   to.uw += more.uw;
+  to.uu += more.uu;
 }
 
 }  // namespace
@@ -260,12 +261,16 @@ void Weight::finish_row(int64_t row, const Segment& s, const Constants& c) const
 }
 
 void Weight::note_row(int64_t row, const Sums& sums, Partial& partial) const {
-  if (whole_rows()) {
-    room_.coefs[row] = coef_of(sums.ww, sums.uw);
-    if (o_->caution) room_.coefs_g[row] = coef_of(sums.ww, sums.gw);
-    partial.failing += !orthogonal_row(sums);
-  }
+  if (whole_rows()) partial.failing += !judge_row(row, sums);
   add(partial.sums, sums);
+}
+
+// All that is kept of a row's sums; whether it is orthogonal to its gradient.
+bool Weight::judge_row(int64_t row, const Sums& sums) const {
+  room_.coefs[row] = coef_of(sums.ww, sums.uw);
+  if (o_->caution) room_.coefs_g[row] = coef_of(sums.ww, sums.gw);
+  if (room_.watched) room_.watched[row] = sums;
+  return orthogonal_row(sums);
 }
 
 void Weight::judge() {
@@ -281,9 +286,7 @@ void Weight::judge() {
       Sums sums;
       for (int64_t i = 0; i < blocks_a_row_; i++)
         add(sums, room_.partials[row * blocks_a_row_ + i].sums);
-      room_.coefs[row] = coef_of(sums.ww, sums.uw);
-      if (o_->caution) room_.coefs_g[row] = coef_of(sums.ww, sums.gw);
-      failing += !orthogonal_row(sums);
+      failing += !judge_row(row, sums);
       add(whole, sums);
     }
   }

@@ -26,6 +26,7 @@ struct alignas(64) Partial {  // of a block
 struct Room {
   double *coefs, *coefs_g, *kept_coefs;  // the last two with caution alone
   Partial* partials;
+  Sums* watched;  // the sums of every row, for whoever wants to see them; or null
 };
 
 class Weight {
@@ -38,6 +39,7 @@ class Weight {
   const Layout& layout() const { return layout_; }
   int64_t blocks() const { return blocks_; }
   Stage stage() const { return stage_; }
+  Verdict verdict() const { return verdict_; }
   int64_t longest_update() const;  // bytes that `run` needs at `u`
 
   void begin(const Options& options, const InstructionSet& set, uint32_t seed, const Memory& memory,
@@ -68,6 +70,7 @@ class Weight {
   void finish(int64_t block) const;
   void finish_row(int64_t row, const Segment& s, const Constants& c) const;
   void note_row(int64_t row, const Sums& sums, Partial& partial) const;
+  bool judge_row(int64_t row, const Sums& sums) const;
   void judge();
   void judge_kept();
   void judge_kept_rows() const;

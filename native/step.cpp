@@ -77,6 +77,8 @@ struct Plan::Inside {
   const Memory* memory = nullptr;
   std::vector<Task> tasks;  // of this round, before the small weights'
   size_t small_tasks = 0;
+  const Watched* watched = nullptr;
+  std::vector<size_t> first_rows;  // of every weight among those watched
   std::atomic<size_t> next_task{0}, next_thread{0};
 
   void begin(Weight& w, size_t i, const Room& room, Corrections& corrections) {
@@ -88,6 +90,10 @@ struct Plan::Inside {
     w.begin(o, set, seed, where, room, corrections.scale1, corrections.scale2);
   }
 
+  Sums* watched_rows(size_t i) const {
+    return watched ? watched->rows + first_rows[i] : nullptr;
+  }
+
   void begin_large() {
     Corrections corrections(o);
     size_t block = 0, row = 0;
@@ -95,7 +101,8 @@ struct Plan::Inside {
       Weight& w = large[k];
       const size_t cautious_row = o.caution ? row : 0;
       const Room room{coefs.data() + row, coefs_g.data() + cautious_row,
-                      kept_coefs.data() + cautious_row, partials.data() + block};
+                      kept_coefs.data() + cautious_row, partials.data() + block,
+                      watched_rows(large_entries[k])};
       begin(w, large_entries[k], room, corrections);
       block += size_t(w.blocks());
       row += size_t(w.layout().units);
@@ -107,12 +114,14 @@ struct Plan::Inside {
     Corrections corrections(o);
     double* const rows = reinterpret_cast<double*>(mine + updates_a_thread);
     Partial partial;
-    const Room room{rows, rows + most_rows, rows + 2 * most_rows, &partial};
+    Room room{rows, rows + most_rows, rows + 2 * most_rows, &partial, nullptr};
     for (size_t k = groups[group]; k < groups[group + 1]; k++) {
       const size_t i = small_entries[k];
+      room.watched = watched_rows(i);
       Weight w(layouts[entries[i].layout]);
       begin(w, i, room, corrections);
       for (; w.stage() != Stage::done; w.next()) w.run(0, mine);
+      if (watched) watched->verdicts[i] = w.verdict();
     }
   }
 
@@ -155,6 +164,13 @@ struct Plan::Inside {
   // All memory that a step needs: nothing has changed if there is none.
   void reserve(int threads) {
     tasks.reserve(partials.size());
+    if (watched && first_rows.empty()) {
+      size_t row = 0;
+      for (const Entry& entry : entries) {
+        first_rows.push_back(row);
+        row += size_t(layouts[entry.layout].units);
+      }
+    }
     if (o.caution) {
       coefs_g.resize(coefs.size());
       kept_coefs.resize(coefs.size());
@@ -205,23 +221,33 @@ Plan::Plan(const std::vector<Layout>& weights, const std::vector<uint32_t>& seed
 
 Plan::~Plan() = default;
 
-void Plan::step(const Memory* memory, const Options& options, int threads) {
+void Plan::step(const Memory* memory, const Options& options, int threads,
+                const Watched* watched) {
   auto& in = *inside_;
+  in.watched = watched;
   in.o = options;
   in.memory = memory;
   in.reserve(std::max(threads, 1));
   in.begin_large();
   in.run(std::max(threads, 1));
+  for (size_t k = 0; watched && k < in.large.size(); k++)
+    watched->verdicts[in.large_entries[k]] = in.large[k].verdict();
 }
 
 size_t Plan::size() const { return inside_->entries.size(); }
+
+size_t Plan::rows() const {
+  size_t rows = 0;
+  for (const auto& entry : inside_->entries) rows += size_t(inside_->layouts[entry.layout].units);
+  return rows;
+}
 
 size_t Plan::bytes() const {
   const auto& in = *inside_;
   const auto of = [](const auto& list) { return list.capacity() * sizeof list[0]; };
   return of(in.layouts) + of(in.entries) + of(in.large_entries) + of(in.small_entries) +
          of(in.large) + of(in.groups) + of(in.partials) + of(in.coefs) + of(in.coefs_g) +
-         of(in.kept_coefs) + of(in.tasks) + in.scratch_bytes;
+         of(in.kept_coefs) + of(in.tasks) + of(in.first_rows) + in.scratch_bytes;
 }
 
 }  // namespace tangential

@@ -34,6 +34,11 @@ struct Memory {
   float* step;  // steps taken before this one; counts on
 };
 
+struct Watched {
+  Sums* rows;         // [Plan::rows], one weight's below another's
+  Verdict* verdicts;  // [Plan::size]
+};
+
 // What a list of weights needs beside its memory: made once, used at every step.
 class Plan {
  public:
@@ -42,10 +47,13 @@ class Plan {
        const InstructionSet& set);
   ~Plan();
 
-  // Advance every weight by one step; the result does not depend on `threads`.
-  void step(const Memory* memory, const Options& options, int threads);
+  // Advance every weight by one step; the result does not depend on `threads`. What the gate saw
+  // goes into `watched`, if that is not null.
+  void step(const Memory* memory, const Options& options, int threads,
+            const Watched* watched = nullptr);
 
   size_t size() const;
+  size_t rows() const;   // of all weights that may be projected
   size_t bytes() const;  // of memory that it holds
 
  private:

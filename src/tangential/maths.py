@@ -73,13 +73,14 @@ def gate(xp, moments: Moments, total: Total, *, fan, size, projection, delta, ep
         return Gate(yes & (fan > 1), no)
     if projection == "weight":
         return Gate(no, yes & (size > 1))
-    variant = xp.where(_orthogonal(xp, ww, gg, gw, delta / fan**0.5, eps), zeros, ones)
+    variant = xp.where(orthogonal(xp, ww, gg, gw, delta / fan**0.5, eps), zeros, ones)
     row = yes & (total(variant) == 0) & (fan > 1)
-    whole = _orthogonal(xp, total(ww), total(gg), total(gw), delta / size**0.5, eps)
+    whole = orthogonal(xp, total(ww), total(gg), total(gw), delta / size**0.5, eps)
     return Gate(row, whole & ~row & (size > 1))
 
 
-def _orthogonal(xp, ww, gg, gw, threshold, eps):
+def orthogonal(xp, ww, gg, gw, threshold, eps):
+    """Whether |cos(w, g)| < threshold, each norm no less than eps; NaN and overflow are not."""
     norms = xp.clip(xp.sqrt(ww), min=eps) * xp.clip(xp.sqrt(gg), min=eps)
     return (abs(gw) / norms < threshold) & xp.isfinite(norms)
 

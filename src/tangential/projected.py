@@ -14,6 +14,7 @@ from tangential.backends import native
 from tangential.backends.rounding import narrow
 from tangential.backends.rows import Rows, rows_of
 from tangential.backends.step import step
+from tangential.backends.watched import Watch
 from tangential.checkpoints import adopt
 
 Group = dict[str, Any]
@@ -39,6 +40,8 @@ class Projected(Optimizer):
 
     rule: str
     buffers: tuple[str, ...]
+
+    watch: Watch | None = None  # is told what the gate saw, as long as it is set
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         self._fused: dict[int, native.Fused] = {}
@@ -158,6 +161,11 @@ class Projected(Optimizer):
         options.check(group)
         return [rows_of(param, group) for param in params]
 
+    def judges(self, param: Tensor, group: Group) -> bool:
+        """Whether `watch` is told of a weight when it takes a step."""
+        sharded = hasattr(param, "placements")
+        return not (group["caution"] or sharded) and rows_of(param, group) is not None
+
     def _check_tensors(self, params: list[Tensor]) -> None:
         for param in params:
             if param.grad is not None and param.grad.layout != torch.strided:
@@ -186,11 +194,11 @@ class Projected(Optimizer):
                 fused.locate(group, self.state)
                 work = self._left(group, fused)
         if work.fused is not None:
-            work.fused.step(resolved, unscale)
+            work.fused.step(resolved, unscale, self.watch)
         if work.params:
             if unscale != 1:
                 torch._foreach_mul_([p.grad for p in work.params if p.grad is not None], unscale)
-            step(backends.choose(group["foreach"]), self.rule, *work[1:5], resolved)
+            step(backends.choose(group["foreach"]), self.rule, *work[1:5], resolved, self.watch)
 
     def _state_of(self, param: Tensor, group: Group) -> State:
         state = self.state[param]

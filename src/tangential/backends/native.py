@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tangential.backends.rows import Rows, real
+from tangential import maths
+from tangential.backends.rows import Rows, Table, real
+from tangential.backends.watched import Seen, Watch
 
 kernel: Any = None
 missing = ""
@@ -37,6 +39,7 @@ FIELDS = {
     "adam": ("exp_avg", "exp_avg_sq", "compensation", "step"),
     "sgd": ("momentum_buffer", "", "compensation", "step"),
 }
+ROW, WEIGHT = 1, 2  # verdicts
 GEOMETRY = ("row_axis", "row_groups", "projection", "low_precision", "state_dtype")
 
 
@@ -85,7 +88,7 @@ class Fused:
         layouts = [_layout(*one, names, group) for one in each]
         taken = [i for i, layout in enumerate(layouts) if layout is not None]
         left = [i for i, layout in enumerate(layouts) if layout is None]
-        self.weights = [params[i] for i in taken]
+        self.weights, self.rows = [params[i] for i in taken], [rows[i] for i in taken]
         self.left, self.left_rows = [params[i] for i in left], [rows[i] for i in left]
         self.left_places = [places[i] for i in left]
         self.left_facts = self._facts()
@@ -101,14 +104,30 @@ class Fused:
             and self.left_facts == self._facts()
         )
 
-    def step(self, group: Group, unscale: float) -> None:
+    def step(self, group: Group, unscale: float, watch: Watch | None) -> None:
         """Advance what `locate` has found by one step, in place."""
         # before the step, while `locate` has left what they touch in cache
         torch.autograd.graph.increment_version(self.weights)
         if unscale != 1:
             grads = [weight.grad for weight in self.weights]
             torch.autograd.graph.increment_version([g for g in grads if g is not None])
-        self.plan.step(self.tensors, self._options(group, unscale), torch.get_num_threads())
+        args = self.tensors, self._options(group, unscale), torch.get_num_threads()
+        if watch is None or group["caution"] or not self.plan.rows:
+            self.plan.step(*args)
+            return
+        sums = torch.zeros(self.plan.rows, 5, dtype=torch.float64)
+        verdicts = torch.zeros(len(self.weights), dtype=torch.int32)
+        self.plan.step(*args, sums, verdicts)
+        watch(self._seen(sums, verdicts, group))
+
+    def _seen(self, sums: Tensor, verdicts: Tensor, group: Group) -> Seen:
+        judged = [i for i, rows in enumerate(self.rows) if rows is not None]
+        table = Table([rows for rows in self.rows if rows is not None], sums)
+        verdict = table.of_weights(verdicts[judged])
+        gate = maths.Gate(verdict == ROW, verdict == WEIGHT)
+        ww, gg, gw, uw, uu = sums.unbind(1)
+        params = [self.weights[i] for i in judged]
+        return Seen(params, table, maths.Moments(ww, gg, gw, uw), uu, gate, group)
 
     @property
     def bytes(self) -> int:

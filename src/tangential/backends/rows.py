@@ -137,6 +137,10 @@ class Table:
         parts = values.split([r.units for r in self.rows])
         return [r.spread(part) for r, part in zip(self.rows, parts, strict=True)]
 
+    def of_weights(self, values: Tensor) -> Tensor:
+        """One value a weight [weights], for every unit [units of all]."""
+        return values.expand(self.rows[0].units) if len(self.rows) == 1 else values[self.owner]
+
     def _total(self, values: Tensor) -> Tensor:
         sums = torch.segment_reduce(values, "sum", lengths=self.units, unsafe=True)
         return sums[self.owner]

@@ -9,6 +9,7 @@ from torch import Tensor
 from tangential import maths
 from tangential.backends.rounding import loaded, store
 from tangential.backends.rows import Rows, Table, real, wide
+from tangential.backends.watched import Seen, Watch
 
 State = dict[str, Tensor]
 Group = dict[str, Any]
@@ -23,6 +24,7 @@ def step(
     rows: list[Rows | None],
     places: list[int],
     group: Group,
+    watch: Watch | None = None,
 ) -> None:
     """Advance weights that have gradients, and their states, by one step of `rule`, in place."""
     for batch in backend.batches(params, rows):
@@ -33,6 +35,7 @@ def step(
             [rows[i] for i in batch],
             [places[i] for i in batch],
             group,
+            watch,
         )
 
 
@@ -43,6 +46,7 @@ def _step_batch(
     rows: list[Rows | None],
     places: list[int],
     group: Group,
+    watch: Watch | None,
 ) -> None:
     ws = [loaded(p, s, group) for p, s in zip(params, states, strict=True)]
     grads = [p.grad for p in params if p.grad is not None]
@@ -59,7 +63,7 @@ def _step_batch(
     us = advance(gs, states, group)
     gated = [r for r in rows if r is not None]  # all of a batch, or none
     if gated:
-        us = _project(Table(gated, ws[0]), ws, gs, us, states, group)
+        us = _project(Table(gated, ws[0]), ws, gs, us, states, group, params, watch)
     else:
         us = _leave(ws, gs, us, group)
     if isinstance(lr, Tensor):
@@ -81,7 +85,14 @@ def _leave(ws: Tensors, gs: Tensors, us: Tensors, group: Group) -> Tensors:
 
 
 def _project(
-    table: Table, ws: Tensors, gs: Tensors, us: Tensors, states: list[State], group: Group
+    table: Table,
+    ws: Tensors,
+    gs: Tensors,
+    us: Tensors,
+    states: list[State],
+    group: Group,
+    params: Tensors,
+    watch: Watch | None,
 ) -> Tensors:
     """Scale weights by their rows' factors a; return the u in w <- a w - lr u."""
     ww, gw, eps = table.dots(ws, ws), table.dots(gs, ws), group["eps"]
@@ -96,6 +107,9 @@ def _project(
         delta=group["delta"],
         eps=eps,
     )
+
+    if watch and not group["caution"]:
+        watch(Seen(params, table, moments, table.dots(us, us), gate, group))
 
     def coef(xw: Tensor) -> Tensor:
         return maths.coef(torch, gate, ww, xw, table.total, eps=eps)

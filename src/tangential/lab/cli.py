@@ -15,12 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential.backends import described, native
-from tangential.lab import bench
+from tangential.lab import audit, show
+from tangential.lab.bench import bench
 from tangential.lab.display import Display
 from tangential.lab.report import Report, Row, report, write
 from tangential.lab.rivals import RIVALS
 from tangential.lab.study import Plan, Records, Store, cores, interruptible, run
 from tangential.lab.tasks import TASKS
+from tangential.lab.timings import print_table, write_csv
+from tangential.lab.workloads import GATES, SHAPES
 
 app = App(
     name="tangential",
@@ -147,12 +150,12 @@ def bench_(
     *,
     shapes: Annotated[
         list[str],
-        Parameter(validator=_one_of(bench.SHAPES, "shape"), consume_multiple=True, negative=()),
-    ] = [*bench.SHAPES],  # noqa: B006
+        Parameter(validator=_one_of(SHAPES, "shape"), consume_multiple=True, negative=()),
+    ] = [*SHAPES],  # noqa: B006
     gates: Annotated[
         list[str],
-        Parameter(validator=_one_of(bench.GATES, "gate"), consume_multiple=True, negative=()),
-    ] = [*bench.GATES],  # noqa: B006
+        Parameter(validator=_one_of(GATES, "gate"), consume_multiple=True, negative=()),
+    ] = [*GATES],  # noqa: B006
     threads: Annotated[
         list[int],
         Parameter(validator=Number(gte=1), consume_multiple=True, negative=()),
@@ -171,13 +174,18 @@ def bench_(
     """
     console = Console()
     try:
-        results = bench.bench(shapes, gates, threads, rounds, Console(stderr=True).print)
+        results = bench(shapes, gates, threads, rounds, Console(stderr=True).print)
     except ModuleNotFoundError as error:
         console.print(f"Stopped: {error}", highlight=False)
         sys.exit(1)
-    bench.print_table(results, Console(width=max(console.width, 160)))  # narrower, it is unreadable
+    print_table(results, Console(width=max(console.width, 160)))  # narrower, it is unreadable
     if csv:
-        bench.write_csv(results, csv)
+        write_csv(results, csv)
+
+
+app.command(audit.command, name="audit")
+app.command(show.toy)
+app.command(show.lemmas)
 
 
 @app.command

@@ -1,0 +1,168 @@
+"""Known catches, in words: why a weight is not scale-invariant though it may seem so."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from tangential.invariance.evidence import WHOLE, Units, Verdict
+from tangential.invariance.probe import Probe, frozen_norms
+from tangential.invariance.proofs import Verdicts, euler
+
+# A question "what if" is asked on one batch, so chance must be kept out otherwise.
+SURE = 1e-6
+
+
+class Catches(NamedTuple):
+    """What else was found about a model, and words for it.
+
+    `unbiased` and `in_training` hold the verdicts of weights that would be invariant without
+    biases, or if every normalisation worked by the batch's statistics; `tied` the other names.
+    """
+
+    verdicts: Verdicts
+    biases: list[str]
+    unbiased: Verdicts
+    in_training: Verdicts
+    tied: dict[str, list[str]]
+    frozen: set[str]
+
+    def of(self, name: str) -> list[str]:
+        """The catches of one weight."""
+        verdict = self.verdicts[name]
+        found = [
+            self._dead(name) if verdict.kind == "dead" else "",
+            f"{verdict.unseen} units had no gradient" if verdict.unseen else "",
+            f"only {verdict.part} are scale-invariant" if verdict.part else "",
+            self._bias(name),
+            self._statistics(name),
+            f"tied with {_listed(self.tied[name])}" if name in self.tied else "",
+            "frozen (requires_grad=False)" if name in self.frozen else "",
+        ]
+        return [words for words in found if words]
+
+    def _dead(self, name: str) -> str:
+        weight = self.verdicts.get(_weight_of(name))
+        if name.endswith("bias") and weight and weight.kind != "dead":
+            return "no effect on the loss: what comes after this bias subtracts it again"
+        return "no effect on the loss of these batches"
+
+    def _bias(self, name: str) -> str:
+        if name not in self.unbiased:
+            return ""
+        own = [bias for bias in self.biases if _weight_of(bias) == name]
+        bias = f"the bias before the normalisation ({own[0]})" if own else "biases on the way"
+        return f"scale-invariant {described(self.unbiased[name].units)} but for {bias}"
+
+    def _statistics(self, name: str) -> str:
+        if name not in self.in_training:
+            return ""
+        how = described(self.in_training[name].units)
+        return f"scale-invariant {how} if BatchNorm were in training mode; it is frozen here"
+
+
+def described(units: Units) -> str:
+    """How a weight is scale-invariant, in words.
+
+    >>> described(Units("row", 1)), described(Units("row", 0, 16)), described(WHOLE)
+    ('by row of axis 1', 'by unit of 16 rows', 'as a whole')
+    """
+    if units == WHOLE:
+        return "as a whole"
+    along = f" of axis {units.row_axis}" if units.row_axis else ""
+    return ("by row" if units.row_groups == 1 else f"by unit of {units.row_groups} rows") + along
+
+
+def catches(model: nn.Module, probe: Probe, batches: list[Any], verdicts: Verdicts) -> Catches:
+    """Ask what would be if biases were zero, or BatchNorm in training mode.
+
+    Args:
+        model: The user's, for what is tied and frozen.
+        probe: Of its copy in general position.
+        batches: In float64.
+        verdicts: As things are.
+    """
+    biases = [name for name in verdicts if _is_bias_of_matrix(name, probe)]
+    alive = [name for name in biases if verdicts[name].kind != "dead"]
+    norms = frozen_norms(probe.model)
+
+    def what_if(condition: AbstractContextManager[None]) -> Verdicts:
+        try:
+            with condition:
+                after = euler(probe, batches[:1])
+        except ValueError:  # a single sample has no statistics: then the question has no answer
+            return {}
+        return {n: v for n, v in after.items() if verdicts[n].kind == "variant" and _holds(v)}
+
+    return Catches(
+        verdicts,
+        biases,
+        what_if(probe.without(alive)) if alive else {},
+        what_if(probe.batch_statistics(norms)) if norms else {},
+        _tied(model),
+        {name for name, param in model.named_parameters() if not param.requires_grad},
+    )
+
+
+def _holds(verdict: Verdict) -> bool:
+    return verdict.kind in ("row", "weight") and verdict.radial <= SURE
+
+
+def _weight_of(bias: str) -> str:
+    """The weight that a bias stands beside: `bias` of `weight`, `in_proj_bias` of its own."""
+    return bias.removesuffix("bias") + "weight"
+
+
+def _is_bias_of_matrix(name: str, probe: Probe) -> bool:
+    if not name.endswith("bias"):
+        return False
+    module = name.removesuffix("bias")
+    weights = (_weight_of(name), f"{module}parametrizations.weight.")
+    return any(n.startswith(weights) and p.dim() > 1 for n, p in probe.params.items())
+
+
+def _tied(model: nn.Module) -> dict[str, list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, param in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(param), []).append(name)
+    return {first: others for first, *others in names.values() if others}
+
+
+def of_model(model: nn.Module, batches: int, *, noisy: bool) -> list[str]:
+    """The catches of a whole model: its mode, frozen normalisations, noise, too few batches."""
+    frozen, mode = frozen_norms(model), "training" if model.training else "eval"
+    theirs = [n for n, m in model.named_modules() if type(m).__name__.startswith("FrozenBatchNorm")]
+    running = [n for n, m in model.named_modules() if _keeps_statistics(m) and n not in frozen]
+    found = [
+        f"Audited in {mode} mode, as the model was given.",
+        f"Frozen BatchNorm ({_listed(frozen + theirs)}): normalises by running statistics, so what "
+        "comes before it is not scale-invariant."
+        if frozen or theirs
+        else "",
+        f"In eval mode {_listed(running)} would normalise by running statistics, and what comes "
+        "before would not be scale-invariant."
+        if running
+        else "",
+        "Dropout or noise was drawn alike in every pass over a batch." if noisy else "",
+        "One batch: a weight passes for scale-invariant by chance once in 1,250 times; give three."
+        if batches == 1
+        else "",
+    ]
+    return [words for words in found if words]
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.running_mean is not None
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first three names and how many more there are.
+
+    >>> _listed("abcde")
+    'a, b, c and 2 more'
+    """
+    names = list(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,189 @@
+"""What an audit found: a line for every weight, its summary, and groups for the optimizer."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tangential.invariance.evidence import ROWS, Units
+
+
+@dataclass(frozen=True)
+class Line:
+    """One weight: the truth, and what the published gate would do with it.
+
+    Attributes:
+        kind: Scale-invariant by "row" (or unit of rows) or as a whole "weight"; "variant"; or
+            "dead": without effect on the loss.
+        row_axis: Axis of the rows, for the optimizer.
+        row_groups: Consecutive rows that form one unit.
+        radial: Largest sqrt(elements) |cos(weight, gradient)| of a unit; of order 1 by chance.
+        eps_radial: The same of the model as it is, over all units; the gate shuts at 0.1.
+        verified: Whether the functional proof agrees; None where it was not asked for.
+        gate: The gate's verdict per batch: "row", "weight", "off".
+        notes: Known catches, in words.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    kind: str
+    row_axis: int
+    row_groups: int
+    radial: float
+    eps_radial: float
+    verified: bool | None
+    gate: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def units(self) -> Units:
+        """What the optimizer should take as one: `projection`, `row_axis`, `row_groups`."""
+        if self.kind in ("row", "weight"):
+            return Units(self.kind, self.row_axis, self.row_groups)
+        return Units("off")
+
+    @property
+    def flicker(self) -> float:
+        """Share of batches on which the gate departs from its most frequent verdict."""
+        return 1 - max(Counter(self.gate).values()) / len(self.gate)
+
+    @property
+    def wrong(self) -> float:
+        """Share of batches on which the gate projects what is not scale-invariant."""
+        return self._share(lambda said: not self._may(said))
+
+    @property
+    def missed(self) -> float:
+        """Share of batches on which the gate leaves what is, or projects it coarser than could be.
+
+        Where it projects wrongly, it has not missed the weight.
+        """
+        wanted = self.units.projection
+        return self._share(lambda said: said != wanted and wanted != "off" and self._may(said))
+
+    def _may(self, said: str) -> bool:
+        by_row = self.kind == "row" and self.units == ROWS
+        return {"row": by_row, "weight": self.kind in ("row", "weight"), "off": True}[said] or (
+            self.kind == "dead"
+        )
+
+    def _share(self, test: Callable[[str], bool]) -> float:
+        return sum(map(test, self.gate)) / len(self.gate)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A line for every weight (tied weights once, under their first name), and a model's catches.
+
+    `mode` is "training" or "eval", `batches` their number.
+    """
+
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+    mode: str
+    batches: int
+
+    def __getitem__(self, name: str) -> Line:
+        return {line.name: line for line in self.lines}[name]
+
+    def names(self, kind: str) -> list[str]:
+        """The weights of a kind: "row", "weight", "variant", "dead"."""
+        return [line.name for line in self.lines if line.kind == kind]
+
+    def share(self, kind: str) -> float:
+        """Share of all elements that lie in weights of a kind."""
+        every = sum(line.size for line in self.lines)
+        return sum(line.size for line in self.lines if line.kind == kind) / max(every, 1)
+
+    @property
+    def wrong(self) -> list[Line]:
+        """Weights that the gate would project wrongly on some batch."""
+        return [line for line in self.lines if line.wrong]
+
+    @property
+    def missed(self) -> list[Line]:
+        """Weights that the gate would miss on some batch."""
+        return [line for line in self.lines if line.missed]
+
+    @property
+    def summary(self) -> str:
+        """One sentence: "96.4 % of the weights are scale-invariant by row"."""
+        more = {"weight": "as a whole", "dead": "have no effect"}
+        rest = [
+            f"{_percent(share)} {how}"
+            for kind, how in more.items()
+            if (share := self.share(kind)) >= 0.0005
+        ]
+        text = f"{_percent(self.share('row'))} of the weights are scale-invariant by row"
+        return ", ".join([text, *rest])
+
+    def records(self) -> list[dict[str, Any]]:
+        """A dictionary for every weight."""
+        extra = ("flicker", "wrong", "missed")
+        return [
+            {**asdict(line), "projection": line.units.projection}
+            | {name: getattr(line, name) for name in extra}
+            for line in self.lines
+        ]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a line for every weight; shape, gate and notes are joined by spaces."""
+        joined = {"shape": " ", "gate": " ", "notes": "; "}
+        with Path(path).open("w", newline="") as file:
+            lines = csv.writer(file)
+            for number, record in enumerate(self.records()):
+                record |= {key: sep.join(map(str, record[key])) for key, sep in joined.items()}
+                if number == 0:
+                    lines.writerow(record)
+                lines.writerow(record.values())
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything: summary, mode, number of batches, shares, notes and weights."""
+        shares = {kind: self.share(kind) for kind in ("row", "weight", "variant", "dead")}
+        whole = {"summary": self.summary, "mode": self.mode, "batches": self.batches}
+        whole |= {"shares": shares, "notes": self.notes, "weights": self.records()}
+        Path(path).write_text(json.dumps(whole, indent=1) + "\n")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def param_groups(model: nn.Module, audit: Audit) -> list[dict[str, Any]]:
+    """Groups for AdamP or SGDP, `projection`, `row_axis` and `row_groups` as the audit has them.
+
+    Weights that no other group shares its settings with form one; scale-variant and dead weights
+    are "off". Further options of a group may be added; those left out are the optimizer's.
+
+    Args:
+        model: The one audited, or another with the same weights.
+        audit: Its audit.
+
+    Raises:
+        ValueError: a weight is not in the audit, or has another shape there.
+
+    >>> import torch, tangential
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    >>> result = tangential.audit(model, [torch.randn(8, 4) for _ in range(3)])
+    >>> [(g["projection"], len(g["params"])) for g in param_groups(model, result)]
+    [('row', 1), ('off', 3)]
+    """
+    known = {line.name: line for line in audit.lines}
+    groups: dict[Units, list[nn.Parameter]] = {}
+    for name, param in model.named_parameters():
+        if name not in known:
+            raise ValueError(f"{name} is not in the audit: allowed is the model that was audited")
+        line = known[name]
+        if line.shape != tuple(param.shape):
+            raise ValueError(
+                f"{name} has shape {tuple(param.shape)}, but {line.shape} in the audit: "
+                "allowed is the model that was audited"
+            )
+        groups.setdefault(line.units, []).append(param)
+    return [{"params": params, **units._asdict()} for units, params in groups.items()]

@@ -1,0 +1,89 @@
+"""The commands `tangential toy` and `tangential lemmas`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from tangential.claims import CLOSE, EXACT, Lemma
+from tangential.lab.picture import draw
+from tangential.lab.toy import MOMENTUM, runs, table
+from tangential.lemmas import lemmas as claims
+
+WIDTH = 140  # narrower, the tables are unreadable
+
+
+def _fractions(_: Any, values: list[float] | None) -> None:
+    for value in values or []:
+        if not 0 <= value < 1:
+            raise ValueError(f"momentum is {value}, allowed is a number in [0, 1).")
+
+
+def toy(
+    problem: Literal["2d", "3d"],
+    /,
+    *,
+    momentum: Annotated[
+        list[float] | None,
+        Parameter(validator=_fractions, consume_multiple=True, negative=()),
+    ] = None,
+    out: Path = Path("runs/toy"),
+) -> None:
+    """Show the slowdown on a problem that one can see: a table, a figure, an animation.
+
+    Args:
+        problem: "2d", a cosine in the plane, or "3d", Rosenbrock's valley on the sphere.
+        momentum: A row of panels each; by default .9, .95 and .99 for 2d, .9 for 3d.
+        out: Folder for the files: PNG and SVG, for 2d a GIF too.
+    """
+    console = Console()
+    done = runs(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
+    Console(width=max(console.width, WIDTH)).print(table(problem, done))
+    try:
+        paths = draw(problem, done, out)
+    except (ModuleNotFoundError, OSError) as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        hint = ": run pip install 'tangential\\[lab]'" if missing else ""
+        console.print(f"Stopped: {error}{hint}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    for path in paths:
+        console.print(f"[dim]{path.resolve()}[/dim]", soft_wrap=True, highlight=False)
+
+
+def lemmas() -> None:
+    """Measure what the paper claims, and what follows from it, on steps of real optimizers.
+
+    Exact claims must hold to 1e-12, equilibria to 3 %; the exit code is 1 where one does not.
+    """
+    console = Console()
+    result = Table(title="Claims, each at its worst among all rows and steps")
+    result.title_justify = "left"
+    for heading in ("claim", "source"):
+        result.add_column(heading)
+    for heading in ("claimed", "measured", "error", "allowed", ""):
+        result.add_column(heading, justify="right")
+    failed = []
+    with console.status("stepping ..."):
+        for lemma in claims():
+            result.add_row(*_cells(lemma))
+            failed += [] if lemma.holds else [lemma.name]
+    Console(width=max(console.width, WIDTH)).print(result)
+    for name in failed:
+        console.print(f"Does not hold: {name}", highlight=False, soft_wrap=True)
+    sys.exit(1 if failed else 0)
+
+
+def _cells(lemma: Lemma) -> tuple[str, ...]:
+    digits = ".12g" if lemma.exact else ".5f"
+    return (
+        lemma.name,
+        lemma.source,
+        f"{lemma.claimed:{digits}}",
+        f"{lemma.measured:{digits if lemma.claimed else '.1e'}}",
+        f"{lemma.error:.1e}" if lemma.exact else f"{100 * lemma.error:.2f} %",
+        f"{EXACT:g}" if lemma.exact else f"{100 * CLOSE:g} %",
+        "holds" if lemma.holds else "[red]fails[/red]",
+    )

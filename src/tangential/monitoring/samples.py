@@ -1,0 +1,176 @@
+"""Where a monitor has its inner products from: the optimizer's own sums, or copies of weights.
+
+Of a DTensor every process works on its shard, and sums alone travel.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from tangential import maths
+from tangential.backends.rows import Rows, real, rows_of, wide
+from tangential.backends.watched import Seen
+from tangential.monitoring.motion import Moved, added
+from tangential.monitoring.updates import keep_of, update_of
+
+Group = dict[str, Any]
+Process = Any  # torch.distributed.ProcessGroup
+
+
+class Sample(NamedTuple):
+    """The sums of a weight [ADDED], and whether the optimizer's own gate was among them."""
+
+    param: Tensor
+    sums: Tensor
+    judged: bool
+
+
+class _Part(NamedTuple):
+    """What of a weight is here: inner products per unit [5, units] of w, g and e."""
+
+    param: Tensor
+    products: Tensor
+    keep: float
+    fan: float
+
+
+def seen_by(seen: Seen) -> list[Sample]:
+    """Of weights that AdamP or SGDP has judged: e = -lr (u - c w), u's products are known."""
+    group, table = seen.group, seen.table
+    ww, gg, gw, uw = (x.double() for x in seen.moments)
+    uu, lr = seen.uu.double(), group["lr"]
+    c = maths.coef(torch, seen.gate, ww, uw, table.total, eps=group["eps"])
+    damp = maths.damp(torch, seen.gate, ww, wd_ratio=group["wd_ratio"])
+    we, ee = -lr * (uw - c * ww), lr**2 * (uu - 2 * c * uw + c * c * ww)
+    fan = torch.as_tensor(table.fan, dtype=ww.dtype, device=ww.device).expand_as(ww)
+    moved = Moved(ww, gg, gw, we, ee, 1 - lr * group["decay"] * damp, fan)
+    units = [rows.units for rows in table.rows]
+    sums = _over_units(added(moved, seen.gate), units)
+    return [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]
+
+
+def _over_units(sums: Tensor, units: list[int]) -> Tensor:
+    owner = torch.repeat_interleave(torch.tensor(units)).to(sums.device)
+    return sums.new_zeros(len(units), sums.shape[1]).index_add_(0, owner, sums)
+
+
+class Copies:
+    """Weights as they are before a step, of a DTensor this process's shard.
+
+    Args:
+        params: Weights.
+    """
+
+    def __init__(self, params: Iterable[Tensor]) -> None:
+        self.before = {p: _local(p.detach()).clone() for p in params}
+
+    def samples(
+        self, optimizer: Optimizer, groups: dict[Tensor, Group], units: dict[Tensor, Group]
+    ) -> list[Sample]:
+        """What the step since has done to every weight that has a gradient.
+
+        Weights narrower than float32 are not compared with what they were: a step may well be
+        lost in their rounding. Their update follows from the optimizer's state, where its rule is
+        known; else it is NaN.
+
+        Args:
+            optimizer: Whose step it was.
+            groups: The group of every weight.
+            units: `projection`, `row_axis` and `row_groups` of every weight, as the optimizers
+                take them.
+        """
+        parts = [
+            self._part(optimizer, p, w, groups[p], units[p])
+            for p, w in self.before.items()
+            if p.grad is not None
+        ]
+        return _together(parts, units)
+
+    def _part(
+        self, optimizer: Optimizer, param: Tensor, before: Tensor, group: Group, units: Group
+    ) -> _Part:
+        rows, keep = _rows(before, units), keep_of(optimizer, group)
+        w, g = wide(before), wide(_local(param.grad).resolve_conj())
+        e = _added(optimizer, param, before, group, keep)
+        fan = (real(param).numel() if _split(param, units) else rows.size) / max(rows.units, 1)
+        dots = [rows.dot(x, y).double() for x, y in ((w, w), (g, g), (g, w), (w, e), (e, e))]
+        return _Part(param, torch.stack(dots), keep, fan)
+
+
+def _added(
+    optimizer: Optimizer, param: Tensor, before: Tensor, group: Group, keep: float
+) -> Tensor:
+    """The e of the step that was taken."""
+    w = wide(before)
+    if before.dtype.itemsize >= 4 or before.is_complex():
+        moved = real(_local(param.detach())) - w
+        return moved if keep == 1 else moved.add_(w, alpha=1 - keep)
+    update = update_of(optimizer, param, before, group)
+    return torch.full_like(w, torch.nan) if update is None else update
+
+
+def _local(x: Any) -> Tensor:
+    """This process's shard of a DTensor; any other tensor as it is."""
+    return x.to_local() if hasattr(x, "to_local") else x
+
+
+def _rows(weight: Tensor, units: Group) -> Rows:
+    """The units of what of a weight is here; a vector, or an empty shard, is one."""
+    rows = rows_of(weight, units) if weight.numel() else None
+    size = real(weight).numel()
+    axes = tuple(range(real(weight).dim()))
+    return rows or Rows(1, 1, size, size, axes, (1,) * len(axes))
+
+
+def _shards(param: Any) -> list[tuple[int, Process]]:
+    """The axes along which a DTensor is sharded, and who has the other shards."""
+    if not hasattr(param, "placements"):
+        return []
+    mesh = param.device_mesh
+    return [(p.dim, mesh.get_group(i)) for i, p in enumerate(param.placements) if p.is_shard()]
+
+
+def _by_row(param: Tensor, units: Group) -> bool:
+    return param.dim() > 1 and units["projection"] != "weight"
+
+
+def _split(param: Tensor, units: Group) -> list[Process]:
+    """Who else has parts of this weight's units."""
+    by_row, axis = _by_row(param, units), units["row_axis"]
+    return [group for dim, group in _shards(param) if not (by_row and dim == axis)]
+
+
+def _together(parts: list[_Part], units: dict[Tensor, Group]) -> list[Sample]:
+    """Squares first, then roots: products of split units are added up before angles are taken."""
+    _reduce([(part.products, _split(part.param, units[part.param])) for part in parts])
+    sums = []
+    for part in parts:
+        ww, gg, gw, we, ee = part.products
+        keep, fan = torch.full_like(ww, part.keep), torch.full_like(ww, part.fan)
+        sums.append(added(Moved(ww, gg, gw, we, ee, keep, fan)).sum(0))
+    others = [_shards(part.param) for part in parts]
+    _reduce(
+        [
+            (one, [g for _, g in shards if g not in _split(part.param, units[part.param])])
+            for one, shards, part in zip(sums, others, parts, strict=True)
+        ]
+    )
+    return [Sample(part.param, one, False) for part, one in zip(parts, sums, strict=True)]
+
+
+def _reduce(tensors: list[tuple[Tensor, list[Process]]]) -> None:
+    """Add tensors up over process groups, in place, all of one group in one collective."""
+    by_group: dict[Process, list[Tensor]] = defaultdict(list)
+    for x, groups in tensors:
+        for group in groups:
+            by_group[group].append(x)
+    for group, xs in by_group.items():
+        flat = torch.cat([x.flatten() for x in xs])
+        dist.all_reduce(flat, group=group)
+        for x, part in zip(xs, flat.split([x.numel() for x in xs]), strict=True):
+            x.copy_(part.view_as(x))
