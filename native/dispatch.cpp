@@ -5,6 +5,7 @@ namespace tangential {
 #define DECLARE(isa)                                  \
   namespace isa {                                     \
   const RowFunctions* rows(Dtype, Dtype, Rule, bool); \
+  MeasureMoved measure_moved(Dtype);                  \
   }
 
 DECLARE(plain)
@@ -21,14 +22,14 @@ std::vector<InstructionSet> instruction_sets() {
                     __builtin_cpu_supports("bmi2");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    sets.push_back({"AVX-512", avx512::rows});
-  if (avx2) sets.push_back({"AVX2", avx2::rows});
-  sets.push_back({"SSE2", plain::rows});
+    sets.push_back({"AVX-512", avx512::rows, avx512::measure_moved});
+  if (avx2) sets.push_back({"AVX2", avx2::rows, avx2::measure_moved});
+  sets.push_back({"SSE2", plain::rows, plain::measure_moved});
   return sets;
 #elif defined(__aarch64__)
-  return {{"NEON", plain::rows}};
+  return {{"NEON", plain::rows, plain::measure_moved}};
 #else
-  return {{"portable", plain::rows}};
+  return {{"portable", plain::rows, plain::measure_moved}};
 #endif
 }
 

@@ -9,6 +9,7 @@ namespace tangential {
 struct InstructionSet {
   const char* name;
   RowTable rows;
+  MeasureMoved (*measure_moved)(Dtype weight);
 };
 
 // Those that this machine runs, the best first.

@@ -4,6 +4,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "moved.h"
 #include "step.h"
 #include "tensors.h"
 
@@ -59,6 +60,27 @@ void step_watched(Plan& plan, const Tensors& tensors, const Options& options, in
                         reinterpret_cast<Verdict*>(verdicts.data())};
   nb::gil_scoped_release release;
   plan.step(tensors.memory(), options, threads, &watched);
+}
+
+// Of every weight: dtype, units, fan, the addresses of what it was, is, and of its gradient, keep.
+using MovedTuple = std::tuple<Dtype, int64_t, int64_t, uintptr_t, uintptr_t, uintptr_t, double>;
+
+void measure_moved(const std::vector<MovedTuple>& weights, const Array<double>& rows, int threads) {
+  std::vector<MovedWeight> all;
+  Sums* sums = reinterpret_cast<Sums*>(rows.data());
+  int64_t units = 0;
+  for (const auto& [dtype, count, fan, before, after, g, keep] : weights) {
+    if (dtype != Dtype::float32 && dtype != Dtype::float64)
+      throw nb::value_error("dtype: float32 and float64 are allowed");
+    const auto pointer = [](uintptr_t p) { return reinterpret_cast<const void*>(p); };
+    all.push_back(
+        {dtype, count, fan, pointer(before), pointer(after), pointer(g), keep, sums + units});
+    units += count;
+  }
+  if (rows.size() * sizeof(double) != size_t(units) * sizeof(Sums))
+    throw nb::value_error("rows: [units of all, 5] is allowed");
+  nb::gil_scoped_release release;
+  measure(all, instruction_sets().front(), threads);
 }
 
 // Weights may refer to their optimizer, by a hook: Python's garbage collector must see ours.
@@ -154,5 +176,6 @@ NB_MODULE(_native, m) {
            "states"_a, "names"_a, "exchange"_a.none())
       .def("locate", &Tensors::locate, "params"_a, "states"_a, "left"_a)
       .def_prop_ro("bytes", &Tensors::bytes);
+  m.def("measure_moved", measure_moved, "weights"_a, "rows"_a, "threads"_a);
   m.def("gate", gate_of, "table"_a, "fan"_a, "projection"_a, "delta"_a, "eps"_a);
 }

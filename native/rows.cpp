@@ -486,7 +486,43 @@ const RowFunctions* choose(Rule rule, bool nesterov) {
                   : &Rows<Weight, State, Rule::sgd, false>::functions;
 }
 
+template <class Real>
+void measure_moved(const Moved& moved, Sums& out) {
+  using R = Rows<Real, Real, Rule::sgd, false>;
+  using V = Vector<Real>;
+  const Segment s{
+      (void*)moved.before, (void*)moved.g, (void*)moved.after, nullptr, nullptr, moved.n, 0};
+  const Real keep = (Real)moved.keep;
+  for (int64_t start = 0; start < s.n; start += FOLD) {
+    Lanes<Real> ww, gg, gw, ew, ee;
+    for_packs<Real, Real, Real>(
+        R::part(s, start, FOLD), nullptr, nothing, [&](const typename R::P& p) LAMBDA {
+          R::fetch(p);
+          for (int k = 0; k < VECTORS; k++) {
+            const int at = k * LANES<Real>;
+            V w = load(p.w + at), g = load(p.g + at), e = load(p.m + at) - keep * w;
+            ww.sum[k] += w * w;
+            gg.sum[k] += g * g;
+            gw.sum[k] += g * w;
+            ew.sum[k] += e * w;
+            ee.sum[k] += e * e;
+          }
+        });
+    out.ww += ww.total();
+    out.gg += gg.total();
+    out.gw += gw.total();
+    out.uw += ew.total();
+    out.uu += ee.total();
+  }
+}
+
 }  // namespace
+
+MeasureMoved measure_moved(Dtype weight) {
+  return weight == Dtype::float32   ? measure_moved<float>
+         : weight == Dtype::float64 ? measure_moved<double>
+                                    : nullptr;
+}
 
 const RowFunctions* rows(Dtype weight, Dtype state, Rule rule, bool nesterov) {
   const bool single = state == Dtype::float32, same = state == weight;

@@ -70,6 +70,16 @@ struct RowFunctions {
                        double enlarged, bool keep);
 };
 
+// A row before and after a step of whatever kind, and its gradient: n consecutive elements each.
+struct Moved {
+  const void *before, *after, *g;
+  int64_t n;
+  double keep;  // a in after = a before + e
+};
+
+// The sums of a moved row, with e for u; null where the dtype is too narrow for a difference.
+using MeasureMoved = void (*)(const Moved&, Sums&);
+
 // [dtype and state dtype][rule][nesterov]; null where there is no such pair of dtypes.
 using RowTable = const RowFunctions* (*)(Dtype weight, Dtype state, Rule rule, bool nesterov);
 

@@ -90,9 +90,7 @@ struct Plan::Inside {
     w.begin(o, set, seed, where, room, corrections.scale1, corrections.scale2);
   }
 
-  Sums* watched_rows(size_t i) const {
-    return watched ? watched->rows + first_rows[i] : nullptr;
-  }
+  Sums* watched_rows(size_t i) const { return watched ? watched->rows + first_rows[i] : nullptr; }
 
   void begin_large() {
     Corrections corrections(o);
@@ -221,8 +219,7 @@ Plan::Plan(const std::vector<Layout>& weights, const std::vector<uint32_t>& seed
 
 Plan::~Plan() = default;
 
-void Plan::step(const Memory* memory, const Options& options, int threads,
-                const Watched* watched) {
+void Plan::step(const Memory* memory, const Options& options, int threads, const Watched* watched) {
   auto& in = *inside_;
   in.watched = watched;
   in.o = options;

@@ -8,7 +8,7 @@ import shutil
 import sysconfig
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -206,6 +206,44 @@ def _plain(x: Tensor) -> bool:
 
 def _counter(step: Tensor) -> bool:
     return step.is_cpu and step.dtype == torch.float32 and step.numel() == 1
+
+
+class Move(NamedTuple):
+    """A weight before a step and after it, its gradient, and a in after = a before + e."""
+
+    before: Tensor
+    after: Tensor
+    grad: Tensor
+    rows: Rows
+    group: Group
+    keep: float
+
+
+def takes(move: Move) -> bool:
+    """Whether `products` can be had of a move."""
+    w, parts = move.before, [move.before, move.after, move.grad]
+    real_and_wide = w.dtype in (torch.float32, torch.float64)
+    here = all(_plain(x) and x.is_cpu and x.dtype == w.dtype for x in parts)
+    return bool(
+        kernel and real_and_wide and here and _dense(w, parts) and _blocks(w, move.rows, move.group)
+    )
+
+
+def products(moves: list[Move]) -> list[Tensor]:
+    """Per unit ww, gg, gw, ew and ee [5, units] of every move, which `takes` must have taken."""
+    layouts = [
+        (
+            kernel.Dtype[str(move.before.dtype).removeprefix("torch.")],
+            *(move.rows.units, move.rows.fan),
+            *(x.data_ptr() for x in (move.before, move.after, move.grad)),
+            move.keep,
+        )
+        for move in moves
+    ]
+    units = [move.rows.units for move in moves]
+    sums = torch.zeros(sum(units), 5, dtype=torch.float64)
+    kernel.measure_moved(layouts, sums, torch.get_num_threads())
+    return [part.T for part in sums.split(units)]
 
 
 def _has_own_dispatch(x: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,6 +22,10 @@ Values = dict[str, float]
 Sink = Callable[[Values, int], Any]
 
 UNITS: Group = {"projection": "row", "row_axis": 0, "row_groups": 1}
+# `maths` on Python's numbers
+FLOATS = SimpleNamespace(
+    sqrt=math.sqrt, isfinite=math.isfinite, clip=lambda x, **k: max(x, k["min"])
+)
 BY_DEPTH = ("norm", "effective_step", "angle_rad")
 DEPTHS = ("early", "middle", "late")
 
@@ -104,8 +109,7 @@ class Monitor:
         for handle in self.handles:
             handle.remove()
         for sink in self.sinks:
-            if hasattr(sink, "close"):
-                sink.close()  # pyright: ignore[reportAttributeAccessIssue]
+            getattr(sink, "close", _nothing)()
 
     # ---- around a step
 
@@ -113,14 +117,14 @@ class Monitor:
         self.samples, self.copies = [], None
         if self.step % self.every or torch.compiler.is_compiling():
             return
-        ours = isinstance(self.optimizer, Projected)
+        ours = self.optimizer if isinstance(self.optimizer, Projected) else None
         if ours:
-            self.optimizer.watch = self._see
+            ours.watch = self._see
         self.copies = Copies(
             p
             for group in self.optimizer.param_groups
             for p in group["params"]
-            if p in self.names and not (ours and self.optimizer.judges(p, group))
+            if p in self.names and not (ours and ours.judges(p, group))
         )
 
     def _see(self, seen: Seen) -> None:
@@ -184,11 +188,15 @@ class Monitor:
         return values
 
 
+def _nothing() -> None:
+    """Close a sink that cannot be closed."""
+
+
 def _published(sums: Values, param: Tensor) -> Values:
     """What the published gate would have decided."""
     by_row = sums["failing"] == 0 and sums["units"] < param.numel()
-    ww, gg, gw = (torch.tensor(sums[name]) for name in ("ww", "gg", "gw"))
-    whole = maths.orthogonal(torch, ww, gg, gw, DELTA / param.numel() ** 0.5, EPS).item()
+    ww, gg, gw = (sums[name] for name in ("ww", "gg", "gw"))
+    whole = maths.orthogonal(FLOATS, ww, gg, gw, DELTA / param.numel() ** 0.5, EPS)
     return {"by_row": float(by_row), "by_weight": float(whole and not by_row)}
 
 
@@ -216,7 +224,7 @@ def line(sums: Values, lr: float, settings: Settings | None) -> Values:
         "grad_norm": _root(sums["gg"], 1),
         "update_norm": _root(sums["update2"], 1),
         "cosine": _root(sums["cosine2"], sums["with_grad"]),
-        "radial_share": _root(sums["radial2"], sums["ee"]),
+        "radial_share": _root(sums["radial2"], sums["ee"] if units else 0.0),
         "effective_step": _root(sums["chord2"], units),
         "angle_rad": angle,
         "growth_step": _ratio(sums["ee"], ww),

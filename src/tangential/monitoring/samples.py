@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from tangential import maths
+from tangential.backends import native
 from tangential.backends.rows import Rows, real, rows_of, wide
 from tangential.backends.watched import Seen
 from tangential.monitoring.motion import Moved, added
-from tangential.monitoring.updates import keep_of, update_of
+from tangential.monitoring.updates import gradient_of, keep_of, local, update_of
 
 Group = dict[str, Any]
 Process = Any  # torch.distributed.ProcessGroup
@@ -67,7 +68,7 @@ class Copies:
     """
 
     def __init__(self, params: Iterable[Tensor]) -> None:
-        self.before = {p: _local(p.detach()).clone() for p in params}
+        self.before = {p: local(p.detach()).clone() for p in params}
 
     def samples(
         self, optimizer: Optimizer, groups: dict[Tensor, Group], units: dict[Tensor, Group]
@@ -85,38 +86,47 @@ class Copies:
                 take them.
         """
         parts = [
-            self._part(optimizer, p, w, groups[p], units[p])
-            for p, w in self.before.items()
+            (p, self._move(optimizer, p, groups[p], units[p]))
+            for p in self.before
             if p.grad is not None
         ]
-        return _together(parts, units)
+        here = [move for _, move in parts if native.takes(move)]
+        fast = dict(zip(map(id, here), native.products(here) if here else [], strict=True))
+        found = []
+        for param, move in parts:
+            dots = fast.get(id(move))
+            if dots is None:
+                dots = _products(move, _added(optimizer, param, move))
+            found.append(_Part(param, dots, move.keep, _fan(param, move)))
+        return _together(found, units)
 
-    def _part(
-        self, optimizer: Optimizer, param: Tensor, before: Tensor, group: Group, units: Group
-    ) -> _Part:
-        rows, keep = _rows(before, units), keep_of(optimizer, group)
-        w, g = wide(before), wide(_local(param.grad).resolve_conj())
-        e = _added(optimizer, param, before, group, keep)
-        fan = (real(param).numel() if _split(param, units) else rows.size) / max(rows.units, 1)
-        dots = [rows.dot(x, y).double() for x, y in ((w, w), (g, g), (g, w), (w, e), (e, e))]
-        return _Part(param, torch.stack(dots), keep, fan)
+    def _move(self, optimizer: Optimizer, param: Tensor, group: Group, units: Group) -> native.Move:
+        before = self.before[param]
+        after, grad = local(param.detach()), gradient_of(param)
+        keep = keep_of(optimizer, group)
+        return native.Move(before, after, grad, _rows(before, units), {**group, **units}, keep)
 
 
-def _added(
-    optimizer: Optimizer, param: Tensor, before: Tensor, group: Group, keep: float
-) -> Tensor:
+def _products(move: native.Move, e: Tensor) -> Tensor:
+    w, g = wide(move.before), wide(move.grad)
+    pairs = ((w, w), (g, g), (g, w), (w, e), (e, e))
+    return torch.stack([move.rows.dot(x, y).double() for x, y in pairs])
+
+
+def _added(optimizer: Optimizer, param: Tensor, move: native.Move) -> Tensor:
     """The e of the step that was taken."""
-    w = wide(before)
-    if before.dtype.itemsize >= 4 or before.is_complex():
-        moved = real(_local(param.detach())) - w
-        return moved if keep == 1 else moved.add_(w, alpha=1 - keep)
-    update = update_of(optimizer, param, before, group)
+    w = wide(move.before)
+    if move.before.dtype.itemsize >= 4:
+        moved = real(move.after) - w
+        return moved if move.keep == 1 else moved.add_(w, alpha=1 - move.keep)
+    update = update_of(optimizer, param, move.before, move.group)
     return torch.full_like(w, torch.nan) if update is None else update
 
 
-def _local(x: Any) -> Tensor:
-    """This process's shard of a DTensor; any other tensor as it is."""
-    return x.to_local() if hasattr(x, "to_local") else x
+def _fan(param: Tensor, move: native.Move) -> float:
+    """Elements of a unit, of which a shard may have a part."""
+    size = real(param).numel() if _split(param, move.group) else move.rows.size
+    return size / max(move.rows.units, 1)
 
 
 def _rows(weight: Tensor, units: Group) -> Rows:

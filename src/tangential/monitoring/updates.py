@@ -75,23 +75,37 @@ def keep_of(optimizer: Optimizer, group: Group) -> float:
     return 1 - float(group["lr"]) * settings.decay if settings and known else 1.0
 
 
+def local(x: Any) -> Tensor:
+    """This process's shard of a DTensor; any other tensor as it is."""
+    return x.to_local() if hasattr(x, "to_local") else x
+
+
+def gradient_of(param: Tensor) -> Tensor:
+    """This process's part of the gradient, sharded as its weight is."""
+    grad: Any = param.grad
+    if hasattr(param, "placements"):
+        places = param.placements  # pyright: ignore[reportAttributeAccessIssue]
+        grad = grad.redistribute(placements=places)
+    return local(grad).resolve_conj()
+
+
 def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group) -> Tensor | None:
     """The e that the last step added to a weight before rounding, from its state; None if unknown.
 
     Args:
         optimizer: torch's SGD, Adam and AdamW, AdamP and SGDP without caution are known.
         param: The weight, its gradient still there.
-        before: The weight before the step, of its shape.
+        before: The weight before the step; of a DTensor this process's shard.
         group: Its group.
     """
     ours = isinstance(optimizer, Projected)
     if group.get("caution") or not (ours or type(optimizer) in (SGD, Adam, AdamW)):
         return None
-    state, lr = optimizer.state[param], float(group["lr"])
+    state = {name: local(value) for name, value in optimizer.state[param].items()}
+    lr = float(group["lr"])
     if "betas" in group:
         return -lr * _adam(param, state, group)
-    assert param.grad is not None
-    g = wide(param.grad) * (-1 if group["maximize"] else 1)
+    g = wide(gradient_of(param)) * (-1 if group["maximize"] else 1)
     if not ours and group["weight_decay"]:
         g = g + group["weight_decay"] * wide(before)
     buffer = state.get("momentum_buffer")
@@ -104,7 +118,6 @@ def _adam(param: Tensor, state: State, group: Group) -> Tensor:
     (b1, b2), step = group["betas"], float(state["step"])
     m, v = wide(state["exp_avg"]), wide(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
     if group.get("nesterov"):
-        assert param.grad is not None
         sign = -1 if group["maximize"] else 1
-        m = b1 * m + (1 - b1) * sign * wide(param.grad)
+        m = b1 * m + (1 - b1) * sign * wide(gradient_of(param))
     return m / (1 - b1**step) / (v.sqrt() / (1 - b2**step) ** 0.5 + group["eps"])
