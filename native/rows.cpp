@@ -336,9 +336,12 @@ struct Rows {
       return load(p.u + at);
   }
 
+  static constexpr auto nothing_else = [](int64_t) {};
+
   // The one loop behind measure, advance, advance_apply and step.
-  template <bool write, bool sums, bool keep, bool apply>
-  static INLINE void pass(const Segment& s, const Constants& c, double added, void* u, Sums* out) {
+  template <bool write, bool sums, bool keep, bool apply, class Also>
+  static INLINE void pass(const Segment& s, const Constants& c, double added, void* u, Sums* out,
+                          Also also) {
     const Real r = (Real)added, lr = scalars(c, Real()).lr;
     for (int64_t start = 0; start < s.n; start += FOLD) {
       Lanes<Real> ww, gg, gw, uw, uu;
@@ -363,6 +366,7 @@ struct Rows {
               if constexpr (apply)
                 store_weight(p.w + at, p.low + at, w + change(w, x, r, lr), c, p.index + at);
             }
+            also(p.index - s.index);
           });
       if constexpr (!sums) return;
       out->ww += ww.total();
@@ -386,19 +390,19 @@ struct Rows {
   }
 
   static void measure(const Segment& s, const Constants& c, Sums& sums) {
-    pass<false, true, false, false>(s, c, 0, nullptr, &sums);
+    pass<false, true, false, false>(s, c, 0, nullptr, &sums, nothing_else);
   }
 
   static void advance(const Segment& s, const Constants& c, void* u, Sums& sums) {
-    pass<true, true, !M_IS_U, false>(s, c, 0, u, &sums);
+    pass<true, true, !M_IS_U, false>(s, c, 0, u, &sums, nothing_else);
   }
 
   static void advance_apply(const Segment& s, const Constants& c, double r, Sums& sums) {
-    pass<true, true, false, true>(s, c, r, nullptr, &sums);
+    pass<true, true, false, true>(s, c, r, nullptr, &sums, nothing_else);
   }
 
   static void step(const Segment& s, const Constants& c, double r) {
-    pass<true, false, false, true>(s, c, r, nullptr, nullptr);
+    pass<true, false, false, true>(s, c, r, nullptr, nullptr, nothing_else);
   }
 
   static void apply(const Segment& s, const Constants& c, double added, const void* u,
@@ -409,14 +413,34 @@ struct Rows {
   template <bool finite>
   static INLINE void apply_to(const Segment& s, const Constants& c, double added, const void* u) {
     const Real r = (Real)added, lr = scalars(c, Real()).lr;
-    for_packs<Real, Weight, State>(s, (void*)u, weight, [&](const P& p) LAMBDA {
-      for (int k = 0; k < VECTORS; k++) {
-        const int at = k * LANES<Real>;
-        V w = load_weight(p.w + at, p.low + at, c), x = kept(p, at);
-        V more = finite ? r * w - lr * x : change(w, x, r, lr);
-        store_weight(p.w + at, p.low + at, w + more, c, p.index + at);
-      }
+    for_packs<Real, Weight, State>(s, (void*)u, weight,
+                                   [&](const P& p) LAMBDA { apply_pack<finite>(p, c, r, lr); });
+  }
+
+  template <bool finite>
+  static INLINE void apply_pack(const P& p, const Constants& c, Real r, Real lr) {
+    for (int k = 0; k < VECTORS; k++) {
+      const int at = k * LANES<Real>;
+      V w = load_weight(p.w + at, p.low + at, c), x = kept(p, at);
+      V more = finite ? r * w - lr * x : change(w, x, r, lr);
+      store_weight(p.w + at, p.low + at, w + more, c, p.index + at);
+    }
+  }
+
+  static void advance_and_apply(const Segment& s, const Constants& c, void* u, Sums& sums,
+                                const Waiting& last) {
+    if (!last.finite) {
+      apply(last.s, c, last.r, last.u, false);
+      return advance(s, c, u, sums);
+    }
+    const Real r = (Real)last.r, lr = scalars(c, Real()).lr;
+    const int64_t rest = s.n % PACK<Real>, whole = s.n - rest;
+    const P row{(Weight*)last.s.w,   (Weight*)last.s.g, (State*)last.s.m, (State*)last.s.v,
+                (Weight*)last.s.low, (Real*)last.u,     last.s.index};
+    pass<true, true, !M_IS_U, false>(s, c, 0, u, &sums, [&](int64_t at) LAMBDA {
+      if (at < whole) apply_pack<true>(row + at, c, r, lr);
     });
+    if (rest) apply_to<true>(part(last.s, whole, rest), c, last.r, (const Real*)last.u + whole);
   }
 
   static void amend(const Segment& s, const Constants& c, double was, double added) {
@@ -473,8 +497,8 @@ struct Rows {
     });
   }
 
-  static constexpr RowFunctions functions{measure, advance, apply, advance_apply,
-                                          step,    amend,   weigh, step_tangent};
+  static constexpr RowFunctions functions{
+      measure, advance, advance_and_apply, apply, advance_apply, step, amend, weigh, step_tangent};
 };
 
 template <class Weight, class State>

@@ -48,12 +48,22 @@ struct Kept {  // of a cautious update
   int64_t count = 0;
 };
 
+// A row that has been advanced and waits to be applied.
+struct Waiting {
+  Segment s;
+  double r;
+  const void* u;
+  bool finite;  // all of w is known to be: then apply is faster
+};
+
 struct RowFunctions {
   // the sums; nothing is written
   void (*measure)(const Segment&, const Constants&, Sums&);
   // advance m and v; the sums. The update is left in u [n of Real], or, with heavy-ball
   // momentum, in m, where `apply` finds it.
   void (*advance)(const Segment&, const Constants&, void* u, Sums&);
+  // the same, and meanwhile apply a row of equal length, so that memory does not idle
+  void (*advance_and_apply)(const Segment&, const Constants&, void* u, Sums&, const Waiting&);
   // w <- w + (r w - lr u); faster where all of w is known to be finite
   void (*apply)(const Segment&, const Constants&, double r, const void* u, bool finite);
   // advance and apply in one go, and the sums of what was there before

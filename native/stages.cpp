@@ -38,7 +38,7 @@ Weight::Weight(const Layout& layout) : layout_(layout) {
 }
 
 int64_t Weight::longest_update() const {
-  const int64_t kept = small(layout_) ? layout_.size : whole_rows() ? fan() : 0;
+  const int64_t kept = small(layout_) ? layout_.size : whole_rows() ? 2 * fan() : 0;
   return gated() ? kept * std::max<int64_t>(width(layout_.dtype), 4) : 0;
 }
 
@@ -169,24 +169,36 @@ void Weight::look() {
 }
 
 void Weight::guess(int64_t block, void* u) {
-  const Constants c = constants();
   Partial& partial = room_.partials[block] = {};
-  const bool certain = o_->projection == Projection::row;
+  if (guess_ == Verdict::row) return guess_row(block, u, partial);
+  const Constants c = constants();
   for_rows(block, [&](int64_t row, const Segment& s) {
     Sums sums;
-    if (guess_ == Verdict::row) {
-      rows_->advance(s, c, u, sums);
-      note_row(row, sums, partial);
-      const double r = share(Verdict::row, row);
-      if (certain || reversible(r))
-        rows_->apply(s, c, r, u, std::isfinite(sums.ww));
-      else
-        partial.pending++;
-    } else {
-      rows_->advance_apply(s, c, share(Verdict::none, row), sums);
-      note_row(row, sums, partial);
-    }
+    rows_->advance_apply(s, c, share(Verdict::none, row), sums);
+    note_row(row, sums, partial);
   });
+}
+
+// Every row is projected while the next one is advanced: memory is read all the time.
+void Weight::guess_row(int64_t block, void* u, Partial& partial) {
+  const Constants c = constants();
+  const bool certain = o_->projection == Projection::row;
+  Waiting last{};
+  bool waits = false;
+  for_rows(block, [&](int64_t row, const Segment& s) {
+    void* const mine = update(u, row % 2 * fan());
+    Sums sums;
+    if (waits)
+      rows_->advance_and_apply(s, c, mine, sums, last);
+    else
+      rows_->advance(s, c, mine, sums);
+    note_row(row, sums, partial);
+    const double r = share(Verdict::row, row);
+    waits = certain || reversible(r);
+    partial.pending += !waits;
+    last = {s, r, mine, std::isfinite(sums.ww)};
+  });
+  if (waits) rows_->apply(last.s, c, last.r, last.u, last.finite);
 }
 
 void Weight::amend(int64_t block) const {

@@ -62,6 +62,7 @@ class Weight {
 
   void look();
   void guess(int64_t block, void* u);
+  void guess_row(int64_t block, void* u, Partial& partial);
   void amend(int64_t block) const;
   void advance(void* u);
   void apply(void* u) const;

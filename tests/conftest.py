@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -7,6 +9,12 @@ settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("steady")
+
+# Workers that share the cores would wait for one another's threads, tens of times as long as alone.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    cores, workers = os.cpu_count() or 1, int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    torch.set_num_threads(max(1, cores // workers))
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # of processes that tests start
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tangential import SGDP, AdamP, Monitor, audit
+from tangential.backends import native
 from tangential.monitoring.monitor import UNITS
 
 STEPS = 50
@@ -282,9 +283,9 @@ def test_gradients_under_amp_are_unscaled_and_skipped_steps_not_logged(name):
                     p.grad = g * (scaler.get_scale() / 1024)
             scaler.step(optimizer)
             scaler.update()
-    assert list(logged) == [0, 1, 2]
-    for step, values in plain_run.items():
-        assert logged[step] == pytest.approx(values, rel=1e-3, abs=1e-6, nan_ok=True)
+    assert len(logged) == 3
+    for found, values in zip(logged.values(), plain_run.values(), strict=True):
+        assert found == pytest.approx(values, rel=1e-3, abs=1e-6, nan_ok=True)
 
 
 def test_accumulated_gradients_are_one_step():
@@ -429,6 +430,8 @@ def test_wrappers_are_looked_through():
     model = net()
     inner = torch.optim.SGD(model.parameters(), lr=0.1)
     assert Monitor(model, Wrapper(inner)).optimizer is inner
+    with pytest.raises(TypeError, match="optimizer is a Linear, allowed is"):
+        Monitor(model, nn.Linear(1, 1))
     with pytest.raises(ValueError, match="no weight of the model"):
         Monitor(model, optimizer)
 
@@ -455,3 +458,52 @@ def test_an_error_in_a_step_leaves_no_watch_behind():
     monitor.close()
     assert logged == [0, 1]
     assert optimizer.watch is None
+
+
+def test_a_sink_that_fails_is_heard_and_costs_neither_step_nor_number():
+    def failing(values, step):
+        if step == 1:
+            raise OSError("no space left")
+
+    model = net()
+    optimizer, logged = OPTIMIZERS["AdamP"](model.parameters()), []
+    with Monitor(model, optimizer, 1, [lambda v, s: logged.append(s), failing]):
+        for t, loss in enumerate(losses(model, 3)):
+            loss.backward()
+            before = model[0].weight.detach().clone()
+            if t == 1:
+                with pytest.raises(OSError, match="no space"):
+                    optimizer.step()
+            else:
+                optimizer.step()
+            assert not torch.equal(before, model[0].weight)
+    assert logged == [0, 1, 2]
+
+
+def test_every_sink_is_closed_though_one_fails_to():
+    class Sink:
+        closed = False
+
+        def __init__(self, error):
+            self.error = error
+
+        def __call__(self, values, step):
+            pass
+
+        def close(self):
+            self.closed = True
+            if self.error:
+                raise self.error
+
+    model, sinks = net(), [Sink(OSError("full")), Sink(None)]
+    optimizer = OPTIMIZERS["AdamP"](model.parameters())
+    with pytest.raises(OSError, match="full"):
+        Monitor(model, optimizer, 1, sinks).close()
+    assert [sink.closed for sink in sinks] == [True, True]
+
+
+def test_kernel_and_torch_measure_other_optimizers_alike(monkeypatch):
+    kernel = run(OPTIMIZERS["AdamW"], 3, weights=True)
+    monkeypatch.setattr(native, "takes", lambda move: False)
+    for step, values in run(OPTIMIZERS["AdamW"], 3, weights=True).items():
+        assert kernel[step] == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True)

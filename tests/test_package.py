@@ -7,7 +7,10 @@ import torch
 
 import tangential
 
-HEAVY = ["cyclopts", "jax", "jinja2", "matplotlib", "pandas", "plotly", "rich", "scipy", "sklearn"]
+HEAVY = [
+    *("cyclopts", "jax", "jinja2", "lightning", "matplotlib", "pandas", "plotly", "pyarrow"),
+    *("rich", "scipy", "sklearn", "tensorboard", "transformers"),
+]
 
 
 def python(code):
@@ -43,7 +46,7 @@ print([m for m in ("torch", "numpy", "jax") if m in sys.modules])
 
 
 def test_exports():
-    assert sorted(tangential.__all__) == ["AdamP", "SGDP", "audit", "param_groups"]
+    assert sorted(tangential.__all__) == ["AdamP", "Monitor", "SGDP", "audit", "param_groups"]
     for name in ("AdamP", "SGDP"):
         assert issubclass(getattr(tangential, name), torch.optim.Optimizer)
     for name in tangential.__all__:

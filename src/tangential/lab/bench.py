@@ -142,8 +142,11 @@ def _weights(sizes: list[Shape]) -> list[Parameter]:
     return [Parameter(0.02 * torch.randn(size)) for size in sizes]
 
 
-def _extra_memory(sizes: list[Shape], threads: int) -> dict[str, float]:
-    """Extra memory of every peer, each in a fresh process, the gate open; {} without /proc."""
+def _extra_memory(sizes: list[Shape], threads: int) -> dict[str, tuple[float, float]]:
+    """Extra memory of every peer, each in a fresh process, the gate open; {} without /proc.
+
+    What a step takes and gives back, and what the kernel keeps from one to the next.
+    """
     if not CLEAR_REFS.exists():
         return {}
     context = get_context("forkserver")
@@ -161,7 +164,7 @@ def _extra_memory(sizes: list[Shape], threads: int) -> dict[str, float]:
 
 
 def _peak(name: str, sizes: list[Shape], threads: int, into: Connection) -> None:
-    """Send what a step takes beside weights, gradients and states, per byte of the weights."""
+    """Send what a step takes, and what the kernel keeps, per byte of the weights."""
     malloc = ctypes.CDLL(None)
     malloc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is freed goes back: what is held counts alone
     torch.set_num_threads(threads)
@@ -176,8 +179,9 @@ def _peak(name: str, sizes: list[Shape], threads: int, into: Connection) -> None
     before = _status("VmRSS")
     for _ in range(3):
         optimizer.step()
-    plans = sum(fused.bytes for fused in getattr(optimizer, "_fused", {}).values())
-    into.send((_status("VmHWM") - before + plans) / sum(p.nbytes for p in params))
+    kept = sum(fused.bytes for fused in getattr(optimizer, "_fused", {}).values())
+    weights = sum(p.nbytes for p in params)
+    into.send(((_status("VmHWM") - before) / weights, kept / weights))
 
 
 def _status(field: str) -> int:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential.backends import described, native
-from tangential.lab import audit, show
+from tangential.lab import audit, diagnose, show
 from tangential.lab.bench import bench
 from tangential.lab.display import Display
 from tangential.lab.report import Report, Row, report, write
@@ -184,6 +184,7 @@ def bench_(
 
 
 app.command(audit.command, name="audit")
+app.command(diagnose.command, name="diagnose")
 app.command(show.toy)
 app.command(show.lemmas)
 

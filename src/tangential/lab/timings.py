@@ -17,7 +17,7 @@ TRAFFIC = {"adam": 28, "sgd": 20, "copy": 8}
 
 
 class Result(NamedTuple):
-    """A case; by peer, the median seconds of a step and its extra memory per byte of weights."""
+    """A case; by peer, the median seconds of a step and its extra memory."""
 
     shape: str
     gate: str
@@ -27,7 +27,7 @@ class Result(NamedTuple):
     weights: int
     copy: float  # seconds that a copy of the weights takes
     seconds: dict[str, float]
-    memory: dict[str, float]
+    memory: dict[str, tuple[float, float]]  # of a step, and kept; shares of the weights' bytes
 
     def ratio(self, peer: str) -> float:
         """Time in units of torch's fused optimizer of the same rule."""
@@ -50,13 +50,13 @@ def print_table(results: list[Result], console: Console) -> None:
     for heading in (*names, "copy GB/s", "AdamP of copy", "SGDP of copy"):
         table.add_column(heading.replace(" ", "\n").replace("_", "_\n"), justify="right")
     for shape, cases in groupby(results, key=lambda result: result.shape):
-        memory: dict[str, float] = {}
+        memory: dict[str, tuple[float, float]] = {}
         for case in cases:
             cells = [_cell(case, name) for name in names]
             table.add_row(shape, case.gate, str(case.threads), *cells, *_bandwidths(case))
             memory = case.memory
         if memory:
-            table.add_row(shape, "memory", "", *(f"{100 * memory[name]:.1f} %" for name in names))
+            table.add_row(shape, "memory", "", *(_memory(*memory[name]) for name in names))
         table.add_section()
     console.print(table)
 
@@ -73,8 +73,8 @@ def _caption(results: list[Result]) -> str:
     lines = [
         f"{results[0].slow_rounds} of the rounds: {slow}.",
         "of copy: bytes per second, 28 a weight for AdamP and 20 for SGDP, against a copy's 8.",
-        "memory: peak of a step beside weights, gradients and states, with the kernel's plans, "
-        "in % of the weights; gate open.",
+        "memory: peak of a step beside weights, gradients and states + what the kernel keeps from "
+        "step to step, in % of the weights; gate open.",
         *(f"left out: {name}: {reason}" for name, reason in absent().items()),
     ]
     return "\n".join(lines)
@@ -89,6 +89,10 @@ def _cell(case: Result, name: str) -> str:
     return f"{figure} {ratio:.{1 if ratio >= 10 else 2}f}x"
 
 
+def _memory(step: float, kept: float) -> str:
+    return f"{100 * step:.1f}" + (f" + {100 * kept:.1f} %" if kept else " %")
+
+
 def _bandwidths(case: Result) -> list[str]:
     copy = TRAFFIC["copy"] * case.weights / case.copy / 1e9
     ours = [f"{100 * case.of_copy(name):.0f} %" for name in OURS if name in case.seconds]
@@ -97,11 +101,26 @@ def _bandwidths(case: Result) -> list[str]:
 
 def write_csv(results: list[Result], path: Path) -> None:
     """Write a line for every case and peer; the last two fields are shares."""
-    heading = ("weights", "gate", "threads", "optimizer", "ms", "ratio", "of_copy", "memory")
+    heading = (
+        "weights",
+        "gate",
+        "threads",
+        "optimizer",
+        "ms",
+        "ratio",
+        "of_copy",
+        "memory",
+        "kept",
+    )
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(heading)
         for r in results:
             for name, seconds in r.seconds.items():
-                figures = (1000 * seconds, r.ratio(name), r.of_copy(name), r.memory.get(name, ""))
+                figures = (
+                    1000 * seconds,
+                    r.ratio(name),
+                    r.of_copy(name),
+                    *r.memory.get(name, ("", "")),
+                )
                 lines.writerow((r.shape, r.gate, r.threads, name, *figures))

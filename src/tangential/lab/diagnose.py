@@ -1,0 +1,78 @@
+"""The command `tangential diagnose`: verdicts on a monitored run, and two runs side by side."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tangential.monitoring.criteria import length
+from tangential.monitoring.diagnosis import diagnose, figures
+from tangential.monitoring.runs import Run, load
+from tangential.monitoring.verdicts import fell, fold, percent
+
+plain = "{:.3g}".format
+FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "lr": ("lr", plain),
+    "norm": ("norm", plain),
+    "norm_growth": ("norm's growth", fold),
+    "memory_share": ("of it momentum's memory", percent),
+    "effective_step": ("effective step", plain),
+    "slowdown": ("effective step per lr", fell),
+    "angle_rad": ("angle per step, rad", plain),
+    "equilibrium_rad": ("angle of equilibrium, rad", plain),
+    "angle_over_equilibrium": ("angle over that of equilibrium", plain),
+    "fastest_over_slowest": ("fastest weight over slowest", fold),
+    "all_norm": ("norm, mean of all matrices", plain),
+    "all_angle_rad": ("angle per step, mean of all matrices, rad", plain),
+    "frozen_norms": ("frozen normalisations", "{:.0f}".format),
+}
+
+
+def command(run: Path, other: Path | None = None, /) -> None:
+    """Say what is wrong with how the weights of a run moved, or of two runs, side by side.
+
+    Args:
+        run: What a monitor has logged: a CSV file or a folder of Parquet files.
+        other: Another run to compare it with.
+    """
+    console = Console()
+    try:
+        runs = [_loaded(path, console) for path in (run, other) if path]
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        console.print(f"Stopped: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    console.print(table(runs))
+    for one in runs:
+        console.print(f"[bold]{escape(one.name)}[/bold]", highlight=False, soft_wrap=True)
+        for verdict in diagnose(one):
+            console.print(f"  {verdict.text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _loaded(path: Path, console: Console) -> Run:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        run = load(path)
+    for warning in told:
+        console.print(f"Note: {warning.message}", highlight=False, markup=False, soft_wrap=True)
+    return run
+
+
+def table(runs: list[Run]) -> Table:
+    """A column for every run; what is not known is left empty."""
+    result = Table(title="Scale-invariant weights, medians over the last tenth of logs")
+    result.title_justify = "left"
+    result.add_column("")
+    for run in runs:
+        result.add_column(escape(run.name), justify="right", overflow="fold")
+    result.add_row("steps", *(f"{length(run):,}" for run in runs))
+    result.add_row("logs", *(f"{len(run.steps):,}" for run in runs))
+    known = (f"{len(run.courses):,} of {len(run.weights):,}" for run in runs)
+    result.add_row("weights: scale-invariant of all", *known)
+    for key, (words, say) in FIGURES.items():
+        values = [figures(run)[key] for run in runs]
+        result.add_row(words, *(say(x) if x == x else "" for x in values))
+    return result

@@ -1,0 +1,180 @@
+"""A monitor's files while a run writes them, and when it goes on in them."""
+
+import atexit
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tangential.monitoring.columns import Values
+from tangential.monitoring.files import (
+    arrow,
+    cells,
+    encoded,
+    parts,
+    read_csv,
+    read_part,
+    replace,
+    write_part,
+)
+from tangential.monitoring.lines import FIELDS, Line, long
+
+
+class Csv:
+    """See `tangential.monitoring.sinks.csv`."""
+
+    def __init__(self, path: Path, weights: bool) -> None:
+        self.path, self.weights = path, weights
+        self.pending, self.first, self.gone_on = b"", -1, False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, allowed is a file")
+        if path.exists():
+            read_csv(path)
+
+    def __call__(self, values: Values, step: int) -> None:
+        """Take a log."""
+        data = encoded(map(cells, long(values, step)))
+        if not (self.pending or self.gone_on):
+            self.first = step
+        self.pending += data
+        self._flush(step)
+
+    def _flush(self, step: int | None) -> None:
+        with _explained(self.path, step):
+            if not self.gone_on:
+                go_on_csv(self.path, self.first)
+                self.gone_on = True
+            self._write()
+
+    def _write(self) -> None:
+        """All that is pending or nothing: part of a line would spoil the next one."""
+        with self.path.open("ab", buffering=0) as file:
+            size = file.tell()
+            data = self.pending if size else encoded([FIELDS]) + self.pending
+            try:
+                _write_all(file, data)
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(size)
+                raise
+        self.pending = b""
+
+    def close(self) -> None:
+        """Write what could not be written before."""
+        if self.pending:
+            self._flush(None)
+
+
+def _write_all(file: Any, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+class Parquet:
+    """See `tangential.monitoring.sinks.parquet`."""
+
+    def __init__(self, folder: Path, weights: bool, flush_every: int) -> None:
+        arrow()
+        self.folder, self.weights, self.flush_every = folder, weights, flush_every
+        self.pending: list[Line] = []
+        self.logs, self.number, self.first, self.gone_on = 0, 0, -1, False
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file, allowed is a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        parts(folder)
+
+    def __call__(self, values: Values, step: int) -> None:
+        """Take a log."""
+        lines = long(values, step)
+        if not (self.pending or self.gone_on):
+            self.first = step
+        if not self.pending:
+            atexit.register(self.close)  # for a run that ends by an exception
+        self.pending += lines
+        self.logs += 1
+        if self.logs >= self.flush_every:
+            self._flush(step)
+
+    def _flush(self, step: int | None) -> None:
+        with _explained(self.folder, step):
+            if not self.gone_on:
+                go_on_parquet(self.folder, self.first)
+                self.gone_on = True
+            while (part := self.folder / f"part-{self.number:06d}.parquet").exists():
+                self.number += 1
+            write_part(self.pending, part)
+        self.pending, self.logs = [], 0
+        atexit.unregister(self.close)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self.pending:
+            self._flush(None)
+
+
+def go_on_csv(path: Path, step: int) -> None:
+    """Leave in a CSV file the whole lines of earlier steps, and at least its heading."""
+    if path.exists():
+        with warnings.catch_warnings():  # told when the sink was made
+            warnings.simplefilter("ignore")
+            lines = read_csv(path)
+        kept = [line for line in lines if line["step"] < step]
+        if kept or not lines:
+            data = encoded([FIELDS, *map(cells, kept)])
+            if data != path.read_bytes():
+                replace(path, lambda aside: aside.write_bytes(data))
+            return
+        _set_aside(path, step)
+    path.write_bytes(encoded([FIELDS]))
+
+
+def go_on_parquet(folder: Path, step: int) -> None:
+    """Leave in a folder the lines of earlier steps, the latest files first."""
+    there = [(part, read_part(part)) for part in parts(folder)]
+    if there and all(line["step"] >= step for _, lines in there for line in lines):
+        _set_aside(folder, step)
+        folder.mkdir()
+        return
+    for part, lines in reversed(there):
+        kept = [line for line in lines if line["step"] < step]
+        if not kept:
+            part.unlink()
+        elif len(kept) < len(lines):
+            write_part(kept, part)
+
+
+def _set_aside(path: Path, step: int) -> None:
+    """Give what an earlier run has left another name: not one of its lines is older than `step`."""
+    free = next(name for name in _names(path) if not name.exists())
+    path.rename(free)
+    warnings.warn(
+        f"{path} has no step before {step}, where this run begins: the earlier run's is {free} now",
+        stacklevel=2,
+    )
+
+
+def _names(path: Path) -> Iterator[Path]:
+    number = 0
+    while True:
+        number += 1
+        yield path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+@contextmanager
+def _explained(path: Path, step: int | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        which = "the last logs" if step is None else f"the log of step {step}"
+        then = (
+            "" if step is None else ". The optimizer's step is complete; the next log tries again"
+        )
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{which} could not be written: {error.strerror or error}{then}",
+            str(path),
+        ) from error

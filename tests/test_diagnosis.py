@@ -1,0 +1,504 @@
+"""Every verdict is provoked by a training, and none is raised by a sound one."""
+
+import math
+import re
+
+import pytest
+import torch
+from cyclopts import App
+from torch import nn
+from torch.optim import SGD, AdamW
+
+import tangential
+from tangential import SGDP, AdamP, Monitor
+from tangential.invariance.audits import audit
+from tangential.lab import diagnose as command
+from tangential.monitoring import criteria, sinks
+from tangential.monitoring.diagnosis import diagnose, figures
+from tangential.monitoring.lines import FIELDS
+from tangential.monitoring.runs import load
+
+SLOW, WEAK, NO_DECAY = "premature slowdown", "decay too weak", "no equilibrium without decay"
+WRONG, UNEQUAL, FROZEN = (
+    "projected but not invariant",
+    "layers rotate unequally",
+    "frozen normalisation",
+)
+HIDDEN = ("0.weight", "3.weight")  # followed by a BatchNorm
+
+
+def net():
+    torch.manual_seed(0)
+    hidden = [nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU()]
+    hidden += [nn.Linear(32, 32), nn.BatchNorm1d(32), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(32, 4))
+
+
+def trained(make, *, steps=300, every=5, audited=False, before=lambda model, optimizer, step: None):
+    """What a monitor logs while a net learns noisy labels, with the optimizer `make(groups)`."""
+    model, drawn, log = net(), torch.Generator().manual_seed(1), sinks.memory()
+    truth = torch.randn(16, 4, generator=drawn)
+    found = audit(model, [torch.randn(8, 16, generator=drawn) for _ in range(3)])
+    optimizer = make(tangential.param_groups(model, found) if audited else model.parameters())
+    with Monitor(model, optimizer, every, log, audit=found if audited else None):
+        for step in range(steps):
+            before(model, optimizer, step)
+            x = torch.randn(32, 16, generator=drawn)
+            y = (x @ truth + 2 * torch.randn(32, 4, generator=drawn)).argmax(1)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    return log
+
+
+def kinds(log):
+    return {verdict.kind: verdict for verdict in diagnose(log)}
+
+
+def sound(groups):
+    """Decay that reaches equilibrium within 300 steps."""
+    return AdamW(groups, lr=0.01, weight_decay=1.0)
+
+
+def falling(lr, last=300):
+    def before(model, optimizer, step):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - step / last)
+
+    return before
+
+
+@pytest.fixture(scope="module")
+def momentum():
+    """SGD with momentum and without decay: the paper's slowdown."""
+    torch.manual_seed(0)
+    return trained(lambda w: SGD(w, lr=0.1, momentum=0.9))
+
+
+@pytest.fixture(scope="module")
+def good():
+    return trained(sound)
+
+
+# ---- one by one
+
+
+def test_premature_slowdown(momentum):
+    found = kinds(momentum)
+    verdict, numbers = found[SLOW], found[SLOW].numbers
+    assert verdict.labels == HIDDEN
+    assert numbers["effective_step_fall"] > 3
+    assert numbers["lr_fall"] == 1.0
+    assert numbers["norm_growth"] > 1.5
+    assert 0.9 < numbers["memory_share"] < 1
+    words = (
+        rf"Premature slowdown: the effective step fell {numbers['effective_step_fall']:.1f}-fold "
+        rf"since step 20 while lr fell 1.0-fold; norms grew {numbers['norm_growth']:.1f}-fold, "
+        rf"{100 * numbers['memory_share']:.0f} % of norm growth is momentum's memory "
+        r"(medians over 2 weights on which the gate mostly fires)."
+    )
+    assert verdict.text == words
+
+
+def test_the_slowdowns_numbers_are_those_of_the_log(momentum):
+    seen = [x for x in momentum if x["label"] in HIDDEN and x["step"] >= 20]
+    falls = []
+    for name in HIDDEN:
+        steps = [x["effective_step"] for x in seen if x["label"] == name]
+        assert len(steps) == 56
+        falls.append(sorted(steps[:5])[2] / sorted(steps[-5:])[2])
+    every = [x for x in momentum if x["label"] in HIDDEN]
+    memory, step = (sum(x[c] for x in every) for c in ("growth_memory", "growth_step"))
+    numbers = kinds(momentum)[SLOW].numbers
+    assert numbers["effective_step_fall"] == pytest.approx(sum(falls) / 2)
+    assert numbers["memory_share"] == pytest.approx(memory / (memory + step))
+
+
+def test_the_same_run_projected_is_not_slowed_down():
+    found = kinds(trained(lambda w: SGDP(w, lr=0.1, momentum=0.9), audited=True))
+    assert SLOW not in found
+
+
+def test_a_schedule_is_no_premature_slowdown():
+    log = trained(lambda w: AdamP(w, lr=0.003), audited=True, before=falling(0.003))
+    assert (
+        figures(load(log))["effective_step"]
+        < figures(load(log[: len(log) // 4]))["effective_step"] / 4
+    )
+    assert SLOW not in kinds(log)
+
+
+def test_a_step_that_lr_has_shortened_is_no_premature_slowdown(momentum):
+    """The same steps and norms, had lr asked for them."""
+    asked = [{**x, "lr": 0.1 * (1 if x["step"] < 150 else 0.2)} for x in momentum]
+    checked = figures(load(asked))
+    assert checked["norm_growth"] > criteria.NORM_GROWTH
+    assert checked["slowdown"] == pytest.approx(figures(load(momentum))["slowdown"] / 5)
+    assert SLOW not in kinds(asked)
+
+
+def test_gradients_that_vanish_are_no_premature_slowdown():
+    """A net that has learnt its labels stands still, and its norms with it."""
+    model, log = net(), sinks.memory()
+    x, y = torch.randn(32, 16), torch.arange(32) % 4
+    optimizer = SGDP(model.parameters(), lr=0.01)
+    with Monitor(model, optimizer, 5, log):
+        for _ in range(300):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    checked = figures(load(log))
+    assert checked["slowdown"] > criteria.SLOWDOWN
+    assert checked["norm_growth"] < 1.1
+    assert SLOW not in kinds(log)
+
+
+def test_the_first_steps_of_adam_are_no_slowdown():
+    """They are several times longer than the later ones."""
+    log = trained(lambda w: AdamP(w, lr=1e-3), steps=120, every=1)
+    first = next(x for x in log if x["label"] == "0.weight")
+    checked = figures(load(log))
+    assert first["effective_step"] > 2 * checked["effective_step"]
+    assert checked["slowdown"] < 1.5
+    assert SLOW not in kinds(log)
+
+
+@pytest.mark.parametrize("audited", [False, True])
+@pytest.mark.parametrize("rule", [AdamW, AdamP])
+def test_decay_too_weak(rule, audited):
+    found = kinds(trained(lambda w: rule(w, lr=0.01, weight_decay=1e-3), audited=audited))
+    verdict, numbers = found[WEAK], found[WEAK].numbers
+    assert verdict.labels == HIDDEN
+    ratio = 1 if rule is AdamP else 1 / math.sqrt(19)
+    rate = 0.01 * 1e-3 * (0.1 if rule is AdamP else 1)
+    assert numbers["equilibrium_rad"] == pytest.approx(math.sqrt(2 * rate) * ratio, rel=1e-3)
+    assert numbers["angle_over_equilibrium"] > 5
+    assert numbers["steps"] == 295
+    assert numbers["steps_to_equilibrium"] > 10_000
+    assert verdict.text.startswith(
+        "Decay is too weak to reach equilibrium in this run: after 295 steps the angle per step is "
+    )
+    assert f"another {numbers['steps_to_equilibrium']:,.0f} steps would be needed" in verdict.text
+    assert NO_DECAY not in found
+
+
+def test_a_schedule_that_leaves_equilibrium_is_no_weak_decay():
+    """In the last steps lr falls faster than norms can follow."""
+
+    def before(model, optimizer, step):
+        if step == 270:
+            optimizer.param_groups[0]["lr"] = 1e-5
+
+    log = trained(sound, before=before)
+    checked = figures(load(log))
+    assert checked["angle_over_equilibrium"] < 1 / criteria.OFF
+    last = [x for x in log if x["label"] in HIDDEN][-1]
+    assert last["steps_to_equilibrium"] > 295
+    assert WEAK not in kinds(log)
+
+
+def test_without_decay_there_is_no_equilibrium(momentum):
+    verdict = kinds(momentum)[NO_DECAY]
+    assert verdict.labels == HIDDEN
+    assert verdict.numbers["norm_growth"] > 1.5
+    assert re.fullmatch(
+        r"There is no equilibrium to reach: the monitor knows of no decay that would shrink 2 "
+        r"weights on which the gate mostly fires; norms grew 1\.\d-fold since step 20 \(median\)\.",
+        verdict.text,
+    )
+    assert WEAK not in kinds(momentum)
+
+
+def test_without_decay_norms_that_stay_are_no_matter():
+    log = trained(lambda w: AdamP(w, lr=1e-4), audited=True)
+    assert 1 < figures(load(log))["norm_growth"] < 1 + criteria.CLOSE
+    assert [*kinds(log)] == ["sound"]
+
+
+def test_projected_but_not_invariant_by_the_audit():
+    model, log = net(), sinks.memory()
+    found = audit(model, [torch.randn(8, 16) for _ in range(3)])
+    log = sinks.memory()
+    optimizer = AdamP(model.parameters(), lr=1e-3)
+    with Monitor(model, optimizer, 1, log, audit=found):
+        for _ in range(150):
+            x = torch.randn(32, 16)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), torch.randint(4, (32,))).backward()
+            optimizer.step()
+    lines = [x for x in log if x["label"] == "6.weight"]
+    share = sum(x["gate_row"] + x["gate_weight"] > 0 for x in lines) / 150
+    verdict = kinds(log)[WRONG]
+    assert verdict.labels == ("6.weight",)
+    assert verdict.numbers == {"6.weight": pytest.approx(share)}
+    assert 0.02 < share < 0.2  # 8 % by chance
+    assert f"6.weight in {100 * share:.0f} %; the audit has proved it of none" in verdict.text
+
+
+def test_a_gate_that_flickers_tells_without_an_audit():
+    log = trained(lambda w: AdamP(w, lr=1e-3), every=1)
+    lines = [x for x in log if x["label"] == "6.weight"]
+    share = sum(x["gate_row"] + x["gate_weight"] > 0 for x in lines) / 300
+    verdict = kinds(log)[WRONG]
+    assert verdict.labels == ("6.weight",)
+    assert verdict.numbers == {"6.weight": pytest.approx(share)}
+    assert 0 < share < 0.2
+    assert "the gate fires only now and then, and sqrt(n) |cos(w, g)| is of order 1" in verdict.text
+
+
+@pytest.mark.parametrize("audited", [False, True])
+def test_what_is_not_projected_is_not_projected_wrongly(audited):
+    """The published gate would have fired, but AdamW has none."""
+    make = sound if not audited else lambda groups: sound([p for g in groups for p in g["params"]])
+    log = trained(make, every=1, audited=audited)
+    assert any(x["gate_weight"] for x in log if x["label"] == "6.weight")
+    assert WRONG not in kinds(log)
+
+
+def test_layers_rotate_unequally():
+    def make(weights):
+        first, *rest = weights
+        return AdamP([{"params": [first], "lr": 1e-4}, {"params": rest}], lr=1e-3)
+
+    verdict = kinds(trained(make))[UNEQUAL]
+    assert verdict.labels == ("3.weight", "0.weight")
+    numbers = verdict.numbers
+    assert numbers["ratio"] == pytest.approx(numbers["fastest_rad"] / numbers["slowest_rad"])
+    assert 8 < numbers["ratio"] < 20
+    assert verdict.text.startswith(
+        f"Layers rotate unequally: 3.weight turns {numbers['ratio']:.1f}-fold as far per step as "
+        f"0.weight ({numbers['fastest_rad']:.2g} rad, lr 0.001, against "
+    )
+
+
+def test_a_long_norm_makes_a_layer_slow():
+    """At one lr, which the sentence then need not name."""
+
+    def before(model, optimizer, step):
+        if step == 0:
+            with torch.no_grad():
+                model[3].weight *= 20
+
+    verdict = kinds(trained(lambda w: AdamP(w, lr=1e-3), before=before))[UNEQUAL]
+    assert verdict.labels == ("0.weight", "3.weight")
+    assert "lr" not in verdict.text.replace("Layers", "")
+
+
+def freeze(*names, at, until=math.inf):
+    def before(model, optimizer, step):
+        for name in names:
+            model.get_submodule(name).train(not at <= step < until)
+
+    return before
+
+
+@pytest.mark.parametrize("at", [0, 100])
+def test_frozen_normalisation(at):
+    verdict = kinds(trained(sound, before=freeze("1", "4", at=at)))[FROZEN]
+    assert verdict.labels == ("1", "4")
+    assert verdict.numbers == {"frozen_norms": 2.0, "since_step": float(at)}
+    assert f"1, 4 worked by running statistics since step {at}, which" in verdict.text
+
+
+def test_frozen_for_a_while_and_apart():
+    def before(model, optimizer, step):
+        freeze("1", at=50, until=90)(model, optimizer, step)
+        freeze("4", at=100)(model, optimizer, step)
+
+    found = [x for x in diagnose(trained(sound, before=before)) if x.kind == FROZEN]
+    assert [x.labels for x in found] == [("1",), ("4",)]
+    assert "1 worked by running statistics in 8 logs from step 50 to 85," in found[0].text
+    assert "since step 100" in found[1].text
+
+
+# ---- nothing wrong, nothing known
+
+
+def test_a_sound_run_is_told_with_what_was_checked(good):
+    (verdict,) = diagnose(good)
+    assert verdict.kind == "sound"
+    assert verdict.labels == HIDDEN
+    assert 1 / criteria.OFF < verdict.numbers["angle_over_equilibrium"] < criteria.OFF
+    assert re.fullmatch(
+        r"Nothing wrong was found in steps 0 to 295 \(60 logs\): over 2 weights on which the gate "
+        r"mostly fires the effective step per lr (rose|fell) 1\.\d-fold, the angle is 0\.\d+ times "
+        r"that of equilibrium, the fastest turns 1\.\d-fold as far as the slowest; no sign of a "
+        r"wrong projection in 10 weights; no frozen normalisation\.",
+        verdict.text,
+    )
+
+
+def test_a_sound_projected_run():
+    log = trained(lambda w: AdamP(w, lr=0.01, weight_decay=1.0, wd_ratio=1.0), audited=True)
+    assert [*kinds(log)] == ["sound"]
+    assert "2 scale-invariant weights" in kinds(log)["sound"].text
+
+
+def aggregates(log):
+    return [line for line in log if line["label"] in ("all", "early", "middle", "late")]
+
+
+def test_aggregates_alone_say_less(momentum):
+    found = kinds(aggregates(momentum))
+    assert [*found] == ["sound", "not checked"]
+    assert "sink with weights=True" in found["not checked"].text
+    assert "projection" not in found["sound"].text
+    log = aggregates(trained(sound, before=freeze("1", "4", at=100)))
+    found = kinds(log)
+    assert found[FROZEN].numbers == {"frozen_norms": 2.0, "since_step": 100.0}
+    assert "2 normalisations worked by running statistics since step 100" in found[FROZEN].text
+
+
+def test_few_logs_say_less(momentum):
+    found = kinds([x for x in momentum if x["step"] < 35])
+    assert [*found] == ["sound", "not checked"]
+    assert "4 logs are needed" in found["not checked"].text
+    assert "not checked" not in kinds([x for x in momentum if x["step"] < 40])
+
+
+def test_no_scale_invariant_weight():
+    model, log = nn.Linear(4, 2), sinks.memory()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, 1, log):
+        for _ in range(60):
+            optimizer.zero_grad()
+            (model(torch.randn(8, 4)) - torch.randn(8, 2)).square().sum().backward()
+            optimizer.step()
+    assert "the gate mostly fires on none" in kinds(log)["not checked"].text
+
+
+def test_a_run_that_diverged_is_not_sound():
+    def before(model, optimizer, step):
+        if step == 200:
+            with torch.no_grad():
+                model[0].weight.fill_(math.nan)
+
+    found = kinds(trained(sound, before=before))
+    assert "sound" not in found
+    assert "Norms are not finite since step 200: 0.weight" in found["not finite"].text
+
+
+def test_lr_of_zero_is_left_out():
+    log = trained(sound, before=lambda m, o, step: falling(0.01, 200)(m, o, min(step, 200)))
+    assert all(x["lr"] == 0 for x in log if x["step"] >= 200 and x["label"] in HIDDEN)
+    found = diagnose(log)
+    assert all(math.isfinite(x) for x in figures(load(log)).values())
+    assert SLOW not in {verdict.kind for verdict in found}
+
+
+def test_a_weight_that_stands_still_is_left_out(momentum):
+    still = [
+        {**x, "angle_rad": 0.0, "effective_step": 0.0} if x["label"] == "0.weight" else x
+        for x in momentum
+    ]
+    assert kinds(still)[SLOW].labels == ("3.weight",)
+
+
+@pytest.mark.parametrize("rows", [[{"label": "all"}], [{"step": 1}], [{"step": 1, "label": None}]])
+def test_rows_need_step_and_label(rows):
+    with pytest.raises(ValueError, match=r"the run has a row .*allowed is one with step and label"):
+        diagnose(rows)
+
+
+def test_no_rows_are_no_run():
+    with pytest.raises(ValueError, match="the run is empty, allowed is a run with at least one"):
+        diagnose([])
+
+
+# ---- the command
+
+app = App()
+app.command(command.command, name="diagnose")
+
+
+def call(capsys, *paths):
+    """Exit code and output, its lines as they were printed."""
+    with pytest.raises(SystemExit) as exit_:
+        app(["diagnose", *map(str, paths)])
+    out, err = capsys.readouterr()
+    assert not err
+    return exit_.value.code or 0, out
+
+
+def written(log, sink):
+    """Rows given to a file sink, step by step."""
+    for step in sorted({line["step"] for line in log}):
+        lines = [line for line in log if line["step"] == step]
+        sink(
+            {f"{x['label']}/{k}": v for x in lines for k, v in x.items() if k in FIELDS[2:]},
+            step,
+        )
+    sink.close()
+
+
+@pytest.fixture(scope="module")
+def runs(momentum, good, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    written(momentum, sinks.csv(folder / "momentum.csv"))
+    written(good, sinks.parquet(folder / "good"))
+    return folder
+
+
+def test_files_and_memory_have_the_same_diagnosis(runs, momentum, good):
+    assert [x.text for x in diagnose(runs / "momentum.csv")] == [x.text for x in diagnose(momentum)]
+    assert [x.text for x in diagnose(str(runs / "good"))] == [x.text for x in diagnose(good)]
+
+
+def test_diagnose_prints_the_verdicts(runs, momentum, capsys):
+    code, text = call(capsys, runs / "momentum.csv")
+    assert code == 0
+    assert [line[2:] for line in text.splitlines() if line.startswith("  ")][-2:] == [
+        x.text for x in diagnose(momentum)
+    ]
+
+
+def test_diagnose_puts_two_runs_side_by_side(runs, momentum, good, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, text = call(capsys, runs / "momentum.csv", runs / "good")
+    assert code == 0
+    cells = [[c.strip() for c in x.strip("│").split("│")] for x in text.splitlines() if "│" in x]
+    table = {first: rest for first, *rest in cells}
+    a, b = figures(load(momentum)), figures(load(good))
+    assert table["steps"] == ["295", "295"]
+    assert table["weights: scale-invariant of all"] == ["2 of 10", "2 of 10"]
+    assert table["norm"] == [f"{a['norm']:.3g}", f"{b['norm']:.3g}"]
+    assert table["angle over that of equilibrium"] == ["", f"{b['angle_over_equilibrium']:.3g}"]
+    assert table["of it momentum's memory"][0] == f"{100 * a['memory_share']:.0f} %"
+    assert text.index("Premature slowdown") < text.rindex(str(runs / "good"))
+    assert text.rindex(str(runs / "good")) < text.index("Nothing wrong was found")
+
+
+def test_a_line_that_is_cut_off_is_noted(runs, tmp_path, capsys):
+    (tmp_path / "cut.csv").write_bytes((runs / "momentum.csv").read_bytes()[:-9])
+    code, text = call(capsys, tmp_path / "cut.csv")
+    assert code == 0
+    assert text.startswith(f"Note: {tmp_path / 'cut.csv'}: the last line is cut off")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("gone.csv", None, "is not there, allowed is a monitor's CSV file"),
+        ("mine.csv", b"a,b\n1,2\n", "is no monitor's file or has other columns, allowed is"),
+        ("empty.csv", b"", "is empty, allowed is a run with at least one log"),
+        ("[bold]", b"\n", "is no monitor's file"),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_said_in_a_sentence(name, data, why, runs, tmp_path, capsys):
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+    for paths in ([path], [runs / "good", path]):
+        code, text = call(capsys, *paths)
+        assert code == 1
+        assert text.startswith(f"Stopped: {path} {why}")
+        assert len(text.splitlines()) == 1
+
+
+def test_the_command_is_registered(runs, capsys):
+    from tangential.lab.cli import app as whole
+
+    with pytest.raises(SystemExit) as exit_:
+        whole(["diagnose", str(runs / "good")])
+    assert not exit_.value.code
+    assert "Nothing wrong was found" in capsys.readouterr().out
