@@ -198,7 +198,7 @@ Plan::Plan(const std::vector<Layout>& weights, const std::vector<uint32_t>& seed
     const size_t update = aligned(size_t(Weight(layout).longest_update()));
     in.updates_a_thread = std::max(in.updates_a_thread, update);
     if (Weight::small(layout)) {
-      if (room < layout.size) {
+      if (in.groups.empty() || room < layout.size) {
         in.groups.push_back(uint32_t(in.small_entries.size()));
         room = GROUP;
       }

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "moved.h"
 #include "step.h"
 
 using namespace tangential;
@@ -368,10 +369,35 @@ struct Bench {
     return all;
   }
 
-  void step(std::vector<Weight>& weights, const Options& o, int threads) {
+  void step(std::vector<Weight>& weights, const Options& o, int threads,
+            const Watched* watched = nullptr) {
     std::vector<Memory> memory;
     for (Weight& one : weights) memory.push_back(one.memory(o));
-    plan.step(memory.data(), o, threads);
+    plan.step(memory.data(), o, threads, watched);
+  }
+
+  // What a watched step has seen is what it has done, and of the weights as they were.
+  void check_watched(const std::vector<Weight>& weights, const std::vector<Expected>& wanted,
+                     const Watched& watched) const {
+    const Sums* row = watched.rows;
+    for (size_t i = 0; i < weights.size(); i++) {
+      check(watched.verdicts[i] == wanted[i].verdict, "a verdict that was not acted upon");
+      Vector w = weights[i].w.read();
+      if (kind.rounding == Rounding::kahan) {
+        const Vector low = weights[i].low.read();
+        for (size_t k = 0; k < w.size(); k++) w[k] += low[k];
+      }
+      for (int64_t r = 0; r < weights[i].layout.units; r++, row++) {
+        double ww = 0;
+        for (int64_t k = 0; k < weights[i].fan(); k++) {
+          const double x = w[size_t(r * weights[i].fan() + k)];
+          ww += x * x;
+        }
+        // also where neither is finite
+        check(!(std::fabs(row->ww - ww) > 1e-4 * ww), "the squared norm of a watched row");
+        check(row->uu >= 0 || std::isnan(row->uu), "the square of a watched update");
+      }
+    }
   }
 
   void describe(const Options& o, Aim aim, const Weight& weight) const {
@@ -409,7 +435,12 @@ struct Bench {
         wanted.push_back(std::move(e));
       }
       std::vector<Weight> after[3] = {weights, weights, weights};
-      for (int threads : {3, 1, 2}) step(after[threads - 1], o, threads);
+      std::vector<Sums> rows(plan.rows());
+      std::vector<Verdict> verdicts(plan.size());
+      const Watched watched{rows.data(), verdicts.data()};
+      for (int threads : {3, 1, 2})
+        step(after[threads - 1], o, threads, threads == 3 ? &watched : nullptr);
+      check_watched(weights, wanted, watched);
       for (size_t i = 0; i < weights.size(); i++) {
         describe(o, aim, weights[i]);
         compare(weights[i], after[0][i], wanted[i], o);
@@ -509,10 +540,39 @@ void test_gate() {
   for (double Sums::* sum : {&Sums::ww, &Sums::gg, &Sums::gw}) {
     Sums bad = sound;
     bad.*sum = NOT_A_NUMBER;
-    check(!orthogonal(bad, 2, .1, 1e-8), "a row of NaN");
+    check(!orthogonal(bad, threshold(.1, 2), 1e-8), "a row of NaN");
     check(gate(1, bad, 2, 4, automatic, .1, 1e-8) == Verdict::none, "a weight of NaN");
   }
   check(coef(NOT_A_NUMBER, 1, 1e-8) == 0 && coef(1, INF, 1e-8) == 0, "a part that is not finite");
+}
+
+// A copy, what became of it, and a gradient, in rows that end within a vector or not.
+template <class Real>
+void test_moved(const InstructionSet& set, Dtype dtype) {
+  where = std::string("moved ") + set.name;
+  constexpr int64_t ROWS = 40, FAN = 5003;
+  std::vector<Real> all[3];
+  for (auto& one : all)
+    for (double x : normal(ROWS * FAN)) one.push_back(Real(x));
+  std::vector<Sums> found[3];
+  for (int threads : {1, 2, 3}) {
+    auto& sums = found[threads - 1];
+    sums.resize(ROWS);
+    measure({{dtype, ROWS, FAN, all[0].data(), all[1].data(), all[2].data(), .5, sums.data()}}, set,
+            threads);
+    check(!std::memcmp(sums.data(), found[0].data(), ROWS * sizeof(Sums)), "threads change sums");
+  }
+  for (int64_t row = 0; row < ROWS; row++) {
+    double ww = 0, gg = 0, gw = 0, ew = 0, ee = 0;
+    for (int64_t i = row * FAN; i < (row + 1) * FAN; i++) {
+      const double w = all[0][size_t(i)], g = all[2][size_t(i)], e = all[1][size_t(i)] - .5 * w;
+      ww += w * w, gg += g * g, gw += g * w, ew += e * w, ee += e * e;
+    }
+    const Sums& s = found[0][size_t(row)];
+    const double near = FAN * (dtype == Dtype::float64 ? 1e-13 : 1e-6);
+    for (auto [x, y] : {std::pair(s.ww, ww), {s.gg, gg}, {s.gw, gw}, {s.uw, ew}, {s.uu, ee}})
+      check(std::fabs(x - y) < near, "a sum of a moved row");
+  }
 }
 
 void test_fork(const InstructionSet& set) {
@@ -541,6 +601,10 @@ int main() {
   test_poison(sets);
   test_zero_factor(sets[0]);
   test_gate();
+  for (const InstructionSet& set : sets) {
+    test_moved<float>(set, Dtype::float32);
+    test_moved<double>(set, Dtype::float64);
+  }
   test_fork(sets[0]);
   Plan({}, {}, sets[0]).step(nullptr, Options(), 2);
   if (failures) return std::printf("kernel: %ld of %ld checks failed\n", failures, checks), 1;
