@@ -158,19 +158,36 @@ def _split(param: Tensor, units: Group) -> list[Process]:
 def _together(parts: list[_Part], units: dict[Tensor, Group]) -> list[Sample]:
     """Squares first, then roots: products of split units are added up before angles are taken."""
     _reduce([(part.products, _split(part.param, units[part.param])) for part in parts])
-    sums = []
-    for part in parts:
-        ww, gg, gw, we, ee = part.products
-        keep, fan = torch.full_like(ww, part.keep), torch.full_like(ww, part.fan)
-        sums.append(added(Moved(ww, gg, gw, we, ee, keep, fan)).sum(0))
-    others = [_shards(part.param) for part in parts]
+    sums = [torch.empty(0)] * len(parts)
+    for device in {part.products.device for part in parts}:
+        here = [i for i, part in enumerate(parts) if part.products.device == device]
+        for i, one in zip(here, _added_up([parts[i] for i in here]), strict=True):
+            sums[i] = one
     _reduce(
         [
-            (one, [g for _, g in shards if g not in _split(part.param, units[part.param])])
-            for one, shards, part in zip(sums, others, parts, strict=True)
+            (
+                one,
+                [
+                    g
+                    for _, g in _shards(part.param)
+                    if g not in _split(part.param, units[part.param])
+                ],
+            )
+            for one, part in zip(sums, parts, strict=True)
         ]
     )
     return [Sample(part.param, one, False) for part, one in zip(parts, sums, strict=True)]
+
+
+def _added_up(parts: list[_Part]) -> Tensor:
+    """Sums of weights on one device [weights, ADDED], all units at once: many have few."""
+    units = [part.products.shape[1] for part in parts]
+    products = torch.cat([part.products for part in parts], dim=1)
+    known = torch.tensor([(part.keep, part.fan) for part in parts], dtype=products.dtype)
+    owner = torch.repeat_interleave(torch.tensor(units))
+    keep, fan = known[owner].T.to(products.device)
+    ww, gg, gw, we, ee = products
+    return _over_units(added(Moved(ww, gg, gw, we, ee, keep, fan)), units)
 
 
 def _reduce(tensors: list[tuple[Tensor, list[Process]]]) -> None:
