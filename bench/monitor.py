@@ -2,9 +2,9 @@
 
     python bench/monitor.py [--models resnet50 gpt2] [--optimizers AdamP AdamW] [--rounds 9]
 
-A step is zero_grad, forward, backward and step: ResNet-50 on 8 images of 224x224, GPT-2 124M on its
-context of 1,024 tokens. A monitor works within optimizer.step alone, so that is timed by itself; the
-rest of a step, which varies more than a monitor costs, is one median for all. "every=50" is one
+A step is zero_grad, forward, backward and step: ResNet-50 on 8 images of 224x224, GPT-2 124M on
+its context of 1,024 tokens. A monitor works within optimizer.step alone, so that is timed by
+itself; the rest, which varies more than a monitor costs, is one median for all. "every=50" is one
 logged step and 49 idle ones.
 """
 
