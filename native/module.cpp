@@ -40,26 +40,32 @@ void step(Plan& plan, const std::vector<uintptr_t>& addresses, const Options& op
   plan.step(reinterpret_cast<const Memory*>(addresses.data()), options, threads);
 }
 
-void step_tensors(Plan& plan, const Tensors& tensors, const Options& options, int threads) {
+const Memory* taken(Plan& plan, Tensors& tensors) {
   if (tensors.size() != plan.size())
     throw nb::value_error("tensors: as many as the plan has weights are allowed");
+  return tensors.take();
+}
+
+void step_tensors(Plan& plan, Tensors& tensors, const Options& options, int threads) {
+  const Memory* memory = taken(plan, tensors);
   nb::gil_scoped_release release;
-  plan.step(tensors.memory(), options, threads);
+  plan.step(memory, options, threads);
 }
 
 template <class T>
 using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
 
-void step_watched(Plan& plan, const Tensors& tensors, const Options& options, int threads,
+void step_watched(Plan& plan, Tensors& tensors, const Options& options, int threads,
                   const Array<double>& rows, const Array<int32_t>& verdicts) {
-  if (tensors.size() != plan.size() || verdicts.size() != plan.size())
-    throw nb::value_error("tensors, verdicts: as many as the plan has weights are allowed");
+  if (verdicts.size() != plan.size())
+    throw nb::value_error("verdicts: as many as the plan has weights are allowed");
   if (rows.size() * sizeof(double) != plan.rows() * sizeof(Sums))
     throw nb::value_error("rows: [plan.rows, 5] is allowed");
   const Watched watched{reinterpret_cast<Sums*>(rows.data()),
                         reinterpret_cast<Verdict*>(verdicts.data())};
+  const Memory* memory = taken(plan, tensors);
   nb::gil_scoped_release release;
-  plan.step(tensors.memory(), options, threads, &watched);
+  plan.step(memory, options, threads, &watched);
 }
 
 // Of every weight: dtype, units, fan, the addresses of what it was, is, and of its gradient, keep.

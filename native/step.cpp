@@ -70,7 +70,7 @@ struct Plan::Inside {
   std::vector<Partial> partials;  // of the large weights' blocks
   std::vector<double> coefs, coefs_g, kept_coefs;  // of their rows
   size_t most_rows = 0;                            // of a small weight
-  std::unique_ptr<char, Free> scratch;             // for every thread an update and three Rooms
+  std::unique_ptr<char, Free> scratch;             // for every thread updates, and rows' coefs
   size_t scratch_bytes = 0, scratch_a_thread = 0, updates_a_thread = 0;
 
   Options o;

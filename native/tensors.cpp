@@ -151,6 +151,7 @@ bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb:
   if (!sequence.is_valid()) nb::raise_python_error();
   if (size()) first_state_ = position(states.ptr(), weights_[0].ptr(), first_state_);
   Py_ssize_t at = first_state_;
+  located_ = false;
   size_t ours = 0, others = 0;
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence.ptr()); i++) {
     const nb::object param = nb::borrow(PySequence_Fast_GET_ITEM(sequence.ptr(), i));
@@ -169,7 +170,13 @@ bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb:
       return false;
     }
   }
-  return ours == size() && others == left.size();
+  return located_ = ours == size() && others == left.size();
+}
+
+const Memory* Tensors::take() {
+  if (!std::exchange(located_, false))
+    throw nb::value_error("tensors: located since the last step are allowed");
+  return memory_.data();
 }
 
 bool Tensors::locate_one(PyObject* weight, PyObject* grad, PyObject* state, size_t i) {
@@ -249,7 +256,7 @@ int Tensors::traverse(visitproc visit, void* arg) const {
 
 void Tensors::clear() {
   weights_ = nb::list();
-  memory_.clear();
+  located_ = false;
 }
 
 size_t Tensors::bytes() const {

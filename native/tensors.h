@@ -23,13 +23,14 @@ class Tensors {
 
   // Find all memory. False if not just our weights and those in `left` have a gradient, each in the
   // order of `params`, or if one of ours, its gradient or its state lies otherwise than it did.
+  // What it finds holds for one step.
   bool locate(const nanobind::object& params, const nanobind::dict& states,
               const nanobind::list& left);
 
   int traverse(visitproc visit, void* arg) const;  // for Python's garbage collector
   void clear();
 
-  const Memory* memory() const { return memory_.data(); }
+  const Memory* take();  // what `locate` has found; throws if it failed, or that was taken
   size_t size() const { return memory_.size(); }
   size_t bytes() const;
 
@@ -51,6 +52,7 @@ class Tensors {
   std::vector<int64_t> forms_;
   std::vector<uint32_t> form_;  // of each weight: where in forms_
   std::vector<Memory> memory_;
+  bool located_ = false;
   Py_ssize_t first_state_ = 0;  // where in the optimizer's states ours begin
   std::vector<int64_t> axes_;   // of the tensor that was last read by its attributes
 };

@@ -507,3 +507,14 @@ def test_kernel_and_torch_measure_other_optimizers_alike(monkeypatch):
     monkeypatch.setattr(native, "takes", lambda move: False)
     for step, values in run(OPTIMIZERS["AdamW"], 3, weights=True).items():
         assert kernel[step] == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True)
+
+
+def test_sparse_gradients_are_measured_as_dense_ones():
+    model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 3)).double()
+    optimizer, logged = torch.optim.SGD(model.parameters(), lr=0.1), []
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        model(torch.tensor([1, 2, 2])).pow(2).sum().backward()
+        norm = model[0].weight.grad.to_dense().norm().item()
+        optimizer.step()
+    assert logged[0]["0.weight/grad_norm"] == pytest.approx(norm)
+    assert logged[0]["0.weight/update_norm"] == pytest.approx(0.1 * norm)

@@ -328,6 +328,30 @@ def test_a_conjugate_view_is_refused_as_by_torch(cls):
     assert torch.equal(p, before)
 
 
+@every_rule
+def test_states_of_what_the_kernel_leaves_are_made_anew(cls):
+    p, q = (leaf(torch.ones(4, 6)[:, ::2]) for _ in range(2))
+    ours, plain = cls([p], fused=True, **usual(cls)), cls([q], foreach=True, **usual(cls))
+    for _ in range(2):
+        p.grad = torch.randn(4, 3)
+        q.grad = p.grad.clone()
+        for optimizer in (ours, plain):
+            optimizer.step()
+            optimizer.state.clear()
+        torch.testing.assert_close(p, q)
+    assert left_by_kernel(ours) == [[p.shape]]
+
+
+def test_a_plan_takes_addresses_once():
+    p = leaf(torch.ones(3, 2))
+    p.grad = torch.ones(3, 2)
+    optimizer = AdamP([p], fused=True)
+    optimizer.step()
+    [fused] = optimizer._fused.values()
+    with pytest.raises(ValueError, match="located since the last step"):
+        fused.plan.step(fused.tensors, kernel.Options(), 1)
+
+
 def test_states_in_another_order_than_the_weights():
     """Two groups, and a first step that some weights had no gradient in."""
     params, twins = ([leaf(torch.ones(3, n + 2)) for n in range(6)] for _ in range(2))

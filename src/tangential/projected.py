@@ -29,7 +29,6 @@ class _Work(NamedTuple):
 
     group: Group
     params: list[Tensor]
-    states: list[State]
     rows: list[Rows | None]
     places: list[int]  # in the optimizer
     fused: native.Fused | None
@@ -40,7 +39,6 @@ class Projected(Optimizer):
 
     rule: str
     buffers: tuple[str, ...]
-
     watch: Watch | None = None  # is told what the gate saw, as long as it is set
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
@@ -140,17 +138,14 @@ class Projected(Optimizer):
         if fused is not None and native.wanted(group):
             options.check(group)
             if fused.locate(group, self.state):
-                return self._left(group, fused)
+                self._check_tensors(fused.left)
+                return _left(group, fused)
         params = [p for p in group["params"] if p.grad is not None]
         rows = self.checked_rows(group, params)
         self._check_tensors(params)
         first = sum(len(before["params"]) for before in self.param_groups[:number])
         places = [i for i, p in enumerate(group["params"], first) if p.grad is not None]
-        return _Work(group, params, [], rows, places, None)
-
-    def _left(self, group: Group, fused: native.Fused) -> _Work:
-        states = [self.state[param] for param in fused.left]
-        return _Work(group, fused.left, states, fused.left_rows, fused.left_places, fused)
+        return _Work(group, params, rows, places, None)
 
     def checked_rows(self, group: Group, params: list[Tensor]) -> list[Rows | None]:
         """The rows of every weight, as `rows_of` finds them.
@@ -187,18 +182,22 @@ class Projected(Optimizer):
         resolved = self._resolved(group)
         scale = getattr(self, "grad_scale", None)
         unscale = 1.0 if scale is None else 1 / scale.item()
-        if work.fused is None:
-            work = work._replace(states=[self._state_of(param, group) for param in work.params])
-            if native.wanted(group) and work.params:
-                self._fused[number] = fused = native.Fused(self.rule, *work[1:5], group)
-                fused.locate(group, self.state)
-                work = self._left(group, fused)
+        states = [self._state_of(param, group) for param in work.params]
+        if work.fused is None and work.params and native.wanted(group):
+            self._fused[number] = fused = native.Fused(
+                self.rule, work.params, states, work.rows, work.places, group
+            )
+            fused.locate(group, self.state)
+            work = _left(group, fused)
+            states = [self.state[param] for param in work.params]
         if work.fused is not None:
             work.fused.step(resolved, unscale, self.watch)
         if work.params:
             if unscale != 1:
                 torch._foreach_mul_([p.grad for p in work.params if p.grad is not None], unscale)
-            step(backends.choose(group["foreach"]), self.rule, *work[1:5], resolved, self.watch)
+            backend = backends.choose(group["foreach"])
+            batch = work.params, states, work.rows, work.places
+            step(backend, self.rule, *batch, resolved, self.watch)
 
     def _state_of(self, param: Tensor, group: Group) -> State:
         state = self.state[param]
@@ -232,6 +231,10 @@ class Projected(Optimizer):
 
     def _beta_and_decay(self, group: Group) -> tuple[float, float]:
         raise NotImplementedError
+
+
+def _left(group: Group, fused: native.Fused) -> _Work:
+    return _Work(group, fused.left, fused.left_rows, fused.left_places, fused)
 
 
 def defaults_of(arguments: dict[str, Any]) -> Group:

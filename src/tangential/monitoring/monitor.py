@@ -36,7 +36,8 @@ class Monitor:
         sinks: One or more; called with ({"weight/column": value}, step). `wandb.run.log` is one.
         weights: Give a line for every weight, not only "all", "early", "middle" and "late"; a sink
             that has an attribute `weights` decides for itself.
-        audit: Of this model: its units are measured, and `invariant` says what it proved.
+        audit: Of this model: `invariant` says what it proved, and its units are measured where the
+            optimizer does not judge.
         step: Number of the next step, where a run goes on.
 
     Raises:
@@ -94,9 +95,7 @@ class Monitor:
             handle.remove()
         if isinstance(self.optimizer, Projected):
             self.optimizer.watch = None
-        with ExitStack() as closing:  # all of them, whatever one raises
-            for sink in reversed(self.sinks):
-                closing.callback(getattr(sink, "close", _nothing))
+        close(self.sinks)
 
     # ---- around a step
 
@@ -111,7 +110,7 @@ class Monitor:
             p
             for group in self.optimizer.param_groups
             for p in group["params"]
-            if p in self.names and not (ours and ours.judges(p, group))
+            if p in self.names and p.requires_grad and not (ours and ours.judges(p, group))
         )
 
     def _see(self, seen: Seen) -> None:
@@ -182,6 +181,13 @@ def _unwrapped(optimizer: Any) -> Optimizer:
             raise TypeError(f"optimizer is a {given}, allowed is a torch.optim.Optimizer")
         optimizer = optimizer.optimizer
     return optimizer
+
+
+def close(sinks: list[Sink]) -> None:
+    """Close the sinks that can be closed, all of them, whatever one raises."""
+    with ExitStack() as closing:
+        for sink in reversed(sinks):
+            closing.callback(getattr(sink, "close", _nothing))
 
 
 def _nothing() -> None:

@@ -7,8 +7,7 @@ from torch import nn
 
 from tangential.invariance.findings import Audit
 from tangential.monitoring.columns import Values
-from tangential.monitoring.monitor import Monitor, Sink
-from tangential.projected import Projected
+from tangential.monitoring.monitor import Monitor, Sink, close
 
 
 class Shared(NamedTuple):
@@ -81,15 +80,12 @@ class Monitors:
         self.before = self.steps()
         for monitor in self.each:
             monitor.close()
-            if isinstance(monitor.optimizer, Projected):
-                monitor.optimizer.watch = None  # a step that was cut short has left it
         self.each = []
 
     def close(self) -> None:
         """Let the optimizers go, and close the sinks that can be closed."""
         self.detach()
-        for sink in self.sinks:
-            getattr(sink, "close", lambda: None)()
+        close(self.sinks)
 
 
 def labels(optimizers: list[Any]) -> list[str]:

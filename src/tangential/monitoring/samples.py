@@ -125,7 +125,7 @@ def _added(optimizer: Optimizer, param: Tensor, move: native.Move) -> Tensor:
 
 def _fan(param: Tensor, move: native.Move) -> float:
     """Elements of a unit, of which a shard may have a part."""
-    size = real(param).numel() if _split(param, move.group) else move.rows.size
+    size = real(param).numel() if _others(param, move.group, split=True) else move.rows.size
     return size / max(move.rows.units, 1)
 
 
@@ -145,38 +145,24 @@ def _shards(param: Any) -> list[tuple[int, Process]]:
     return [(p.dim, mesh.get_group(i)) for i, p in enumerate(param.placements) if p.is_shard()]
 
 
-def _by_row(param: Tensor, units: Group) -> bool:
-    return param.dim() > 1 and units["projection"] != "weight"
-
-
-def _split(param: Tensor, units: Group) -> list[Process]:
-    """Who else has parts of this weight's units."""
-    by_row, axis = _by_row(param, units), units["row_axis"]
-    return [group for dim, group in _shards(param) if not (by_row and dim == axis)]
+def _others(param: Tensor, units: Group, *, split: bool) -> list[Process]:
+    """Who has the other parts of this weight's units (`split`), or its other units."""
+    by_row = param.dim() > 1 and units["projection"] != "weight"
+    axis = units["row_axis"] % max(param.dim(), 1)
+    return [group for dim, group in _shards(param) if (by_row and dim == axis) != split]
 
 
 def _together(parts: list[_Part], units: dict[Tensor, Group]) -> list[Sample]:
     """Squares first, then roots: products of split units are added up before angles are taken."""
-    _reduce([(part.products, _split(part.param, units[part.param])) for part in parts])
+    _reduce([(x.products, _others(x.param, units[x.param], split=True)) for x in parts])
     sums = [torch.empty(0)] * len(parts)
     for device in {part.products.device for part in parts}:
         here = [i for i, part in enumerate(parts) if part.products.device == device]
         for i, one in zip(here, _added_up([parts[i] for i in here]), strict=True):
             sums[i] = one
-    _reduce(
-        [
-            (
-                one,
-                [
-                    g
-                    for _, g in _shards(part.param)
-                    if g not in _split(part.param, units[part.param])
-                ],
-            )
-            for one, part in zip(sums, parts, strict=True)
-        ]
-    )
-    return [Sample(part.param, one, False) for part, one in zip(parts, sums, strict=True)]
+    pairs = list(zip(parts, sums, strict=True))
+    _reduce([(one, _others(x.param, units[x.param], split=False)) for x, one in pairs])
+    return [Sample(x.param, one, False) for x, one in pairs]
 
 
 def _added_up(parts: list[_Part]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.optimizer import Optimizer
@@ -36,7 +37,6 @@ class Settings(NamedTuple):
 def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
     """The settings of a group of AdamP, SGDP, their published copies, AdamW or SGD; else None.
 
-    >>> import torch
     >>> weight = torch.nn.Parameter(torch.ones(2, 2))
     >>> optimizer = SGD([weight], lr=0.1, momentum=0.75, weight_decay=0.5)
     >>> settings_of(optimizer, optimizer.param_groups[0]).decay
@@ -81,12 +81,13 @@ def local(x: Any) -> Tensor:
 
 
 def gradient_of(param: Tensor) -> Tensor:
-    """This process's part of the gradient, sharded as its weight is."""
+    """This process's part of the gradient, dense, sharded as its weight is."""
     grad: Any = param.grad
     if hasattr(param, "placements"):
         places = param.placements  # pyright: ignore[reportAttributeAccessIssue]
         grad = grad.redistribute(placements=places)
-    return local(grad).resolve_conj()
+    grad = local(grad)
+    return (grad if grad.layout == torch.strided else grad.to_dense()).resolve_conj()
 
 
 def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group) -> Tensor | None:
