@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tangential.backends.rows import Rows, real, wide
+from tangential.backends.sharded import is_dtensor
 
 State = dict[str, Tensor]
 Tensors = list[Tensor]
@@ -17,13 +18,15 @@ CHUNK = 2**22
 
 
 def batches(params: Tensors, rows: list[Rows | None]) -> Iterable[list[int]]:
-    """The weights of one device and dtype, the never projected ones apart."""
+    """The weights of one device, dtype and holders, the never projected ones apart."""
     alike: dict[Any, list[int]] = {}
     elements = 0
     for i, param in enumerate(params):
         elements += param.numel()
         chunk = elements // CHUNK if param.is_cpu else 0
-        alike.setdefault((chunk, param.device, param.dtype, rows[i] is None), []).append(i)
+        holders = (units := rows[i]) and units.holders
+        key = chunk, param.device, param.dtype, is_dtensor(param), holders
+        alike.setdefault(key, []).append(i)
     return alike.values()
 
 

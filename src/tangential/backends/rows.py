@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tangential.backends.sharded import ALONE, Holders, added_up, holders_of, is_dtensor, local
+
 # vector_norm makes no copy of its argument, but adds up float32 in sequence: past this many
 # elements it would lose a sixth digit, where sum() loses none.
 NORM_FAN = 2**14
@@ -15,17 +17,18 @@ BLOCK = 2**15
 
 
 class Rows(NamedTuple):
-    """The units of one weight, as they lie in its real view."""
+    """The units of one weight, as they lie in its real view; of a DTensor, in its shard here."""
 
     units: int
     groups: int
-    fan: int
-    size: int
+    fan: int  # of the whole unit
+    size: int  # of the whole weight
     others: tuple[int, ...]
     spread_shape: tuple[int, ...]
+    holders: Holders = ALONE
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
-        """Inner product per unit [units] of two arrays of the weight's shape."""
+        """Inner product per unit [units] of two arrays of the weight's shape, of what is here."""
         if x is y and self.fan <= NORM_FAN:
             products = torch.linalg.vector_norm(x, dim=self.others).square()
         elif self.units == 1:
@@ -86,13 +89,34 @@ def rows_of(weight: Tensor, group: dict) -> Rows | None:
     Weights of fewer than two dimensions are projected only as a whole and on request.
     """
     layout = _layout if torch.compiler.is_compiling() else _remembered_layout
-    return layout(
+    rows = layout(
         weight.shape,
         weight.is_complex(),
         group["row_axis"],
         group["row_groups"],
         group["projection"],
     )
+    return _of_shard(rows, weight, group) if rows and is_dtensor(weight) else rows
+
+
+def _of_shard(rows: Rows, weight: Tensor, group: dict) -> Rows:
+    """The units that this process has, or has a part of.
+
+    Raises:
+        ValueError: a process has a part of the rows of a unit.
+    """
+    if group["projection"] == "weight":
+        return rows._replace(holders=holders_of(weight, None))
+    axis = group["row_axis"] % weight.dim()
+    here = local(weight).shape[axis]
+    if here % rows.groups:
+        raise ValueError(
+            f"row_groups is {rows.groups}, but a process has {here} rows of a weight of shape "
+            f"{tuple(weight.shape)}: allowed are shards of whole units"
+        )
+    shape = tuple(here if i == axis else n for i, n in enumerate(rows.spread_shape))
+    holders = holders_of(weight, axis)
+    return rows._replace(units=here // rows.groups, spread_shape=shape, holders=holders)
 
 
 def _layout(
@@ -117,12 +141,15 @@ _remembered_layout = lru_cache(maxsize=4096)(_layout)
 
 
 class Table:
-    """The units of several weights of one device and dtype, one below another [units of all]."""
+    """The units of several weights, one below another [units of all].
+
+    Their device, dtype and holders are the same.
+    """
 
     def __init__(self, rows: list[Rows], like: Tensor) -> None:
-        self.rows = rows
+        self.rows, self.holders = rows, rows[0].holders
         if len(rows) == 1:
-            self.fan, self.size, self.total = rows[0].fan, rows[0].size, ordered_sum
+            self.fan, self.size, self.total = rows[0].fan, rows[0].size, self._sum
         else:
             sizes = tuple((r.units, r.fan, r.size) for r in rows)
             self.fan, self.size, self.owner, self.units = _columns(sizes, like.device, like.dtype)
@@ -130,7 +157,8 @@ class Table:
 
     def dots(self, xs: list[Tensor], ys: list[Tensor]) -> Tensor:
         """Inner product per unit of arrays shaped as the weights."""
-        return torch.cat([r.dot(x, y) for r, x, y in zip(self.rows, xs, ys, strict=True)])
+        dots = torch.cat([r.dot(x, y) for r, x, y in zip(self.rows, xs, ys, strict=True)])
+        return added_up(dots, self.holders.parts)
 
     def spread(self, values: Tensor) -> list[Tensor]:
         """One value a unit, shaped to broadcast over the weights."""
@@ -141,9 +169,12 @@ class Table:
         """One value a weight [weights], for every unit [units of all]."""
         return values.expand(self.rows[0].units) if len(self.rows) == 1 else values[self.owner]
 
+    def _sum(self, values: Tensor) -> Tensor:
+        return added_up(ordered_sum(values), self.holders.units)
+
     def _total(self, values: Tensor) -> Tensor:
         sums = torch.segment_reduce(values, "sum", lengths=self.units, unsafe=True)
-        return sums[self.owner]
+        return added_up(sums, self.holders.units)[self.owner]
 
 
 @lru_cache(maxsize=16)

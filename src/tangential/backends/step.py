@@ -9,6 +9,7 @@ from torch import Tensor
 from tangential import maths
 from tangential.backends.rounding import loaded, store
 from tangential.backends.rows import Rows, Table, real, wide
+from tangential.backends.sharded import gradient_of, is_dtensor, like, local
 from tangential.backends.watched import Seen, Watch
 
 State = dict[str, Tensor]
@@ -48,8 +49,10 @@ def _step_batch(
     group: Group,
     watch: Watch | None,
 ) -> None:
+    whole, grads = params, [gradient_of(p) for p in params]
+    params = [local(p) for p in params]
+    states = [{name: local(x) for name, x in state.items()} for state in states]
     ws = [loaded(p, s, group) for p, s in zip(params, states, strict=True)]
-    grads = [p.grad for p in params if p.grad is not None]
     gs = [wide(g.resolve_conj()).to(w.dtype) for g, w in zip(grads, ws, strict=True)]
     if group["maximize"]:
         gs = [-g for g in gs]
@@ -63,9 +66,9 @@ def _step_batch(
     us = advance(gs, states, group)
     gated = [r for r in rows if r is not None]  # all of a batch, or none
     if gated:
-        us = _project(Table(gated, ws[0]), ws, gs, us, states, group, params, watch)
+        us = _project(Table(gated, ws[0]), ws, gs, us, states, group, whole, watch)
     else:
-        us = _leave(ws, gs, us, group)
+        us = _leave(ws, gs, us, group, whole)
     if isinstance(lr, Tensor):
         torch._foreach_sub_(ws, [lr * u for u in us])
     else:
@@ -75,13 +78,18 @@ def _step_batch(
             store(param, w, state, place, group)
 
 
-def _leave(ws: Tensors, gs: Tensors, us: Tensors, group: Group) -> Tensors:
+def _leave(ws: Tensors, gs: Tensors, us: Tensors, group: Group, params: Tensors) -> Tensors:
     """Decay weights that are never projected; return the u in w <- w - lr u."""
     if group["decay"]:
         torch._foreach_mul_(ws, 1 - group["lr"] * group["decay"])
     if group["caution"]:
-        return [maths.cautious(torch, u, g) for u, g in zip(us, gs, strict=True)]
+        return _cautious(us, gs, params)
     return us
+
+
+def _cautious(us: Tensors, gs: Tensors, params: Tensors) -> Tensors:
+    parts = zip(params, us, gs, strict=True)
+    return [local(maths.cautious(torch, like(p, u), like(p, g))) for p, u, g in parts]
 
 
 def _project(
@@ -108,7 +116,7 @@ def _project(
         eps=eps,
     )
 
-    if watch and not group["caution"]:
+    if watch and not group["caution"] and not is_dtensor(params[0]):
         watch(Seen(params, table, moments, table.dots(us, us), gate, group))
 
     def coef(xw: Tensor) -> Tensor:
@@ -125,8 +133,7 @@ def _project(
         for state, p in zip(states, us, strict=True):
             real(state["momentum_buffer"]).copy_(p)
     if group["caution"]:
-        pairs = zip(us, tangent(gs, coef(gw)), strict=True)
-        us = [maths.cautious(torch, u, g) for u, g in pairs]
+        us = _cautious(us, tangent(gs, coef(gw)), params)
         c = coef(table.dots(us, ws))
     damp = maths.damp(torch, gate, ww, wd_ratio=group["wd_ratio"])
     factors = table.spread(1 - group["lr"] * (group["decay"] * damp - c))

@@ -15,9 +15,10 @@ from torch.optim.optimizer import Optimizer
 from tangential import maths
 from tangential.backends import native
 from tangential.backends.rows import Rows, real, rows_of, wide
+from tangential.backends.sharded import local
 from tangential.backends.watched import Seen
 from tangential.monitoring.motion import Moved, added
-from tangential.monitoring.updates import gradient_of, keep_of, local, update_of
+from tangential.monitoring.updates import gradient_of, keep_of, update_of
 
 Group = dict[str, Any]
 Process = Any  # torch.distributed.ProcessGroup

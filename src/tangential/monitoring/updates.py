@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.optimizer import Optimizer
 
+from tangential.backends import sharded
 from tangential.backends.rows import wide
 from tangential.projected import Projected
 
@@ -75,18 +76,9 @@ def keep_of(optimizer: Optimizer, group: Group) -> float:
     return 1 - float(group["lr"]) * settings.decay if settings and known else 1.0
 
 
-def local(x: Any) -> Tensor:
-    """This process's shard of a DTensor; any other tensor as it is."""
-    return x.to_local() if hasattr(x, "to_local") else x
-
-
 def gradient_of(param: Tensor) -> Tensor:
     """This process's part of the gradient, dense, sharded as its weight is."""
-    grad: Any = param.grad
-    if hasattr(param, "placements"):
-        places = param.placements  # pyright: ignore[reportAttributeAccessIssue]
-        grad = grad.redistribute(placements=places)
-    grad = local(grad)
+    grad = sharded.gradient_of(param)
     return (grad if grad.layout == torch.strided else grad.to_dense()).resolve_conj()
 
 
@@ -102,7 +94,7 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     ours = isinstance(optimizer, Projected)
     if group.get("caution") or not (ours or type(optimizer) in (SGD, Adam, AdamW)):
         return None
-    state = {name: local(value) for name, value in optimizer.state[param].items()}
+    state = {name: sharded.local(value) for name, value in optimizer.state[param].items()}
     lr = float(group["lr"])
     if "betas" in group:
         return -lr * _adam(param, state, group)
