@@ -56,7 +56,8 @@ def apart(cls, options, how):
         for p, w in zip(weights, whole.parameters()):
             p.grad = columns(w.grad) if how == "columns" else p.grad
         ours.step(), plain.step()
-    return max((p.full_tensor() - w).abs().max().item() for p, w in zip(weights, whole.parameters()))
+    pairs = zip(weights, whole.parameters())
+    return max((p.full_tensor() - w).abs().max().item() for p, w in pairs)
 
 found = {}
 for name, cls, options in json.loads(sys.argv[3]):

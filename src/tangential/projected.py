@@ -158,8 +158,7 @@ class Projected(Optimizer):
 
     def judges(self, param: Tensor, group: Group) -> bool:
         """Whether `watch` is told of a weight when it takes a step."""
-        sharded = hasattr(param, "placements")
-        return not (group["caution"] or sharded) and rows_of(param, group) is not None
+        return not group["caution"] and rows_of(param, group) is not None
 
     def _check_tensors(self, params: list[Tensor]) -> None:
         for param in params:

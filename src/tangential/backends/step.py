@@ -9,7 +9,7 @@ from torch import Tensor
 from tangential import maths
 from tangential.backends.rounding import loaded, store
 from tangential.backends.rows import Rows, Table, real, wide
-from tangential.backends.sharded import gradient_of, is_dtensor, like, local
+from tangential.backends.sharded import gradient_of, like, local
 from tangential.backends.watched import Seen, Watch
 
 State = dict[str, Tensor]
@@ -116,7 +116,7 @@ def _project(
         eps=eps,
     )
 
-    if watch and not group["caution"] and not is_dtensor(params[0]):
+    if watch and not group["caution"]:
         watch(Seen(params, table, moments, table.dots(us, us), gate, group))
 
     def coef(xw: Tensor) -> Tensor:

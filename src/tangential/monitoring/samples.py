@@ -15,7 +15,7 @@ from torch.optim.optimizer import Optimizer
 from tangential import maths
 from tangential.backends import native
 from tangential.backends.rows import Rows, real, rows_of, wide
-from tangential.backends.sharded import local
+from tangential.backends.sharded import added_up, local
 from tangential.backends.watched import Seen
 from tangential.monitoring.motion import Moved, added
 from tangential.monitoring.updates import gradient_of, keep_of, update_of
@@ -52,7 +52,7 @@ def seen_by(seen: Seen) -> list[Sample]:
     fan = torch.as_tensor(table.fan, dtype=ww.dtype, device=ww.device).expand_as(ww)
     moved = Moved(ww, gg, gw, we, ee, 1 - lr * group["decay"] * damp, fan)
     units = [rows.units for rows in table.rows]
-    sums = _over_units(added(moved, seen.gate), units)
+    sums = added_up(_over_units(added(moved, seen.gate), units), table.holders.units)
     return [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]
 
 
