@@ -4,21 +4,21 @@ import time
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from tangential.lab.rivals import RIVALS
-from tangential.lab.study import Plan, Record, Records, rank
-from tangential.lab.task import Spec
+from tangential.lab.plan import Plan, Record, Records, Spec
 
 
 class Display:
     """Progress, time left and the current standing of a study; a context manager."""
 
-    def __init__(self, plan: Plan, metric: str, console: Console) -> None:
-        self.plan, self.metric, self.console = plan, metric, console
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.plan, self.console = plan, console
         self.records: Records = {}
-        self.fresh, self.start = 0, time.monotonic()
+        self.found: int | None = None  # trials that were there before
+        self.start = time.monotonic()
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -26,7 +26,7 @@ class Display:
             TextColumn("{task.fields[left]}"),
             console=console,
         )
-        self.bar = self.progress.add_task("trials", total=self.plan.size, left="")
+        self.bar = self.progress.add_task("trials", total=plan.size, left="")
         self.live = Live(self._frame(), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "Display":
@@ -37,63 +37,70 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def add(self, spec: Spec, record: Record, *, fresh: bool) -> None:
-        """Show a finished trial; `fresh` where it was trained now, not found."""
-        self.records[spec] = record
-        self.fresh += fresh
-        if fresh and self.fresh == 1 and len(self.records) > 1:
-            self._say(f"{len(self.records) - 1} of {self.plan.size} trials were there: going on")
-        self.progress.update(self.bar, completed=len(self.records), left=self._left())
+    def show(self, records: Records) -> None:
+        """Show what is finished; the first time it is what was there."""
+        if self.found is None:
+            self.found = len(records)
+            if self.found:
+                self.say(f"{self.found} of {self.plan.size} trials were there: going on")
+            new: list[Spec] = []
+        else:
+            new = [spec for spec in records if spec not in self.records]
+        before, self.records = len(self.records), records
+        self.progress.update(self.bar, completed=len(records), left=self._left())
         if self.console.is_terminal:
             self.live.update(self._frame())
-        elif fresh:
-            self._say(self._line(spec, record))
+            return
+        for number, spec in enumerate(new, before + 1):
+            self.say(self._line(number, spec, records[spec]))
 
     def stopping(self) -> None:
-        """Say that the study ends as soon as the trials under way have."""
-        self._say("Stopping: the trials under way are ending (Ctrl-C again drops them) ...")
+        """Say that the study stops as soon as the trials under way are saved."""
+        self.say("Stopping: the trials under way are being saved (Ctrl-C again drops them) ...")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self) -> str:
-        if not self.fresh:
+        fresh = len(self.records) - (self.found or 0)
+        if not fresh:
             return ""
-        pace = (time.monotonic() - self.start) / self.fresh
+        pace = (time.monotonic() - self.start) / fresh
         seconds = round(pace * (self.plan.size - len(self.records)))
-        return f"{seconds // 60}:{seconds % 60:02} left"
+        hours, minutes = divmod(seconds // 60, 60)
+        return f"{hours}:{minutes:02}:{seconds % 60:02} left"
 
-    def _line(self, spec: Spec, record: Record) -> str:
+    def _line(self, number: int, spec: Spec, record: Record) -> str:
+        point = " ".join(f"{name} {value:<9g}" for name, value in spec.point)
         return (
-            f"[{len(self.records):3}/{self.plan.size}] {spec.rival:6} {spec.phase:9} "
-            f"seed {spec.seed:<4} lr {spec.lr:<9g} weight_decay {spec.weight_decay:<9g} "
-            f"{self.metric} {_percent(record)}  {self._left()}"
+            f"[{number:3}/{self.plan.size}] {spec.rival:13} {spec.phase:9} seed {spec.seed:<4} "
+            f"{point} {self.plan.metric.name} {self._score(record)}  {self._left()}"
         )
 
     def _frame(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for heading in ("rival", "tuned", "best", "lr", "weight decay", "seeds", self.metric):
+        metric = escape(self.plan.metric.name)
+        for heading in ("rival", "tuned", "best", "point", "seeds", metric):
             table.add_column(heading, justify="left" if heading == "rival" else "right")
-        for rival in self.plan.rivals:
-            table.add_row(f"[{RIVALS[rival].colour}]{rival}[/]", *self._standing(rival))
+        for name, rival in self.plan.rivals.items():
+            table.add_row(f"[{rival.colour}]{escape(name)}[/]", *self._standing(name))
         return Group(self.progress, table)
 
     def _standing(self, rival: str) -> list[str]:
         mine = {s: r for s, r in self.records.items() if s.rival == rival}
         tuned = [s for s in mine if s.phase == "tune"]
         seeds = [r for s, r in mine.items() if s.phase == "report"]
-        best = max(tuned, key=lambda s: rank(mine[s]), default=None)
+        best = max(tuned, key=lambda s: self.plan.rank(mine[s]), default=None)
+        point = " ".join(f"{k} {v:g}" for k, v in best.point) if best else ""
+        mean = {"score": sum(r["score"] for r in seeds) / len(seeds)} if seeds else None
         return [
             f"{len(tuned)}/{self.plan.trials}",
-            *(
-                [_percent(mine[best]), f"{best.lr:g}", f"{best.weight_decay:g}"]
-                if best
-                else [""] * 3
-            ),
+            self._score(mine[best]) if best else "",
+            point,
             f"{len(seeds)}/{self.plan.seeds}",
-            _percent({"score": sum(r["score"] for r in seeds) / len(seeds)}) if seeds else "",
+            self._score(mean) if mean else "",
         ]
 
-
-def _percent(record: Record) -> str:
-    return "diverged" if record.get("diverged") else f"{100 * record['score']:.2f} %"
+    def _score(self, record: Record) -> str:
+        return "diverged" if record.get("diverged") else self.plan.metric.shown(record["score"])

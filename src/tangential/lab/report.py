@@ -1,187 +1,155 @@
-"""Tables, sentences, figures and files of a finished study."""
+"""The report of a study: what was seen, its page, its pictures and its data."""
 
-import csv
-import json
-import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from tangential.lab.rivals import RIVALS, SPACE
-from tangential.lab.statistics import Interval, finding, interval, paired
-from tangential.lab.study import Plan, Record, Records, aside
-from tangential.lab.task import CURVES, Spec, Task
-
-FIGURES = {
-    "norm": ("Mean norm of the scale-invariant weights", "‖w‖", "linear"),
-    "effective_step": ("Mean effective step", "turn of w/‖w‖ per step", "log"),
-    "loss": ("Training loss, batch by batch", "loss", "log"),
-    "score": ("Score on the report split", "{metric}", "linear"),
-}
-LAYOUT = {
-    "template": "plotly_white",
-    "height": 380,
-    "margin": {"l": 70, "r": 20, "t": 50, "b": 50},
-    "legend": {"orientation": "h", "y": -0.2},
-    "hovermode": "x unified",
-    "font": {"family": "system-ui, sans-serif", "size": 13},
-}
-
-
-class Row(NamedTuple):
-    """One rival in one phase: its settings and what its seeds gave, paired with its baseline."""
-
-    rival: str
-    lr: float
-    weight_decay: float
-    score: Interval
-    difference: Interval | None
-    norm: Interval
-    effective_step: Interval
-    step_s: float
-    optimizer_s: float
-    diverged: int
+from tangential.lab import charts, html, sentences, standings, stills, tables
+from tangential.lab.aside import aside
+from tangential.lab.figures import Figure, Style
+from tangential.lab.plan import Plan, Records
+from tangential.lab.sentences import Finding
+from tangential.lab.standings import Row
+from tangential.lab.together import Panorama, panorama
 
 
 class Report(NamedTuple):
-    """A finished study: a row a rival, at its tuned point and for the mechanism; what was seen."""
+    """A study, finished or not, summed up.
+
+    Without all seeds of every rival there are no findings, and the headline says how far it is.
+    """
 
     plan: Plan
-    rows: list[Row]
-    mechanism: list[Row]
-    findings: list[str]
     records: Records
+    headline: str
+    findings: list[Finding]  # a rival that has a baseline each
+    rows: list[Row]  # at each rival's best point
+    undecayed: list[Row]  # at its baseline's lr, without decay
+    target: float  # the common one
+    figures: list[Figure]
+    styles: Mapping[str, Style]
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a verdict."""
+        return standings.complete(self.plan, self.records)
+
+    @property
+    def sentences(self) -> list[str]:
+        """All that is said, the headline first."""
+        return [self.headline, *(text for finding in self.findings for text in finding.texts)]
 
 
-def report(task: Task, plan: Plan, records: Records) -> Report:
-    """Sum up the trials of a study."""
-    rows, mechanism = _rows(plan, records, "report"), _rows(plan, records, "mechanism")
-    findings = [
-        *(_metric_finding(task, plan, row) for row in rows if row.difference),
-        *(_mechanism_finding(plan, row, mechanism) for row in mechanism if row.difference),
-    ]
-    return Report(plan, rows, mechanism, findings, records)
-
-
-def seeds_of(rival: str, phase: str, records: Records) -> list[Record]:
-    """The trials of a rival in a phase, in the order of their seeds."""
-    mine = [
-        record for spec, record in records.items() if (spec.rival, spec.phase) == (rival, phase)
-    ]
-    return sorted(mine, key=lambda record: record["seed"])
-
-
-def _rows(plan: Plan, records: Records, phase: str) -> list[Row]:
-    return [_row(rival, plan.baseline(rival), records, phase) for rival in plan.rivals]
-
-
-def _row(rival: str, baseline: str | None, records: Records, phase: str) -> Row:
-    def column(name: str, of: str = rival) -> list[float]:
-        return [record[name] for record in seeds_of(of, phase, records)]
-
-    return Row(
-        rival=rival,
-        lr=column("lr")[0],
-        weight_decay=column("weight_decay")[0],
-        score=interval(column("score")),
-        difference=paired(column("score"), column("score", baseline)) if baseline else None,
-        norm=interval(column("norm")),
-        effective_step=interval(column("effective_step")),
-        step_s=interval(column("step_s")).mean,
-        optimizer_s=interval(column("optimizer_s")).mean,
-        diverged=sum(map(bool, column("diverged"))),
+def report(plan: Plan, records: Records) -> Report:
+    """Sum up the trials that there are."""
+    rows = standings.rows(plan, records)
+    bare = standings.rows(plan, records, "undecayed")
+    target = standings.target(plan, standings.trials(records))
+    done = standings.complete(plan, records)
+    bare_done = plan.undecayed and standings.complete(plan, records, "undecayed")
+    return Report(
+        plan=plan,
+        records=records,
+        headline=sentences.headline(plan, rows) if done else sentences.unfinished(plan, records),
+        findings=sentences.findings(plan, rows, bare if bare_done else [], target) if done else [],
+        rows=rows,
+        undecayed=bare,
+        target=target,
+        figures=charts.figures(plan, records),
+        styles=styles(plan),
     )
 
 
-def _metric_finding(task: Task, plan: Plan, row: Row) -> str:
-    assert row.difference is not None
-    return f"{finding(row.rival, str(plan.baseline(row.rival)), task.metric, row.difference)}."
-
-
-def _mechanism_finding(plan: Plan, row: Row, rows: list[Row]) -> str:
-    other = next(r for r in rows if r.rival == plan.baseline(row.rival))
-    return (
-        f"At the same lr {row.lr:g} without decay: {other.rival}'s weights end at norm "
-        f"{other.norm.mean:.2f}, {row.rival}'s at {row.norm.mean:.2f}, and its mean effective step "
-        f"is {row.effective_step.mean / other.effective_step.mean:.2f} times {other.rival}'s."
-    )
-
-
-def write(task: Task, result: Report, folder: Path) -> list[Path]:
-    """Write report.html, runs.csv and curves.csv into `folder`; return their paths."""
-    pages = Environment(loader=PackageLoader("tangential.lab", "."), autoescape=True)
-    page, runs, curves = (folder / name for name in ("report.html", "runs.csv", "curves.csv"))
-    with aside(page) as file:
-        file.write(pages.get_template("report.html.jinja").render(_context(task, result)))
-    with aside(runs) as file:
-        csv.writer(file).writerows([RUN_COLUMNS, *map(_run, result.records.values())])
-    with aside(curves) as file:
-        csv.writer(file).writerows([CURVE_COLUMNS, *_points(result)])
-    return [page, runs, curves]
-
-
-def _context(task: Task, result: Report) -> dict[str, Any]:
+def styles(plan: Plan) -> dict[str, Style]:
+    """How each rival is drawn."""
     return {
-        "task": task,
-        "result": result,
-        "rivals": RIVALS,
-        "space": SPACE,
-        "figures": [_figure(name, "report", task.metric, result) for name in FIGURES],
-        "mechanism": [
-            _figure(name, "mechanism", task.metric, result) for name in ("norm", "effective_step")
-        ],
-        "plotlyjs": Markup(get_plotlyjs()),
-        "provenance": next(iter(result.records.values()))["provenance"],
-        "steps": max(r["curves"]["step"][-1] for r in result.records.values()) + 1,
+        name: Style(html.colour(rival.colour), rival.baseline is None, mark)
+        for mark, (name, rival) in enumerate(plan.rivals.items())
     }
 
 
-def _figure(name: str, phase: str, metric: str, result: Report) -> Markup:
-    """As JSON: a line a rival, the mean over seeds, in a band from the lowest to the highest."""
-    title, axis, scale = FIGURES[name]
-    figure = go.Figure()
-    for rival in result.plan.rivals:
-        runs = [record["curves"] for record in seeds_of(rival, phase, result.records)]
-        steps = runs[0]["step"]
-        points = list(zip(*(run[name] for run in runs), strict=True))
-        low, high = [min(p) for p in points], [max(p) for p in points]
-        colour = RIVALS[rival].colour
-        pale = f"rgba({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))}, 0.15)"
-        shared = {"legendgroup": rival, "hoverinfo": "skip", "showlegend": False, "mode": "lines"}
-        edge = {"width": 0, "color": colour}
-        figure.add_scatter(x=steps, y=high, line=edge, **shared)
-        figure.add_scatter(x=steps, y=low, line=edge, fill="tonexty", fillcolor=pale, **shared)
-        mean = [math.fsum(p) / len(p) for p in points]
-        dash = "solid" if RIVALS[rival].baseline else "dot"
-        line = {"color": colour, "width": 2, "dash": dash}
-        figure.add_scatter(x=steps, y=mean, name=rival, legendgroup=rival, mode="lines", line=line)
-    figure.update_layout(title=title, **LAYOUT)
-    figure.update_xaxes(title="step")
-    figure.update_yaxes(title=axis.format(metric=metric), type=scale, exponentformat="power")
-    return Markup(str(figure.to_json()).replace("<", r"\u003c"))
+def page(report: Report, *, live: bool = False, version: str = "") -> str:
+    """The page as HTML, whole in itself.
+
+    Args:
+        report: Of a study.
+        live: Served while the study runs: no links to files, and it asks whether there is news.
+        version: Of what it shows, where it is live.
+    """
+    return html.render(
+        "report.html.jinja",
+        report.figures,
+        report.styles,
+        live=version if live else None,
+        report=report,
+        plan=report.plan,
+        progress=sentences.progress(report.plan, report.records),
+        whence=_whence(report.records),
+    )
 
 
-CURVE_COLUMNS = ("rival", "phase", "seed", "lr", "weight_decay", *CURVES)
-RUN_COLUMNS = (
-    *Spec._fields,
-    *("score", "loss", "diverged", "norm", "effective_step", "step_s", "optimizer_s"),
-    *("versions", "machine", "command", "time"),
-)
+def _whence(records: Records) -> dict[str, list[str]]:
+    """What the trials say of how they came about, each different answer once."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records.values():
+        for key, value in record["provenance"].items():
+            if key not in ("time", "seeds"):
+                found.setdefault(key, {})[_line(value)] = None
+    times = sorted(record["provenance"]["time"] for record in records.values())
+    span = {"time": [" to ".join(dict.fromkeys((times[0], times[-1])))]} if times else {}
+    return {key: list(values) for key, values in found.items()} | span
 
 
-def _run(record: Record) -> list[Any]:
-    flat = record | record["provenance"]
-    flat["versions"] = json.dumps(flat["versions"])
-    return [flat[name] for name in RUN_COLUMNS]
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return "not known" if value is None else str(value)
 
 
-def _points(result: Report) -> Iterable[list[Any]]:
-    for spec, record in result.records.items():
-        trial = [spec.rival, spec.phase, spec.seed, spec.lr, spec.weight_decay]
-        for values in zip(*(record["curves"][name] for name in CURVES), strict=True):
-            yield [*trial, *values]
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write page, pictures and data into `folder`; return their paths, the page first."""
+    paths = _paged(page(report), report.figures, report.styles, folder)
+    return [*paths, *tables.write(report.plan, report.records, folder)] if report.records else paths
+
+
+def together(reports: Sequence[Report], folder: Path) -> list[Path]:
+    """Write a page over several studies, its pictures and its table; return their paths.
+
+    Args:
+        reports: Of the studies; those without a verdict are named and left out.
+        folder: For report.html and its figures.
+    """
+    whole = panorama([(r.plan, r.rows) for r in reports if r.complete])
+    looks = {name: style for r in reversed(reports) for name, style in r.styles.items()}
+    left = [r.plan.task for r in reports if not r.complete]
+    text = html.render("together.html.jinja", whole.figures, looks, whole=whole, left=left)
+    paths = _paged(text, whole.figures, looks, folder)
+    return [*paths, *tables.write_rows(_flat(whole), folder / "studies")]
+
+
+def _flat(whole: Panorama) -> list[dict[str, Any]]:
+    return [
+        {"study": study.name, "rival": row.rival, "metric": study.metric.name}
+        | {"score": row.score.mean, "score_low": row.score.low, "score_high": row.score.high}
+        | {"steps_to_target": row.steps.mean if row.steps else None}
+        | ({"minus": row.against.baseline, **_ends(row)} if row.against else {})
+        for study in whole.studies
+        for row in study.rows
+    ]
+
+
+def _ends(row: Row) -> dict[str, float]:
+    assert row.against is not None
+    found = row.against.difference
+    return {"difference": found.mean, "difference_low": found.low, "difference_high": found.high}
+
+
+def _paged(
+    text: str, figures: Sequence[Figure], looks: Mapping[str, Style], folder: Path
+) -> list[Path]:
+    pictures, page_ = folder / "figures", folder / "report.html"
+    pictures.mkdir(parents=True, exist_ok=True)
+    drawn = [path for figure in figures for path in stills.draw(figure, looks, pictures)]
+    with aside(page_) as file:
+        file.write(text)
+    return [page_, *drawn]

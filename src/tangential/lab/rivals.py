@@ -1,50 +1,149 @@
-"""The optimizers that are compared. A rival is a factory, and all share one search space."""
+"""The optimizers that are compared. A rival is a factory and a search space."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
+from tangential.lab.source import in_file
+
+Groups = list[dict[str, Any]]
+Space = dict[str, tuple[float, float]]
 
 
 class Rival(NamedTuple):
-    """An optimizer in a comparison, its baseline (or None), and its colour in every figure."""
+    """An optimizer in a comparison.
 
-    build: Callable[[Iterable[Tensor], float, float], Optimizer]
+    `build` takes groups of weights, and a point of the space as keywords. The laboratory's own
+    rivals are told for every group whether it is `scale_invariant`.
+    """
+
+    build: Callable[..., Optimizer]
     about: str
-    baseline: str | None
+    baseline: str | None  # the rival that it is measured against
+    family: str  # "sgd" or "adam": tasks give their published settings by family
     colour: str
+    space: Space
 
 
-# log-uniform: the same for every rival
-SPACE = {"lr": (1e-3, 1.0), "weight_decay": (1e-5, 1e-1)}
+# log-uniform: three decades of lr for either family, the same decays for both
+DECAYS = (1e-5, 1e-1)
+SPACES: dict[str, Space] = {
+    "sgd": {"lr": (2e-3, 2.0), "weight_decay": DECAYS},
+    "adam": {"lr": (1e-4, 1e-1), "weight_decay": DECAYS},
+}
+WD_RATIO = 0.1  # AdamP's default
 
-# colours of Okabe and Ito, told apart by colour-blind readers too
+
+def _sgd(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
+    return _built(cls, momentum=0.9, nesterov=True, **options)
+
+
+def _built(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
+    return lambda groups, **point: cls([_bare(group) for group in groups], **point, **options)
+
+
+def _bare(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "scale_invariant"}
+
+
+def _decay_only(groups: Groups, lr: float, weight_decay: float) -> Optimizer:
+    """AdamW with AdamP's decay, and without its projection."""
+    ratios = [WD_RATIO if group["scale_invariant"] else 1.0 for group in groups]
+    damped = [
+        _bare(group) | {"weight_decay": weight_decay * ratio}
+        for group, ratio in zip(groups, ratios, strict=True)
+    ]
+    return AdamW(damped, lr=lr)
+
+
+def _rival(
+    build: Callable[..., Optimizer], about: str, baseline: str | None, family: str, colour: str
+) -> Rival:
+    return Rival(build, about, baseline, family, colour, SPACES[family])
+
+
+# colours of Okabe and Ito and of Tol's muted scheme, told apart by colour-blind readers too
 RIVALS = {
-    "sgd": Rival(
-        lambda w, lr, decay: SGD(w, lr, 0.9, weight_decay=decay, nesterov=True),
-        "torch SGD, momentum .9, Nesterov, coupled decay",
-        None,
-        "#56b4e9",
+    "sgd": _rival(
+        _sgd(SGD), "torch SGD, momentum .9, Nesterov, coupled decay", None, "sgd", "#56b4e9"
     ),
-    "sgdp": Rival(
-        lambda w, lr, decay: SGDP(w, lr, 0.9, weight_decay=decay, nesterov=True),
-        "SGDP, momentum .9, Nesterov, decoupled decay, wd_ratio .1",
-        "sgd",
-        "#0072b2",
-    ),
-    "adamw": Rival(
-        lambda w, lr, decay: AdamW(w, lr, weight_decay=decay),
-        "torch AdamW, betas (.9, .999)",
-        None,
-        "#e69f00",
-    ),
-    "adamp": Rival(
-        lambda w, lr, decay: AdamP(w, lr, weight_decay=decay),
-        "AdamP, betas (.9, .999), wd_ratio .1",
+    "sgdp": _rival(_sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#0072b2"),
+    "adam": _rival(_built(Adam), "torch Adam, coupled decay", None, "adam", "#f0c419"),
+    "adamw": _rival(_built(AdamW), "torch AdamW, decoupled decay", None, "adam", "#e69f00"),
+    "adamp": _rival(_built(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#d55e00"),
+    "adamp-matched": _rival(
+        _built(AdamP, wd_ratio="matched"),
+        "AdamP, wd_ratio 1/19: turns as fast as AdamW at equilibrium",
         "adamw",
-        "#d55e00",
+        "adam",
+        "#882255",
+    ),
+    "adamp-projection-only": _rival(
+        _built(AdamP, wd_ratio=1.0), "AdamP, wd_ratio 1: AdamW's decay", "adamw", "adam", "#cc79a7"
+    ),
+    "adamw-decay-only": _rival(
+        _decay_only,
+        "AdamW, a tenth of the decay on the scale-invariant weights: no projection",
+        "adamw",
+        "adam",
+        "#999933",
+    ),
+    "sgdp-published": _rival(
+        _sgd(SGDP, project_buffer=True),
+        "SGDP as published: projects its momentum, too",
+        "sgd",
+        "sgd",
+        "#009e73",
     ),
 }
+DEFAULT = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
+OTHERS = ("#332288", "#44aa99", "#661100", "#6699cc", "#aa4466", "#777777")  # a user's rivals
+
+
+def of_user(number: int, name: str, source: str) -> Rival:
+    """A rival of the user's.
+
+    Args:
+        number: Of the user's rivals, from 0: gives its colour.
+        name: Of the rival.
+        source: "module:factory" or "FILE.py:FACTORY". The factory takes groups of weights, and
+            lr and weight_decay (or what its space has) as keywords. It may have attributes:
+            `space` {"lr": (low, high), ...}, searched log-uniformly; `family`, "sgd" or "adam" (the
+            default), whose settings it has where nothing is tuned, and whose space where it has
+            none; `baseline`, the name of a rival.
+
+    Raises:
+        ValueError: there is no such factory, its space has bounds that are no positive, rising
+            numbers, or its family is unknown.
+    """
+    build = _factory(name, source)
+    family = getattr(build, "family", "adam")
+    if family not in SPACES:
+        raise ValueError(f"{name}.family is {family!r}, allowed are {' and '.join(SPACES)}")
+    space = getattr(build, "space", SPACES[family])
+    for key, (low, high) in space.items():
+        if not 0 < low < high:
+            raise ValueError(f"{name}.space[{key!r}] is {low, high}, allowed is 0 < low < high")
+    code = sha256(inspect.getsource(inspect.getmodule(build) or build).encode()).hexdigest()[:12]
+    baseline = getattr(build, "baseline", "sgd" if family == "sgd" else "adamw")
+    colour = OTHERS[number % len(OTHERS)]
+    return Rival(_built(build), f"{source} ({code})", baseline, family, colour, space)
+
+
+def _factory(name: str, source: str) -> Callable[..., Optimizer]:
+    where, _, what = source.rpartition(":")
+    if where.endswith(".py"):
+        return in_file(Path(where), what)
+    try:
+        return getattr(import_module(where), what)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"rival {name} is {source!r}, which is not to be had ({error}): "
+            "allowed are module:factory and FILE.py:FACTORY"
+        ) from error

@@ -91,6 +91,19 @@ LIBRARIES: dict[str, Callable[[str], Source]] = {"torchvision": _torchvision, "t
 
 
 def _from_file(path: Path, name: str) -> Source:
+    made = in_file(path, name)()
+    model, batches = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name} returned a {type(model).__name__}, allowed are a torch.nn.Module")
+    return Source(model, None if batches is None else list(batches), (3, 224, 224))
+
+
+def in_file(path: Path, name: str) -> Callable[..., Any]:
+    """The function `name` of the Python file `path`, which is run.
+
+    Raises:
+        ValueError: there is no such file or function.
+    """
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
     spec = spec_from_file_location(path.stem, path)
@@ -100,11 +113,7 @@ def _from_file(path: Path, name: str) -> Source:
     spec.loader.exec_module(module)
     functions = [n for n, x in vars(module).items() if callable(x) and not n.startswith("_")]
     _known(name, functions, f"{path} has no function")
-    made = getattr(module, name)()
-    model, batches = made if isinstance(made, tuple) else (made, None)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{name} returned a {type(model).__name__}, allowed are a torch.nn.Module")
-    return Source(model, None if batches is None else list(batches), (3, 224, 224))
+    return getattr(module, name)
 
 
 def drawn(model: nn.Module) -> list[str]:

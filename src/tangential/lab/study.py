@@ -1,180 +1,119 @@
-"""A study: equal quasi-random tuning for every rival, then paired seeds; every trial is kept."""
+"""A study: its plan, its workers on this machine, and what they are told when something happens."""
 
-import json
 import math
 import multiprocessing
 import os
-import platform
-import shlex
 import signal
-import sys
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
-from importlib.metadata import version
-from pathlib import Path
+from itertools import islice
 from threading import Event, Thread
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from tangential.backends import native
-from tangential.lab.rivals import RIVALS, SPACE
-from tangential.lab.task import Spec
-from tangential.lab.tasks import TASKS
+from tangential.lab import provenance
+from tangential.lab.plan import Contender, Plan, Records
+from tangential.lab.rivals import RIVALS, Rival, of_user
+from tangential.lab.store import Store, failures
+from tangential.lab.task import Task
+from tangential.lab.worker import Place, work
 
-Record = dict[str, Any]
-Records = dict[Spec, Record]
-
-TUNING_SEED = 0
-FIRST_REPORT_SEED = 1000  # disjoint from the tuning seed
-SPACE_SEED = 2021
+AUDITED = 3, 16  # batches, and samples of each
+DEATHS = 3  # of workers that are replaced, each; then something is wrong
+POLL_S = 0.5
 
 
-class Plan(NamedTuple):
-    """What a study compares: `trials` tuning trials a rival, then `seeds` seeds, twice."""
+class Ended(Exception):  # noqa: N818
+    """A study that cannot go on; what is finished is kept."""
+
+
+class Wishes(NamedTuple):
+    """What the user wants compared."""
 
     task: str
+    options: dict[str, Any]
     rivals: tuple[str, ...]
+    own: dict[str, str]  # the user's rivals: name -> source
     trials: int
     seeds: int
-    epochs: int
-
-    @property
-    def size(self) -> int:
-        """Number of trials."""
-        return len(self.rivals) * (self.trials + 2 * self.seeds)
-
-    def tuning(self) -> list[Spec]:
-        """The same points for every rival, rivals in turn."""
-        return [
-            Spec(self.task, rival, "tune", TUNING_SEED, *point, self.epochs)
-            for point in points(self.trials)
-            for rival in self.rivals
-        ]
-
-    def report(self, records: Records) -> list[Spec]:
-        """The same seeds for every rival: at its best point, and for the mechanism.
-
-        The mechanism is shown at the lr tuned for the baseline, for both, and without decay:
-        there norms differ by nothing but the update.
-        """
-        best = {rival: self.best(rival, records) for rival in self.rivals}
-        tuned = [spec._replace(phase="report") for spec in best.values()]
-        bare = [
-            best[rival]._replace(
-                phase="mechanism", lr=best[self.baseline(rival) or rival].lr, weight_decay=0.0
-            )
-            for rival in self.rivals
-        ]
-        return [
-            spec._replace(seed=FIRST_REPORT_SEED + i)
-            for specs in (tuned, bare)
-            for i in range(self.seeds)
-            for spec in specs
-        ]
-
-    def baseline(self, rival: str) -> str | None:
-        """The baseline of `rival`, where it takes part."""
-        baseline = RIVALS[rival].baseline
-        return baseline if baseline in self.rivals else None
-
-    def best(self, rival: str, records: Records) -> Spec:
-        """The tuning trial of `rival` that ranks first."""
-        tried = [spec for spec in self.tuning() if spec.rival == rival]
-        return max(tried, key=lambda spec: rank(records[spec]))
+    epochs: float | None
+    undecayed: bool
+    precision: str
+    threads: int
+    sharded: bool
 
 
-def rank(record: Record) -> tuple[bool, float, float]:
-    """By score, then by lower loss; diverged trials last."""
-    return not record["diverged"], record["score"], -record["loss"]
+def planned(wishes: Wishes, task: Task) -> Plan:
+    """The plan for these wishes; audits the task's model.
+
+    Raises:
+        ValueError: a rival of the user's is not to be had, or named as one of ours.
+    """
+    for name in wishes.own:
+        if name in RIVALS:
+            raise ValueError(f"rival {name!r} is the laboratory's own: choose another name")
+    own = {name: of_user(i, name, source) for i, (name, source) in enumerate(wishes.own.items())}
+    contenders = {
+        name: contender(task, rival, wishes.own.get(name, ""))
+        for name, rival in ({n: RIVALS[n] for n in wishes.rivals} | own).items()
+    }
+    return Plan(
+        task=wishes.task,
+        options=wishes.options,
+        about=task.about,
+        data=list(task.data),
+        metric=task.metric,
+        rivals=contenders,
+        trials=wishes.trials,
+        seeds=wishes.seeds,
+        undecayed=wishes.undecayed,
+        epochs=wishes.epochs or task.epochs,
+        batch_size=task.batch_size,
+        invariant=invariant(task),
+        settings={
+            "precision": wishes.precision,
+            "threads": wishes.threads,
+            "sharded": wishes.sharded,
+            "versions": provenance.versions(),
+            "source": provenance.source(wishes.task),
+        },
+    )
 
 
-def points(count: int) -> list[tuple[float, float]]:
-    """Quasi-random points (lr, weight_decay), log-uniform; fewer are a prefix of more."""
-    from scipy.stats import qmc  # a second to import, and --help needs none of it
-
-    sobol = qmc.Sobol(d=len(SPACE), rng=SPACE_SEED)
-    unit = sobol.random_base2(math.ceil(math.log2(count)))[:count]
-    return [(_within(*SPACE["lr"], x), _within(*SPACE["weight_decay"], y)) for x, y in unit]
-
-
-def _within(low: float, high: float, share: float) -> float:
-    """The value at `share` of the way from low to high in logarithms, to four digits."""
-    return float(f"{low * (high / low) ** share:.4g}")
-
-
-@contextmanager
-def aside(path: Path) -> Iterator[TextIO]:
-    """A file to write that takes the place of `path` when all is on disk, or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def contender(task: Task, rival: Rival, source: str) -> Contender:
+    """What the plan knows of a rival."""
+    published = task.published[rival.family]
+    middle = {name: math.sqrt(low * high) for name, (low, high) in rival.space.items()}
+    return Contender(
+        source,
+        rival.about,
+        rival.baseline,
+        rival.colour,
+        rival.space,
+        {name: published.get(name, center) for name, center in middle.items()},
+    )
 
 
-def source() -> str:
-    """Fingerprint of the code that decides how a trial ends: all but the rest of the laboratory."""
-    package = Path(__file__).parents[1]
-    decisive = {package / "lab" / "task.py", package / "lab" / "rivals.py"}
-    paths = [p for p in package.rglob("*.py") if p.parent != package / "lab" or p in decisive]
-    return sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()[:12]
+def invariant(task: Task) -> list[str]:
+    """Names of the weights that the audit proves scale-invariant, by row or as a whole."""
+    import torch
 
+    from tangential import audit
+    from tangential.lab.batches import Part, training
 
-def kernel() -> str:
-    """Fingerprint of the compiled kernel and its instruction set, which round as they will."""
-    if native.kernel is None:
-        return "none"
-    compiled = Path(native.kernel.__file__).read_bytes()
-    return f"{native.kernel.instruction_sets[0]} {sha256(compiled).hexdigest()[:12]}"
-
-
-class Store:
-    """Finished trials, a file each; the same trial, of the same code, has the same file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "trials"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        packages = ("tangential", "torch", "scikit-learn")
-        self.versions = {name: version(name) for name in packages}
-        self.versions |= {"source": source(), "kernel": kernel()}
-
-    def path(self, spec: Spec) -> Path:
-        """Where the record of `spec` lies or will lie."""
-        key = sha256(json.dumps([spec, self.versions]).encode()).hexdigest()[:12]
-        return self.folder / f"{spec.rival}-{spec.phase}-{spec.seed}-{key}.json"
-
-    def load(self, spec: Spec) -> Record | None:
-        """The record of a finished trial, or None. An unreadable one counts as not finished."""
-        path = self.path(spec)
-        if not path.exists():
-            return None
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = task.model()
+        count, size = AUDITED
+        few = Part(0, max(1, task.batch_size // size))
+        batches = list(islice(training(task._replace(loaders=0), 0, 0, few), count))
         try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            warnings.warn(f"{path} cannot be read ({error}); its trial runs again", stacklevel=2)
-            return None
-
-    def save(self, spec: Spec, record: Record) -> Record:
-        """Write a record aside and rename it, so that it is there whole or not at all."""
-        record = {**spec._asdict(), **record, "provenance": self._provenance()}
-        with aside(self.path(spec)) as file:
-            json.dump(record, file)
-        return record
-
-    def _provenance(self) -> Record:
-        return {
-            "versions": self.versions | {"python": platform.python_version()},
-            "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-            "command": shlex.join(["tangential", *sys.argv[1:]]),
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
+            found = audit(model, batches, loss=task.audited or task.loss)
+        except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
+            warnings.warn(f"{task.name}'s weights cannot be audited: {error}", stacklevel=2)
+            return []
+    return [*found.names("row"), *found.names("weight")]
 
 
 def cores() -> int:
@@ -184,77 +123,136 @@ def cores() -> int:
 
 @contextmanager
 def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
-    """An event that the first Ctrl-C sets; it then calls `stopping`, and the second is as usual.
+    """An event that the first Ctrl-C or SIGTERM sets; it calls `stopping`, a second is as usual.
 
     As an exception the first could fall into the saving of a trial.
     """
-    stop = Event()
-    usual = signal.getsignal(signal.SIGINT)
+    stop, usual = Event(), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def first(*_: Any) -> None:
         stop.set()
         stopping()
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
-    signal.signal(signal.SIGINT, first)
+    for number in usual:
+        signal.signal(number, first)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def run(
-    specs: list[Spec], store: Store, workers: int, stop: Event
-) -> Generator[tuple[Spec, Record, bool]]:
-    """Train what the store lacks; yield every trial, and whether it was trained just now.
+    store: Store, plan: Plan, place: Place, workers: int, stop: Event, say: Callable[[str], Any]
+) -> Iterator[Records]:
+    """Let workers on this machine run the plan; yield its records, and whenever there are new ones.
 
-    Each trial is a single-threaded process on a core of its own. Once `stop` is set nothing new
-    starts; the trials under way end and are kept.
+    A worker that dies is replaced, and another takes its trial. Where `workers` is 0, others
+    elsewhere are waited for.
 
     Raises:
         KeyboardInterrupt: `stop` was set before the last trial.
-        BrokenProcessPool: a worker died.
+        Ended: a trial raised, or workers die again and again.
     """
-    found = {spec: record for spec in specs if (record := store.load(spec))}
-    for spec, record in found.items():
-        yield spec, record, False
-    missing = [spec for spec in specs if spec not in found]
-    if not missing:
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_prepare_worker)
-    pending = {pool.submit(_train, spec): spec for spec in missing}
+    records = store.records(plan)
+    yield records
+    crew = _Crew(store, place, say)
     try:
-        while pending and not stop.is_set():
-            for future in wait(pending, timeout=0.2, return_when=FIRST_COMPLETED).done:
-                spec = pending.pop(future)
-                yield spec, store.save(spec, future.result()), True
+        crew.hire(workers if len(records) < plan.size else 0)
+        while not stop.is_set() and len(records) < plan.size:
+            time.sleep(POLL_S)
+            crew.look_after(workers)
+            new = store.patiently(lambda: store.records(plan))
+            if len(new) > len(records):
+                records = new
+                yield records
+    except KeyboardInterrupt:
+        crew.kill()
+        raise
     finally:
-        _end(pool, pending, store)
-    if pending:
+        crew.dismiss()
+    if len(records) < plan.size:
         raise KeyboardInterrupt
 
 
-def _end(pool: ProcessPoolExecutor, pending: dict[Future[Record], Spec], store: Store) -> None:
-    """Wait for the trials under way and keep them; on Ctrl-C kill them."""
-    try:
-        pool.shutdown(cancel_futures=True)
-    except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
+class _Crew:
+    """Worker processes on this machine; they end with this one."""
+
+    def __init__(self, store: Store, place: Place, say: Callable[[str], Any]) -> None:
+        self.context = multiprocessing.get_context("spawn")
+        self.stop, self.messages = self.context.Event(), self.context.SimpleQueue()
+        self.arguments = (store.url, store.name, place, self.stop, self.messages)
+        self.say, self.deaths, self.hired = say, 0, 0
+        self.processes: list[Any] = []
+
+    def hire(self, count: int) -> None:
+        """Start so many workers."""
+        for _ in range(count):
+            process = self.context.Process(target=_worker, args=(self.hired, *self.arguments))
+            process.start()
+            self.processes.append(process)
+            self.hired += 1
+
+    def look_after(self, count: int) -> None:
+        """Replace the dead.
+
+        Raises:
+            Ended: one said why it cannot go on, or too many died.
+        """
+        if not self.messages.empty():
+            raise Ended(self.messages.get())
+        for process in [p for p in self.processes if p.exitcode]:
+            self.processes.remove(process)
+            self.deaths += 1
+            if self.deaths > DEATHS * count:
+                raise Ended(f"workers died {self.deaths} times, the last of {_cause(process)}")
+            self.say(f"A worker died of {_cause(process)}; another takes its trial.")
+            self.hire(1)
+
+    def dismiss(self) -> None:
+        """Let the workers leave their trials where others can take them up, and wait for them."""
+        self.stop.set()
+        try:
+            for process in self.processes:
+                process.join()
+        except KeyboardInterrupt:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End them at once."""
+        for process in self.processes:
             process.kill()
-        raise
-    for future, spec in pending.items():
-        if not future.cancelled() and not future.exception():
-            store.save(spec, future.result())
 
 
-def _prepare_worker() -> None:
+def _cause(process: Any) -> str:
+    code = process.exitcode
+    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
+def _worker(number: int, url: str, name: str, place: Place, stop: Any, messages: Any) -> None:
+    """A worker process's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    warnings.filterwarnings("ignore", "the compiled kernel is missing")  # the study has said so
+    Thread(target=_end_with_parent, daemon=True).start()
+    _one_device(number)
+    try:
+        work(Store(url, name), place, stop.is_set, print)
+    except Exception as error:  # whatever a task or a rival raises: the study says it
+        messages.put(f"{type(error).__name__}: {error}")
+        if not isinstance(error, (ValueError, OSError, *failures())):
+            raise
+
+
+def _one_device(number: int) -> None:
+    """Give every worker a GPU of its own, as far as they go."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
-    warnings.filterwarnings("ignore", "the compiled kernel is missing")  # the study has said so
-    torch.set_num_threads(1)
-    Thread(target=_end_with_parent, daemon=True).start()
+    if torch.cuda.is_available() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
 
 
 def _end_with_parent() -> None:
@@ -262,9 +260,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _train(spec: Spec) -> Record:
-    from tangential.lab.task import train
-
-    return train(TASKS[spec.task](), spec)

@@ -1,8 +1,94 @@
-"""The experiments. A task is a function that returns a `Task`."""
+"""The experiments: functions that return a `Task`, with options for keyword arguments."""
 
+import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tangential.lab.task import Task
-from tangential.lab.tasks.digits import digits
 
-TASKS: dict[str, Callable[[], Task]] = {"digits": digits}
+NAMES = ("digits",)  # each a module here with a function of its name
+
+
+def function(name: str) -> Callable[..., Task]:
+    """The function of a task."""
+    return getattr(import_module(f"tangential.lab.tasks.{name}"), name)
+
+
+def about(name: str) -> str:
+    """What a task is, in a line."""
+    return (inspect.getdoc(function(name)) or "").split("\n")[0]
+
+
+def options(name: str) -> dict[str, tuple[Any, Any]]:
+    """A task's options: what is allowed (values, or float or bool), and the default."""
+    hints = get_type_hints(function(name))
+    parameters = inspect.signature(function(name)).parameters.values()
+    return {
+        p.name: (get_args(hints[p.name]) if _is_choice(hints[p.name]) else hints[p.name], p.default)
+        for p in parameters
+        if p.name != "data"
+    }
+
+
+def make(name: str, data: Path | None, chosen: dict[str, Any]) -> Task:
+    """The task with these options.
+
+    Raises:
+        ValueError: its data are missing or broken.
+    """
+    return function(name)(data=data, **chosen)
+
+
+def parsed(name: str, given: list[str]) -> dict[str, Any]:
+    """Options as the command line spells them, "name=value".
+
+    Raises:
+        ValueError: the task has no such option, or it has no such value.
+    """
+    known, chosen = options(name), {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or key not in known:
+            near = get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{name} has no option {key!r}.{hint} Known: {spelt(name)}.")
+        chosen[key] = _value(key, value, known[key][0])
+    return chosen
+
+
+def spelt(name: str) -> str:
+    """The options of a task and what they may be, the default first."""
+    return ", ".join(
+        f"{key}={'|'.join(map(_spelt, _choices(allowed, default)))}"
+        for key, (allowed, default) in options(name).items()
+    )
+
+
+def _choices(allowed: Any, default: Any) -> list[Any]:
+    others = (True, False) if allowed is bool else allowed if isinstance(allowed, tuple) else ()
+    return [default, *(x for x in others if x != default)]
+
+
+def _spelt(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _is_choice(hint: Any) -> bool:
+    return get_origin(hint) is Literal
+
+
+def _value(key: str, text: str, allowed: Any) -> Any:
+    if allowed is bool:
+        allowed = (True, False)
+    if isinstance(allowed, tuple):
+        for value in allowed:
+            if _spelt(value) == text:
+                return value
+        raise ValueError(f"{key} is {text!r}, allowed are {', '.join(map(_spelt, allowed))}")
+    try:
+        return allowed(text)
+    except ValueError as error:
+        raise ValueError(f"{key} is {text!r}, allowed are numbers") from error

@@ -1,37 +1,65 @@
 """Handwritten digits: scikit-learn's 1,797 images of 8 x 8 and a small convolutional net."""
 
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tangential.lab.task import Task
+from tangential.lab.task import Data, Metric, Split, Task
+from tangential.lab.tensors import Tensors
 
 SPLIT_SEED = 0  # one split for all: seeds vary the initialisation and the order of the batches
 
 
-def digits() -> Task:
-    """Classify scikit-learn's digits; a fifth each is kept for tuning and for the report."""
+def digits(*, preset: Literal["mini"] = "mini", data: Path | None = None) -> Task:
+    """Classify scikit-learn's digits; a fifth each is kept for tuning and for the report.
+
+    Args:
+        preset: There is but one.
+        data: Not looked at: the images are embedded.
+    """
     return Task(
         name="digits",
         about="scikit-learn's 1,797 handwritten digits (8x8), a convolutional net with BatchNorm",
-        data="embedded in scikit-learn (UCI, test set of Optical Recognition of Digits)",
-        metric="accuracy",
+        data=Data(
+            "embedded in scikit-learn (UCI, test set of Optical Recognition of Digits)",
+            _checksum(),
+        ),
+        metric=Metric("accuracy", "%", guess=0.1),
         epochs=15,
         batch_size=64,
-        splits=_splits,
+        splits=_splits(),
         model=_model,
-        loss=nn.functional.cross_entropy,
-        score=_accuracy,
-        invariant=_before_batch_norm,
+        loss=lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]),
+        predict=lambda model, batch: (model(batch[0]), batch[1]),
+        score=_score,
+        published={
+            "sgd": {"lr": 0.1, "weight_decay": 1e-4},
+            "adam": {"lr": 1e-2, "weight_decay": 1e-2},
+        },
     )
 
 
-def _splits() -> dict[str, tuple[Tensor, Tensor]]:
+@cache
+def _images() -> Any:
+    """Images [1797, 64] and labels [1797]."""
     from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+def _checksum() -> str:
+    return sha256(b"".join(array.tobytes() for array in _images())).hexdigest()[:16]
+
+
+@cache
+def _splits() -> dict[str, Split]:
     from sklearn.model_selection import train_test_split
 
-    images, labels = load_digits(return_X_y=True)
+    images, labels = _images()
     keep_apart = partial(train_test_split, test_size=360, random_state=SPLIT_SEED)
     x, x_report, y, y_report = keep_apart(images, labels, stratify=labels)
     x_train, x_tune, y_train, y_tune = keep_apart(x, y, stratify=y)
@@ -40,7 +68,7 @@ def _splits() -> dict[str, tuple[Tensor, Tensor]]:
         "tune": (x_tune, y_tune),
         "report": (x_report, y_report),
     }
-    return {name: (_pixels(x), torch.as_tensor(y)) for name, (x, y) in splits.items()}
+    return {name: Tensors(_pixels(x), torch.as_tensor(y)) for name, (x, y) in splits.items()}
 
 
 def _pixels(images) -> Tensor:
@@ -65,9 +93,9 @@ def _model() -> nn.Module:
     )
 
 
-def _accuracy(outputs: Tensor, labels: Tensor) -> float:
-    return (outputs.argmax(1) == labels).float().mean().item()
-
-
-def _before_batch_norm(model: nn.Module) -> list[Tensor]:
-    return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+def _score(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    outputs, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    return {
+        "accuracy": (outputs.argmax(1) == labels).float().mean().item(),
+        "loss": nn.functional.cross_entropy(outputs, labels).item(),
+    }

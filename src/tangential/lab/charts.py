@@ -1,0 +1,177 @@
+"""The figures of a study."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from tangential.lab.figures import (
+    Axis,
+    Figure,
+    Heat,
+    Panel,
+    Series,
+    band,
+    course,
+    ends,
+    mean,
+    metric_axis,
+    shown,
+    summed,
+)
+from tangential.lab.plan import Plan, Record, Records
+from tangential.lab.searches import tuning
+from tangential.lab.standings import trials
+from tangential.lab.task import Metric
+
+STEP = Axis("step")
+CELLS = 60_000  # of all heat maps together: a page stays small
+COLUMNS = (16, 100)  # of a heat map, at least and at most
+
+
+class Curve(NamedTuple):
+    """How a column of the curves is drawn."""
+
+    title: str
+    axis: str
+    log: bool
+
+
+CURVES = {
+    "loss": Curve("Training loss", "loss", True),
+    "norm": Curve("Mean weight norm", "mean norm ‖w‖", False),
+    "effective_step": Curve("Effective step", "effective step ‖Δ(w/‖w‖)‖", True),
+    "angle_rad": Curve("Angle per step", "angle per step, rad", True),
+}
+CAUSES = {
+    "growth_step": "by the length of the steps",
+    "growth_memory": "by momentum's memory",
+    "growth_decay": "by decay",
+}
+
+
+def figures(plan: Plan, records: Records) -> list[Figure]:
+    """Whatever the trials so far have something to show for."""
+    seeds = {phase: sound(plan, records, phase) for phase in ("report", "undecayed")}
+    wanted = [
+        *along(plan, seeds["report"]),
+        *(curve(name, seeds["report"]) for name in CURVES),
+        growth(seeds["report"]),
+        layers(seeds["report"]),
+        *(curve(name, seeds["undecayed"], "undecayed_") for name in ("norm", "effective_step")),
+        *tuning(plan, records),
+    ]
+    return [figure for figure in wanted if any(p.series or p.heat for p in figure.panels)]
+
+
+Seeds = dict[str, list[Record]]
+
+
+def sound(plan: Plan, records: Records, phase: str) -> Seeds:
+    """By rival, the trials of a phase that did not diverge; rivals without one are left out."""
+    found = trials(records)
+    mine = {rival: found.get((rival, phase), {}).values() for rival in plan.rivals}
+    kept = {rival: [r for r in some if not r["diverged"]] for rival, some in mine.items()}
+    return {rival: some for rival, some in kept.items() if some}
+
+
+def _filled(series: Iterable[Series]) -> list[Series]:
+    return [one for one in series if len(one.x)]
+
+
+# ---- over steps
+
+
+def along(plan: Plan, seeds: Seeds) -> list[Figure]:
+    """The metric over steps, and over seconds."""
+    metric = plan.metric
+    taken = {rival: [r["scores"] for r in some] for rival, some in seeds.items()}
+    over_steps = _filled(
+        band(rival, [(s["step"], shown(metric, s["score"])) for s in some])
+        for rival, some in taken.items()
+    )
+    over_seconds = _filled(_timed(metric, rival, some) for rival, some in taken.items())
+    says = f"{metric.name} on data held out for the report; at the end {ends(over_steps)}."
+    y, title = metric_axis(metric), metric.name.capitalize()
+    return [
+        Figure("score", f"{title} over steps", says, [Panel("", STEP, y, over_steps)]),
+        Figure(
+            "score_time",
+            f"{title} over time",
+            f"The same over seconds of training; at the end {ends(over_seconds)}.",
+            [Panel("", Axis("training time, s"), y, over_seconds)],
+        ),
+    ]
+
+
+def _timed(metric: Metric, rival: str, some: Sequence[Record]) -> Series:
+    """Scores at the mean time of each evaluation."""
+    count = min(len(s["step"]) for s in some)
+    over_steps = band(rival, [(range(count), shown(metric, s["score"][:count])) for s in some])
+    times = [mean([s["time_s"][i] for s in some]) for i in range(count)]
+    return over_steps._replace(x=times)
+
+
+def curve(name: str, seeds: Seeds, prefix: str = "") -> Figure:
+    """A column of the curves over steps."""
+    title, axis, log = CURVES[name]
+    series = _filled(
+        band(rival, [course(r, name) for r in some], positive=log) for rival, some in seeds.items()
+    )
+    says = f"{title} over steps; at the end {ends(series)}."
+    return Figure(prefix + name, title, says, [Panel("", STEP, Axis(axis, log), series)])
+
+
+def growth(seeds: Seeds) -> Figure:
+    """The squared norm's growth, summed up and split by its causes; a panel a cause."""
+    panels = [
+        Panel(
+            title,
+            STEP,
+            Axis("growth of ‖w‖², summed"),
+            _filled(
+                band(rival, [summed(r, name) for r in some])
+                for rival, some in seeds.items()
+                if any(math.isfinite(x) for r in some for x in r["curves"][name])
+            ),
+        )
+        for name, title in CAUSES.items()
+    ]
+    says = "; ".join(f"{panel.title}: {ends(panel.series)}" for panel in panels if panel.series)
+    kept = [panel for panel in panels if panel.series]
+    note = "Of every step, the growth of ‖w‖² as a share of it, summed up; split by its causes."
+    return Figure("growth", "What makes norms grow", f"Summed to the end, {says}.", kept, note)
+
+
+# ---- layers
+
+
+def layers(seeds: Seeds) -> Figure:
+    """The effective step of every layer over steps, first seed; a panel a rival."""
+    known = {rival: r["layers"] for rival, (r, *_) in seeds.items() if r["layers"]}
+    size = sum(len(some["names"]) for some in known.values())
+    columns = min(COLUMNS[1], max(COLUMNS[0], CELLS // size)) if size else 0
+    heats = {rival: _heat(some, columns) for rival, some in known.items()}
+    values = [x for heat in heats.values() for row in heat.values for x in row if x > 0]
+    low, high = min(values, default=1.0), max(values, default=1.0)
+    x, y = STEP, Axis("layer")
+    panels = [
+        Panel(rival, x, y, heat=heat._replace(low=low, high=high))
+        for rival, heat in heats.items()
+        if values
+    ]
+    says = f"Effective step of every scale-invariant layer over steps, {low:.2g} to {high:.2g}."
+    note = "First seed, first layer on top; one logarithmic scale of colours for all."
+    return Figure("layers", "Effective step, layer by layer", says, panels, note)
+
+
+def _heat(found: Record, columns: int) -> Heat:
+    steps, rows = found["step"], found["effective_step"]
+    size = max(1, math.ceil(len(steps) / columns))
+    chunks = [slice(i, i + size) for i in range(0, len(steps), size)]
+    across = [[_log_mean(row[i] for row in rows[c]) for c in chunks] for i in range(len(rows[0]))]
+    return Heat(found["names"], [mean(steps[c]) for c in chunks], across, 0.0, 0.0)
+
+
+def _log_mean(values: Iterable[float]) -> float:
+    logs = [math.log(x) for x in values if math.isfinite(x) and x > 0]
+    return math.exp(mean(logs)) if logs else math.nan

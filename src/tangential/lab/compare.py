@@ -1,0 +1,266 @@
+"""The commands that begin a study, work on it, judge it and show it."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+
+from tangential.backends import native
+from tangential.lab import printed, study, tasks
+from tangential.lab.display import Display
+from tangential.lab.names import one_of
+from tangential.lab.plan import Plan
+from tangential.lab.report import report, together, write
+from tangential.lab.rivals import DEFAULT, RIVALS
+from tangential.lab.store import Store, failures
+from tangential.lab.study import Ended, Wishes, cores, interruptible
+from tangential.lab.worker import Place, work
+
+OUT = Path("runs")
+KEPT = "Finished trials are kept: the same command goes on from here."
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
+Whole = Annotated[int, Parameter(validator=Number(gte=0))]
+Url = Annotated[str | None, Parameter(env_var="TANGENTIAL_STORAGE")]
+Many = Parameter(consume_multiple=True, negative=())
+
+
+def compare(
+    task: Annotated[str, Parameter(validator=one_of(tasks.NAMES, "task"))],
+    /,
+    *,
+    preset: str | None = None,
+    set: Annotated[list[str], Many] = [],  # noqa: A002, B006
+    rivals: Annotated[list[str], Parameter(validator=one_of(RIVALS, "rival")), Many] = [*DEFAULT],  # noqa: B006
+    rival: Annotated[list[str], Many] = [],  # noqa: B006
+    trials: Whole = 16,
+    seeds: Count = 5,
+    epochs: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    undecayed: bool = False,
+    workers: Whole | None = None,
+    threads: Count = 1,
+    precision: Literal["no", "bf16", "fp16"] = "no",
+    sharded: bool = False,
+    study: str | None = None,
+    storage: Url = None,
+    data: Path | None = None,
+    out: Path = OUT,
+    checkpoint_s: Annotated[float, Parameter(validator=Number(gte=0))] = 60.0,
+) -> None:
+    """Tune every rival equally, run the best of each on the same seeds, and report.
+
+    Ctrl-C stops; the same command goes on from there, also after a kill or a power failure.
+    Under torchrun or accelerate launch, the processes work on every trial together.
+
+    Args:
+        task: What to train: see `tangential list`.
+        preset: mini (minutes on one core, the default) or paper (the published set-up).
+        set: Options of the task, as name=value: see `tangential list`.
+        rivals: Optimizers to compare.
+        rival: More of them, your own: name=module:factory or name=FILE.py:FACTORY, where
+            factory(params, lr, weight_decay) returns an optimizer.
+        trials: Tuning trials a rival, at the same quasi-random points for all; with 0 every rival
+            runs at the task's published settings.
+        seeds: Report seeds, the same for all.
+        epochs: Length of every trial; by default the task's own.
+        undecayed: Run every rival once more on every seed at its baseline's lr, without decay.
+        workers: Processes on this machine, a core or GPU each; by default all cores. With 0,
+            workers elsewhere are waited for.
+        threads: Threads of a worker; another number may change the last digit of every result.
+        precision: Of the matrix products.
+        sharded: Spread weights over the processes of a trial (FSDP2), not copies (DDP).
+        study: Name of the study; by default the task and its options.
+        storage: Database for workers on several machines, as postgresql://user@host/name; by
+            default a file in the study's folder.
+        data: Folder that holds a folder for each data set; by default TANGENTIAL_DATA.
+        out: Folder for the study's folder.
+        checkpoint_s: Seconds between checkpoints of a trial.
+    """
+    console = Console()
+    with _said(console):
+        chosen = tasks.parsed(task, [*([f"preset={preset}"] if preset else []), *set])
+        wishes = Wishes(
+            *(task, chosen, tuple(dict.fromkeys(rivals)), _own(rival), trials, seeds, epochs),
+            *(undecayed, precision, threads, sharded),
+        )
+        name = study or name_of(task, chosen)
+        store = Store(storage or _file(out / name), name)
+        place = Place(data, out / name, checkpoint_s)
+        if reason := native.reason():
+            console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
+        _compare(wishes, store, place, cores() if workers is None else workers, console)
+
+
+def _compare(wishes: Wishes, store: Store, place: Place, workers: int, console: Console) -> None:
+    leads = os.environ.get("RANK", "0") == "0"
+    if leads:
+        store.begin(study.planned(wishes, tasks.make(wishes.task, place.data, wishes.options)))
+    if "WORLD_SIZE" in os.environ:
+        _together(store, place, console, leads=leads)
+    else:
+        plan = store.plan()
+        with Display(plan, console) as display, interruptible(display.stopping) as stop:
+            for records in study.run(store, plan, place, workers, stop, display.say):
+                display.show(records)
+    if leads:
+        _conclude(store, store.plan(), place.folder, console)
+
+
+def _together(store: Store, place: Place, console: Console, *, leads: bool) -> None:
+    """Work as one of the processes of every trial."""
+    from tangential.lab.processes import here
+
+    here().wait_for_everyone()  # until the first has begun the study
+    with Display(store.plan(), console) as display, interruptible(display.stopping) as stop:
+        work(store, place, stop.is_set, display.say, display.show if leads else lambda _: None)
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
+def worker(
+    study: str,
+    /,
+    *,
+    storage: Url = None,
+    data: Path | None = None,
+    out: Path = OUT,
+    checkpoint_s: Annotated[float, Parameter(validator=Number(gte=0))] = 60.0,
+) -> None:
+    """Run trials of a study until none is left, beside all its other workers, here or elsewhere.
+
+    Ctrl-C saves the trial under way and gives it to another.
+
+    Args:
+        study: Its name, or its folder.
+        storage: Its database, where it is not the file in its folder.
+        data: Folder that holds a folder for each data set; by default TANGENTIAL_DATA.
+        out: Folder that holds the study's folder.
+        checkpoint_s: Seconds between checkpoints of a trial; another worker on this machine, or
+            one that shares this folder, goes on from the last.
+    """
+    console = Console()
+    with _said(console):
+        folder, store = _found(study, storage, out)
+        plan = store.plan()
+        with Display(plan, console) as display, interruptible(display.stopping) as stop:
+            place = Place(data, folder, checkpoint_s)
+            work(store, place, stop.is_set, display.say, display.show)
+
+
+def report_(studies: list[str], /, *, storage: Url = None, out: Path = OUT) -> None:
+    """Judge one study, or several together.
+
+    Args:
+        studies: Their names, or their folders.
+        storage: Their database, where it is not the file in each one's folder.
+        out: Folder that holds the studies' folders.
+    """
+    console, reports = Console(), []
+    with _said(console):
+        for name in studies:
+            folder, store = _found(name, storage, out)
+            plan = store.plan()
+            reports.append(_conclude(store, plan, folder, console))
+        if len(reports) > 1:
+            _list(together(reports, out), console)
+
+
+def watch(study: str, /, *, storage: Url = None, out: Path = OUT, port: Whole = 0) -> None:
+    """Serve a study's page on this machine while it runs.
+
+    Args:
+        study: Its name, or its folder.
+        storage: Its database, where it is not the file in its folder.
+        out: Folder that holds the study's folder.
+        port: Of the page; by default one that is free.
+    """
+    from tangential.lab.watch import watch as serve
+
+    with _said(Console()):
+        _, store = _found(study, storage, out)
+        store.plan()
+        serve(lambda: ((plan := store.plan()), store.records(plan)), port)
+
+
+def list_() -> None:
+    """Name the tasks, with their options, and the rivals."""
+    printed.print_list(Console())
+
+
+def name_of(task: str, options: dict[str, Any]) -> str:
+    """A study's name: its task and what differs from the defaults.
+
+    >>> name_of("digits", {})
+    'digits'
+    """
+    defaults = {key: default for key, (_, default) in tasks.options(task).items()}
+    chosen = {k: v for k, v in options.items() if v != defaults[k]}
+    parts = [k if v is True else f"no-{k}" if v is False else str(v) for k, v in chosen.items()]
+    return "-".join([task, *parts])
+
+
+def _own(given: list[str]) -> dict[str, str]:
+    own = {}
+    for text in given:
+        name, equals, source = text.partition("=")
+        if not (name and equals and source):
+            raise ValueError(f"--rival is {text!r}, allowed is name=module:factory")
+        own[name] = source
+    return own
+
+
+def _file(folder: Path) -> str:
+    return f"sqlite:///{folder / 'study.db'}"
+
+
+def _found(study: str, storage: str | None, out: Path) -> tuple[Path, Store]:
+    """A study's folder and store; it is not made here."""
+    folder = Path(study) if (Path(study) / "study.db").is_file() else out / study
+    if storage:
+        return folder, Store(storage, study)
+    if not (folder / "study.db").is_file():
+        raise ValueError(f"there is no study {study!r}: {folder / 'study.db'} is not there")
+    store = Store(_file(folder), folder.resolve().name)
+    return folder, store
+
+
+def _conclude(store: Store, plan: Plan, folder: Path, console: Console) -> Any:
+    result = report(plan, store.records(plan))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = write(result, folder)
+    printed.print_report(result, console)
+    _list(paths[:1], console)
+    return result
+
+
+def _list(paths: list[Path], console: Console) -> None:
+    for path in paths:
+        console.print(str(path.resolve()), soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _said(console: Console) -> Iterator[None]:
+    """Errors in a line, without a traceback; what is finished is kept."""
+    try:
+        yield
+    except ValueError as error:
+        _stop(console, f"Stopped: {_line(error)}", 1)
+    except KeyboardInterrupt:
+        _stop(console, f"Stopped. {KEPT}", 130)
+    except (OSError, Ended, *failures()) as error:
+        _stop(console, f"Stopped: {_line(error)}. {KEPT}", 1)
+
+
+def _line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error.__cause__ or error)).strip().removesuffix(".")
+
+
+def _stop(console: Console, text: str, code: int) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)

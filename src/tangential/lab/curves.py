@@ -1,0 +1,79 @@
+"""What a trial logs along the way: a sink of the monitor."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MEANS = (
+    *("norm", "effective_step", "angle_rad"),
+    *("growth_step", "growth_memory", "growth_decay"),
+)
+COLUMNS = ("step", "loss", "lr", *MEANS)
+LAYERS = ("norm", "effective_step")
+DIGITS = 6  # significant ones are kept
+
+
+class Curves:
+    """Means over the scale-invariant weights (all matrices, where none is known), and layers.
+
+    Args:
+        names: Of the weights that are averaged, in the order of the model.
+        layers: Keep every one of them, too.
+    """
+
+    weights = True  # asks the monitor for a line for every weight
+
+    def __init__(self, names: Iterable[str], *, layers: bool) -> None:
+        self.names = list(names)
+        self.columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self.layers: dict[str, list[list[float]]] = {name: [] for name in LAYERS if layers}
+        self.means = dict.fromkeys(MEANS, math.nan)  # of the last logged step
+
+    def __call__(self, values: Mapping[str, float], step: int) -> None:
+        """Take what the monitor says of a step."""
+        lines = {c: [values.get(f"{n}/{c}", math.nan) for n in self.names] for c in MEANS}
+        self.means = {column: _mean(line) for column, line in lines.items()}
+        for column, rows in self.layers.items():
+            rows.append([_short(x) for x in lines[column]])
+
+    def add(self, step: int, loss: float, lr: float) -> None:
+        """Append a logged step; its means are those that the monitor has told since the last."""
+        values = {"step": step, "loss": loss, "lr": lr, **self.means}
+        for column, value in values.items():
+            self.columns[column].append(_short(value))
+        self.means = dict.fromkeys(MEANS, math.nan)
+
+    def mean(self, column: str) -> float:
+        """The mean over the logged steps."""
+        return _mean(self.columns[column])
+
+    def last(self, column: str) -> float:
+        """The last logged value."""
+        return next((x for x in reversed(self.columns[column]) if math.isfinite(x)), math.nan)
+
+    def memory_share(self) -> float:
+        """The share of the norms' growth, decay apart, that is momentum's memory."""
+        memory, step = self.mean("growth_memory"), self.mean("growth_step")
+        return memory / (memory + step) if memory + step else math.nan
+
+    def state(self) -> dict[str, Any]:
+        """Plain lists, for a checkpoint."""
+        return {"columns": self.columns, "layers": self.layers}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.columns, self.layers = state["columns"], state["layers"]
+
+    def record(self) -> dict[str, Any]:
+        """`curves` and `layers` of a trial's record."""
+        layers = {"step": self.columns["step"], "names": self.names, **self.layers}
+        return {"curves": self.columns, "layers": layers if self.layers else None}
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [x for x in values if math.isfinite(x)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _short(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.{DIGITS}g}")

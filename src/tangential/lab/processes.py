@@ -1,0 +1,125 @@
+"""A trial on several processes: what makes it the trial of one."""
+
+import warnings
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, and of its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _summed(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _summed(grads[0])
+
+
+def _summed(x: Tensor) -> Tensor:
+    x = x.contiguous().clone()
+    dist.all_reduce(x)
+    return x
+
+
+class BatchNormOfAll(_BatchNorm):
+    """BatchNorm over the batches of all processes, on any device (torch's is for GPUs alone)."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Normalise as one process with the whole batch would."""
+        if not self.training:
+            return super().forward(input)
+        over = [d for d in range(input.dim()) if d != 1]
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        count = _Sum.apply(input.new_tensor(input.numel() / input.shape[1]))
+        mean = _Sum.apply(input.sum(over)) / count
+        apart = input - mean.view(shape)
+        variance = _Sum.apply(apart.square().sum(over)) / count
+        self._remember(mean.detach(), variance.detach(), count)
+        scale = (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        result = apart * scale.view(shape)
+        return result if self.bias is None else result + self.bias.view(shape)
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
+        if input.dim() < 2:
+            raise ValueError(f"input has {input.dim()} dimensions, allowed are 2 or more")
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * count / (count - 1), share)
+
+
+def together(model: nn.Module) -> nn.Module:
+    """The model with its BatchNorms over all processes; weights and buffers are the same."""
+    if torch.cuda.is_available():
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if type(model) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+        made = BatchNormOfAll(0)
+        made.__dict__.update(model.__dict__)
+        return made
+    for name, child in model.named_children():
+        setattr(model, name, together(child))
+    return model
+
+
+def here() -> PartialState:
+    """This process among those that torchrun or `accelerate launch` has started."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def accelerator(precision: str) -> Accelerator:
+    """Accelerate's view of the devices and processes there are."""
+    # every process's buffers are its own: BatchNorm's are equal anyway, a memory's must not be
+    here()
+    own = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(mixed_precision=precision, kwargs_handlers=[own])
+
+
+def spread(accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.Module:
+    """The model as the processes train it together: copies (DDP), or shards of it (FSDP2)."""
+    if accelerator.num_processes == 1:
+        return accelerator.prepare(model)
+    model = together(model)
+    if not sharded:
+        with warnings.catch_warnings():  # Accelerate has no other name for it yet
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return accelerator.prepare(model)
+    model.to(accelerator.device)
+    for child in model.children():
+        if any(p.requires_grad for p in child.parameters()):
+            fully_shard(child)
+    fully_shard(model)
+    return model
+
+
+def gathered(value: Any) -> list[Any]:
+    """The value of every process, on every process, in order."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def first_ones(value: Any) -> Any:
+    """The value of the first process, on every process."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]

@@ -1,0 +1,78 @@
+"""The figures of the search: every tuning trial, and what a smaller budget would have found."""
+
+from collections.abc import Callable
+
+from tangential.lab.figures import Axis, Figure, Panel, Series, ends, metric_axis, shown
+from tangential.lab.plan import Plan, Record, Records, Spec
+from tangential.lab.statistics import best_of_k
+from tangential.lab.task import Metric
+from tangential.lab.wording import score, settings
+
+
+def tuning(plan: Plan, records: Records) -> list[Figure]:
+    """The score of every tuning trial over each setting; the expected best of k."""
+    tried: dict[str, Records] = {}
+    for rival in plan.rivals:
+        mine = {s: r for s, r in records.items() if (s.rival, s.phase) == (rival, "tune")}
+        tried |= {rival: mine} if mine else {}
+    return [every(plan, tried), budget(plan, tried)]
+
+
+def every(plan: Plan, tried: dict[str, Records]) -> Figure:
+    """The score over each setting, a panel a setting."""
+    names = dict.fromkeys(name for some in tried.values() for spec in some for name in spec.values)
+    panels = [
+        Panel(
+            "",
+            Axis(name, log=True),
+            metric_axis(plan.metric),
+            _scatter(plan, tried, name),
+            kind="points",
+        )
+        for name in names
+    ]
+    count = sum(map(len, tried.values()))
+    says = f"{count} tuning trials: {plan.metric.name} over {', '.join(names)}."
+    note = "Ringed: the best of each rival. Crosses: diverged."
+    return Figure("tuning", "Every tuning trial", says, panels, note)
+
+
+def budget(plan: Plan, tried: dict[str, Records]) -> Figure:
+    """The best score to be expected of k trials."""
+    series = [_budget(plan, rival, some) for rival, some in tried.items()]
+    says = f"Expected best {plan.metric.name} of k tuning trials; of all, {ends(series)}."
+    panel = Panel("", Axis("tuning trials k"), metric_axis(plan.metric), series)
+    note = "Expectation over which k of a rival's tuning trials were run."
+    return Figure("budget", "Best of k trials", says, [panel], note)
+
+
+def _scatter(plan: Plan, tried: dict[str, Records], name: str) -> list[Series]:
+    return [
+        _dots(plan, rival, some, name)
+        for rival, some in tried.items()
+        if any(name in spec.values for spec in some)
+    ]
+
+
+def _dots(plan: Plan, rival: str, some: Records, name: str) -> Series:
+    kept = [(spec, record) for spec, record in some.items() if name in spec.values]
+    rank: Callable[[int], tuple[bool, float, float]] = lambda i: plan.rank(kept[i][1])
+    return Series(
+        rival,
+        [spec.values[name] for spec, _ in kept],
+        shown(plan.metric, [record["score"] for _, record in kept]),
+        texts=[_told(plan.metric, spec, record) for spec, record in kept],
+        best=max(range(len(kept)), key=rank),
+        lost=[i for i, (_, record) in enumerate(kept) if record["diverged"]],
+    )
+
+
+def _told(metric: Metric, spec: Spec, record: Record) -> str:
+    ended = "diverged" if record["diverged"] else score(metric, record["score"])
+    return f"{spec.rival}: {ended} at {settings(spec.values)}"
+
+
+def _budget(plan: Plan, rival: str, some: Records) -> Series:
+    oriented = plan.metric.oriented
+    best = map(oriented, best_of_k([oriented(r["score"]) for r in some.values()]))
+    return Series(rival, range(1, len(some) + 1), shown(plan.metric, best))

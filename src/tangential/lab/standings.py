@@ -1,0 +1,164 @@
+"""How rivals stand: what their seeds gave, and how each compares with its baseline."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tangential.lab import statistics
+from tangential.lab.plan import Plan, Point, Record, Records
+from tangential.lab.statistics import Interval, interval
+
+Trials = dict[tuple[str, str], dict[int, Record]]  # by rival and phase, then by seed
+
+
+class Reach(NamedTuple):
+    """Steps or seconds to the common target, as a mean over seeds.
+
+    A seed that never got there counts as long as the longest ran: the mean is then a lower bound
+    (the restricted mean of survival analysis). To leave it out would favour who fails more often.
+    """
+
+    mean: float
+    there: int
+    n: int
+
+
+class Comparison(NamedTuple):
+    """A rival against its baseline, over the seeds that both have.
+
+    Ratios are the rival's over the baseline's, of the pairs of which neither diverged.
+    """
+
+    baseline: str
+    difference: Interval  # of the score, raw
+    better: float  # P(a seed of the rival is better than one of the baseline)
+    p: float
+    p_holm: float
+    norm: Interval  # ratio
+    effective_step: Interval  # ratio
+    step_s: Interval  # ratio
+
+
+class Row(NamedTuple):
+    """A rival in one phase; means leave diverged seeds out, the score counts them as guessing."""
+
+    rival: str
+    point: Point
+    seeds: int
+    diverged: int
+    score: Interval
+    metrics: dict[str, Interval]
+    norm: Interval
+    effective_step: Interval
+    memory_share: Interval
+    step_s: Interval
+    optimizer_s: Interval
+    steps: Reach | None
+    seconds: Reach | None
+    against: Comparison | None
+
+
+def trials(records: Records) -> Trials:
+    """Trials by rival and phase, seeds in order; of tuning trials only one a seed is kept."""
+    found: Trials = {}
+    for spec in sorted(records, key=lambda spec: spec.seed):
+        found.setdefault((spec.rival, spec.phase), {})[spec.seed] = records[spec]
+    return found
+
+
+def complete(plan: Plan, records: Records, phase: str = "report") -> bool:
+    """Whether every rival has all its seeds."""
+    found = trials(records)
+    return all(len(found.get((rival, phase), ())) >= plan.seeds for rival in plan.rivals)
+
+
+def target(plan: Plan, found: Trials) -> float:
+    """The common target: the worst rival's mean final score, diverged seeds apart; or NaN."""
+    sound = ([r["score"] for r in _sound(found, rival, "report").values()] for rival in plan.rivals)
+    means = [math.fsum(scores) / len(scores) for scores in sound if scores]
+    return min(means, key=plan.metric.oriented, default=math.nan)
+
+
+def rows(plan: Plan, records: Records, phase: str = "report") -> list[Row]:
+    """A row for every rival that has a seed."""
+    found = trials(records)
+    at = target(plan, found)
+    points = {s.rival: s.values for s in records if s.phase == phase}
+    known = [rival for rival in plan.rivals if rival in points]
+    return _adjusted([_row(plan, found, rival, phase, points[rival], at) for rival in known])
+
+
+def _sound(found: Trials, rival: str, phase: str) -> dict[int, Record]:
+    mine = found.get((rival, phase), {})
+    return {seed: record for seed, record in mine.items() if not record["diverged"]}
+
+
+def _row(plan: Plan, found: Trials, rival: str, phase: str, point: Point, at: float) -> Row:
+    mine, sound = found[rival, phase], _sound(found, rival, phase)
+    mean: Callable[[str], Interval] = lambda name: interval(r[name] for r in sound.values())
+    names = dict.fromkeys(name for record in sound.values() for name in record["metrics"])
+    baseline = plan.baseline(rival)
+    compared = baseline is not None and mine.keys() & found.get((baseline, phase), {}).keys()
+    return Row(
+        rival=rival,
+        point=point,
+        seeds=len(mine),
+        diverged=len(mine) - len(sound),
+        score=interval(r["score"] for r in mine.values()),
+        metrics={n: interval(r["metrics"].get(n, math.nan) for r in sound.values()) for n in names},
+        norm=mean("norm"),
+        effective_step=mean("effective_step"),
+        memory_share=mean("memory_share"),
+        step_s=mean("step_s"),
+        optimizer_s=mean("optimizer_s"),
+        steps=_reach(plan, list(mine.values()), "step", at),
+        seconds=_reach(plan, list(mine.values()), "time_s", at),
+        against=_comparison(plan, found, rival, str(baseline), phase) if compared else None,
+    )
+
+
+def _reach(plan: Plan, mine: Sequence[Record], along: str, at: float) -> Reach | None:
+    """None where no score was taken. Who diverges has not got there, wherever it came by."""
+    end = max((x for record in mine for x in record["scores"][along]), default=None)
+    if end is None:
+        return None
+    oriented = plan.metric.oriented
+    times = [
+        statistics.reached(r["scores"][along], [*map(oriented, r["scores"]["score"])], oriented(at))
+        for r in mine
+        if not r["diverged"]
+    ]
+    there = [time for time in times if not math.isnan(time)]
+    missing = len(mine) - len(there)
+    return Reach((math.fsum(there) + missing * end) / len(mine), len(there), len(mine))
+
+
+def _comparison(plan: Plan, found: Trials, rival: str, baseline: str, phase: str) -> Comparison:
+    mine, theirs = found[rival, phase], found[baseline, phase]
+    both = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
+    sound = [pair for pair in both if not (pair[0]["diverged"] or pair[1]["diverged"])]
+    a, b = ([pair[side]["score"] for pair in both] for side in (0, 1))
+    ratio: Callable[[str], Interval] = lambda name: statistics.ratio(
+        [x[name] for x, _ in sound], [y[name] for _, y in sound]
+    )
+    p = statistics.permutation_p(a, b)
+    better = statistics.probability(*([*map(plan.metric.oriented, x)] for x in (a, b)))
+    return Comparison(
+        baseline=baseline,
+        difference=statistics.difference(a, b),
+        better=better,
+        p=p,
+        p_holm=p,
+        norm=ratio("norm"),
+        effective_step=ratio("effective_step"),
+        step_s=ratio("step_s"),
+    )
+
+
+def _adjusted(rows: list[Row]) -> list[Row]:
+    """With p adjusted by Holm over all rivals that have a baseline."""
+    ps = iter(statistics.holm([row.against.p for row in rows if row.against]))
+    return [
+        row._replace(against=row.against._replace(p_holm=next(ps))) if row.against else row
+        for row in rows
+    ]

@@ -1,0 +1,68 @@
+"""The state of model, optimizer and generators, whole, whatever it is spread over."""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
+
+from tangential.lab.checkpoint import State
+from tangential.lab.processes import gathered
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, sharded: bool) -> State:
+    """The state on the first process; every process takes part."""
+    inner = accelerator.unwrap_model(model)
+    if sharded:
+        weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)
+    else:
+        weights, moments = inner.state_dict(), optimizer.optimizer.state_dict()
+    own = {"rng": _generators(), "buffers": dict(inner.named_buffers())}
+    return {
+        "model": weights,
+        "optimizer": moments,
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
+        "processes": gathered(own),
+    }
+
+
+def take_state(
+    accelerator: Accelerator, model: nn.Module, optimizer: Any, state: State, *, sharded: bool
+) -> None:
+    """Go on from a state that as many processes have saved.
+
+    Raises:
+        ValueError: another number of processes has saved it.
+    """
+    saved, here = len(state["processes"]), accelerator.num_processes
+    if saved != here:
+        raise ValueError(f"the checkpoint is of {saved} processes, here are {here}: start as many")
+    inner, own = accelerator.unwrap_model(model), state["processes"][accelerator.process_index]
+    if sharded:
+        set_state_dict(
+            model,
+            optimizer.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=WHOLE,
+        )
+    else:
+        inner.load_state_dict(state["model"] | own["buffers"])
+        optimizer.optimizer.load_state_dict(state["optimizer"])
+    if accelerator.scaler:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(own["rng"]["cpu"])
+    if own["rng"]["cuda"]:
+        torch.cuda.set_rng_state_all(own["rng"]["cuda"])
+
+
+def _generators() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}

@@ -1,0 +1,309 @@
+"""Where a study's trials are kept, and how workers share them: Optuna's own database.
+
+A trial of the store is WAITING, RUNNING, COMPLETE (with its record) or FAIL: left by a worker that
+died or stopped, or a double. Of the living ones with one key, the first counts; so nobody needs a
+lock to queue what a plan still lacks, and nothing is lost whenever a worker dies.
+"""
+
+import base64
+import json
+import os
+import platform
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from tangential.lab.engine import optuna, unwarned
+from tangential.lab.plan import Plan, Record, Records, Spec
+
+BEAT_S = 15  # seconds between a running trial's signs of life
+GRACE_S = 60  # without one it is dead
+WAIT_S = 120  # for another process that writes to the file
+PATIENCE_S = 300  # with a server that is gone
+
+Frozen = Any  # optuna.trial.FrozenTrial
+
+
+class Claim(NamedTuple):
+    """A trial that this process runs."""
+
+    id: int
+    key: str
+    spec: Spec
+
+
+class Taken(Exception):  # noqa: N818
+    """The trial has been given to another worker, this one being taken for dead."""
+
+
+class Store:
+    """The trials of a study.
+
+    Args:
+        url: Of the database, as SQLAlchemy has it: sqlite:///FILE or postgresql://...
+        name: Of the study.
+
+    Raises:
+        ValueError: no database can be had by this url.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        self.url, self.name = url, name
+        lite = url.startswith("sqlite:///")
+        if lite:
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        options = {"connect_args": {"timeout": WAIT_S}} if lite else {"pool_pre_ping": True}
+        try:
+            with unwarned():
+                self.rdb = optuna().storages.RDBStorage(
+                    url,
+                    engine_kwargs=options,
+                    heartbeat_interval=BEAT_S,
+                    grace_period=GRACE_S,
+                )
+        except (ImportError, *failures()) as error:
+            raise ValueError(f"--storage {url!r} is not to be had: {_first_line(error)}") from error
+        if lite:
+            _one_writer_at_a_time(self.rdb.engine)
+        self.storage = optuna().storages.get_storage(self.rdb)
+        self.unpacked: dict[int, Record] = {}
+        self.patience_s = 10 if lite else PATIENCE_S
+
+    def close(self) -> None:
+        """Let the database go."""
+        self.rdb.remove_session()
+        self.rdb.engine.dispose()
+
+    # ---- the plan
+
+    def exists(self) -> bool:
+        """Whether there is such a study."""
+        return self.name in optuna().get_all_study_names(self.storage)
+
+    def begin(self, plan: Plan) -> None:
+        """Make the study, or give it another plan; trials that this has, too, are kept."""
+        direction = "maximize" if plan.metric.higher else "minimize"
+        study = optuna().create_study(
+            storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
+        )
+        study.set_user_attr("plan", plan.text())
+
+    def plan(self) -> Plan:
+        """The study's plan.
+
+        Raises:
+            ValueError: there is no such study.
+        """
+        if not self.exists():
+            known = ", ".join(sorted(optuna().get_all_study_names(self.storage))) or "none"
+            raise ValueError(f"no study {self.name!r} in {self.url}; known: {known}")
+        return Plan.of(self._study.user_attrs["plan"])
+
+    @property
+    def _study(self) -> Any:
+        return optuna().load_study(study_name=self.name, storage=self.storage)
+
+    # ---- its trials
+
+    def records(self, plan: Plan) -> Records:
+        """The finished trials of a plan."""
+        by_key = {
+            trial.user_attrs["key"]: trial
+            for trial in reversed(self._trials())
+            if trial.state.name == "COMPLETE"
+        }
+
+        def known(specs: list[Spec]) -> Records:
+            return {s: self._record(t) for s in specs if (t := by_key.get(plan.key(s)))}
+
+        records = known(plan.tuning())
+        return records | known(plan.wanted(records))
+
+    def claim(self, plan: Plan, specs: Iterable[Spec]) -> Claim | None:
+        """A trial of `specs` that nobody runs or has run, and is now this process's; or None.
+
+        Trials of the dead are queued again, and so is whatever the queue lacks.
+        """
+        self._bury()
+        wanted = {plan.key(spec): spec for spec in specs}
+        living = _living(self._trials())
+        for key, spec in wanted.items():
+            if key not in living:
+                self._queue(plan, key, spec)
+        for trial in self._trials():
+            key = trial.user_attrs["key"]
+            if trial.state.name != "WAITING" or key not in wanted or not self._won(trial):
+                continue
+            self.storage.set_trial_user_attr(trial._trial_id, "owner", _me())
+            self.beat(Claim(trial._trial_id, key, wanted[key]))
+            if _living(self._trials())[key].number == trial.number:
+                return Claim(trial._trial_id, key, wanted[key])
+            self._drop(trial._trial_id, "a double")
+        return None
+
+    def beat(self, claim: Claim) -> None:
+        """Give a sign of life.
+
+        Raises:
+            Taken: too late.
+        """
+        if self.storage.get_trial(claim.id).state.is_finished():
+            raise Taken
+        self.rdb.record_heartbeat(claim.id)
+
+    def finish(self, claim: Claim, record: Record) -> None:
+        """Keep a trial's record.
+
+        Raises:
+            Taken: another has it.
+        """
+        with _still_ours():
+            self.storage.set_trial_user_attr(claim.id, "record", _packed(record))
+            states = optuna().trial.TrialState
+            self.storage.set_trial_state_values(claim.id, states.COMPLETE, [record["score"]])
+
+    def give_back(self, claim: Claim) -> None:
+        """Let another worker have the trial."""
+        with suppress(Taken):
+            self._drop(claim.id, "given back")
+
+    def _record(self, trial: Frozen) -> Record:
+        if trial.number not in self.unpacked:
+            packed = base64.b85decode(trial.user_attrs["record"])
+            self.unpacked[trial.number] = json.loads(zlib.decompress(packed))
+        return self.unpacked[trial.number]
+
+    def patiently(self, act: Callable[[], Any]) -> Any:
+        """What `act` returns, tried again while the database is gone.
+
+        Raises:
+            Exception: one of `failures()`, when patience is over.
+        """
+        deadline, pause_s = time.monotonic() + self.patience_s, 0.5
+        while True:
+            try:
+                return act()
+            except failures():
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, 15.0)
+
+    def _trials(self) -> list[Frozen]:
+        number = self.storage.get_study_id_from_name(self.name)
+        return self.storage.get_all_trials(number, deepcopy=False)
+
+    def _queue(self, plan: Plan, key: str, spec: Spec) -> None:
+        space = plan.rivals[spec.rival].space
+        float_ = optuna().distributions.FloatDistribution
+        params = {k: v for k, v in spec.point if k in space and space[k][0] <= v <= space[k][1]}
+        trial = optuna().trial.create_trial(
+            state=optuna().trial.TrialState.WAITING,
+            params=params,
+            distributions={k: float_(*space[k], log=True) for k in params},
+            user_attrs={"key": key, "rival": spec.rival, "phase": spec.phase, "seed": spec.seed},
+        )
+        self.storage.create_new_trial(self.storage.get_study_id_from_name(self.name), trial)
+
+    def _won(self, trial: Frozen) -> bool:
+        """Whether this process, of all, has made the trial run."""
+        running = optuna().trial.TrialState.RUNNING
+        try:
+            return self.storage.set_trial_state_values(trial._trial_id, running)
+        except optuna().exceptions.UpdateFinishedTrialError:
+            return False
+
+    def _bury(self) -> None:
+        with unwarned():
+            optuna().storages.fail_stale_trials(self._study)
+        for trial in self._trials():
+            if trial.state.name == "RUNNING" and _is_dead(trial):
+                with suppress(Taken):
+                    self._drop(trial._trial_id, "its worker died")
+
+    def _drop(self, trial_id: int, why: str) -> None:
+        with _still_ours():
+            self.storage.set_trial_user_attr(trial_id, "why", why)
+            self.storage.set_trial_state_values(trial_id, optuna().trial.TrialState.FAIL)
+
+
+@contextmanager
+def _still_ours() -> Iterator[None]:
+    """Turns Optuna's word for a trial that has ended into ours."""
+    try:
+        yield
+    except optuna().exceptions.UpdateFinishedTrialError as error:
+        raise Taken from error
+
+
+def _living(trials: list[Frozen]) -> dict[str, Frozen]:
+    """The first trial of every key that waits, runs or is complete."""
+    return {t.user_attrs["key"]: t for t in reversed(trials) if t.state.name != "FAIL"}
+
+
+def _me() -> dict[str, Any]:
+    process = psutil.Process()
+    return {"machine": machine(), "pid": process.pid, "since": process.create_time()}
+
+
+def machine() -> str:
+    """This machine, as long as it runs, and these process numbers."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    parts = [platform.node(), f"{uuid.getnode():x}"]
+    parts += [boot.read_text().strip()] if boot.exists() else []
+    parts += [os.readlink(namespace)] if namespace.exists() else []
+    return " ".join(parts)
+
+
+def _is_dead(trial: Frozen) -> bool:
+    """Whether a running trial's process is known to be gone, or it never said whose it is."""
+    owner = trial.user_attrs.get("owner")
+    if owner is None:
+        started = trial.datetime_start or datetime.now()
+        return (datetime.now() - started).total_seconds() > GRACE_S
+    if owner["machine"] != machine():
+        return False  # its signs of life tell
+    try:
+        process = psutil.Process(owner["pid"])
+        return process.create_time() != owner["since"] or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _packed(record: Record) -> str:
+    return base64.b85encode(zlib.compress(json.dumps(record).encode())).decode()
+
+
+def _one_writer_at_a_time(engine: Any) -> None:
+    """Take SQLite's lock at the start of a transaction, not between its reading and its writing.
+
+    https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-sqlite-transactions
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What a database raises when it is gone, full or locked."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return optuna().exceptions.StorageInternalError, SQLAlchemyError
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.__cause__ or error).strip().splitlines()[0]

@@ -1,0 +1,112 @@
+"""The data of a study as tables, for other programs: CSV and Parquet.
+
+pyarrow is imported where a table is made.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tangential.lab.aside import aside
+from tangential.lab.plan import Plan, Record, Records, Spec
+
+RESULTS = (
+    *("score", "loss", "diverged", "steps", "norm", "effective_step", "memory_share"),
+    *("step_s", "optimizer_s"),
+)
+
+
+def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
+    """Write trials, curves and evaluations as CSV and Parquet, layers as Parquet."""
+    curves = [_series(plan, spec, record["curves"]) for spec, record in records.items()]
+    scores = [_series(plan, spec, record["scores"]) for spec, record in records.items()]
+    layers = [
+        part
+        for spec, record in records.items()
+        if record["layers"]
+        for part in _layers(plan, spec, record["layers"])
+    ]
+    trials = [_columns([_trial(plan, spec, record)]) for spec, record in records.items()]
+    named = {"trials": trials, "curves": curves, "scores": scores}
+    paths = [path for name, parts in named.items() for path in _both(parts, folder / name)]
+    return paths + ([_parquet(_joined(layers), folder / "layers.parquet")] if layers else [])
+
+
+def write_rows(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
+    """Write rows, which may lack columns, as CSV and Parquet."""
+    return _both([_columns([row]) for row in rows], stem) if rows else []
+
+
+def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
+    table = _joined(parts)
+    return [_csv(table, stem.with_suffix(".csv")), _parquet(table, stem.with_suffix(".parquet"))]
+
+
+def _of(plan: Plan, spec: Spec) -> Record:
+    """What a trial is; a setting whose name is taken gets a prefix."""
+    taken = {"rival", "phase", "seed", "step", "time_s", "lr_now", *RESULTS}
+    named = {f"space_{k}" if k in taken else k: v for k, v in spec.point}
+    return {
+        "task": plan.task,
+        "options": json.dumps(plan.options),
+        "rival": spec.rival,
+        "phase": spec.phase,
+        "seed": spec.seed,
+        **named,
+    }
+
+
+def _trial(plan: Plan, spec: Spec, record: Record) -> Record:
+    whence = record["provenance"]
+    return {
+        **_of(plan, spec),
+        **{name: record[name] for name in RESULTS},
+        **{f"metric_{name}": value for name, value in record["metrics"].items()},
+        **{f"{name}_s": value for name, value in record["seconds"].items()},
+        **{k: json.dumps(v) if isinstance(v, dict) else v for k, v in whence.items()},
+    }
+
+
+def _series(plan: Plan, spec: Spec, columns: dict[str, list[float]]) -> dict[str, list[Any]]:
+    size = len(columns["step"])
+    named = {"lr_now" if name == "lr" else name: values for name, values in columns.items()}
+    return {name: [value] * size for name, value in _of(plan, spec).items()} | named
+
+
+def _layers(plan: Plan, spec: Spec, layers: Record) -> Iterable[dict[str, list[Any]]]:
+    """A part a layer, so that names are few and columns long."""
+    steps = layers["step"]
+    for i, name in enumerate(layers["names"]):
+        yield {key: [value] * len(steps) for key, value in _of(plan, spec).items()} | {
+            "layer": [name] * len(steps),
+            "step": steps,
+            "norm": [row[i] for row in layers["norm"]],
+            "effective_step": [row[i] for row in layers["effective_step"]],
+        }
+
+
+def _columns(rows: list[Record]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _joined(parts: list[dict[str, list[Any]]]) -> Any:
+    import pyarrow as pa
+
+    return pa.concat_tables([pa.table(part) for part in parts], promote_options="permissive")
+
+
+def _csv(table: Any, path: Path) -> Path:
+    import pyarrow.csv
+
+    with aside(path, "wb") as file:
+        pyarrow.csv.write_csv(table, file)
+    return path
+
+
+def _parquet(table: Any, path: Path) -> Path:
+    import pyarrow.parquet
+
+    with aside(path, "wb") as file:
+        pyarrow.parquet.write_table(table, file)
+    return path

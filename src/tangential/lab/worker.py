@@ -1,0 +1,206 @@
+"""A worker: takes trials of a study, one after another, until none is left."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, NamedTuple
+
+import torch
+
+from tangential.lab import provenance, tasks
+from tangential.lab.aside import aside
+from tangential.lab.plan import Plan, Record, Records, Spec
+from tangential.lab.rivals import RIVALS, Rival, of_user
+from tangential.lab.store import BEAT_S, Claim, Store, Taken, failures
+from tangential.lab.task import Task
+
+POLL_S = 1.0  # while others run what is left
+
+
+class Place(NamedTuple):
+    """Where a worker finds and leaves things."""
+
+    data: Path | None
+    folder: Path  # of the study: checkpoints of trials under way
+    checkpoint_s: float
+
+
+def work(
+    store: Store,
+    place: Place,
+    stop: Callable[[], bool],
+    say: Callable[[str], Any],
+    see: Callable[[Records], Any] = lambda records: None,
+) -> None:
+    """Run trials until the study is done, or `stop`.
+
+    Under torchrun or `accelerate launch` all processes work on one trial together.
+
+    Args:
+        store: With the study.
+        place: Where this worker finds and leaves things.
+        stop: Asked between steps.
+        say: Is told what happens.
+        see: Is shown the finished trials whenever a new one is looked for.
+
+    Raises:
+        ValueError: the study's data, or the packages that it was begun with, are not here.
+    """
+    from tangential.lab.processes import first_ones, here
+
+    leads = here().is_main_process
+    plan = store.patiently(store.plan)
+    torch.set_num_threads(plan.settings["threads"])
+    bench = _Bench(store, place, stop, say, see)
+    while True:
+        task = bench.ready(plan)
+        claim = first_ones(bench.next(plan) if leads else None)
+        if claim == "done":
+            return
+        if claim is None:
+            time.sleep(POLL_S)
+        else:
+            bench.run(plan, task, claim, leads=leads)
+        plan = first_ones(store.patiently(store.plan) if leads else None)
+
+
+class _Bench:
+    """What a worker has at hand: its task, as long as the plan is the same."""
+
+    def __init__(
+        self,
+        store: Store,
+        place: Place,
+        stop: Callable[[], bool],
+        say: Callable[[str], Any],
+        see: Callable[[Records], Any],
+    ) -> None:
+        self.store, self.place, self.stop, self.say, self.see = store, place, stop, say, see
+        self.made: tuple[Any, Task] | None = None
+
+    def ready(self, plan: Plan) -> Task:
+        """The plan's task, with its data."""
+        wanted = (plan.task, plan.options)
+        if self.made is None or self.made[0] != wanted:
+            self.made = wanted, checked(plan, self.place.data)
+        return self.made[1]
+
+    def next(self, plan: Plan) -> Claim | str | None:
+        """A trial to run, "done" where none is left, None where others run the last ones."""
+        if self.stop():
+            return "done"
+        records = self.store.patiently(lambda: self.store.records(plan))
+        self.see(records)
+        missing = [spec for spec in plan.wanted(records) if spec not in records]
+        if not missing:
+            return "done"
+        return self.store.patiently(lambda: self.store.claim(plan, missing))
+
+    def run(self, plan: Plan, task: Task, claim: Claim, *, leads: bool) -> None:
+        """Train a trial, or take it from where it was left, and keep its record."""
+        folder = self.place.folder / "checkpoints" / claim.key
+        lost, over = Event(), Event()
+        if leads:
+            Thread(target=self._beat, args=(claim, lost, over), daemon=True).start()
+        try:
+            record = self._trained(plan, task, claim, folder, lost)
+            if leads and record is not None:
+                self.store.patiently(lambda: self.store.finish(claim, record))
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # others have theirs there
+                    folder.parent.rmdir()
+        except Taken:
+            self.say("A trial was given to another worker, this one having been silent too long.")
+        finally:
+            over.set()
+
+    def _trained(
+        self, plan: Plan, task: Task, claim: Claim, folder: Path, lost: Event
+    ) -> Record | None:
+        from tangential.lab.trial import Run, Stopped, Trial
+
+        finished = folder / "finished.json"
+        if finished.exists():  # its worker died before the database had it
+            with suppress(ValueError):
+                return json.loads(finished.read_text())
+        reports = claim.spec.phase != "tune"
+        run = Run(
+            plan.epochs,
+            frozenset(plan.invariant),
+            plan.settings["precision"],
+            folder,
+            sharded=plan.settings["sharded"],
+            checkpoint_s=self.place.checkpoint_s,
+            stop=lambda: lost.is_set() or self.stop(),
+            evaluations=task.evaluations if reports else 0,
+            layers=reports,
+        )
+        try:
+            trial = Trial(task, rival_of(plan, claim.spec), claim.spec, run)
+            record = trial.train() | {"provenance": _provenance(plan, claim.spec, trial)}
+        except Stopped:
+            if not lost.is_set():
+                self.store.patiently(lambda: self.store.give_back(claim))
+            return None
+        if trial.accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            with aside(finished) as file:
+                json.dump(record, file)
+        return record
+
+    def _beat(self, claim: Claim, lost: Event, over: Event) -> None:
+        while not over.wait(BEAT_S):
+            try:
+                self.store.beat(claim)
+            except Taken:
+                lost.set()
+            except failures():
+                continue  # the database may come back
+
+
+def rival_of(plan: Plan, spec: Spec) -> Rival:
+    """The rival that a spec names.
+
+    Raises:
+        ValueError: it is the user's own, and not to be had here.
+    """
+    source = plan.rivals[spec.rival].source
+    return of_user(0, spec.rival, source) if source else RIVALS[spec.rival]
+
+
+def checked(plan: Plan, data: Path | None) -> Task:
+    """The plan's task, if this machine can run its trials.
+
+    Raises:
+        ValueError: other data, packages or code than the study was begun with.
+    """
+    task = tasks.make(plan.task, data, plan.options)
+    if plan.data[1] != task.data.checksum:
+        raise ValueError(
+            f"the study's data have the checksum {plan.data[1]}, those here {task.data.checksum} "
+            f"({task.data.about}): --data must name the same"
+        )
+    ours = {"versions": provenance.versions(), "source": provenance.source(plan.task)}
+    for name, mine in ours.items():
+        if plan.settings[name] != mine:
+            raise ValueError(
+                f"the study was begun with {name} {plan.settings[name]}, here are {mine}: "
+                "install the same, or begin another study (--study NAME)"
+            )
+    return task
+
+
+def _provenance(plan: Plan, spec: Spec, trial: Any) -> dict[str, Any]:
+    return provenance.provenance(
+        data={"about": plan.data[0], "checksum": plan.data[1]},
+        source=plan.settings["source"],
+        seeds={"trial": spec.seed},
+        precision=plan.settings["precision"],
+        threads=plan.settings["threads"],
+        processes=trial.part.processes,
+        device=trial.accelerator.device.type,
+    )

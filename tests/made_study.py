@@ -1,0 +1,156 @@
+"""A study that nobody ran: a plan, and records drawn at random in the shape of real ones."""
+
+import math
+import random
+
+from tangential.lab.plan import FIRST_REPORT_SEED, Contender, Plan, Spec
+from tangential.lab.task import Metric
+
+ACCURACY = Metric("accuracy", "%", 0.1)
+PERPLEXITY = Metric("perplexity", "", 1e4, higher=False)
+SPACES = {
+    "sgd": {"lr": (2e-3, 2.0), "weight_decay": (1e-5, 1e-1)},
+    "adam": {"lr": (1e-4, 1e-1), "weight_decay": (1e-5, 1e-1)},
+}
+RIVALS = {
+    "sgd": Contender("", "torch SGD", None, "#56b4e9", SPACES["sgd"], {"lr": 0.1}),
+    "sgdp": Contender("", "SGDP", "sgd", "#0072b2", SPACES["sgd"], {"lr": 0.1}),
+    "adam": Contender("", "torch Adam", None, "#f0c419", SPACES["adam"], {"lr": 0.01}),
+    "adamw": Contender("", "torch AdamW", None, "#e69f00", SPACES["adam"], {"lr": 0.01}),
+    "adamp": Contender("", "AdamP", "adamw", "#d55e00", SPACES["adam"], {"lr": 0.01}),
+    "adamp-matched": Contender(
+        "", "AdamP, wd_ratio 1/19", "adamw", "#882255", SPACES["adam"], {"lr": 0.01}
+    ),
+}
+SKILL = {"sgd": 0.93, "sgdp": 0.945, "adam": 0.92, "adamw": 0.94, "adamp": 0.955}
+LAYERS = [f"layer{i}.{j}.conv{k}.weight" for i in (1, 2, 3) for j in (0, 1) for k in (1, 2)]
+
+
+def plan(rivals=tuple(RIVALS), *, metric=ACCURACY, trials=8, seeds=5, undecayed=True, **own):
+    """Of rivals by name, or of a dict of contenders."""
+    if not isinstance(rivals, dict):
+        rivals = {name: RIVALS[name] for name in rivals}
+    fields = {
+        "task": "digits",
+        "options": {"preset": "mini"},
+        "about": "8 x 8 pictures of digits, a net of three convolutions with BatchNorm",
+        "data": ["digits of scikit-learn, 1,797 pictures", "0" * 64],
+        "metric": metric,
+        "rivals": rivals,
+        "trials": trials,
+        "seeds": seeds,
+        "undecayed": undecayed,
+        "epochs": 30,
+        "batch_size": 64,
+        "invariant": LAYERS,
+        "settings": {"precision": "no", "threads": 1},
+    }
+    return Plan(**fields | own)
+
+
+def finished(plan, *, steps=600, logs=60, names=LAYERS, **changed):
+    """Records of all trials of a plan; `changed` maps a rival to what its report seeds have."""
+    records = {}
+    for i, (rival, contender) in enumerate(plan.rivals.items()):
+        skill = SKILL.get(rival, 0.95)
+        draw = random.Random(i)
+        for k in range(plan.trials):
+            point = tuple(
+                (name, low * (high / low) ** ((k * (0.618, 0.414)[j % 2]) % 1))
+                for j, (name, (low, high)) in enumerate(contender.space.items())
+            )
+            spec = Spec(rival, "tune", 0, point)
+            score = skill - 0.02 * abs(math.log10(point[0][1]) + (1 if "sgd" in rival else 2)) ** 2
+            lost = k == 3
+            records[spec] = record(plan, spec, draw, score, steps, logs, [], diverged=lost)
+        point = tuple((name, (a * b) ** 0.5) for name, (a, b) in contender.space.items())
+        for phase in ("report", "undecayed")[: 1 + plan.undecayed]:
+            bare = tuple((k, 0.0 if k == "weight_decay" else v) for k, v in point)
+            for j in range(plan.seeds):
+                seed = FIRST_REPORT_SEED + j
+                spec = Spec(rival, phase, seed, point if phase == "report" else bare)
+                made = record(plan, spec, draw, skill, steps, logs, names)
+                if phase == "report":
+                    made |= {k: v[j] for k, v in changed.get(rival, {}).items()}
+                records[spec] = made
+    return records
+
+
+def record(plan, spec, draw, skill, steps=600, logs=60, names=(), *, diverged=False):
+    """One trial's record."""
+    mine = spec.rival.removeprefix("adam").removeprefix("sgd").startswith("p")  # projected
+    at = sorted({round(steps * (i + 1) / logs) - 1 for i in range(logs)})
+    shares = [step / steps for step in at]
+    noise = lambda size: 1 + draw.gauss(0, size)
+    grown = 0.2 if mine else 1.5
+    lr = spec.values.get("lr", 0.1)
+    final = plan.metric.guess if diverged else _score(plan.metric, skill + draw.gauss(0, 0.004))
+    evaluated = [(i + 1) / 10 for i in range(10)] if spec.phase != "tune" else [1.0]
+    along = [_toward(plan.metric, final, share) for share in evaluated]
+    step_s = (0.0125 if mine else 0.0121) * noise(0.01)
+    norms = [(1 + grown * share**0.5) * noise(0.003) for share in shares]
+    turns = [
+        0.02 * (1 - 0.9 * share) / norm**2 * noise(0.03)
+        for share, norm in zip(shares, norms, strict=True)
+    ]
+    return {
+        "score": final,
+        "metrics": {plan.metric.name: final, "loss": 0.2 * noise(0.05), "top 5": 0.99},
+        "loss": math.inf if diverged else 0.2 * noise(0.05),
+        "diverged": diverged,
+        "steps": steps,
+        "norm": norms[-1],
+        "effective_step": sum(turns) / len(turns),
+        "memory_share": (0.04 if mine else 0.46) * noise(0.02),
+        "step_s": step_s,
+        "optimizer_s": step_s * (0.12 if mine else 0.1),
+        "seconds": {"forward": 3.0, "backward": 3.5, "step": 0.8, "evaluation": 0.4, "other": 0.2}
+        | {"total": 7.9},
+        "curves": {
+            "step": at,
+            "loss": [(2.3 * math.exp(-4 * share) + 0.05) * noise(0.08) for share in shares],
+            "lr": [lr * (1 + math.cos(math.pi * share)) / 2 for share in shares],
+            "norm": norms,
+            "effective_step": turns,
+            "angle_rad": [0.97 * turn for turn in turns],
+            "growth_step": [4e-4 * noise(0.1) for _ in at],
+            "growth_memory": [(2e-5 if mine else 4e-4) * noise(0.1) for _ in at],
+            "growth_decay": [(0.0 if spec.phase == "undecayed" else -1.5e-4) for _ in at],
+        },
+        "scores": {
+            "step": [round(steps * share) for share in evaluated],
+            "time_s": [round(steps * share * step_s, 4) for share in evaluated],
+            "score": along,
+        },
+        "layers": _layers(draw, at, turns, norms, names) if names else None,
+        "provenance": {
+            "versions": {"tangential": "0.1.0", "torch": "2.14.1", "python": "3.11.2"},
+            "commit": "0123456789ab",
+            "kernel": "avx2 0123456789ab",
+            "machine": "Linux, 2 cores",
+            "command": "tangential compare digits",
+            "time": f"2026-01-01T00:00:{spec.seed % 60:02}Z",
+            "seeds": {"model": spec.seed, "data": spec.seed},
+            "data": "digits of scikit-learn, 1,797 pictures",
+            "precision": "no",
+            "processes": 1,
+        },
+    }
+
+
+def _score(metric, skill):
+    return skill if metric.higher else 20 + 100 * (1 - skill)
+
+
+def _toward(metric, final, share):
+    return final + (metric.guess - final) * math.exp(-6 * share) * (1 - share)
+
+
+def _layers(draw, at, turns, norms, names):
+    bias = [0.3 + 2 * draw.random() for _ in names]
+    return {
+        "step": at,
+        "names": list(names),
+        "norm": [[norm * b for b in bias] for norm in norms],
+        "effective_step": [[turn * b for b in bias] for turn in turns],
+    }

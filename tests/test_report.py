@@ -1,0 +1,429 @@
+"""What a report says is in its numbers, and no more."""
+
+import csv
+import json
+import math
+import re
+from itertools import pairwise
+
+import made_study as made
+import pyarrow.parquet as parquet
+import pytest
+from PIL import Image
+
+from tangential.lab import charts, figures, html, sentences, standings, stills, tables, wording
+from tangential.lab.aside import aside
+from tangential.lab.plan import Contender, Spec
+from tangential.lab.report import page, report, together, write
+from tangential.lab.standings import Reach
+from tangential.lab.statistics import Interval
+
+PAIR = ("sgd", "sgdp")
+
+
+def scored(*, metric=made.ACCURACY, seeds=5, **scores):
+    """A report whose seeds have these scores, a list a rival."""
+    plan = made.plan(tuple(scores), metric=metric, trials=2, seeds=seeds, undecayed=False)
+    return report(
+        plan, made.finished(plan, logs=10, **{k: {"score": v} for k, v in scores.items()})
+    )
+
+
+@pytest.fixture(scope="module")
+def whole():
+    plan = made.plan()
+    return report(plan, made.finished(plan))
+
+
+def read(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def row(found, rival):
+    return next(row for row in found.rows if row.rival == rival)
+
+
+# ---- the verdict
+
+
+@pytest.mark.parametrize(
+    ("mine", "side", "words"),
+    [
+        ([0.92, 0.93, 0.93, 0.92, 0.93], "ahead", "sgdp is ahead of sgd: accuracy +2.60 points"),
+        ([0.88, 0.87, 0.88, 0.87, 0.88], "behind", "sgdp is behind sgd: accuracy -2.40 points"),
+        ([0.92, 0.88, 0.93, 0.87, 0.91], "even", "No difference seen between sgdp and sgd"),
+    ],
+)
+def test_verdict(mine, side, words):
+    found = scored(sgd=[0.9] * 5, sgdp=mine)
+    (finding,) = found.findings
+    assert finding.side == side
+    assert finding.texts[0].startswith(words)
+    against = row(found, "sgdp").against
+    low, high = (f"{100 * x:+.2f}" for x in against.difference[1:3])
+    assert f"95 % interval {low} to {high}; 5 paired seeds; P(better) " in finding.texts[0]
+    assert against.difference.covers(0) is (side == "even")
+
+
+def test_lower_is_better_for_perplexity():
+    found = scored(metric=made.PERPLEXITY, sgd=[25.0] * 5, sgdp=[24.0, 24.1, 23.9, 24.2, 23.8])
+    (finding,) = found.findings
+    assert finding.side == "ahead"
+    assert finding.texts[0].startswith(
+        "sgdp is ahead of sgd: perplexity -1, where lower is better (95 % interval -1.19 to -0.81;"
+    )
+    assert row(found, "sgdp").against.better == 1
+    assert found.headline == "In perplexity, sgdp is ahead of sgd."
+    assert found.target == 25.0
+
+
+def test_one_seed_tells_nothing():
+    found = scored(seeds=1, sgd=[0.8], sgdp=[0.99])
+    (finding,) = found.findings
+    assert finding.side == "untold"
+    assert found.headline == "In accuracy, one seed cannot tell sgdp from sgd."
+    assert finding.texts[0] == (
+        "One seed cannot tell sgdp from sgd: accuracy +19.00 points (no interval)."
+    )
+    assert "one pair of seeds, no interval" in finding.texts[1]
+    assert "95 %" not in " ".join(found.sentences)
+    assert "no interval" in page(found)
+
+
+def test_diverged_seeds_are_counted_and_named():
+    plan = made.plan(PAIR, trials=2, undecayed=False)
+    lost = {"diverged": [True, False, True, False, False], "score": [0.1, 0.95, 0.1, 0.95, 0.95]}
+    records = made.finished(plan, sgdp=lost)
+    found = report(plan, records)
+    assert (
+        found.findings[0]
+        .texts[0]
+        .endswith(" Diverged: 2 of 5 seeds of sgdp; each counts as 10.00 %.")
+    )
+    mine = row(found, "sgdp")
+    assert mine.diverged == 2
+    assert mine.score.mean == pytest.approx(0.61)
+    assert mine.norm.n == mine.against.norm.n == 3
+    assert mine.steps.there == 3
+
+
+def test_headline_groups_rivals_by_what_is_seen():
+    near = [0.9, 0.902, 0.898, 0.901, 0.899]
+    best = [x + 0.05 + 0.001 * (i % 2) for i, x in enumerate(near)]
+    found = scored(**{"adamw": near, "adamp": best, "adamp-matched": best, "sgd": near,
+                      "sgdp": near})  # fmt: skip
+    assert found.headline == (
+        "In accuracy, adamp and adamp-matched are ahead of adamw; "
+        "no difference is seen between sgdp and sgd."
+    )
+
+
+def test_without_baselines_nothing_is_compared():
+    plan = made.plan(("sgd", "adamw"), trials=2)
+    found = report(plan, made.finished(plan))
+    assert found.findings == []
+    assert found.headline.startswith("Nothing is compared")
+
+
+def test_p_is_adjusted_over_all_comparisons(whole):
+    compared = [row.against for row in whole.rows if row.against]
+    assert len(compared) == 3
+    assert all(c.p_holm >= c.p for c in compared)
+    assert min(c.p_holm for c in compared) == pytest.approx(3 * min(c.p for c in compared))
+
+
+def test_mechanism_and_cost_are_the_measured_ratios(whole):
+    mine, theirs = row(whole, "sgdp"), row(whole, "sgd")
+    _, mechanism, cost, bare = whole.findings[0].texts
+    assert f"final mean weight norm {mine.norm.mean / theirs.norm.mean:.2f} times" in mechanism
+    assert f"momentum's memory makes {100 * mine.memory_share.mean:.0f} % of" in mechanism
+    assert f"; {1000 * mine.step_s.mean:.3g} against {1000 * theirs.step_s.mean:.3g})" in cost
+    assert f"to {100 * whole.target:.2f} % it takes {mine.steps.mean:.0f} steps" in cost
+    assert bare.startswith("At the same lr 0.0632 without decay: sgdp beside sgd: ")
+
+
+def test_a_ratio_whose_interval_covers_one_is_no_difference():
+    ratio = Interval(1.02, 0.98, 1.06, 5)
+    rows = scored(sgd=[0.9] * 5, sgdp=[0.9] * 5).rows
+    mine = rows[1]._replace(against=rows[1].against._replace(norm=ratio))
+    text = sentences.mechanism(mine, [rows[0], mine])
+    assert "no difference seen in final mean weight norm (1.02 times, 95 % interval 0.98 to" in text
+
+
+# ---- the common target
+
+
+def test_target_is_the_worst_rivals_mean():
+    found = scored(sgd=[0.8, 0.82, 0.84, 0.8, 0.84], sgdp=[0.9] * 5)
+    assert found.target == pytest.approx(0.82)
+
+
+def test_seeds_that_never_get_there_count_as_long_as_they_ran():
+    plan = made.plan(PAIR, trials=0, seeds=2, undecayed=False)
+    records = made.finished(plan)
+    courses = {
+        ("sgd", 1000): ([10, 20], [1.0, 2.0], [0.5, 0.7]),
+        ("sgd", 1001): ([10, 20], [1.0, 2.0], [0.5, 0.9]),
+        ("sgdp", 1000): ([10, 20], [1.0, 2.0], [0.6, 1.0]),
+        ("sgdp", 1001): ([10, 20], [1.0, 2.0], [0.8, 0.9]),
+    }
+    for spec in records:
+        step, time_s, score = courses[spec.rival, spec.seed]
+        records[spec] |= {
+            "scores": {"step": step, "time_s": time_s, "score": score},
+            "score": score[-1],
+        }
+    found = report(plan, records)
+    assert found.target == pytest.approx(0.8)
+    assert row(found, "sgdp").steps == pytest.approx(Reach((15 + 10) / 2, 2, 2))
+    assert row(found, "sgd").steps == pytest.approx(Reach((20 + 17.5) / 2, 1, 2))
+    assert row(found, "sgd").seconds == pytest.approx(Reach(1.875, 1, 2))
+    assert "sgd at least 18.8 steps (1 of 2 seeds got there)" in found.findings[0].texts[2]
+    assert "≥ 18.8" in page(found)
+
+
+def test_a_target_nobody_reached():
+    assert wording.reach(Reach(600, 0, 5), "steps") == "not within 600 steps"
+
+
+# ---- while it runs
+
+
+def test_no_verdict_before_all_seeds_are_in(whole):
+    plan = whole.plan
+    last = max(whole.records, key=lambda s: (s.phase == "report", s.rival == "adam", s.seed))
+    found = report(plan, {s: r for s, r in whole.records.items() if s != last})
+    assert not found.complete
+    assert found.findings == []
+    assert found.headline == (
+        "107 of 108 trials are done; no verdict before every rival has all its seeds."
+    )
+    text = page(found)
+    assert "Provisional" in text
+    assert "report 29 of 30" in text
+    assert "ahead of" not in text
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 9, 60, 100])
+def test_every_stage_has_a_page(whole, count):
+    some = dict(list(whole.records.items())[:count])
+    assert f"{count} of 108 trials" in page(report(whole.plan, some), live=True, version="1")
+
+
+def test_a_study_without_trials_is_written(whole, tmp_path):
+    assert write(report(whole.plan, {}), tmp_path) == [tmp_path / "report.html"]
+
+
+# ---- the figures
+
+
+def test_every_figure_is_there(whole):
+    keys = [figure.key for figure in whole.figures]
+    assert keys == [
+        *("score", "score_time", "loss", "norm", "effective_step", "angle_rad", "growth"),
+        *("layers", "undecayed_norm", "undecayed_effective_step", "tuning", "budget"),
+    ]
+    for figure in whole.figures:
+        assert figure.says
+        assert all(panel.x.title and panel.y.title for panel in figure.panels)
+
+
+def test_a_band_is_mean_lowest_and_highest():
+    found = figures.band("a", [([0, 1], [1.0, 2.0]), ([0, 1], [3.0, 6.0])])
+    assert found == figures.Series("a", [0, 1], [2.0, 4.0], [1.0, 2.0], [3.0, 6.0])
+    assert figures.band("a", [([0, 1], [1.0, math.nan])]).y == [1.0]
+    assert figures.band("a", [([0, 1], [0.0, 1.0])], positive=True).x == [1]
+
+
+def test_long_lines_are_thinned_by_means():
+    found = figures.band("a", [(range(1000), [float(i) for i in range(1000)])])
+    assert len(found.x) == figures.POINTS
+    assert found.y[0] == found.x[0] == 2.0
+
+
+def test_growth_is_summed_over_all_steps():
+    record = {"curves": {"step": [9, 19, 39], "growth_step": [0.1, math.nan, 0.2]}}
+    assert figures.summed(record, "growth_step") == ([9, 19, 39], [1.0, 1.0, 5.0])
+
+
+def test_diverged_trials_are_not_drawn_but_crossed():
+    plan = made.plan(PAIR, trials=5, undecayed=False)
+    records = made.finished(plan, sgd={"diverged": [True] * 5, "score": [0.1] * 5})
+    found = {figure.key: figure for figure in charts.figures(plan, records)}
+    assert [s.name for s in found["norm"].panels[0].series] == ["sgdp"]
+    assert [s.lost for s in found["tuning"].panels[0].series] == [[3], [3]]
+    assert all(s.best != 3 for s in found["tuning"].panels[0].series)
+
+
+def test_heat_maps_share_their_colours_and_stay_small():
+    names = [f"layer{i}.weight" for i in range(160)]
+    plan = made.plan(seeds=1, trials=0, undecayed=False)
+    figure = charts.layers(charts.sound(plan, made.finished(plan, names=names, logs=200), "report"))
+    assert len({(p.heat.low, p.heat.high) for p in figure.panels}) == 1
+    assert sum(len(p.heat.layers) * len(p.heat.x) for p in figure.panels) <= charts.CELLS
+    assert html.height(figure) == html.HEAT_HEIGHTS[1]
+
+
+def test_what_is_not_known_is_not_drawn(whole):
+    records = {
+        spec: {**r, "layers": None, "curves": r["curves"] | {"growth_memory": [math.nan] * 60}}
+        for spec, r in whole.records.items()
+    }
+    found = {figure.key: figure for figure in charts.figures(whole.plan, records)}
+    assert "layers" not in found
+    assert [panel.title for panel in found["growth"].panels] == [
+        "by the length of the steps",
+        "by decay",
+    ]
+
+
+def test_a_rival_has_its_colour_and_another_for_dark_paper(whole):
+    for name, rival in whole.plan.rivals.items():
+        assert whole.styles[name].colour == rival.colour
+        assert html.on_dark(rival.colour) == html.on_dark(html.on_dark(rival.colour))
+    assert html.on_dark("#332288") != "#332288"
+
+
+def test_a_colour_that_is_none_is_refused():
+    plan = made.plan({"x": Contender("", "", None, "red;}", made.SPACES["sgd"], {})})
+    with pytest.raises(ValueError, match=r"colour is 'red;}', allowed are six hexadecimal digits"):
+        report(plan, {})
+
+
+def test_pictures_are_drawn_and_the_same_again(whole, tmp_path):
+    kinds = [f for f in whole.figures if f.key in ("norm", "layers", "tuning")]
+    for figure in kinds:
+        png, svg = stills.draw(figure, whole.styles, tmp_path)
+        picture = Image.open(png)
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
+        assert svg.read_text().lstrip().startswith("<?xml")
+        before = svg.read_bytes()
+        assert stills.draw(figure, whole.styles, tmp_path)[1].read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2 * len(kinds)
+
+
+def test_marks_of_logarithmic_axes_do_not_run_into_each_other(whole):
+    from matplotlib import rc_context
+
+    figure = next(figure for figure in whole.figures if figure.key == "tuning")
+    with rc_context(stills.LOOK):
+        drawn = stills._drawn(figure, whole.styles)
+        drawn.draw_without_rendering()
+        for place in drawn.axes:
+            boxes = [mark.get_window_extent() for mark in place.get_xticklabels()]
+            seen = [box for box in boxes if box.width]
+            assert len(seen) > 3
+            assert all(a.x1 < b.x0 for a, b in pairwise(seen))
+
+
+def test_names_in_pictures_are_no_mathematics(whole, tmp_path):
+    plan = made.plan({"_$\\frac$": made.RIVALS["sgd"]}, task="$", trials=3, undecayed=False)
+    found = report(plan, made.finished(plan, names=["$\\x$", "_"]))
+    for figure in found.figures:
+        assert len(stills.draw(figure, found.styles, tmp_path)) == 2
+
+
+# ---- the files
+
+
+def test_files(whole, tmp_path):
+    paths = write(whole, tmp_path)
+    assert paths[0] == tmp_path / "report.html"
+    assert paths[0].stat().st_size < 6e6
+    assert all(path.stat().st_size for path in paths)
+    trials = read(tmp_path / "trials.csv")
+    assert len(trials) == len(whole.records) == whole.plan.size
+    (first,) = [t for t in trials if t["rival"] == "sgdp" and t["seed"] == "1000"
+                and t["phase"] == "report"]  # fmt: skip
+    spec = next(s for s in whole.records if s[:3] == ("sgdp", "report", 1000))
+    assert float(first["score"]) == whole.records[spec]["score"]
+    assert float(first["lr"]) == spec.values["lr"]
+    assert json.loads(first["seeds"]) == {"model": 1000, "data": 1000}
+    curves = parquet.read_table(tmp_path / "curves.parquet")
+    assert curves.num_rows == 60 * whole.plan.size
+    layers = parquet.read_table(tmp_path / "layers.parquet")
+    assert layers.num_rows == 60 * len(made.LAYERS) * 2 * 5 * len(whole.plan.rivals)
+
+
+def test_spaces_of_other_names_and_names_that_are_taken(tmp_path):
+    space = {"lr": (1e-3, 1.0), "steps": (1.0, 9.0)}
+    own = Contender("m:f", "mine", "sgd", "#332288", space, {"lr": 0.1, "steps": 3.0})
+    plan = made.plan({"sgd": made.RIVALS["sgd"], "own": own}, trials=3, undecayed=False)
+    tables.write(plan, made.finished(plan), tmp_path)
+    table = parquet.read_table(tmp_path / "trials.parquet").to_pylist()
+    assert {line["space_steps"] is None for line in table if line["rival"] == "sgd"} == {True}
+    assert all(1 <= line["space_steps"] <= 9 for line in table if line["rival"] == "own")
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    with aside(path) as file:
+        file.write("old ‖w‖\n")
+
+    def broken():
+        with aside(path) as file:
+            file.write("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert path.read_bytes() == "old ‖w‖\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# ---- several studies
+
+
+def test_studies_together(whole, tmp_path):
+    plan = made.plan(metric=made.PERPLEXITY, task="language", undecayed=False)
+    other = report(plan, made.finished(plan))
+    short = made.plan(task="audio")
+    paths = together([whole, other, report(short, {})], tmp_path)
+    text = paths[0].read_text()
+    assert paths[0] == tmp_path / "report.html"
+    assert (tmp_path / "figures" / "profile.svg").exists()
+    assert "sgdp against sgd: ahead in 2 of 2 studies." in text
+    assert "not every seed is in: audio" in text
+    rows = read(tmp_path / "studies.csv")
+    assert len(rows) == 2 * len(whole.rows)
+    assert {r["study"] for r in rows} == {"digits, preset mini", "language, preset mini"}
+
+
+def test_rivals_that_are_not_in_every_study_are_left_out_of_the_profile(whole, tmp_path):
+    plan = made.plan(PAIR, task="other")
+    text = together([whole, report(plan, made.finished(plan))], tmp_path)[0].read_text()
+    assert "Left out, as not in every study: adam, adamw, adamp, adamp-matched." in text
+
+
+def test_studies_of_one_name_are_numbered(whole, tmp_path):
+    text = together([whole, whole], tmp_path)[0].read_text()
+    assert "digits, preset mini (1)" in text
+    assert "digits, preset mini (2)" in text
+
+
+# ---- what holds of the whole
+
+
+def test_nothing_is_claimed_where_the_interval_covers_zero():
+    """Over many made studies, words and intervals agree."""
+    for seed in range(30):
+        drawn = [0.9 + 0.01 * math.sin(7 * seed + i) for i in range(5)]
+        other = [0.905 + 0.01 * math.cos(3 * seed + 2 * i) for i in range(5)]
+        found = scored(sgd=drawn, sgdp=other)
+        gap = row(found, "sgdp").against.difference
+        text = found.findings[0].texts[0]
+        assert bool(re.match("sgdp is (ahead of|behind) sgd", text)) is not gap.covers(0)
+        assert text.startswith("No difference seen") is gap.covers(0)
+
+
+def test_report_seeds_are_paired_whatever_their_order(whole):
+    turned = dict(reversed(whole.records.items()))
+    assert report(whole.plan, turned).rows == whole.rows
+
+
+def test_standings_of_a_rival_without_its_baselines_seeds():
+    plan = made.plan(PAIR, undecayed=False)
+    records = {s: r for s, r in made.finished(plan).items() if s.rival == "sgdp"}
+    (alone,) = standings.rows(plan, records)
+    assert alone.against is None
+    assert isinstance(next(iter(records)), Spec)
