@@ -250,15 +250,15 @@ def _said(console: Console) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        _stop(console, f"Stopped: {_line(error)}", 1)
+        _stop(console, f"Stopped: {_line(str(error))}", 1)
     except KeyboardInterrupt:
         _stop(console, f"Stopped. {KEPT}", 130)
     except (OSError, Ended, *failures()) as error:
-        _stop(console, f"Stopped: {_line(error)}. {KEPT}", 1)
+        _stop(console, f"Stopped: {_line(str(error.__cause__ or error))}. {KEPT}", 1)
 
 
-def _line(error: Exception) -> str:
-    return re.sub(r"\s+", " ", str(error.__cause__ or error)).strip().removesuffix(".")
+def _line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().removesuffix(".")
 
 
 def _stop(console: Console, text: str, code: int) -> None:
