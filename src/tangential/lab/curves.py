@@ -52,9 +52,9 @@ class Curves:
         return next((x for x in reversed(self.columns[column]) if math.isfinite(x)), math.nan)
 
     def memory_share(self) -> float:
-        """The share of the norms' growth, decay apart, that is momentum's memory."""
+        """The share of the norms' growth, decay apart, that is momentum's memory; NaN without."""
         memory, step = self.mean("growth_memory"), self.mean("growth_step")
-        return memory / (memory + step) if memory + step else math.nan
+        return memory / (memory + step) if memory + step > 0 else math.nan
 
     def state(self) -> dict[str, Any]:
         """Plain lists, for a checkpoint."""

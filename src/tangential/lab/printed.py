@@ -47,7 +47,7 @@ def _table(title: str, plan: Plan, rows: list[Row]) -> Table:
             _spread(row.against.difference, scale, f"+.{digits}f") if row.against else "",
             f"{row.norm.mean:.2f}",
             f"{row.effective_step.mean:.4f}",
-            f"{100 * row.memory_share.mean:.0f} %",
+            f"{100 * share:.0f} %" if math.isfinite(share := row.memory_share.mean) else "",
             f"{1000 * row.step_s.mean:.2f}",
         )
     return table

@@ -24,7 +24,9 @@ def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, shar
         weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)
     else:
         weights, moments = inner.state_dict(), optimizer.optimizer.state_dict()
-    own = {"rng": _generators(), "buffers": dict(inner.named_buffers())}
+    kept = inner.state_dict().keys()  # not those that the model makes anew
+    buffers = {name: x for name, x in inner.named_buffers() if name in kept}
+    own = {"rng": _generators(), "buffers": buffers}
     return {
         "model": weights,
         "optimizer": moments,
@@ -53,6 +55,7 @@ def take_state(
             optim_state_dict=state["optimizer"],
             options=WHOLE,
         )
+        inner.load_state_dict(own["buffers"], strict=False)  # a memory is each process's own
     else:
         inner.load_state_dict(state["model"] | own["buffers"])
         optimizer.optimizer.load_state_dict(state["optimizer"])
