@@ -427,14 +427,19 @@ def test_a_port_that_is_taken_is_named(running):
 
 def test_ctrl_c_ends_it():
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # of a job
         "import made_study as made; from tangential.lab.watch import watch;"
         "plan = made.plan(); watch(lambda: (plan, {}), 0)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
     )
-    line = process.stdout.readline()
-    assert "0 of 108 trials" in fetched(line.split()[0])
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    process.stdout.close()
+    try:
+        line = process.stdout.readline()
+        assert "0 of 108 trials" in fetched(line.split()[0])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
