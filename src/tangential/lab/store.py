@@ -141,8 +141,9 @@ class Store:
             key = trial.user_attrs["key"]
             if trial.state.name != "WAITING" or key not in wanted or not self._won(trial):
                 continue
-            self.storage.set_trial_user_attr(trial._trial_id, "owner", _me())
+            # beats first: should the database go between, the trial is taken for dead in time
             self.beat(Claim(trial._trial_id, key, wanted[key]))
+            self.storage.set_trial_user_attr(trial._trial_id, "owner", _me())
             if _living(self._trials())[key].number == trial.number:
                 return Claim(trial._trial_id, key, wanted[key])
             self._drop(trial._trial_id, "a double")
