@@ -14,13 +14,16 @@ from rich.console import Console
 
 from tangential.backends import native
 from tangential.lab import printed, study, tasks
+from tangential.lab.cores import cores
+from tangential.lab.crew import Ended
+from tangential.lab.database import failures
 from tangential.lab.display import Display
 from tangential.lab.names import one_of
 from tangential.lab.plan import Plan
 from tangential.lab.report import report, together, write
 from tangential.lab.rivals import DEFAULT, RIVALS
-from tangential.lab.store import Store, failures
-from tangential.lab.study import Ended, Wishes, cores, interruptible
+from tangential.lab.store import Store
+from tangential.lab.study import Wishes, interruptible
 from tangential.lab.worker import Place, work
 
 OUT = Path("runs")

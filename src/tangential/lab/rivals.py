@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
@@ -104,6 +105,23 @@ RIVALS = {
 }
 DEFAULT = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
 OTHERS = ("#332288", "#44aa99", "#661100", "#6699cc", "#aa4466", "#777777")  # a user's rivals
+
+
+def grouped(
+    groups: Groups, model: nn.Module, invariant: frozenset[str], lr: float | None
+) -> Groups:
+    """Groups parted into scale-invariant weights and others, `lr_scale` put into effect."""
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    parted = []
+    for group in groups:
+        options = {k: v for k, v in group.items() if k not in ("params", "lr_scale")}
+        if lr is not None and "lr_scale" in group:
+            options["lr"] = lr * group["lr_scale"]
+        for kind in (True, False):
+            params = [p for p in group["params"] if (names.get(p) in invariant) is kind]
+            if params:
+                parted.append({"params": params, **options, "scale_invariant": kind})
+    return parted
 
 
 def of_user(number: int, name: str, source: str) -> Rival:

@@ -7,25 +7,20 @@ lock to queue what a plan still lacks, and nothing is lost whenever a worker die
 
 import base64
 import json
-import os
-import platform
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
+from tangential.lab.database import failures, is_file, opened
 from tangential.lab.engine import optuna, unwarned
+from tangential.lab.owners import is_gone, owner
 from tangential.lab.plan import Plan, Record, Records, Spec
 
 BEAT_S = 15  # seconds between a running trial's signs of life
 GRACE_S = 60  # without one it is dead
-WAIT_S = 120  # for another process that writes to the file
 PATIENCE_S = 300  # with a server that is gone
 
 Frozen = Any  # optuna.trial.FrozenTrial
@@ -56,25 +51,10 @@ class Store:
 
     def __init__(self, url: str, name: str) -> None:
         self.url, self.name = url, name
-        lite = url.startswith("sqlite:///")
-        if lite:
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        options = {"connect_args": {"timeout": WAIT_S}} if lite else {"pool_pre_ping": True}
-        try:
-            with unwarned():
-                self.rdb = optuna().storages.RDBStorage(
-                    url,
-                    engine_kwargs=options,
-                    heartbeat_interval=BEAT_S,
-                    grace_period=GRACE_S,
-                )
-        except (ImportError, *failures()) as error:
-            raise ValueError(f"--storage {url!r} is not to be had: {_first_line(error)}") from error
-        if lite:
-            _one_writer_at_a_time(self.rdb.engine)
+        self.rdb = opened(url, beat_s=BEAT_S, grace_s=GRACE_S)
         self.storage = optuna().storages.get_storage(self.rdb)
         self.unpacked: dict[int, Record] = {}
-        self.patience_s = 10 if lite else PATIENCE_S
+        self.patience_s = 10 if is_file(url) else PATIENCE_S
 
     def close(self) -> None:
         """Let the database go."""
@@ -143,7 +123,7 @@ class Store:
                 continue
             # beats first: should the database go between, the trial is taken for dead in time
             self.beat(Claim(trial._trial_id, key, wanted[key]))
-            self.storage.set_trial_user_attr(trial._trial_id, "owner", _me())
+            self.storage.set_trial_user_attr(trial._trial_id, "owner", owner())
             if _living(self._trials())[key].number == trial.number:
                 return Claim(trial._trial_id, key, wanted[key])
             self._drop(trial._trial_id, "a double")
@@ -225,7 +205,7 @@ class Store:
         with unwarned():
             optuna().storages.fail_stale_trials(self._study)
         for trial in self._trials():
-            if trial.state.name == "RUNNING" and _is_dead(trial):
+            if trial.state.name == "RUNNING" and _is_left(trial):
                 with suppress(Taken):
                     self._drop(trial._trial_id, "its worker died")
 
@@ -249,62 +229,14 @@ def _living(trials: list[Frozen]) -> dict[str, Frozen]:
     return {t.user_attrs["key"]: t for t in reversed(trials) if t.state.name != "FAIL"}
 
 
-def _me() -> dict[str, Any]:
-    process = psutil.Process()
-    return {"machine": machine(), "pid": process.pid, "since": process.create_time()}
-
-
-def machine() -> str:
-    """This machine, as long as it runs, and these process numbers."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/pid")
-    parts = [platform.node(), f"{uuid.getnode():x}"]
-    parts += [boot.read_text().strip()] if boot.exists() else []
-    parts += [os.readlink(namespace)] if namespace.exists() else []
-    return " ".join(parts)
-
-
-def _is_dead(trial: Frozen) -> bool:
+def _is_left(trial: Frozen) -> bool:
     """Whether a running trial's process is known to be gone, or it never said whose it is."""
-    owner = trial.user_attrs.get("owner")
-    if owner is None:
-        started = trial.datetime_start or datetime.now()
-        return (datetime.now() - started).total_seconds() > GRACE_S
-    if owner["machine"] != machine():
-        return False  # its signs of life tell
-    try:
-        process = psutil.Process(owner["pid"])
-        return process.create_time() != owner["since"] or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    known = trial.user_attrs.get("owner")
+    if known is not None:
+        return is_gone(known)
+    started = trial.datetime_start or datetime.now()
+    return (datetime.now() - started).total_seconds() > GRACE_S
 
 
 def _packed(record: Record) -> str:
     return base64.b85encode(zlib.compress(json.dumps(record).encode())).decode()
-
-
-def _one_writer_at_a_time(engine: Any) -> None:
-    """Take SQLite's lock at the start of a transaction, not between its reading and its writing.
-
-    https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-sqlite-transactions
-    """
-    from sqlalchemy import event
-
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What a database raises when it is gone, full or locked."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return optuna().exceptions.StorageInternalError, SQLAlchemyError
-
-
-def _first_line(error: Exception) -> str:
-    return str(error.__cause__ or error).strip().splitlines()[0]

@@ -10,19 +10,18 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device, set_seed
-from torch import Tensor, nn
 
 from tangential import Monitor
 from tangential.lab import checkpoint
 from tangential.lab.batches import Part, evaluation, steps_an_epoch, training
+from tangential.lab.clock import Clock
 from tangential.lab.curves import Curves
 from tangential.lab.plan import PHASES, Record, Spec
 from tangential.lab.processes import accelerator, first_ones, gathered, spread
-from tangential.lab.rivals import Groups, Rival
+from tangential.lab.rivals import Rival, grouped
 from tangential.lab.states import state_of, take_state
 from tangential.lab.task import Batch, Task
 
-PARTS = ("forward", "backward", "step", "evaluation", "other")
 LOGS = 200  # of a trial, at most
 LOG_EVERY = 10  # steps, at least
 
@@ -43,25 +42,6 @@ class Run(NamedTuple):
     stop: Callable[[], bool] = bool  # asked between steps
     evaluations: int = 0  # along the way, beside the one at the end
     layers: bool = False  # keep every weight's curves
-
-
-class Clock:
-    """Seconds, each given to one part of the work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-        self.now = time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        """Give the seconds since the last lap to `part`."""
-        now = time.perf_counter()
-        self.seconds[part] += now - self.now
-        self.now = now
-
-    @property
-    def training_s(self) -> float:
-        """All seconds but those of evaluations."""
-        return sum(self.seconds.values()) - self.seconds["evaluation"]
 
 
 class Trial:
@@ -258,23 +238,6 @@ class Trial:
         )
         self.loss.copy_(state["loss"])
         self.curves.load(state["curves"])
-
-
-def grouped(
-    groups: Groups, model: nn.Module, invariant: frozenset[str], lr: float | None
-) -> Groups:
-    """Groups parted into scale-invariant weights and others, `lr_scale` put into effect."""
-    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    parted = []
-    for group in groups:
-        options = {k: v for k, v in group.items() if k not in ("params", "lr_scale")}
-        if lr is not None and "lr_scale" in group:
-            options["lr"] = lr * group["lr_scale"]
-        for kind in (True, False):
-            params = [p for p in group["params"] if (names.get(p) in invariant) is kind]
-            if params:
-                parted.append({"params": params, **options, "scale_invariant": kind})
-    return parted
 
 
 def _in_turn(each: list[list[Any]]) -> Iterator[Any]:

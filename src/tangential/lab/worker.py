@@ -13,9 +13,10 @@ import torch
 
 from tangential.lab import provenance, tasks
 from tangential.lab.aside import aside
+from tangential.lab.database import failures
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.rivals import RIVALS, Rival, of_user
-from tangential.lab.store import BEAT_S, Claim, Store, Taken, failures
+from tangential.lab.store import BEAT_S, Claim, Store, Taken
 from tangential.lab.task import Task
 
 POLL_S = 1.0  # while others run what is left

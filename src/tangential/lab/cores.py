@@ -1,0 +1,15 @@
+"""How many processes this machine is good for."""
+
+import os
+
+DECODERS = 16  # at most
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decoders() -> int:
+    """Processes that decode photographs or sounds: one on every core, 16 at most."""
+    return min(DECODERS, cores())
