@@ -9,7 +9,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tangential.lab.task import Task
 
-NAMES = ("digits",)  # each a module here with a function of its name
+NAMES = (  # each a module here with a function of its name
+    *("digits", "imagenet", "detection", "adversarial", "bias"),
+    *("audio", "retrieval", "language"),
+)
 
 
 def function(name: str) -> Callable[..., Task]:

@@ -1,0 +1,81 @@
+"""Adversarial images by projected gradient descent (Madry et al. 2017, arXiv:1706.06083)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STEPS = 10
+AXES = (1, 2, 3)  # of an image in a batch [n, channels, height, width]
+TINY = 1e-12  # keeps an image whose gradient is zero where it is
+
+
+class Attack(NamedTuple):
+    """Ten steps up the loss, each brought back to where images may be.
+
+    An attacked image lies within `radius` of its original, in the norm, and its pixels in [0, 1].
+    """
+
+    norm: Literal["linf", "l2"]
+    radius: float
+    size: float  # of a step: of its every pixel if `step` is "sign", else its euclidean length
+    step: Literal["sign", "gradient"] = "sign"
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, random_start: bool
+    ) -> Tensor:
+        """The images attacked; the model is in evaluation mode meanwhile, and none of it changes.
+
+        Args:
+            model: Gives logits [n, classes] of images; not one whose forward waits for other
+                processes, such as DistributedDataParallel (give what it wraps).
+            images: [n, channels, height, width], from 0 to 1.
+            labels: [n], the classes to lead away from.
+            random_start: Start from a random point of the ball, not from the images.
+        """
+        attacked = self.inside(self._start(images), images) if random_start else images
+        with _evaluating(model), torch.enable_grad():
+            for _ in range(STEPS):
+                attacked = attacked.detach().requires_grad_()
+                # a sum: in float16 the mean's gradients could vanish
+                loss = F.cross_entropy(model(attacked), labels, reduction="sum")
+                (gradient,) = torch.autograd.grad(loss, attacked)
+                moved = attacked.detach() + self.size * self._direction(gradient)
+                attacked = self.inside(moved, images)
+        return attacked
+
+    def inside(self, moved: Tensor, images: Tensor) -> Tensor:
+        """The nearest points of the ball about the images, cut to [0, 1]."""
+        change = moved - images
+        if self.norm == "linf":
+            change = change.clamp(-self.radius, self.radius)
+        else:
+            change = change * (self.radius / _length(change).clamp(min=self.radius))
+        return (images + change).clamp(0, 1)
+
+    def _start(self, images: Tensor) -> Tensor:
+        return images + self.radius * (2 * torch.rand_like(images) - 1)
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        if self.step == "sign":
+            return gradient.sign()
+        return gradient / _length(gradient).clamp(min=TINY)
+
+
+def _length(change: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(change, dim=AXES, keepdim=True)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards every module's own mode (some may have been frozen)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,178 @@
+"""Photographs with boxes, as they are published: BCCD's blood cells, and the layout of COCO."""
+
+import io
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
+
+from tangential.lab.datasets.boxes import Boxed
+from tangential.lab.datasets.data import Arrays, DataError, described, needed, prepared
+from tangential.lab.task import Data
+
+BCCD = (
+    "It packs the photographs and boxes of https://github.com/Shenggan/BCCD_Dataset (MIT) into "
+    "arrays: jpeg (all files, one after the other), offsets [n + 1] in it, split [n] (0 train, "
+    "1 val, 2 test), boxes [m, 4] (xmin ymin xmax ymax), labels [m], image_index [m], classes."
+)
+BCCD_SIZE = (240, 320)  # half of a photograph's
+COCO = (
+    "Get 2017 Train images, 2017 Val images and 2017 Train/Val annotations from "
+    "https://cocodataset.org/#download and unpack them there."
+)
+
+
+class Photographs(NamedTuple):
+    """A data set: what it is, its classes and its splits, yet without a change."""
+
+    data: Data
+    classes: tuple[str, ...]
+    splits: dict[str, Boxed]
+
+
+# ---- BCCD
+
+
+def bccd(data: Path | None) -> Photographs:
+    """364 photographs of blood cells at half their size, in their official three splits.
+
+    Raises:
+        DataError: they are not there, or broken.
+    """
+    (path,) = needed(data, "bccd", ["bccd.npz"], BCCD)
+    source = described("BCCD: blood cells, 364 photographs, annotated in part", [path])
+    arrays = prepared(f"bccd-{BCCD_SIZE[1]}x{BCCD_SIZE[0]}", source, partial(_bccd, path))
+    whole = _boxed(partial(_copy, arrays["images"]), arrays)
+    parts = {
+        name: whole.only(np.flatnonzero(arrays["split"] == i))
+        for i, name in enumerate(("train", "tune", "report"))
+    }
+    return Photographs(source, tuple(arrays["classes"].tolist()), parts)
+
+
+def _copy(images: np.ndarray, number: int) -> Tensor:
+    return torch.tensor(images[number])
+
+
+def _bccd(path: Path) -> Arrays:
+    try:
+        with np.load(path) as packed:
+            files = np.split(packed["jpeg"], packed["offsets"][1:-1])
+            images = [_decoded(io.BytesIO(file.tobytes())) for file in files]
+            order = np.argsort(packed["image_index"], kind="stable")
+            boxes, labels = packed["boxes"][order].astype(np.float32), packed["labels"][order]
+            of, split, classes = packed["image_index"], packed["split"], packed["classes"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError(f"{path} cannot be read: {error}. {BCCD}") from error
+    scale = BCCD_SIZE[0] / images[0].shape[1]
+    return {
+        "images": torch.stack([resize(image, list(BCCD_SIZE)) for image in images]).numpy(),
+        "boxes": boxes * np.float32(scale),
+        "labels": labels.astype(np.int64),
+        "crowds": np.zeros(len(labels), dtype=bool),
+        "starts": _starts(of, len(images)),
+        "split": split,
+        "classes": classes.astype(str),
+    }
+
+
+# ---- COCO
+
+
+def coco(data: Path | None) -> Photographs:
+    """COCO 2017, or what has its layout: "train" and "report" are its train2017 and val2017.
+
+    Raises:
+        DataError: it is not there, or broken.
+    """
+    halves = ("train2017", "val2017")
+    notes = [f"annotations/instances_{half}.json" for half in halves]
+    paths = needed(data, "coco", [*notes, *halves], COCO)
+    source = described("COCO 2017", paths)
+    listed = [
+        prepared(f"coco-{half}", source, partial(_coco, note, folder))
+        for half, note, folder in zip(halves, paths[:2], paths[2:], strict=True)
+    ]
+    classes = [tuple(arrays["classes"].tolist()) for arrays in listed]
+    if classes[0] != classes[1]:
+        raise DataError(f"{paths[1]} has other categories than {paths[0]}. {COCO}")
+    train, val = (
+        _boxed(partial(_photograph, folder, arrays["files"]), arrays)
+        for folder, arrays in zip(paths[2:], listed, strict=True)
+    )
+    return Photographs(source, classes[0], {"train": train, "report": val})
+
+
+def _coco(note: Path, folder: Path) -> Arrays:
+    """What a file of annotations says, in arrays."""
+    try:
+        said = json.loads(note.read_bytes())
+        categories = sorted(said["categories"], key=lambda category: category["id"])
+        label = {category["id"]: i for i, category in enumerate(categories)}
+        number = {image["id"]: i for i, image in enumerate(said["images"])}
+        files = [image["file_name"] for image in said["images"]]
+        notes = [a for a in said["annotations"] if min(a["bbox"][2:]) > 0]  # COCO has a few flat
+        rows = [(number[a["image_id"]], label[a["category_id"]], a["iscrowd"]) for a in notes]
+        sides = np.array([a["bbox"] for a in notes], dtype=np.float32).reshape(-1, 4)
+        classes = [category["name"] for category in categories]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{note} is no file of COCO's annotations, a JSON object with images, annotations and "
+            f"categories: {type(error).__name__} {error}. {COCO}"
+        ) from error
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        raise DataError(
+            f"{folder} lacks {len(missing)} of the {len(files)} images that {note.name} names, "
+            f"such as {missing[0]}. {COCO}"
+        )
+    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    order = np.argsort(table[:, 0], kind="stable")
+    corners = np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1)
+    return {
+        "files": np.array(files, dtype=str),
+        "classes": np.array(classes, dtype=str),
+        "boxes": corners[order],
+        "labels": table[order, 1],
+        "crowds": table[order, 2].astype(bool),
+        "starts": _starts(table[:, 0], len(files)),
+    }
+
+
+def _photograph(folder: Path, files: np.ndarray, number: int) -> Tensor:
+    path = folder / str(files[number])
+    try:
+        return _decoded(path)
+    except OSError as error:
+        raise DataError(f"{path} is no image that can be read: {error}. {COCO}") from error
+
+
+# ---- of both
+
+
+def _decoded(file: Path | io.BytesIO) -> Tensor:
+    with Image.open(file) as image:
+        return pil_to_tensor(image.convert("RGB"))
+
+
+def _starts(of: np.ndarray, photographs: int) -> np.ndarray:
+    """Where each photograph's boxes start, given that of each box."""
+    return np.concatenate([[0], np.bincount(of, minlength=photographs).cumsum()])
+
+
+def _boxed(image: Callable[[int], Tensor], arrays: Arrays) -> Boxed:
+    return Boxed(
+        image,
+        boxes=arrays["boxes"],
+        labels=arrays["labels"],
+        crowds=arrays["crowds"],
+        starts=arrays["starts"],
+        numbers=np.arange(len(arrays["starts"]) - 1),
+    )

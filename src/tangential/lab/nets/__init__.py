@@ -1,0 +1,1 @@
+"""Models that no library has, or has otherwise than they were published."""

@@ -1,0 +1,98 @@
+"""The nets of ReBias (Bahng et al. 2020, arXiv:1910.02806): one to train, one biased by design."""
+
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+EARLY = 0.001  # momentum of BagNet's first BatchNorm, as in its authors' code
+
+
+class Featured(nn.Module):
+    """Logits, and the features [n, width] that they are a linear function of.
+
+    Features are the means over an image of what the body makes of it.
+    """
+
+    def __init__(self, body: nn.Module, width: int, classes: int) -> None:
+        super().__init__()
+        self.body, self.head = body, nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, channels, h, w] to [n, classes] and [n, width]."""
+        features = self.body(x).mean((2, 3))
+        return self.head(features), features
+
+
+class Pair(nn.Module):
+    """A net f and a biased net g, which see the same images."""
+
+    def __init__(self, f: nn.Module, g: nn.Module) -> None:
+        super().__init__()
+        self.f, self.g = f, g
+
+    def forward(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Logits and features of f, and of g."""
+        return self.f(x), self.g(x)
+
+
+def stacked(kernel: int, width: int = 16, classes: int = 10) -> Featured:
+    """Four convolutions with BatchNorm, at the images' full size; with kernel 1, blind to shape.
+
+    Args:
+        kernel: Size of the convolutions.
+        width: Channels of the first; every other has twice as many as the one before.
+        classes: Number of outputs.
+    """
+    layers, inputs = [], 3
+    for outputs in (width, 2 * width, 4 * width, 8 * width):
+        layers += [_kaiming(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))]
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+        inputs = outputs
+    return Featured(nn.Sequential(*layers), inputs, classes)
+
+
+def featured_resnet18(classes: int) -> Featured:
+    """ResNet-18 as torchvision has it, features included."""
+    whole = resnet18()
+    layers = list(whole.children())[:-2]  # without its pooling and its classifier
+    return Featured(nn.Sequential(*layers), whole.fc.in_features, classes)
+
+
+class Local(nn.Module):
+    """A basic residual block with convolutions of 1 x 1, but for the first where `kernel` is 3."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        first = _convolution(inputs, outputs, kernel, stride)
+        second = _convolution(outputs, outputs, 1, 1)
+        norms = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.inner = nn.Sequential(first, norms[0], nn.ReLU(), second, norms[1])
+        self.shortcut, self.active = nn.Sequential(), nn.ReLU()
+        if inputs != outputs or stride > 1:
+            projection = _convolution(inputs, outputs, 1, stride)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, inputs, h, w] to [n, outputs, about h / stride, about w / stride]."""
+        inner = self.inner(x)
+        height, width = inner.shape[2:]  # without padding, smaller than the shortcut's
+        return self.active(inner + self.shortcut(x)[:, :, :height, :width])
+
+
+def bagnet18(classes: int) -> Featured:
+    """BagNet-18: ResNet-18 that sees patches of 5 x 5 pixels, and so textures but not shapes."""
+    layers = [_convolution(3, 64, 1, 1), _convolution(64, 64, 3, 1)]
+    layers += [nn.BatchNorm2d(64, momentum=EARLY), nn.ReLU()]
+    inputs = 64
+    for outputs, stride, kernel in ((64, 2, 3), (128, 2, 1), (256, 2, 1), (512, 1, 1)):
+        layers += [Local(inputs, outputs, stride, kernel), Local(outputs, outputs, 1, 1)]
+        inputs = outputs
+    return Featured(nn.Sequential(*layers), inputs, classes)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
+    return _kaiming(nn.Conv2d(inputs, outputs, kernel, stride, bias=False))
+
+
+def _kaiming(convolution: nn.Conv2d) -> nn.Conv2d:
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution

@@ -1,0 +1,43 @@
+"""Residual nets for images of 32 x 32 (He et al. 2015, arXiv:1512.03385, section 4.2)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BLOCKS = 3  # in each of three stages: 1 + 2 * 3 * 3 + 1 = 20 layers
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut that has no weights (option A: new channels are zero)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        first, second = _normed(inputs, outputs, stride), _normed(outputs, outputs, 1)
+        self.inner = nn.Sequential(*first, nn.ReLU(), *second)
+        self.stride, self.added = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, inputs, h, w] to [n, outputs, h / stride, w / stride]."""
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return F.relu(self.inner(x) + F.pad(kept, (0, 0, 0, 0, 0, self.added)))
+
+
+def resnet20(classes: int = 10, width: int = 16) -> nn.Sequential:
+    """ResNet-20, which has 0.27 million weights at its published width.
+
+    Args:
+        classes: Number of outputs.
+        width: Channels of the first stage; the others have twice and four times as many.
+    """
+    layers, inputs = [*_normed(3, width, 1), nn.ReLU()], width
+    for stage in range(3):
+        outputs = width << stage
+        layers.append(Block(inputs, outputs, stride=1 if stage == 0 else 2))
+        layers += [Block(outputs, outputs, stride=1) for _ in range(BLOCKS - 1)]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+def _normed(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return [convolution, nn.BatchNorm2d(outputs)]
