@@ -114,7 +114,7 @@ def test_headline_groups_rivals_by_what_is_seen():
                       "sgdp": near})  # fmt: skip
     assert found.headline == (
         "In accuracy, adamp and adamp-matched are ahead of adamw; "
-        "no difference is seen between sgdp and sgd."
+        "no difference from sgd is seen in sgdp."
     )
 
 

@@ -64,7 +64,7 @@ def headline(plan: Plan, rows: list[Row]) -> str:
     words = {
         "ahead": "{} {} ahead of {}",
         "behind": "{} {} behind {}",
-        "even": "no difference is seen between {} and {}",
+        "even": "no difference from {1} is seen in {0}",
         "untold": "one seed cannot tell {} from {}",
     }
     parts = []

@@ -1,0 +1,52 @@
+"""Where a trial's time goes: forward, backward and step, evaluation's forward, and all else.
+
+    python bench/trial.py [--task digits] [--set subject=events ...] [--epochs E] [--trials 6]
+
+One thread, as a worker has. Trials alternate between AdamW and AdamP at the task's published point;
+their data are those of --data or TANGENTIAL_DATA. The first trial warms up and does not count.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+
+import torch
+
+from tangential.lab import tasks
+from tangential.lab.clock import PARTS
+from tangential.lab.plan import Spec
+from tangential.lab.rivals import RIVALS
+from tangential.lab.trial import Run, Trial
+
+ALTERNATING = ("adamw", "adamp")
+
+
+def shares(task, rival, seed, epochs):
+    """The share of each part in a report trial's time, and its seconds."""
+    spec = Spec(rival, "report", seed, tuple(task.published["adam"].items()))
+    run = Run(epochs or task.epochs, evaluations=task.evaluations, layers=True)
+    seconds = Trial(task, RIVALS[rival], spec, run).train()["seconds"]
+    return {part: seconds[part] / seconds["total"] for part in PARTS} | {"total": seconds["total"]}
+
+
+def main():
+    """Print the median share of every part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="digits", choices=tasks.NAMES)
+    parser.add_argument("--set", nargs="*", default=[], help="options of the task, name=value")
+    parser.add_argument("--epochs", type=float, help="by default the task's own")
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--data", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    task = tasks.make(options.task, options.data, tasks.parsed(options.task, options.set))
+    rivals = [ALTERNATING[i % 2] for i in range(1 + options.trials)]
+    found = [shares(task, rival, seed, options.epochs) for seed, rival in enumerate(rivals)][1:]
+    print(f"{task.about}; median of {options.trials} trials, one thread, torch {torch.__version__}")
+    for part in PARTS:
+        print(f"{part:12} {100 * statistics.median(x[part] for x in found):6.1f} %")
+    print(f"seconds      {statistics.median(x['total'] for x in found):6.1f}")
+
+
+if __name__ == "__main__":
+    main()

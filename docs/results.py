@@ -1,0 +1,128 @@
+"""Write the results pages of finished studies: docs/results/TASK.md, a figure and a table each.
+
+    python docs/results.py [--studies runs]
+
+A page says what its studies found, beside what is published. Its words are the report's own, made
+from the numbers; docs/results/pages.toml has the question, the published figures and the limits.
+Studies that are not there, or not finished, leave the page as it was.
+"""
+
+import argparse
+import shlex
+import tomllib
+from collections import Counter
+from pathlib import Path
+from shutil import copy
+from tempfile import TemporaryDirectory
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tangential.lab import stills, tables, wording
+from tangential.lab.database import FILE
+from tangential.lab.figures import Figure
+from tangential.lab.report import Report, report
+from tangential.lab.store import Store
+
+HERE = Path(__file__).parent / "results"
+SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side on the page
+
+
+def main():
+    """Write every page whose studies are all finished."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=Path, default=Path("runs"), help="folder of the studies")
+    folder = parser.parse_args().studies
+    for task, texts in tomllib.loads((HERE / "pages.toml").read_text("utf-8")).items():
+        found = {name: finished(folder / name) for name in texts["studies"]}
+        missing = [name for name, one in found.items() if one is None]
+        if missing:
+            print(f"{task}: not finished or not there: {', '.join(missing)}")
+        else:
+            print(page(task, texts, found, HERE))
+
+
+def finished(folder: Path) -> Report | None:
+    """The report of the study in this folder, if it has a verdict."""
+    if not (folder / "study.db").is_file():
+        return None
+    store = Store(f"{FILE}{folder / 'study.db'}", folder.name)
+    plan = store.plan()
+    found = report(plan, store.records(plan))
+    return found if found.complete else None
+
+
+def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Path:
+    """Write a page, its figures and its data into `folder`; return the page."""
+    for name, study in studies.items():
+        _drawn(name, study, folder)
+    look = Environment(
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    path = folder / f"{task}.md"
+    text = look.get_template("page.md.jinja").render(
+        texts=texts,
+        studies={name: _told(study) for name, study in studies.items()},
+        hours=sum(map(core_hours, studies.values())),
+        wording=wording,
+    )
+    path.write_text(text, "utf-8")
+    return path
+
+
+def _drawn(name: str, study: Report, folder: Path) -> None:
+    """The figures on the page, as one, and the table of the trials."""
+    figures = {figure.key: figure for figure in study.figures}
+    panels = [
+        figures[key].panels[0]._replace(title=figures[key].title) for key in SHOWN if key in figures
+    ]
+    whole = Figure(name, "", "", panels)
+    with TemporaryDirectory() as aside:
+        png, _ = stills.draw(whole, study.styles, Path(aside))
+        copy(png, folder / f"{name}.png")
+        tables.write(study.plan, study.records, Path(aside))
+        copy(Path(aside) / "trials.csv", folder / f"{name}.csv")
+
+
+def _told(study: Report) -> dict:
+    """What the template needs of a study."""
+    whence = [record["provenance"] for record in study.records.values()]
+    versions = whence[0]["versions"]
+    return {
+        "report": study,
+        "command": command(study),
+        "commits": sorted({str(one["commit"]) for one in whence}),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "machine": Counter(one["machine"] for one in whence).most_common(1)[0][0],
+        "diverged": sum(record["diverged"] for record in study.records.values()),
+        "hours": core_hours(study),
+        "unseen": unseen(study),
+    }
+
+
+def command(study: Report) -> str:
+    """The command that gives the same study."""
+    plan = study.plan
+    chosen = [f"{key}={value}" for key, value in plan.options.items()]
+    options = ["--set", *chosen] if chosen else []
+    sizes = ["--trials", str(plan.trials), "--seeds", str(plan.seeds)]
+    return shlex.join(["tangential", "compare", plan.task, *options, *sizes])
+
+
+def core_hours(study: Report) -> float:
+    """Hours of one core that the trials took."""
+    threads = study.plan.settings["threads"]
+    return threads * sum(r["seconds"]["total"] for r in study.records.values()) / 3600
+
+
+def unseen(study: Report) -> str:
+    """The largest of the differences that no comparison here could have told from none."""
+    halves = [row.against.difference.half for row in study.rows if row.against]
+    return wording.gap(study.plan.metric, max(halves)).removeprefix("+")
+
+
+if __name__ == "__main__":
+    main()

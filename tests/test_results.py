@@ -1,0 +1,80 @@
+"""The results pages: words from numbers, published figures beside them, every trial at hand."""
+
+import csv
+import importlib.util
+import sys
+import tomllib
+from pathlib import Path
+
+import made_study as made
+import pytest
+
+from tangential.lab.compare import name_of
+from tangential.lab.report import report
+from tangential.lab.tasks import NAMES, options
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = tomllib.loads((DOCS / "results" / "pages.toml").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def results():
+    spec = importlib.util.spec_from_file_location("results", DOCS / "results.py")
+    module = sys.modules["results"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def made_of(name, **changes):
+    plan = made.plan(trials=3, seeds=3, undecayed=False, task=name, **changes)
+    return report(plan, made.finished(plan))
+
+
+def test_every_task_of_the_paper_has_a_page():
+    assert set(PAGES) == set(NAMES) - {"digits"}
+
+
+@pytest.mark.parametrize("task", PAGES)
+def test_studies_have_the_names_that_the_command_gives_them(task):
+    choices = {
+        key: (True, False) if allowed is bool else allowed
+        for key, (allowed, _) in options(task).items()
+        if allowed is not float
+    }
+    names = {name_of(task, {key: value}) for key, some in choices.items() for value in some}
+    assert set(PAGES[task]["studies"]) <= names
+
+
+def test_a_page_says_what_the_report_says(results, tmp_path):
+    study = made_of("adversarial")
+    path = results.page("adversarial", PAGES["adversarial"], {"adversarial": study}, tmp_path)
+    text = path.read_text("utf-8")
+    assert text.startswith("# Adversarial training\n")
+    assert study.headline in text
+    assert all(finding.texts[0] in text for finding in study.findings)
+    for row in study.rows:
+        assert f"| {row.rival} | {row.point['lr']:.3g} | " in text
+        assert f"{100 * row.score.mean:.2f} ({100 * row.score.low:.2f} to " in text
+    assert "| l∞, 4/255 | 80.12 / 56.58 | 89.85 / 66.28 |" in text
+    assert "0.1 core-hours" in text  # 36 trials of 7.9 s
+    assert "--trials 3 --seeds 3" in text
+    with (tmp_path / "adversarial.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(study.records)
+    assert (tmp_path / "adversarial.png").stat().st_size > 10_000
+
+
+def test_what_is_lower_is_better_is_said(results, tmp_path):
+    study = made_of("language", metric=made.PERPLEXITY)
+    studies = dict.fromkeys(PAGES["language"]["studies"], study)
+    text = results.page("language", PAGES["language"], studies, tmp_path).read_text("utf-8")
+    assert "perplexity (lower is better)" in text
+    assert text.count("\n## ") == len(studies) + 2
+
+
+def test_a_study_without_a_verdict_leaves_its_page_alone(results, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["results.py", "--studies", str(tmp_path)])
+    monkeypatch.setattr(results, "page", lambda *args: pytest.fail("written"))
+    results.main()
+    assert "imagenet: not finished or not there: imagenet, imagenet-cutmix" in (
+        capsys.readouterr().out
+    )
