@@ -20,3 +20,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder of data sets, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TANGENTIAL_DATA", raising=False)
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"

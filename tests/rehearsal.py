@@ -7,6 +7,11 @@ import torch
 from tangential import AdamP
 
 
+def count(model):
+    """Number of weights."""
+    return sum(p.numel() for p in model.parameters())
+
+
 def trained(task, steps, seed=0):
     """The model and the losses of its first steps, at the task's published point."""
     torch.manual_seed(seed)

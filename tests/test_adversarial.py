@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from rehearsal import rehearse, scored, trained
+from rehearsal import count, rehearse, scored, trained
 from torch import nn
 from torchvision import datasets
 
@@ -23,10 +23,6 @@ ATTACKS = [
     Attack("l2", 80 / 255, 20 / 255, "gradient"),
 ]
 ROUNDING = 1e-6
-
-
-def count(model):
-    return sum(p.numel() for p in model.parameters())
 
 
 def lengths(change):

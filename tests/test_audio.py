@@ -2,14 +2,13 @@
 
 import csv
 import math
-import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from realdata import DATA, needs
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from tangential import audit
@@ -22,11 +21,6 @@ from tangential.lab.plan import Spec
 from tangential.lab.rivals import RIVALS
 from tangential.lab.tasks.audio import _predict, _tagged, _words, audio
 from tangential.lab.trial import Run, Stopped, Trial
-
-DATA = Path(os.environ["TANGENTIAL_DATA"]) if "TANGENTIAL_DATA" in os.environ else None
-needs = lambda name: pytest.mark.skipif(
-    DATA is None or not (DATA / name).is_dir(), reason=f"needs TANGENTIAL_DATA with {name}"
-)
 
 
 def tone(hz, rate, seconds=1.0, amplitude=0.5):

@@ -1,15 +1,14 @@
 """Tinted digits, the nets and the loss of ReBias, and how unbiased they are found."""
 
 import math
-import os
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rehearsal import rehearse
+from realdata import DATA, needs
+from rehearsal import count, rehearse
 from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
@@ -18,22 +17,6 @@ from tangential.lab.datasets.data import DataError
 from tangential.lab.hsic import dependence
 from tangential.lab.nets import rebias
 from tangential.lab.tasks.bias import bias
-
-DATA = os.environ.get("TANGENTIAL_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="TANGENTIAL_DATA, a folder of data sets")
-
-
-def count(model):
-    return sum(p.numel() for p in model.parameters())
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A folder of data sets, and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TANGENTIAL_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
 
 
 @pytest.fixture
@@ -235,12 +218,12 @@ def test_ink_is_white_and_paper_coloured():
     assert tints.halved(made)[0, :, 0, 0].tolist() == [255, 192, 128]
 
 
-@needs_data
+@needs("mnist")
 def test_the_splits_of_mnist_are_tinted_as_they_say():
-    source = images.mnist(Path(DATA))
+    source = images.mnist(DATA)
     assert len(source.train) == 60_000
     assert source.train_labels[:5].tolist() == [5, 0, 4, 1, 9]  # MNIST's first digits
-    task = bias(data=Path(DATA), rho=0.99)
+    task = bias(data=DATA, rho=0.99)
     sizes = {name: len(split) for name, split in task.splits.items()}
     assert sizes == {"train": 10_000, "tune": 2_000, "report": 8_000}
     split = task.splits["train"]

@@ -2,15 +2,15 @@
 
 import json
 import math
-import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from PIL import Image
+from realdata import DATA, needs
+from rehearsal import count
 from torch import nn
 from torchvision import models, tv_tensors
 from torchvision.models import ResNet18_Weights, VGG16_BN_Weights
@@ -27,11 +27,6 @@ from tangential.lab.nets.ssd import SSD300, Detector, Features, ssd300
 from tangential.lab.tasks import detection as rooms
 from tangential.lab.tasks.detection import detection
 
-DATA = os.environ.get("TANGENTIAL_DATA")
-needs_bccd = pytest.mark.skipif(
-    not (DATA and (Path(DATA) / "bccd").is_dir()),
-    reason="no BCCD: TANGENTIAL_DATA names no folder with bccd/bccd.npz",
-)
 SMALL = (64, 96)
 NETS = {
     "centernet": lambda: CenterNet(3, widths=(8, 8, 16, 16), depth=1, ups=(8, 8, 8), head=8),
@@ -42,10 +37,6 @@ NETS = {
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def size_of(net):
-    return sum(p.numel() for p in net.parameters())
 
 
 def boxed(*boxes, labels=None):
@@ -65,7 +56,7 @@ def batch(count=4):
 
 
 def test_resdcn18_has_the_published_number_of_weights():
-    backbone = size_of(models.resnet18()) - 513_000  # its classifier
+    backbone = count(models.resnet18()) - 513_000  # its classifier
     ups = [(512, 256), (256, 128), (128, 64)]
     stages = sum(
         (9 * i + 1) * o  # deformable convolution
@@ -75,7 +66,7 @@ def test_resdcn18_has_the_published_number_of_weights():
         for i, o in ups
     )
     heads = sum((9 * 64 + 1) * 64 + 65 * outputs for outputs in (80, 2, 2))
-    assert size_of(resdcn18(80)) == backbone + stages + heads == 14_437_349  # published: 14.44 M
+    assert count(resdcn18(80)) == backbone + stages + heads == 14_437_349  # published: 14.44 M
 
 
 def test_backbone_is_torchvisions_resnet18():
@@ -89,7 +80,7 @@ def test_backbone_is_torchvisions_resnet18():
 
 def test_ssd300_has_the_published_convolutions_and_boxes():
     published = ssd300_vgg16(weights=None, weights_backbone=None)
-    assert size_of(published) == SSD300_VGG16_Weights.COCO_V1.meta["num_params"]
+    assert count(published) == SSD300_VGG16_Weights.COCO_V1.meta["num_params"]
     kernels = lambda net: sorted(p.shape for p in net.parameters() if p.dim() == 4)
     net = ssd300(90).eval()
     assert kernels(net) == kernels(published)
@@ -638,7 +629,7 @@ def test_a_broken_image_is_named(tiny):
 def test_broken_bccd_is_named(tmp_path):
     (tmp_path / "bccd").mkdir()
     (tmp_path / "bccd/bccd.npz").write_bytes(b"PK no archive")
-    with pytest.raises(DataError, match=r"bccd\.npz cannot be read.*jpeg \(all files"):
+    with pytest.raises(DataError, match=r"bccd\.npz is broken.*jpeg \(all files"):
         bccd(tmp_path)
 
 
@@ -650,9 +641,9 @@ def test_small_nets_cannot_be_pretrained():
 # ---- blood cells
 
 
-@needs_bccd
+@needs("bccd")
 def test_blood_cells_are_those_of_the_source():
-    source = bccd(Path(DATA))
+    source = bccd(DATA)
     whole = source.splits["train"]
     assert source.classes == CLASSES
     assert {name: len(s) for name, s in source.splits.items()} == {
@@ -661,7 +652,7 @@ def test_blood_cells_are_those_of_the_source():
         "report": 72,
     }
     assert np.bincount(whole.labels).tolist() == [4153, 372, 361]
-    with np.load(Path(DATA) / "bccd/bccd.npz") as packed:
+    with np.load(DATA / "bccd/bccd.npz") as packed:
         number = int(whole.numbers[3])
         assert packed["split"][number] == 0
         mine = packed["image_index"] == number
@@ -671,19 +662,19 @@ def test_blood_cells_are_those_of_the_source():
     assert pixels.shape == (1, 3, 240, 320)
 
 
-@needs_bccd
+@needs("bccd")
 def test_prepared_photographs_are_read_once(monkeypatch):
-    first = bccd(Path(DATA))
+    first = bccd(DATA)
     monkeypatch.setattr(
         "tangential.lab.datasets.annotations._decoded", lambda file: pytest.fail("again")
     )
-    assert bccd(Path(DATA)).data == first.data
+    assert bccd(DATA).data == first.data
 
 
-@needs_bccd
+@needs("bccd")
 @pytest.mark.parametrize("detector", NETS)
 def test_mini_batches_are_the_seeds_and_can_be_trained_on(detector):
-    task = detection(data=Path(DATA), detector=detector)
+    task = detection(data=DATA, detector=detector)
     torch.manual_seed(3)
     pixels, targets = task.splits["train"].__getitems__([5, 6, 7])
     torch.manual_seed(3)

@@ -1,14 +1,13 @@
 """The photographs, how they are varied, and the nets that classify them."""
 
-import os
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rehearsal import rehearse, trained
+from realdata import DATA, needs
+from rehearsal import count, rehearse, trained
 from torchvision import datasets
 
 from tangential.lab.datasets import folders, images
@@ -17,22 +16,6 @@ from tangential.lab.datasets.data import DataError
 from tangential.lab.nets.resnet_cifar import resnet20
 from tangential.lab.tasks.imagenet import imagenet
 from tangential.lab.tensors import Tensors
-
-DATA = os.environ.get("TANGENTIAL_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="TANGENTIAL_DATA, a folder of data sets")
-
-
-def count(model):
-    return sum(p.numel() for p in model.parameters())
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A folder of data sets, and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TANGENTIAL_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
 
 
 def photograph(path, colour, size=(40, 30)):
@@ -145,13 +128,13 @@ def test_a_seed_decides_a_batch(tiny):
 # ---- "mini"
 
 
-@needs_data
+@needs("cifar10_jpeg")
 def test_the_splits_of_cifar_are_balanced_and_disjoint():
-    source = images.cifar10(Path(DATA))
+    source = images.cifar10(DATA)
     train, tune = images.chosen(source.train_labels, 10_000, 2_000)
     assert not set(train) & set(tune)
     assert set(np.bincount(source.train_labels[train])) == {1000}
-    task = imagenet(data=Path(DATA))
+    task = imagenet(data=DATA)
     assert {name: len(split) for name, split in task.splits.items()} == {
         "train": 10_000,
         "tune": 2_000,
@@ -163,9 +146,9 @@ def test_the_splits_of_cifar_are_balanced_and_disjoint():
     assert labels.dtype == torch.int64
 
 
-@needs_data
+@needs("cifar10_jpeg")
 def test_sixty_steps_on_cifar_teach_something():
-    task = imagenet(data=Path(DATA))
+    task = imagenet(data=DATA)
     model, _ = trained(task, 60)
     indices = list(range(1000))
     model.eval()

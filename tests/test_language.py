@@ -1,17 +1,16 @@
 """The language model is the published one, and its memory is what a longer segment would be."""
 
 import math
-import os
 import zipfile
 from collections import Counter
 from copy import deepcopy
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rehearsal import rehearse, scored, trained
+from realdata import DATA, needs
+from rehearsal import count, rehearse, scored, trained
 from torch import nn
 from torch.func import functional_call
 
@@ -25,9 +24,6 @@ from tangential.lab.nets.reader import Reader
 from tangential.lab.nets.transformer_xl import BASE, Reach, Sizes, TransformerXL, Vocabulary
 from tangential.lab.tasks import language as room
 from tangential.lab.tasks.language import SETTINGS, language
-
-DATA = os.environ.get("TANGENTIAL_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="TANGENTIAL_DATA, a folder of data sets")
 
 WORDS = 11
 TINY = Sizes(layers=3, width=8, heads=2, head_width=3, inner=10, dropout=0.0)
@@ -61,15 +57,6 @@ def logits(model, parts, reach):
         states, memory = model.read(part, memory, reach)
         outs.append(states @ model.vocabulary.weight.T + model.vocabulary.bias)
     return torch.cat(outs, 1)
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A folder of data sets, and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TANGENTIAL_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
 
 
 # ---- attention
@@ -268,10 +255,6 @@ def test_words_that_are_read_are_rows_of_the_same_table():
 
 
 # ---- the published net
-
-
-def count(model):
-    return sum(param.numel() for param in model.parameters())
 
 
 @pytest.fixture(scope="module")
@@ -561,16 +544,16 @@ def test_missing_texts_are_told_with_where_to_get_them(home, options, expected):
         language(data=home, **options)
 
 
-@needs_data
+@needs("wikitext2")
 def test_wikitext2_has_its_published_counts():
-    text = texts.wikitext2(Path(DATA))
+    text = texts.wikitext2(DATA)
     assert [len(text.parts[part]) for part in texts.PARTS] == [2_088_628, 217_646, 245_569]
     assert len(text.vocabulary) == 33_278
 
 
-@needs_data
+@needs("tinyshakespeare")
 def test_tinyshakespeare_has_its_published_counts():
-    text = texts.tinyshakespeare(Path(DATA))
+    text = texts.tinyshakespeare(DATA)
     assert sum(len(part) for part in text.parts.values()) == 1_115_394
     assert len(text.vocabulary) == 65
 
@@ -636,9 +619,9 @@ def test_the_paper_is_trained_for_200_000_steps(home):
     assert [task.schedule(done) for done in (0, 0.5, 1)] == [1, 0.5, 0]
 
 
-@needs_data
+@needs("wikitext2")
 def test_words_begin_slowly():
-    task = language(data=Path(DATA), text="wikitext2")
+    task = language(data=DATA, text="wikitext2")
     shares = [task.schedule(step / 100) for step in range(101)]
     assert shares[0] == 0.01
     assert shares[:10] == sorted(shares[:10])

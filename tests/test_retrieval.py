@@ -1,6 +1,5 @@
 """Retrieval: embeddings, their losses and scores, what is scale-invariant, and the tasks."""
 
-import os
 import pickle
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from realdata import DATA, needs
 from scipy.io import savemat
 from torch import nn
 from torch.nn import functional as F
@@ -34,11 +34,6 @@ from tangential.lab.tasks.retrieval import (
     retrieval,
 )
 from tangential.lab.trial import Run, Stopped, Trial
-
-DATA = Path(os.environ["TANGENTIAL_DATA"]) if "TANGENTIAL_DATA" in os.environ else None
-needs_omniglot = pytest.mark.skipif(
-    DATA is None or not (DATA / "omniglot").is_dir(), reason="needs TANGENTIAL_DATA with omniglot"
-)
 
 
 def small(loss="proxyanchor", classes=6, size=8, trunk=None, **options):
@@ -330,7 +325,7 @@ def test_drawings_are_moved_by_chance_and_stay_there():
     assert (moved - image).abs().mean() < 0.06
 
 
-@needs_omniglot
+@needs("omniglot")
 def test_raw_pixels_are_as_published():
     """7 x 7 squares averaged: recall@1 is .337 on the classes of the report."""
     split = retrieval(data=DATA).splits["report"]
@@ -340,7 +335,7 @@ def test_raw_pixels_are_as_published():
     assert _score([(embeddings, labels, roles)])["recall@1"] == pytest.approx(0.337, abs=0.03)
 
 
-@needs_omniglot
+@needs("omniglot")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_mini_learns(loss):
     """Ten steps on one batch; images, classes and proxies reach the loss."""

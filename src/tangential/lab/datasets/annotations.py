@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from tangential.lab.datasets.boxes import Boxed
 from tangential.lab.datasets.data import Arrays, DataError, described, needed, prepared
+from tangential.lab.datasets.packed import unpacked
 from tangential.lab.task import Data
 
 BCCD = (
@@ -63,24 +63,23 @@ def _copy(images: np.ndarray, number: int) -> Tensor:
 
 
 def _bccd(path: Path) -> Arrays:
+    names = ("jpeg", "offsets", "split", "boxes", "labels", "image_index", "classes")
+    packed = unpacked(path, names, BCCD)
+    files = np.split(packed["jpeg"], packed["offsets"][1:-1])
     try:
-        with np.load(path) as packed:
-            files = np.split(packed["jpeg"], packed["offsets"][1:-1])
-            images = [_decoded(io.BytesIO(file.tobytes())) for file in files]
-            order = np.argsort(packed["image_index"], kind="stable")
-            boxes, labels = packed["boxes"][order].astype(np.float32), packed["labels"][order]
-            of, split, classes = packed["image_index"], packed["split"], packed["classes"]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}. {BCCD}") from error
+        images = [_decoded(io.BytesIO(file.tobytes())) for file in files]
+    except OSError as error:
+        raise DataError(f"{path} is broken: {error}. {BCCD}") from error
+    order = np.argsort(packed["image_index"], kind="stable")
     scale = BCCD_SIZE[0] / images[0].shape[1]
     return {
         "images": torch.stack([resize(image, list(BCCD_SIZE)) for image in images]).numpy(),
-        "boxes": boxes * np.float32(scale),
-        "labels": labels.astype(np.int64),
-        "crowds": np.zeros(len(labels), dtype=bool),
-        "starts": _starts(of, len(images)),
-        "split": split,
-        "classes": classes.astype(str),
+        "boxes": packed["boxes"][order].astype(np.float32) * np.float32(scale),
+        "labels": packed["labels"][order].astype(np.int64),
+        "crowds": np.zeros(len(order), dtype=bool),
+        "starts": _starts(packed["image_index"], len(images)),
+        "split": packed["split"],
+        "classes": packed["classes"].astype(str),
     }
 
 

@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from torchvision import datasets
 
 from tangential.lab.datasets.data import Arrays, DataError, described, folder, found, prepared
+from tangential.lab.datasets.packed import unpacked
 from tangential.lab.task import Data
 
 CIFAR10 = "Get it from https://www.cs.toronto.edu/~kriz/cifar.html (the python version)."
@@ -101,9 +102,12 @@ def _jpeg(path: Path) -> Arrays:
         pictures = [np.asarray(Image.open(BytesIO(file))) for file in files]
         return np.stack(pictures).transpose(0, 3, 1, 2)
 
-    packed = np.load(path)
-    parts = {half: decoded(half) for half in ("train", "test")}
-    return parts | {f"{half}_labels": packed[f"{half}_labels"] for half in parts}
+    halves = ("train", "test")
+    names = [f"{half}_{part}" for half in halves for part in ("jpeg", "offsets", "labels")]
+    packed = unpacked(path, names, CIFAR10)
+    with _named("CIFAR-10", path.parent, CIFAR10):
+        parts = {half: decoded(half) for half in halves}
+    return parts | {f"{half}_labels": packed[f"{half}_labels"] for half in halves}
 
 
 # ---- MNIST
@@ -138,7 +142,8 @@ def mnist(data: Path | None, *, whole: bool = False) -> Images:
 
 
 def _packed(path: Path) -> Arrays:
-    packed = np.load(path)
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    packed = unpacked(path, names, MNIST)
     return {
         "train": packed["train_images"][:, None],
         "train_labels": packed["train_labels"],

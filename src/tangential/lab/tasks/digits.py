@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tangential.lab import classes
 from tangential.lab.task import Data, Metric, Split, Task
 from tangential.lab.tensors import Tensors
 
@@ -33,9 +34,9 @@ def digits(*, preset: Literal["mini"] = "mini", data: Path | None = None) -> Tas
         batch_size=64,
         splits=_splits(),
         model=_model,
-        loss=lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]),
-        predict=lambda model, batch: (model(batch[0]), batch[1]),
-        score=_score,
+        loss=classes.loss,
+        predict=classes.predict,
+        score=classes.score,
         published={
             "sgd": {"lr": 0.1, "weight_decay": 1e-4},
             "adam": {"lr": 1e-2, "weight_decay": 1e-2},
@@ -91,11 +92,3 @@ def _model() -> nn.Module:
         nn.Flatten(),
         nn.Linear(64, 10),
     )
-
-
-def _score(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    outputs, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
-    return {
-        "accuracy": (outputs.argmax(1) == labels).float().mean().item(),
-        "loss": nn.functional.cross_entropy(outputs, labels).item(),
-    }

@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
 from torchvision import models
 
+from tangential.lab.classes import loss, predict, score
 from tangential.lab.cores import decoders
 from tangential.lab.datasets import folders, images
 from tangential.lab.datasets.augment import CutMixed, mirrored, scaled, shifted
@@ -126,20 +125,12 @@ def _task(*, classes: int, **settings: Any) -> Task:
     return Task(
         name="imagenet",
         metric=Metric("accuracy", "%", guess=1 / classes),
-        loss=lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]),
-        predict=lambda model, batch: (model(batch[0]).float().cpu(), batch[1].cpu()),
-        score=_score,
+        loss=loss,
+        predict=predict,
+        score=score,
         **settings,
     )
 
 
 def _steps(done: float) -> float:
     return 0.1 ** int(done / ANALYSED)
-
-
-def _score(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    outputs, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
-    return {
-        "accuracy": (outputs.argmax(1) == labels).float().mean().item(),
-        "loss": nn.functional.cross_entropy(outputs, labels).item(),
-    }
