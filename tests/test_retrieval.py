@@ -23,14 +23,14 @@ from tangential.lab.datasets.photosets import BOTH, GALLERY, QUERY, opened
 from tangential.lab.nets import embedder
 from tangential.lab.nets.embedder import Embedder, MeanAndMaximum
 from tangential.lab.plan import Spec
+from tangential.lab.recall import recall
 from tangential.lab.rivals import RIVALS
+from tangential.lab.task import balanced
 from tangential.lab.tasks.retrieval import (
     PUBLISHED,
     _criterion,
     _groups,
-    _score,
     _stepped,
-    balanced,
     retrieval,
 )
 from tangential.lab.trial import Run, Stopped, Trial
@@ -271,7 +271,7 @@ def test_published_steps():
 # ---- scores
 
 
-def recall(embeddings, labels, asked, found):
+def by_hand(embeddings, labels, asked, found):
     """Every query's nearest other, one by one."""
     hits = 0
     for i in asked:
@@ -287,18 +287,18 @@ def test_recall_is_that_of_the_nearest_other():
     embeddings = F.normalize(embeddings + 1.0 * F.one_hot(labels, 6)[:, :5])
     roles = torch.full((60,), BOTH)
     halves = zip(embeddings.split(25), labels.split(25), roles.split(25), strict=True)
-    expected = recall(embeddings, labels, range(60), range(60))
+    expected = by_hand(embeddings, labels, range(60), range(60))
     assert 0.2 < expected < 0.95
-    assert _score(list(halves))["recall@1"] == pytest.approx(expected)
+    assert recall(list(halves))["recall@1"] == pytest.approx(expected)
 
 
 def test_queries_are_answered_from_the_gallery():
     embeddings, labels = F.normalize(torch.randn(40, 5)), torch.arange(40) % 4
     roles = torch.tensor([QUERY, QUERY, GALLERY, GALLERY, GALLERY] * 8)
     queries, gallery = ((roles == kind).nonzero().flatten().tolist() for kind in (QUERY, GALLERY))
-    expected = recall(embeddings, labels, queries, gallery)
-    assert expected != recall(embeddings, labels, queries, range(40))
-    assert _score([(embeddings, labels, roles)])["recall@1"] == pytest.approx(expected)
+    expected = by_hand(embeddings, labels, queries, gallery)
+    assert expected != by_hand(embeddings, labels, queries, range(40))
+    assert recall([(embeddings, labels, roles)])["recall@1"] == pytest.approx(expected)
 
 
 # ---- mini
@@ -332,7 +332,7 @@ def test_raw_pixels_are_as_published():
     images, labels, roles = split.__getitems__(list(range(len(split))))
     pooled = F.avg_pool2d(images, 7, 7) if images.shape[-1] == 105 else F.avg_pool2d(images, 5, 5)
     embeddings = F.normalize(pooled.flatten(1))
-    assert _score([(embeddings, labels, roles)])["recall@1"] == pytest.approx(0.337, abs=0.03)
+    assert recall([(embeddings, labels, roles)])["recall@1"] == pytest.approx(0.337, abs=0.03)
 
 
 @needs("omniglot")

@@ -68,6 +68,21 @@ def in_order(size: int, batch_size: int, generator: torch.Generator) -> Iterator
     yield from shuffled.split(batch_size)[: size // batch_size]
 
 
+def balanced(
+    labels: Tensor, each: int, size: int, batch_size: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """An epoch's batches of indices, made of groups of `each` images of a class."""
+    shuffled = torch.randperm(size, generator=generator)
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    counts = labels.bincount()
+    groups = [g for own in by_class.split(counts.tolist()) for g in own.split(each)]
+    whole = [group for group in groups if len(group) == each]
+    a_batch = batch_size // each
+    turns = torch.randperm(len(whole), generator=generator).split(a_batch)
+    for chosen in turns[: len(whole) // a_batch]:
+        yield torch.cat([whole[i] for i in chosen.tolist()])
+
+
 class Task(NamedTuple):
     """An experiment, as the one loop wants it.
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from tangential.lab.cores import decoders
 from tangential.lab.datasets import photosets
 from tangential.lab.datasets.characters import omniglot
-from tangential.lab.datasets.photosets import BOTH, GALLERY, QUERY, Opened, PhotoSet
+from tangential.lab.datasets.photosets import Opened, PhotoSet
 from tangential.lab.nets.embedder import Embedder, resnet50
+from tangential.lab.recall import recall
 from tangential.lab.rivals import Groups
-from tangential.lab.task import Batch, Metric, Task, in_order
+from tangential.lab.task import Batch, Metric, Task, balanced, in_order
 
 Dataset = Literal["cub", "cars", "sop", "inshop"]
 LossName = Literal["proxyanchor", "triplet"]
@@ -94,7 +95,7 @@ def _mini(data: Path | None, loss: LossName) -> Task:
         model=lambda: Embedder(_trunk(width), 4 * width, size, _criterion(loss, classes, size)),
         loss=_loss,
         predict=_predict,
-        score=_score,
+        score=recall,
         published={
             "sgd": {"lr": 0.1, "weight_decay": 1e-4},
             "adam": {"lr": 3e-3, "weight_decay": 1e-2},
@@ -141,7 +142,7 @@ def _paper(
         model=model,
         loss=_loss,
         predict=_predict,
-        score=_score,
+        score=recall,
         published={
             "sgd": {"lr": 1e-2, "weight_decay": 1e-4},
             "adam": {"lr": published.lr, "weight_decay": 1e-4},
@@ -203,21 +204,6 @@ def _order(
     return in_order if loss == "proxyanchor" else partial(balanced, labels, each)
 
 
-def balanced(
-    labels: Tensor, each: int, size: int, batch_size: int, generator: torch.Generator
-) -> Iterator[Tensor]:
-    """An epoch's batches of indices, made of groups of `each` images of a class."""
-    shuffled = torch.randperm(size, generator=generator)
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    counts = labels.bincount()
-    groups = [g for own in by_class.split(counts.tolist()) for g in own.split(each)]
-    whole = [group for group in groups if len(group) == each]
-    a_batch = batch_size // each
-    turns = torch.randperm(len(whole), generator=generator).split(a_batch)
-    for chosen in turns[: len(whole) // a_batch]:
-        yield torch.cat([whole[i] for i in chosen.tolist()])
-
-
 def _metric(labels: Tensor) -> Metric:
     return Metric("recall@1", "%", guess=1 / len(labels.unique()))
 
@@ -225,20 +211,3 @@ def _metric(labels: Tensor) -> Metric:
 def _predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     images, labels, roles = batch
     return model(images).float().cpu(), labels.cpu(), roles.cpu()
-
-
-def _score(predictions: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
-    """Share of queries whose nearest other image is of their class."""
-    from pytorch_metric_learning.distances import CosineSimilarity
-    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-    from pytorch_metric_learning.utils.inference import CustomKNN
-
-    embeddings, labels, roles = (torch.cat(parts) for parts in zip(*predictions, strict=True))
-    nearest = CustomKNN(CosineSimilarity(), batch_size=1024)
-    calculator = AccuracyCalculator(
-        include=("precision_at_1",), k=1, knn_func=nearest, device=torch.device("cpu")
-    )
-    asked, found = roles != GALLERY, roles != QUERY
-    apart = (None, None) if (roles == BOTH).all() else (embeddings[found], labels[found])
-    accuracy = calculator.get_accuracy(embeddings[asked], labels[asked], *apart)
-    return {"recall@1": float(accuracy["precision_at_1"])}
