@@ -267,6 +267,33 @@ class TestCommand:
         store.close()
 
     @linux
+    def test_ctrl_c_twice_ends_at_once_and_loses_nothing(self, tmp_path):
+        arguments = (*SMALL, "--epochs", 12, "--out", tmp_path)
+        process = command(*arguments)
+        assert process.stdout.readline().startswith("[  1/8]")
+        workers = workers_of(process)
+        os.killpg(process.pid, signal.SIGINT)
+        while "Stopping" not in (line := process.stdout.readline()):
+            assert line
+        os.killpg(process.pid, signal.SIGINT)
+        text, _ = process.communicate(timeout=100)
+        assert process.returncode == 130, text
+        assert "Traceback" not in text
+        deadline = time.monotonic() + 30
+        while any(map(alive, workers)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(alive, workers))
+        store = Store(f"sqlite:///{tmp_path}/digits/study.db", "digits")
+        plan = store.plan()
+        kept = store.records(plan)
+        code, text = output_of(*arguments)
+        assert code == 0, text
+        records = store.records(plan)
+        assert len(records) == 8
+        assert all(records[spec] == record for spec, record in kept.items())
+        store.close()
+
+    @linux
     def test_a_killed_worker_is_replaced(self, tmp_path):
         process = command(*SMALL, "--epochs", 3, "--out", tmp_path)
         process.stdout.readline()
