@@ -72,7 +72,7 @@ def _mini(data: Path | None, detector: str) -> Task:
         about=f"BCCD: blood cells in 364 photographs (128x160), a narrow {detector}",
         data=source.data,
         metric=Metric("AP50 WBC", "%", guess=0.0),
-        epochs=60,
+        epochs=30,
         batch_size=8,
         splits=_splits(source.splits, changes[detector], _evaluated(detector, MINI_SIZE)),
         model=partial(nets[detector], len(source.classes)),
