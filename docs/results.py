@@ -1,4 +1,4 @@
-"""Write the results pages of finished studies: docs/results/TASK.md, a figure and a table each.
+"""Write the results pages of finished studies, a figure and a table each, and their index.
 
     python docs/results.py [--studies runs]
 
@@ -24,6 +24,9 @@ from tangential.lab.report import Report, report
 from tangential.lab.store import Store
 
 HERE = Path(__file__).parent / "results"
+CLOSING = """\
+The [README](../../README.md) says how a study is made fair; `python docs/results.py` writes these
+pages from the studies' records."""
 SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side on the page
 
 
@@ -39,6 +42,26 @@ def main():
             print(f"{task}: not finished or not there: {', '.join(missing)}")
         else:
             print(page(task, texts, found, HERE))
+    print(index(HERE))
+
+
+def index(folder: Path) -> Path:
+    """Write README.md, what all pages in `folder` found; return it."""
+    lines = ["# What studies found here", ""]
+    for path in sorted(folder.glob("*.md")):
+        if path.name != "README.md":
+            text = path.read_text("utf-8").splitlines()
+            title = text[0].removeprefix("# ")
+            found = [line.strip("*") for line in text if line.startswith("**")]
+            lines += [f"- [{title}]({path.name}): {' '.join(found)}"]
+    lines += [
+        "",
+        "How a study is made fair stands in the [README](../../README.md); a page is written",
+    ]
+    lines += ["from the study's records by `python docs/results.py`.", ""]
+    target = folder / "README.md"
+    target.write_text("\n".join(lines), "utf-8")
+    return target
 
 
 def finished(folder: Path) -> Report | None:

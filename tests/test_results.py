@@ -63,6 +63,14 @@ def test_a_page_says_what_the_report_says(results, tmp_path):
     assert (tmp_path / "adversarial.png").stat().st_size > 10_000
 
 
+def test_the_index_says_what_every_page_found(results, tmp_path):
+    study = made_of("adversarial")
+    results.page("adversarial", PAGES["adversarial"], {"adversarial": study}, tmp_path)
+    text = results.index(tmp_path).read_text("utf-8")
+    assert f"- [Adversarial training](adversarial.md): {study.headline}\n" in text
+    assert results.index(tmp_path).read_text("utf-8") == text
+
+
 def test_what_is_lower_is_better_is_said(results, tmp_path):
     study = made_of("language", metric=made.PERPLEXITY)
     studies = dict.fromkeys(PAGES["language"]["studies"], study)
@@ -74,6 +82,7 @@ def test_what_is_lower_is_better_is_said(results, tmp_path):
 def test_a_study_without_a_verdict_leaves_its_page_alone(results, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["results.py", "--studies", str(tmp_path)])
     monkeypatch.setattr(results, "page", lambda *args: pytest.fail("written"))
+    monkeypatch.setattr(results, "index", lambda folder: None)
     results.main()
     assert "imagenet: not finished or not there: imagenet, imagenet-cutmix" in (
         capsys.readouterr().out
