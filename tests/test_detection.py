@@ -629,7 +629,7 @@ def test_a_broken_image_is_named(tiny):
 def test_broken_bccd_is_named(tmp_path):
     (tmp_path / "bccd").mkdir()
     (tmp_path / "bccd/bccd.npz").write_bytes(b"PK no archive")
-    with pytest.raises(DataError, match=r"bccd\.npz is broken.*jpeg \(all files"):
+    with pytest.raises(DataError, match=r"bccd\.npz is broken.*Get it from"):
         bccd(tmp_path)
 
 

@@ -535,7 +535,7 @@ def test_a_zip_without_the_texts_is_told(home, content):
     ("options", "expected"),
     [
         ({"preset": "paper"}, r"wikitext-103/\{wiki.train.tokens,.*Merity et al. 2016"),
-        ({"text": "wikitext2"}, r"wikitext2/\{wikitext2.zip\}.*Merity et al. 2016"),
+        ({"text": "wikitext2"}, r"wikitext-2/\{wiki.train.tokens,.*Merity et al. 2016"),
         ({"text": "tinyshakespeare"}, r"tinyshakespeare/\{input.txt\}.*karpathy/char-rnn"),
     ],
 )

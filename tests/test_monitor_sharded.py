@@ -63,6 +63,7 @@ def log(build):
 found = {build: log(build) for build in builds.split(",")}
 if rank == 0:
     print(json.dumps(found))
+dist.barrier()  # who left early would break the other's connection
 dist.destroy_process_group()
 """
 

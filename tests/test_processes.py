@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tangential.lab.store import Store
+
 WORKER = """
 import json, os, sys
 from pathlib import Path
 import torch
 from tangential.lab import tasks
 from tangential.lab.plan import Spec
+from tangential.lab.processes import leave
 from tangential.lab.rivals import RIVALS
 from tangential.lab.tensors import Tensors
 from tangential.lab.trial import Run, Stopped, Trial
@@ -53,8 +56,7 @@ for how in hows:
         found.setdefault(how, {})[rival] = {k: record[k] for k in kept}
 if os.environ.get("RANK", "0") == "0":
     print("FOUND" + json.dumps(found))
-if torch.distributed.is_initialized():
-    torch.distributed.destroy_process_group()
+leave()
 """
 
 
@@ -112,3 +114,26 @@ def test_two_processes_train_as_one(tmp_path):
         for rival, record in alone.items():
             assert found[rival]["loss"] == pytest.approx(record["loss"], rel=1e-9), (how, rival)
             assert close(found[rival], record), (how, rival)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_torchrun_spreads_every_trial_of_a_study(tmp_path):
+    command = [
+        *("torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())),
+        *("-m", "tangential", "compare", "digits", "--rivals", "sgd", "adamp", "--trials", "1"),
+        *("--seeds", "1", "--epochs", "1", "--out", str(tmp_path)),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+    )
+    assert done.returncode == 0, done.stderr
+    store = Store(f"sqlite:///{tmp_path}/digits/study.db", "digits")
+    records = store.records(store.plan())
+    store.close()
+    assert len(records) == 4
+    assert {record["provenance"]["processes"] for record in records.values()} == {2}
+    assert done.stdout.count("report.html") == 1

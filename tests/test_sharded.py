@@ -74,6 +74,7 @@ except ValueError as error:
     found["error"] = str(error)
 if rank == 0:
     print(json.dumps(found))
+dist.barrier()  # who left early would break the other's connection
 dist.destroy_process_group()
 """
 CASES = [

@@ -117,11 +117,12 @@ def _compare(wishes: Wishes, store: Store, place: Place, workers: int, console: 
 
 def _together(store: Store, place: Place, console: Console, *, leads: bool) -> None:
     """Work as one of the processes of every trial."""
-    from tangential.lab.processes import here
+    from tangential.lab.processes import here, leave
 
     here().wait_for_everyone()  # until the first has begun the study
     with Display(store.plan(), console) as display, interruptible(display.stopping) as stop:
         work(store, place, stop.is_set, display.say, display.show if leads else lambda _: None)
+    leave()
     if stop.is_set():
         raise KeyboardInterrupt
 

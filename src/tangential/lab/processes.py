@@ -107,6 +107,12 @@ def spread(accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.M
     return model
 
 
+def leave() -> None:
+    """Wait for the others, and end what connects them: who left early would break it for them."""
+    here().wait_for_everyone()
+    here().destroy_process_group()
+
+
 def gathered(value: Any) -> list[Any]:
     """The value of every process, on every process, in order."""
     if not dist.is_initialized():

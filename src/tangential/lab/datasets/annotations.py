@@ -13,16 +13,21 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
+from tangential.lab.datasets import layouts
 from tangential.lab.datasets.boxes import Boxed
-from tangential.lab.datasets.data import Arrays, DataError, described, needed, prepared
+from tangential.lab.datasets.data import (
+    Arrays,
+    DataError,
+    described,
+    found,
+    needed,
+    prepared,
+)
 from tangential.lab.datasets.packed import unpacked
 from tangential.lab.task import Data
 
-BCCD = (
-    "It packs the photographs and boxes of https://github.com/Shenggan/BCCD_Dataset (MIT) into "
-    "arrays: jpeg (all files, one after the other), offsets [n + 1] in it, split [n] (0 train, "
-    "1 val, 2 test), boxes [m, 4] (xmin ymin xmax ymax), labels [m], image_index [m], classes."
-)
+BCCD = "Get it from https://github.com/Shenggan/BCCD_Dataset by git clone."
+BCCD_ARRAYS = ("jpeg", "offsets", "split", "boxes", "labels", "image_index", "classes")
 BCCD_SIZE = (240, 320)  # half of a photograph's
 COCO = (
     "Get 2017 Train images, 2017 Val images and 2017 Train/Val annotations from "
@@ -45,11 +50,17 @@ def bccd(data: Path | None) -> Photographs:
     """364 photographs of blood cells at half their size, in their official three splits.
 
     Raises:
-        DataError: they are not there, or broken.
+        DataError: neither BCCD_Dataset/BCCD nor bccd/bccd.npz, which packs it as
+            `layouts.blood_cells` reads it, is there, or it is broken.
     """
-    (path,) = needed(data, "bccd", ["bccd.npz"], BCCD)
-    source = described("BCCD: blood cells, 364 photographs, annotated in part", [path])
-    arrays = prepared(f"bccd-{BCCD_SIZE[1]}x{BCCD_SIZE[0]}", source, partial(_bccd, path))
+    if paths := found(data, "bccd", ["bccd.npz"], BCCD):
+        read = partial(unpacked, paths[0], BCCD_ARRAYS, BCCD)
+    else:
+        paths = needed(data, "BCCD_Dataset", ["BCCD"], BCCD)
+        read = partial(layouts.blood_cells, paths[0])
+    source = described("BCCD: blood cells, 364 photographs, annotated in part", paths)
+    make = partial(_bccd, paths[0], read)
+    arrays = prepared(f"bccd-{BCCD_SIZE[1]}x{BCCD_SIZE[0]}", source, make)
     whole = _boxed(partial(_copy, arrays["images"]), arrays)
     parts = {
         name: whole.only(np.flatnonzero(arrays["split"] == i))
@@ -62,9 +73,8 @@ def _copy(images: np.ndarray, number: int) -> Tensor:
     return torch.tensor(images[number])
 
 
-def _bccd(path: Path) -> Arrays:
-    names = ("jpeg", "offsets", "split", "boxes", "labels", "image_index", "classes")
-    packed = unpacked(path, names, BCCD)
+def _bccd(path: Path, read: Callable[[], Arrays]) -> Arrays:
+    packed = read()
     files = np.split(packed["jpeg"], packed["offsets"][1:-1])
     try:
         images = [_decoded(io.BytesIO(file.tobytes())) for file in files]

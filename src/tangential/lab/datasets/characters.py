@@ -8,15 +8,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.datasets import Omniglot
 
-from tangential.lab.datasets.data import Arrays, described, needed, prepared
+from tangential.lab.datasets import layouts
+from tangential.lab.datasets.data import (
+    Arrays,
+    described,
+    downloads,
+    explained,
+    found,
+    prepared,
+)
 from tangential.lab.datasets.packed import unpacked
 from tangential.lab.datasets.photosets import BOTH
 from tangential.lab.task import Data
 
-WHENCE = "Get it from https://github.com/brendenlake/omniglot, packed in omniglot.npz."
+WHENCE = "Get it by torchvision.datasets.Omniglot(DIR, background, download=True), both halves."
 SIDE, POOLED = 105, 3  # pixels of a drawing, and of a square that is averaged
 DRAWINGS = 20  # of a character
+HALVES = {"background": "images_background", "evaluation": "images_evaluation"}
+PIECES = 20  # in which a half is unpacked: whole, it takes 200 MB
 TUNING_CLASSES = 184  # the last of the 964 of the background alphabets
 
 
@@ -43,12 +54,21 @@ class Characters:
 def omniglot(data: Path | None) -> tuple[Data, dict[str, Characters]]:
     """Characters of the background alphabets to train and tune, of the others for the report.
 
+    Args:
+        data: The folder of data sets: it may have "omniglot-py", as torchvision keeps it, or
+            "omniglot/omniglot.npz", which packs it. Without either it is downloaded.
+
     Raises:
-        DataError: omniglot/omniglot.npz is missing or broken.
+        DataError: it is not there, is broken or cannot be downloaded.
     """
-    paths = needed(data, "omniglot", ["omniglot.npz"], WHENCE)
-    about = described("Omniglot, class-disjoint", paths)
-    halves = prepared("omniglot-35", about, partial(_drawn, paths[0]))
+    if paths := found(data, "omniglot", ["omniglot.npz"], WHENCE):
+        about = described("Omniglot, class-disjoint", paths)
+        make = partial(_packed, paths[0])
+    else:
+        paths = found(data, Omniglot.folder, HALVES.values(), WHENCE) or _downloaded()
+        about = described("Omniglot, class-disjoint", paths)
+        make = partial(_drawn, dict(zip(HALVES, paths, strict=True)))
+    halves = prepared("omniglot-35", about, make)
     first = (len(halves["background"]) // DRAWINGS - TUNING_CLASSES) * DRAWINGS
     parts = {
         "train": halves["background"][:first],
@@ -63,9 +83,29 @@ def _characters(drawings: np.ndarray, part: str) -> Characters:
     return Characters(torch.tensor(drawings), labels, _moved if part == "train" else None)
 
 
-def _drawn(path: Path) -> Arrays:
-    halves = unpacked(path, ("background", "evaluation"), WHENCE)
-    return {half: _averaged(bits) for half, bits in halves.items()}
+def _downloaded() -> list[Path]:
+    home = downloads()
+    with explained("Omniglot", home, WHENCE):
+        for background in (True, False):
+            Omniglot(home, background, download=True)
+    return [home / Omniglot.folder / half for half in HALVES.values()]
+
+
+def _drawn(folders: dict[str, Path]) -> Arrays:
+    return {half: _averaged(layouts.drawings(folder)) for half, folder in folders.items()}
+
+
+def _packed(path: Path) -> Arrays:
+    halves = unpacked(path, tuple(HALVES), WHENCE)
+    return {
+        half: np.concatenate([_averaged(_bits(rows)) for rows in np.array_split(packed, PIECES)])
+        for half, packed in halves.items()
+    }
+
+
+def _bits(packed: np.ndarray) -> np.ndarray:
+    """Ink [n, 105, 105] of drawings with a bit a pixel."""
+    return np.unpackbits(packed, axis=1)[:, : SIDE * SIDE].reshape(-1, SIDE, SIDE)
 
 
 def _moved(images: Tensor) -> Tensor:
@@ -79,12 +119,8 @@ def _moved(images: Tensor) -> Tensor:
     return nn.functional.grid_sample(images, grid, align_corners=False)
 
 
-def _averaged(packed: np.ndarray) -> np.ndarray:
-    """Ink, bytes [n, 1, 35, 35], of drawings with a bit a pixel."""
+def _averaged(ink: np.ndarray) -> np.ndarray:
+    """Ink, bytes [n, 1, 35, 35], of drawings [n, 105, 105]."""
     count = SIDE // POOLED
-    result = np.empty((len(packed), 1, count, count), np.uint8)
-    for first in range(0, len(packed), 1000):  # unpacked, a whole set takes 200 MB
-        bits = np.unpackbits(packed[first : first + 1000], axis=1)[:, : SIDE * SIDE]
-        ink = bits.reshape(-1, count, POOLED, count, POOLED).mean((2, 4))
-        result[first : first + 1000, 0] = np.round(255 * ink)
-    return result
+    shares = ink.reshape(-1, 1, count, POOLED, count, POOLED).mean((3, 5), dtype=np.float32)
+    return np.round(255 * shares).astype(np.uint8)

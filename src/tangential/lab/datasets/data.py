@@ -1,7 +1,8 @@
 """Where data lie, what identifies them, and arrays made from them once."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,6 +90,20 @@ def checksum(paths: Iterable[Path]) -> str:
             with path.open("rb") as file:
                 digest.update(file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def downloads() -> Path:
+    """Where libraries put what they download."""
+    return user_cache_path("tangential") / "downloads"
+
+
+@contextmanager
+def explained(name: str, home: Path, whence: str) -> Iterator[None]:
+    """Errors of a library that looks for data, as errors that say what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{name} in {home} cannot be had: {error} {whence}") from error
 
 
 def prepared(name: str, data: Data, make: Callable[[], Arrays]) -> Arrays:

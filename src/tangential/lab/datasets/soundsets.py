@@ -11,16 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tangential.lab.datasets.data import Arrays, DataError, described, needed, prepared
+from tangential.lab.datasets import layouts
+from tangential.lab.datasets.data import (
+    Arrays,
+    DataError,
+    described,
+    found,
+    needed,
+    prepared,
+)
 from tangential.lab.datasets.packed import unpacked
 from tangential.lab.datasets.sounds import Sound, level
 from tangential.lab.task import Data
 
 RATE = 16000  # but for the spoken digits
+CLIP = 5 * RATE  # samples of an environmental sound
 SPLIT_SEED = 0  # one choice of pairs for all: seeds vary initialisation and batches
 PAIRS = 400  # of each evaluation
-FSDD = "Get it from https://github.com/Jakobovski/free-spoken-digit-dataset, packed in fsdd.npz."
-ESC10 = "Get it from https://github.com/karolpiczak/ESC-10, packed in audio.flac and index.csv."
+FSDD = "Get it from https://github.com/Jakobovski/free-spoken-digit-dataset by git clone."
+ESC10 = "Get ESC-50, of which it is a part, from https://github.com/karolpiczak/ESC-50, unpacked."
 IOWA = "Get it from https://theremin.music.uiowa.edu, packed in audio.flac and index.csv."
 FIELDS = ("audio", "offsets", "digit", "speaker", "take", "rate")
 Speakers = Literal["mixed", "disjoint"]
@@ -54,10 +63,16 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
             for tuning. "disjoint": the sixth speaker is for the report, the fifth for tuning.
 
     Raises:
-        DataError: fsdd/fsdd.npz is missing or broken.
+        DataError: neither free-spoken-digit-dataset/recordings nor fsdd/fsdd.npz, which packs it,
+            is there, or it is broken.
     """
-    paths = needed(data, "fsdd", ["fsdd.npz"], FSDD)
-    packed, about = unpacked(paths[0], FIELDS, FSDD), "Free Spoken Digit Dataset"
+    about = "Free Spoken Digit Dataset"
+    if paths := found(data, "fsdd", ["fsdd.npz"], FSDD):
+        source, packed = described(about, paths), unpacked(paths[0], FIELDS, FSDD)
+    else:
+        paths = needed(data, "free-spoken-digit-dataset", ["recordings"], FSDD)
+        source = described(about, paths)
+        packed = prepared("fsdd", source, partial(layouts.spoken_digits, paths[0]))
     if speakers == "mixed":
         tune, report = packed["take"] // 5 == 1, packed["take"] < 5
     else:
@@ -65,7 +80,7 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
     which = {"train": ~tune & ~report, "tune": tune, "report": report}
     parts = {name: _digits(packed, np.flatnonzero(mask)) for name, mask in which.items()}
     tags = [str(digit) for digit in range(10)]
-    return SoundSet(described(about, paths), int(packed["rate"]), tags, parts)
+    return SoundSet(source, int(packed["rate"]), tags, parts)
 
 
 def _digits(packed: Arrays, chosen: np.ndarray) -> Part:
@@ -85,11 +100,10 @@ def sound_pairs(data: Path | None) -> SoundSet:
     in `PAIRS` pairs each, always the same.
 
     Raises:
-        DataError: esc10/audio.flac or esc10/index.csv is missing or broken.
+        DataError: neither ESC-50-master nor esc10/audio.flac and esc10/index.csv, which pack it,
+            are there, or they are broken.
     """
-    paths = needed(data, "esc10", ["audio.flac", "index.csv"], ESC10)
-    about, rows = described("ESC-10, clips mixed in pairs", paths), _rows(paths[1])
-    clips = prepared("esc10", about, partial(_clips, paths[0], len(rows)))["clips"]
+    about, rows, clips = _environmental(data)
     tags = [name for _, name in sorted({(int(r["class_id"]), r["class"]) for r in rows})]
     labels = torch.tensor([[float(tag == row["class"]) for tag in tags] for row in rows])
     folds = np.array([int(row["fold"]) for row in rows])
@@ -99,6 +113,21 @@ def sound_pairs(data: Path | None) -> SoundSet:
         for name, own in which.items()
     }
     return SoundSet(about, RATE, tags, _mixed(clips, labels, pairs))
+
+
+def _environmental(data: Path | None) -> tuple[Data, list[dict[str, str]], np.ndarray]:
+    """ESC-10's clips [n, samples] of 5 s, and what each is."""
+    name = "ESC-10, clips mixed in pairs"
+    if paths := found(data, "esc10", ["audio.flac", "index.csv"], ESC10):
+        source, rows = described(name, paths), _rows(paths[1])
+        make = partial(_clips, paths[0], len(rows))
+    else:
+        table, folder = needed(data, "ESC-50-master", ["meta/esc50.csv", "audio"], ESC10)
+        rows = layouts.environmental_rows(table)
+        files = [folder / row["file"] for row in rows]
+        source = described(name, [table, *(file for file in files if file.is_file())])
+        make = partial(layouts.clips, files, RATE, CLIP)
+    return source, rows, prepared("esc10", source, make)["clips"]
 
 
 def note_pairs(data: Path | None) -> SoundSet:

@@ -87,17 +87,13 @@ def _encoded_characters(text: str) -> Arrays:
 
 def wikitext2(data: Path | None) -> Text:
     """WikiText-2: 2,088,628 words of Wikipedia in the training part."""
-    whence = (
-        "It is a zip of wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens of WikiText-2 "
-        "(Merity et al. 2016), words and not raw text."
-    )
-    (path,) = needed(data, "wikitext2", ["wikitext2.zip"], whence)
-    source = described("WikiText-2 (Merity et al. 2016), by words", [path])
-    try:
-        names = {Path(name).name: name for name in ZipFile(path).namelist()}
-        lines = [partial(_unzipped, path, names[file]) for file in FILES]
-    except (BadZipFile, KeyError) as error:
-        raise DataError(f"{path} is no zip of {', '.join(FILES)}: {error}. {whence}") from error
+    whence = "It is WikiText-2 (Merity et al. 2016), words and not raw text."
+    if paths := found(data, "wikitext2", ["wikitext2.zip"], whence):
+        lines = _zipped(paths[0], whence)
+    else:
+        paths = needed(data, "wikitext-2", FILES, whence)
+        lines = [_opened(path) for path in paths]
+    source = described("WikiText-2 (Merity et al. 2016), by words", paths)
     return _by_words("wikitext2", source, lines)
 
 
@@ -106,8 +102,19 @@ def wikitext103(data: Path | None) -> Text:
     whence = "It is WikiText-103 (Merity et al. 2016), words and not raw text."
     paths = needed(data, "wikitext-103", FILES, whence)
     source = described("WikiText-103 (Merity et al. 2016), by words", paths)
-    lines = [partial(path.open, encoding="utf-8", newline="\n") for path in paths]
-    return _by_words("wikitext-103", source, lines)
+    return _by_words("wikitext-103", source, [_opened(path) for path in paths])
+
+
+def _opened(path: Path) -> Lines:
+    return partial(path.open, encoding="utf-8", newline="\n")
+
+
+def _zipped(path: Path, whence: str) -> list[Lines]:
+    try:
+        names = {Path(name).name: name for name in ZipFile(path).namelist()}
+        return [partial(_unzipped, path, names[file]) for file in FILES]
+    except (BadZipFile, KeyError) as error:
+        raise DataError(f"{path} is no zip of {', '.join(FILES)}: {error}. {whence}") from error
 
 
 def _unzipped(path: Path, name: str) -> TextIOWrapper:

@@ -1,0 +1,247 @@
+"""Small data sets as their authors publish them are those that are packed."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from tangential.lab.datasets import layouts, texts
+from tangential.lab.datasets.annotations import bccd
+from tangential.lab.datasets.characters import omniglot
+from tangential.lab.datasets.data import DataError
+from tangential.lab.datasets.soundsets import sound_pairs, spoken_digits
+
+# ---- spoken digits
+
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+
+
+@pytest.fixture
+def recordings(home):
+    """Two digits by six speakers, takes 0, 5 and 10, of different lengths."""
+    folder = home / "free-spoken-digit-dataset" / "recordings"
+    folder.mkdir(parents=True)
+    drawn, stored = np.random.default_rng(0), {}
+    for digit in (0, 7):
+        for speaker in SPEAKERS:
+            for take in (0, 5, 10):
+                samples = drawn.integers(-32768, 32768, 300 + 7 * len(stored), dtype=np.int16)
+                stored[f"{digit}_{speaker}_{take}.wav"] = samples
+                soundfile.write(folder / f"{digit}_{speaker}_{take}.wav", samples, 8000)
+    return folder, stored
+
+
+def test_recordings_are_read_bit_for_bit_in_the_order_of_their_names(recordings):
+    folder, stored = recordings
+    read = layouts.spoken_digits(folder)
+    names = sorted(stored)
+    assert names[1] == "0_george_10.wav"
+    for i, name in enumerate(names):
+        samples = read["audio"][read["offsets"][i] : read["offsets"][i + 1]]
+        assert np.array_equal(samples, stored[name])
+        digit, speaker, take = name.removesuffix(".wav").split("_")
+        assert [read[key][i] for key in ("digit", "take")] == [int(digit), int(take)]
+        assert SPEAKERS[read["speaker"][i]] == speaker
+
+
+@pytest.mark.parametrize("speakers", ["mixed", "disjoint"])
+def test_both_layouts_are_the_same_digits(recordings, home, speakers):
+    folder, _ = recordings
+    loose = spoken_digits(home, speakers)
+    (home / "fsdd").mkdir()
+    np.savez(home / "fsdd/fsdd.npz", **layouts.spoken_digits(folder))
+    packed = spoken_digits(home, speakers)
+    assert packed.data.checksum != loose.data.checksum  # which shows that the other was taken
+    assert {name: len(part.labels) for name, part in loose.parts.items()} == (
+        {"train": 12, "tune": 12, "report": 12}
+        if speakers == "mixed"
+        else {"train": 24, "tune": 6, "report": 6}
+    )
+    for name, part in loose.parts.items():
+        assert torch.equal(part.labels, packed.parts[name].labels)
+        assert np.array_equal(part.sound(3), packed.parts[name].sound(3))
+
+
+# ---- environmental sounds
+
+
+@pytest.fixture
+def esc50(home):
+    """Two of ESC-10's classes in five folds, and a class that is not one of them."""
+    folder = home / "ESC-50-master"
+    (folder / "audio").mkdir(parents=True)
+    (folder / "meta").mkdir()
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    for fold in range(1, 6):
+        for target, name, in_ten in ((10, "rain", True), (0, "dog", True), (5, "cat", False)):
+            file = f"{fold}-1-A-{target}.wav"
+            lines.append(f"{file},{fold},{target},{name},{in_ten},1,A")
+            if in_ten:
+                wave = np.sin(np.arange(5 * 44100) * 2 * np.pi * 100 * (1 + target) / 44100)
+                soundfile.write(folder / "audio" / file, 0.5 * wave, 44100)
+    (folder / "meta/esc50.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_esc10_is_found_in_esc50(esc50, home):
+    rows = layouts.environmental_rows(esc50 / "meta/esc50.csv")
+    assert [row["class"] for row in rows] == ["dog"] * 5 + ["rain"] * 5
+    pairs = sound_pairs(home)
+    assert pairs.tags == ["dog", "rain"]
+    assert {name: len(part.labels) for name, part in pairs.parts.items()} == {
+        "train": 3,  # a pair in each of three folds
+        "tune": 1,
+        "report": 1,
+    }
+    spectrum = np.abs(np.fft.rfft(pairs.parts["report"].sound(0)))
+    assert sorted(np.argsort(spectrum)[-2:] / 5) == [100, 1100]  # Hz: both, at the new rate
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "audio/1-1-A-0.wav").unlink(), r"1-1-A-0\.wav cannot be read"),
+        (lambda folder: (folder / "meta/esc50.csv").write_text("a,b\n1,2"), "no table of ESC-50"),
+        (lambda folder: (folder / "meta/esc50.csv").write_text("esc10\nFalse"), "no clip of ESC"),
+    ],
+)
+def test_a_broken_esc50_is_named(esc50, home, spoil, message):
+    spoil(esc50)
+    with pytest.raises(DataError, match=message):
+        sound_pairs(home)
+
+
+def test_short_recordings_are_filled_up_and_long_ones_cut(tmp_path):
+    for name, length in (("short.wav", 10), ("long.wav", 90)):
+        soundfile.write(tmp_path / name, np.full(length, 0.25), 16000)
+    paths = [tmp_path / "short.wav", tmp_path / "long.wav"]
+    clips = layouts.clips(paths, 16000, 40)["clips"]
+    assert clips.tolist() == [[8192] * 10 + [0] * 30, [8192] * 40]
+
+
+# ---- drawings
+
+
+@pytest.fixture
+def drawn(home):
+    """Omniglot's layout: two characters of twenty drawings in either half."""
+    bits = np.random.default_rng(0).random((2, 40, 105, 105)) < 0.1
+    for half, some in zip(("images_background", "images_evaluation"), bits, strict=True):
+        for i, ink in enumerate(some):
+            folder = home / "omniglot-py" / half / "Alphabet" / f"character{i // 20 + 1:02}"
+            folder.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(np.where(ink, 0, 255).astype(np.uint8)).convert("1")
+            picture.save(folder / f"{i // 20:04}_{i % 20 + 1:02}.png")
+    return bits
+
+
+def test_both_layouts_are_the_same_drawings(drawn, home, monkeypatch):
+    monkeypatch.setattr("tangential.lab.datasets.characters.TUNING_CLASSES", 1)
+    loose, splits = omniglot(home)
+    packed = {
+        half: np.packbits(bits.reshape(40, -1), axis=1)
+        for half, bits in zip(("background", "evaluation"), drawn, strict=True)
+    }
+    (home / "omniglot").mkdir()
+    np.savez(home / "omniglot/omniglot.npz", **packed)
+    other, again = omniglot(home)
+    assert loose.checksum != other.checksum
+    assert {name: len(split) for name, split in splits.items()} == {
+        "train": 20,
+        "tune": 20,
+        "report": 40,
+    }
+    for name, split in splits.items():
+        assert torch.equal(split.drawings, again[name].drawings)
+    square = drawn[0, 0, :3, :3].mean()
+    assert splits["train"].drawings[0, 0, 0, 0] == round(255 * square)
+
+
+def test_drawings_that_are_none_are_named(home):
+    for half in ("images_background", "images_evaluation"):
+        (home / "omniglot-py" / half).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"images_background has no drawing ALPHABET/CHARACTER"):
+        omniglot(home)
+    path = home / "omniglot-py/images_background/A/B/c.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"c\.png is no image that can be read"):
+        omniglot(home)
+
+
+# ---- blood cells
+
+BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+OBJECT = f"<object><name>{{}}</name>{BOX}</object>"
+
+
+@pytest.fixture
+def cells(home):
+    """BCCD's layout: a photograph for each split, the second without a box that has an area."""
+    folder = home / "BCCD_Dataset/BCCD"
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    noted = {
+        "a": [OBJECT.format("WBC", 10, 20, 110, 220), OBJECT.format("RBC", 0, 0, 20, 40)],
+        "b": [OBJECT.format("RBC", 5, 5, 5, 9)],
+        "c": [OBJECT.format("Platelets", 300, 200, 320, 220)],
+    }
+    for (name, objects), part in zip(noted.items(), ("test", "train", "val"), strict=True):
+        Image.new("RGB", (640, 480), (200, 150, 150)).save(folder / f"JPEGImages/{name}.jpg")
+        text = f"<annotation>{''.join(objects)}</annotation>"
+        (folder / f"Annotations/{name}.xml").write_text(text)
+        (folder / f"ImageSets/Main/{part}.txt").write_text(f"{name}\n")
+    return folder
+
+
+def test_both_layouts_are_the_same_cells(cells, home):
+    loose = bccd(home)
+    (home / "bccd").mkdir()
+    np.savez(home / "bccd/bccd.npz", **layouts.blood_cells(cells))
+    packed = bccd(home)
+    assert loose.data.checksum != packed.data.checksum
+    assert loose.classes == packed.classes == ("RBC", "WBC", "Platelets")
+    for name, split in loose.splits.items():
+        (images, (target,)), (others, (same,)) = (
+            s.__getitems__([0]) for s in (split, packed.splits[name])
+        )
+        assert torch.equal(images, others)
+        assert all(torch.equal(target[key], same[key]) for key in target)
+    images, (target,) = loose.splits["report"].__getitems__([0])
+    assert images.shape == (1, 3, 240, 320)  # half the size, and so are the boxes
+    assert target["boxes"].tolist() == [[5, 10, 55, 110], [0, 0, 10, 20]]
+    assert target["labels"].tolist() == [1, 0]
+    assert not len(loose.splits["train"].__getitems__([0])[1][0]["labels"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "JPEGImages/b.jpg").unlink(), "BCCD is not complete.*b.jpg"),
+        (lambda folder: (folder / "JPEGImages/b.jpg").write_bytes(b"no"), "BCCD is broken"),
+        (lambda folder: (folder / "Annotations/c.xml").write_text("<a>"), r"c\.xml is no file of"),
+        (
+            lambda folder: (folder / "Annotations/c.xml").write_text(
+                f"<a>{OBJECT.format('dog', 1, 1, 2, 2)}</a>"
+            ),
+            r"c\.xml is no file of annotations",
+        ),
+    ],
+)
+def test_broken_cells_are_named(cells, home, spoil, message):
+    spoil(cells)
+    with pytest.raises(DataError, match=message):
+        bccd(home)
+
+
+# ---- words
+
+
+def test_the_files_of_wikitext2_need_no_zip(home):
+    (home / "wikitext-2").mkdir()
+    for file in texts.FILES:
+        (home / "wikitext-2" / file).write_text("a b a\n<unk> c\n")
+    text = texts.wikitext2(home)
+    assert text.vocabulary[0] == "a"
+    assert len(text.parts["train"]) == 7
