@@ -65,7 +65,9 @@ def audio(
     Args:
         preset: "mini": a thin net on spoken digits, pairs of ESC-10's clips or pairs of notes.
             "paper": the published net on Speech Commands v2, DCASE 2017 task 4 or MagnaTagATune.
-        data: The folder of data sets.
+        data: Folder of data sets: "free-spoken-digit-dataset" or "fsdd", "ESC-50-master" or
+            "esc10", "iowa_notes"; for "paper" "speech_commands_v0.02", "dcase2017_task4",
+            "magnatagatune".
         subject: What is heard.
         speakers: Of mini's keywords: "disjoint" tests with one who was never heard.
 

@@ -42,7 +42,7 @@ def detection(
         preset: "mini" is a narrow net on 364 photographs of blood cells (BCCD) at 128 x 160; its
             metric is that of white cells, for many red ones have no box. "paper" is COCO 2017,
             with one of 50 training photographs held out for tuning.
-        data: Folder of data sets: "bccd/bccd.npz", for "paper" "coco/annotations",
+        data: Folder of data sets: "BCCD_Dataset" or "bccd"; for "paper" "coco/annotations",
             "coco/train2017" and "coco/val2017".
         detector: "centernet" is CenterNet on ResNet-18 with deformable up-convolutions at
             512 x 512, as published but for its tests, which there had each photograph's own size;

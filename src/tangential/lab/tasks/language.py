@@ -86,7 +86,7 @@ def language(
     Args:
         preset: "mini" is a net of 3 or 4 layers of 128; "paper" is the base model on WikiText-103,
             evaluated as published, with 640 positions of memory.
-        data: Folder of data sets: "tinyshakespeare", "wikitext2", "wikitext-103".
+        data: Folder of data sets: "tinyshakespeare", "wikitext-2" or "wikitext2", "wikitext-103".
         text: Of "mini"; "auto" is tinyshakespeare where the data have it, else pydoc, the topics
             of Python's help. Both are read by characters, wikitext2 by words.
         weight_norm: Give the rows of the linear layers lengths of their own, which makes their

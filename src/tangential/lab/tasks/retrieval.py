@@ -59,7 +59,8 @@ def retrieval(
 
     Args:
         preset: "mini": a small net on Omniglot's characters. "paper": ResNet-50 on photographs.
-        data: The folder of data sets.
+        data: Folder of data sets: "omniglot-py" or "omniglot"; for "paper" "CUB_200_2011",
+            "cars196", "Stanford_Online_Products", "Inshop_Clothes".
         dataset: Of preset "paper".
         loss: ProxyAnchor, or triplets with semi-hard negatives in batches of balanced classes.
         batchnorm: Of preset "paper": "published" is frozen for CUB and Cars, live for the others.
