@@ -8,6 +8,7 @@ Studies that are not there, or not finished, leave the page as it was.
 """
 
 import argparse
+import csv
 import shlex
 import tomllib
 from collections import Counter
@@ -27,6 +28,7 @@ HERE = Path(__file__).parent / "results"
 CLOSING = """\
 The [README](../../README.md) says how a study is made fair; `python docs/results.py` writes these
 pages from the studies' records."""
+ON_THE_PAGE = ("task", "options", "versions", "command", "machine", "data")
 SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side on the page
 
 
@@ -107,7 +109,18 @@ def _drawn(name: str, study: Report, folder: Path) -> None:
         png, _ = stills.draw(whole, study.styles, Path(aside))
         copy(png, folder / f"{name}.png")
         tables.write(study.plan, study.records, Path(aside))
-        copy(Path(aside) / "trials.csv", folder / f"{name}.csv")
+        _without_constants(Path(aside) / "trials.csv", folder / f"{name}.csv")
+
+
+def _without_constants(source: Path, target: Path) -> None:
+    """The table without what is the same for all trials and stands on the page."""
+    with source.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kept = [name for name in rows[0] if name not in ON_THE_PAGE]
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, kept, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _told(study: Report) -> dict:

@@ -185,7 +185,7 @@ def test_scores_count_what_is_classified_rightly():
     eye = 9 * torch.eye(10)
     clean, attacked = eye[[0, 1, 2, 3]], eye[[0, 2, 2, 1]]
     scores = adversarial().score([(clean[:3], attacked[:3], torch.tensor([0, 1, 2]))] * 2)
-    assert (scores["clean"], scores["attacked"]) == (1.0, pytest.approx(2 / 3))
+    assert (scores["clean accuracy"], scores["attacked accuracy"]) == (1.0, pytest.approx(2 / 3))
     wrong = math.log(math.exp(9) + 9)
     assert scores["loss"] == pytest.approx((2 * (wrong - 9) + wrong) / 3, rel=1e-5)
 
@@ -205,8 +205,8 @@ def test_training_against_attacks_helps_against_them():
         task = adversarial(train=train)
         model, _ = trained(task, 64)
         scores[train] = scored(task, model)
-    assert scores["adversarial"]["attacked"] > 1.5 * scores["clean"]["attacked"]
-    assert scores["clean"]["clean"] > 0.9
+    assert scores["adversarial"]["attacked accuracy"] > 1.5 * scores["clean"]["attacked accuracy"]
+    assert scores["clean"]["clean accuracy"] > 0.9
 
 
 def test_steps_along_the_gradient_are_for_l2():
@@ -253,7 +253,8 @@ def test_cifar_is_trained_on_a_folder_of_its_layout(home, tmp_path):
     with torch.device("meta"):
         assert count(task.model()) == 46_160_474
     narrow = task._replace(batch_size=4, model=partial(wide_resnet, 16, 1, slope=0.1))
-    assert set(rehearse(narrow, tmp_path)["report"]) == {"attacked", "clean", "loss"}
+    found = rehearse(narrow, tmp_path)["report"]
+    assert set(found) == {"attacked accuracy", "clean accuracy", "loss"}
 
 
 def test_the_rate_drops_where_it_did(home):

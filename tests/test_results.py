@@ -59,7 +59,10 @@ def test_a_page_says_what_the_report_says(results, tmp_path):
     assert "0.1 core-hours" in text  # 36 trials of 7.9 s
     assert "--trials 3 --seeds 3" in text
     with (tmp_path / "adversarial.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(study.records)
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(study.records)
+    assert {"rival", "score", "norm", "commit"} <= set(rows[0])
+    assert not {"command", "machine"} & set(rows[0])  # of this machine, and on the page
     assert (tmp_path / "adversarial.png").stat().st_size > 10_000
 
 

@@ -81,10 +81,10 @@ def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     known, hits = labels[~hard], right[~hard]
     means = [_mean_of_cells(hits, known[:, 0], known[:, i]) for i in (2, 3, 4)]
     return {
-        "unbiased": sum(means) / len(means),
-        "biased": hits.mean().item(),
+        "unbiased accuracy": sum(means) / len(means),
+        "biased accuracy": hits.mean().item(),
         "loss": cross_entropy(logits[~hard], known[:, 0]).item(),
-        **({"imagenet-a": right[hard].mean().item()} if hard.any() else {}),
+        **({"ImageNet-A accuracy": right[hard].mean().item()} if hard.any() else {}),
     }
 
 

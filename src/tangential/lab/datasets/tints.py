@@ -63,10 +63,12 @@ def splits(
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """The accuracy on either test set, of those that are there, and the unbiased one's loss."""
     right = (logits.argmax(1) == labels[:, 0]).float()
-    tests = {"unbiased": labels[:, 1] == UNBIASED, "biased": labels[:, 1] == BIASED}
-    loss = cross_entropy(logits[tests["unbiased"]], labels[tests["unbiased"], 0])
-    accuracies = {name: right[test].mean().item() for name, test in tests.items() if test.any()}
-    return {**accuracies, "loss": loss.item()}
+    unbiased, biased = (labels[:, 1] == test for test in (UNBIASED, BIASED))
+    return {
+        "unbiased accuracy": right[unbiased].mean().item(),
+        **({"biased accuracy": right[biased].mean().item()} if biased.any() else {}),
+        "loss": cross_entropy(logits[unbiased], labels[unbiased, 0]).item(),
+    }
 
 
 def colours(labels: np.ndarray, rho: float) -> np.ndarray:

@@ -57,7 +57,7 @@ def adversarial(
     settings = make(data)
     return Task(
         name="adversarial",
-        metric=Metric("attacked", "%", guess=0.1),
+        metric=Metric("attacked accuracy", "%", guess=0.1),
         loss=partial(_loss, attack if train == "adversarial" else None),
         predict=partial(_predict, attack),
         score=_score,
@@ -143,7 +143,7 @@ def _predict(attack: Attack, model: nn.Module, batch: tuple[Tensor, Tensor]) -> 
 def _score(predictions: list[tuple[Tensor, ...]]) -> dict[str, float]:
     clean, attacked, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
     return {
-        "attacked": (attacked.argmax(1) == labels).float().mean().item(),
-        "clean": (clean.argmax(1) == labels).float().mean().item(),
+        "attacked accuracy": (attacked.argmax(1) == labels).float().mean().item(),
+        "clean accuracy": (clean.argmax(1) == labels).float().mean().item(),
         "loss": nn.functional.cross_entropy(attacked, labels).item(),
     }

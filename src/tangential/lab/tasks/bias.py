@@ -106,7 +106,7 @@ def _digits(mnist: images.Images, rho: float, *, kernel: int) -> dict[str, Any]:
     return {
         "about": f"MNIST's digits on tinted backgrounds, rho {rho:g}",
         "data": mnist.data,
-        "metric": Metric("unbiased", "%", guess=0.1),
+        "metric": Metric("unbiased accuracy", "%", guess=0.1),
         "nets": (partial(rebias.stacked, kernel), partial(rebias.stacked, 1)),
         "kernel_width": 1.0,
         "score": partial(_score, tints.scores),
@@ -124,7 +124,7 @@ def _photographs(data: Path | None) -> dict[str, Any]:
     return {
         "about": "nine classes of ImageNet (224x224), ResNet-18 beside BagNet-18",
         "data": source,
-        "metric": Metric("unbiased", "%", guess=1 / count),
+        "metric": Metric("unbiased accuracy", "%", guess=1 / count),
         "nets": (partial(rebias.featured_resnet18, count), partial(rebias.bagnet18, count)),
         "kernel_width": "median",
         "epochs": 120,
