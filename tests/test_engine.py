@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy.exc import OperationalError
 
-from tangential.lab import checkpoint, study, tasks
+from tangential.lab import checkpoint, database, study, tasks
 from tangential.lab.batches import Part, steps_an_epoch, training
 from tangential.lab.plan import Spec
 from tangential.lab.rivals import RIVALS
@@ -250,6 +251,20 @@ class TestStore:
         assert store.claim(plan, [spec]) is not None
         assert store.claim(plan, [spec]) is None
         assert store.claim(plan, [spec]) is None
+
+    def test_who_loses_the_race_for_the_tables_tries_again(self, monkeypatch):
+        monkeypatch.setattr(database, "PAUSE_S", 0.0)
+        lost = iter([True, True])
+
+        def make():
+            if next(lost, False):
+                raise OperationalError("CREATE TABLE", None, Exception("already exists"))
+            return "made"
+
+        assert database._made(make) == "made"
+        lost = iter([True] * database.TRIES)
+        with pytest.raises(OperationalError):
+            database._made(make)
 
     def test_a_store_that_is_not_to_be_had(self, tmp_path):
         with pytest.raises(ValueError, match="--storage 'nonsense' is not to be had"):

@@ -1,11 +1,15 @@
 """The database under Optuna's storage: SQLite's file, or a server."""
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tangential.lab.engine import optuna, unwarned
 
 WAIT_S = 120  # for another process that writes to the file
+TRIES, PAUSE_S = 10, 0.3  # at a database that others are making
 FILE = "sqlite:///"
 
 
@@ -28,16 +32,26 @@ def opened(url: str, *, beat_s: int, grace_s: int) -> Any:
     if is_file(url):
         Path(url.removeprefix(FILE)).parent.mkdir(parents=True, exist_ok=True)
     options = {"connect_args": {"timeout": WAIT_S}} if is_file(url) else {"pool_pre_ping": True}
+    make = lambda: optuna().storages.RDBStorage(
+        url, engine_kwargs=options, heartbeat_interval=beat_s, grace_period=grace_s
+    )
     try:
-        with unwarned():
-            storage = optuna().storages.RDBStorage(
-                url, engine_kwargs=options, heartbeat_interval=beat_s, grace_period=grace_s
-            )
+        storage = _made(make)
     except (ImportError, *failures()) as error:
         raise ValueError(f"--storage {url!r} is not to be had: {_first_line(error)}") from error
     if is_file(url):
         _one_writer_at_a_time(storage.engine)
     return storage
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    """What `make` makes, tried again: of several who make the tables at once, all but one fail."""
+    for _ in range(TRIES - 1):
+        with suppress(*failures()), unwarned():
+            return make()
+        time.sleep(PAUSE_S)
+    with unwarned():
+        return make()
 
 
 def failures() -> tuple[type[Exception], ...]:
