@@ -145,6 +145,8 @@ def command(study: Report) -> str:
     chosen = [f"{key}={value}" for key, value in plan.options.items()]
     options = ["--set", *chosen] if chosen else []
     sizes = ["--trials", str(plan.trials), "--seeds", str(plan.seeds)]
+    precision = plan.settings["precision"]
+    sizes += ["--precision", precision] if precision != "no" else []
     return shlex.join(["tangential", "compare", plan.task, *options, *sizes])
 
 
