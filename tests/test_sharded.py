@@ -76,7 +76,7 @@ if rank == 0:
     print(json.dumps(found))
 dist.barrier()
 sys.stdout.flush()
-os._exit(0)  # gloo's own end aborts, now and then, where the other was faster
+os._exit(0)  # twice a process ended by SIGABRT here, under load; why is not known
 """
 CASES = [
     ("AdamP", "AdamP", {}),
