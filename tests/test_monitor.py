@@ -288,6 +288,22 @@ def test_gradients_under_amp_are_unscaled_and_skipped_steps_not_logged(name):
         assert found == pytest.approx(values, rel=1e-3, abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_update_that_is_radial_and_projected_away_is_none_not_less(fused):
+    # a net that died: gradients of zero fire the gate, and only rounding is left of the update
+    torch.manual_seed(0)
+    weights = nn.ParameterList(300 * torch.randn(1, 7) for _ in range(64))
+    optimizer, logged = SGDP(weights, lr=0.1, momentum=0.9, fused=fused), []
+    with Monitor(weights, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        for share in (1.0, 0.0):
+            for w in weights:
+                w.grad = share * w.detach()
+            optimizer.step()
+    found = [logged[1][f"{i}/growth_step"] for i in range(64)]
+    assert all(0 <= value < 1e-6 for value in found)
+    assert all(logged[1][f"{i}/gate_row"] == 1 for i in range(64))
+
+
 def test_accumulated_gradients_are_one_step():
     def accumulated(model, logged):
         optimizer = OPTIMIZERS["AdamP"](model.parameters())

@@ -48,7 +48,8 @@ def seen_by(seen: Seen) -> list[Sample]:
     uu, lr = seen.uu.double(), group["lr"]
     c = maths.coef(torch, seen.gate, ww, uw, table.total, eps=group["eps"])
     damp = maths.damp(torch, seen.gate, ww, wd_ratio=group["wd_ratio"])
-    we, ee = -lr * (uw - c * ww), lr**2 * (uu - 2 * c * uw + c * c * ww)
+    we = -lr * (uw - c * ww)
+    ee = lr**2 * (uu - 2 * c * uw + c * c * ww).clamp(min=0)  # radial updates cancel to rounding
     fan = torch.as_tensor(table.fan, dtype=ww.dtype, device=ww.device).expand_as(ww)
     moved = Moved(ww, gg, gw, we, ee, 1 - lr * group["decay"] * damp, fan)
     units = [rows.units for rows in table.rows]
