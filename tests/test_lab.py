@@ -170,7 +170,7 @@ heavy.space = {"lr": (1e-3, 1e-1), "momentum": (0.5, 0.99)}
 heavy.family = "sgd"
 
 def wrong(params, lr, weight_decay):
-    raise RuntimeError("no such optimizer here")
+    raise ValueError("no such optimizer here")
 
 def odd(params): ...
 odd.space = {"lr": (1.0, 0.1)}
@@ -216,7 +216,9 @@ class TestOwnRivals:
         assert {t["rival"] for t in trials} == {"sgd", "heavy"}
         code, text = output_of(*usual, "--rival", "wrong=mine.py:wrong", cwd=tmp_path)
         assert code == 1
-        assert "Stopped: RuntimeError: no such optimizer here" in text
+        said = "Stopped: wrong, tune trial of seed 0: ValueError: no such optimizer here"
+        assert said in text
+        assert "mine.py" in text.split("Traceback")[1]
 
 
 class TestCommand:

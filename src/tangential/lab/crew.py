@@ -10,7 +10,7 @@ from typing import Any
 
 from tangential.lab.database import failures
 from tangential.lab.store import Store
-from tangential.lab.worker import Place, work
+from tangential.lab.worker import Failed, Place, work
 
 DEATHS = 3  # of workers that are replaced, each; then something is wrong
 
@@ -84,7 +84,9 @@ def _worker(number: int, url: str, name: str, place: Place, stop: Any, messages:
     try:
         work(Store(url, name), place, stop.is_set, print)
     except Exception as error:  # whatever a task or a rival raises: the study says it
-        messages.put(f"{type(error).__name__}: {error}")
+        messages.put(
+            str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+        )
         if not isinstance(error, (ValueError, OSError, *failures())):
             raise
 

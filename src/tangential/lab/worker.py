@@ -14,12 +14,17 @@ import torch
 from tangential.lab import provenance, tasks
 from tangential.lab.aside import aside
 from tangential.lab.database import failures
+from tangential.lab.datasets.data import DataError
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.rivals import RIVALS, Rival, of_user
 from tangential.lab.store import BEAT_S, Claim, Store, Taken
 from tangential.lab.task import Task
 
 POLL_S = 1.0  # while others run what is left
+
+
+class Failed(Exception):  # noqa: N818
+    """A trial whose task or rival raised what none should: its traceback says where."""
 
 
 class Place(NamedTuple):
@@ -50,6 +55,7 @@ def work(
 
     Raises:
         ValueError: the study's data, or the packages that it was begun with, are not here.
+        Failed: a task or a rival raised something else.
     """
     from tangential.lab.processes import first_ones, here
 
@@ -147,6 +153,11 @@ class _Bench:
             if not lost.is_set():
                 self.store.patiently(lambda: self.store.give_back(claim))
             return None
+        except (DataError, OSError, *failures()):
+            raise
+        except Exception as error:
+            where = f"{claim.spec.rival}, {claim.spec.phase} trial of seed {claim.spec.seed}"
+            raise Failed(f"{where}: {type(error).__name__}: {error}") from error
         if trial.accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             with aside(finished) as file:
