@@ -4,7 +4,8 @@
 
 A page says what its studies found, beside what is published. Its words are the report's own, made
 from the numbers; docs/results/pages.toml has the question, the published figures and the limits.
-Studies that are not there, or not finished, leave the page as it was.
+It names the studies that nobody has finished yet. Where one that it tells of is not in the folder,
+the page stays as it was.
 """
 
 import argparse
@@ -33,17 +34,18 @@ SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side
 
 
 def main():
-    """Write every page whose studies are all finished."""
+    """Write every page that has a finished study, and would not lose one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=Path, default=Path("runs"), help="folder of the studies")
     folder = parser.parse_args().studies
     for task, texts in tomllib.loads((HERE / "pages.toml").read_text("utf-8")).items():
         found = {name: finished(folder / name) for name in texts["studies"]}
-        missing = [name for name, one in found.items() if one is None]
-        if missing:
-            print(f"{task}: not finished or not there: {', '.join(missing)}")
+        done = {name: one for name, one in found.items() if one}
+        lost = [n for n in found if n not in done and (HERE / f"{n}.csv").exists()]
+        if done and not lost:
+            print(page(task, texts, done, HERE))
         else:
-            print(page(task, texts, found, HERE))
+            print(f"{task}: not finished or not there: {', '.join(lost or found)}")
     print(index(HERE))
 
 
@@ -91,6 +93,7 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
     text = look.get_template("page.md.jinja").render(
         texts=texts,
         studies={name: _told(study) for name, study in studies.items()},
+        unfinished=[name for name in texts["studies"] if name not in studies],
         hours=sum(map(core_hours, studies.values())),
         wording=wording,
     )

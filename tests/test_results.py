@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import tomllib
 from pathlib import Path
+from shutil import copy
 
 import made_study as made
 import pytest
@@ -82,11 +83,35 @@ def test_what_is_lower_is_better_is_said(results, tmp_path):
     assert text.count("\n## ") == len(studies) + 2
 
 
-def test_a_study_without_a_verdict_leaves_its_page_alone(results, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def pages(results, tmp_path, monkeypatch, capsys):
+    """Writes the pages anew from the studies of given names; returns what was printed."""
+    for name in ("pages.toml", "page.md.jinja"):
+        copy(DOCS / "results" / name, tmp_path)
+    monkeypatch.setattr(results, "HERE", tmp_path)
     monkeypatch.setattr(sys, "argv", ["results.py", "--studies", str(tmp_path)])
-    monkeypatch.setattr(results, "page", lambda *args: pytest.fail("written"))
-    monkeypatch.setattr(results, "index", lambda folder: None)
-    results.main()
-    assert "imagenet: not finished or not there: imagenet, imagenet-cutmix" in (
-        capsys.readouterr().out
-    )
+
+    def write(*names):
+        study = made_of("imagenet")
+        monkeypatch.setattr(results, "finished", lambda f: study if f.name in names else None)
+        results.main()
+        return capsys.readouterr().out
+
+    return write
+
+
+def test_a_page_names_the_studies_that_are_still_to_be_done(pages, tmp_path):
+    out = pages("imagenet")
+    assert "detection: not finished or not there: detection, detection-ssd" in out
+    text = (tmp_path / "imagenet.md").read_text("utf-8")
+    assert "\n- imagenet-cutmix: no study yet.\n" in text
+    assert not (tmp_path / "detection.md").exists()
+    pages("imagenet", "imagenet-cutmix")
+    assert "no study yet" not in (tmp_path / "imagenet.md").read_text("utf-8")
+
+
+def test_a_page_does_not_lose_a_study_that_it_tells_of(pages, tmp_path):
+    pages("imagenet", "imagenet-cutmix")
+    before = (tmp_path / "imagenet.md").read_text("utf-8")
+    assert "imagenet: not finished or not there: imagenet-cutmix\n" in pages("imagenet")
+    assert (tmp_path / "imagenet.md").read_text("utf-8") == before
