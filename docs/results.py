@@ -92,7 +92,7 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
     path = folder / f"{task}.md"
     text = look.get_template("page.md.jinja").render(
         texts=texts,
-        studies={name: _told(study) for name, study in studies.items()},
+        studies={n: _told(study, texts["floors"].get(n)) for n, study in studies.items()},
         unfinished=[name for name in texts["studies"] if name not in studies],
         hours=sum(map(core_hours, studies.values())),
         wording=wording,
@@ -126,7 +126,7 @@ def _without_constants(source: Path, target: Path) -> None:
         writer.writerows(rows)
 
 
-def _told(study: Report) -> dict:
+def _told(study: Report, least: float | None) -> dict:
     """What the template needs of a study."""
     whence = [record["provenance"] for record in study.records.values()]
     versions = whence[0]["versions"]
@@ -139,6 +139,7 @@ def _told(study: Report) -> dict:
         "diverged": sum(record["diverged"] for record in study.records.values()),
         "hours": core_hours(study),
         "unseen": unseen(study),
+        "floor": None if least is None else floor(study, least),
     }
 
 
@@ -163,6 +164,19 @@ def unseen(study: Report) -> str:
     """The largest of the differences that no comparison here could have told from none."""
     halves = [row.against.difference.half for row in study.rows if row.against]
     return wording.gap(study.plan.metric, max(halves)).removeprefix("+")
+
+
+def floor(study: Report, least: float) -> str:
+    """How the rivals stand to a score that a net that has learnt little does not reach."""
+    metric = study.plan.metric
+    means = [row.score.mean for row in study.rows]
+    above = sum(metric.oriented(mean) >= metric.oriented(least) for mean in means)
+    best = max(means, key=metric.oriented)
+    side = "above" if metric.higher else "below"
+    return (
+        f"{wording.score(metric, least)}; {above} of {len(means)} rivals are {side} it, "
+        f"the best by {wording.gap(metric, abs(best - least)).removeprefix('+')}"
+    )
 
 
 if __name__ == "__main__":

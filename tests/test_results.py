@@ -83,6 +83,19 @@ def test_what_is_lower_is_better_is_said(results, tmp_path):
     assert text.count("\n## ") == len(studies) + 2
 
 
+def test_how_far_rivals_are_above_a_floor_is_said(results):
+    study = made_of("imagenet")
+    means = sorted(row.score.mean for row in study.rows)
+    said = results.floor(study, means[1])
+    assert said.startswith(f"{100 * means[1]:.2f} %; {len(means) - 1} of {len(means)} rivals are ")
+    assert said.endswith(f"above it, the best by {100 * (means[-1] - means[1]):.2f} points")
+    lower = made_of("language", metric=made.PERPLEXITY)
+    least = max(row.score.mean for row in lower.rows) + 1
+    assert f"{len(lower.rows)} of {len(lower.rows)} rivals are below it" in results.floor(
+        lower, least
+    )
+
+
 @pytest.fixture
 def pages(results, tmp_path, monkeypatch, capsys):
     """Writes the pages anew from the studies of given names; returns what was printed."""
