@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from tangential import SGDP, AdamP, Monitor, audit
 from tangential.backends import native
 from tangential.monitoring.monitor import UNITS
+from tangential.monitoring.motion import steps_to_equilibrium
 
 STEPS = 50
 X, Y = (torch.tensor(x) for x in load_digits(return_X_y=True))
@@ -286,6 +287,10 @@ def test_gradients_under_amp_are_unscaled_and_skipped_steps_not_logged(name):
     assert len(logged) == 3
     for found, values in zip(logged.values(), plain_run.values(), strict=True):
         assert found == pytest.approx(values, rel=1e-3, abs=1e-6, nan_ok=True)
+
+
+def test_a_weight_that_hardly_turns_is_infinitely_far_from_equilibrium():
+    assert steps_to_equilibrium(1e-200, 1e-4, adaptive=True) == math.inf
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -82,6 +82,12 @@ def test_ratio_is_of_pairs():
     assert not statistics.ratio([2.0], [1.0]).known
 
 
+def test_ratio_of_what_lies_too_far_apart_has_no_ends():
+    found = statistics.ratio([1e300, 1.0], [1e-300, 1.0])
+    assert found.mean == pytest.approx(1e300)
+    assert (found.low, found.high) == (0.0, math.inf)
+
+
 # ---- who is better
 
 

@@ -1,12 +1,14 @@
 """What numbers of few seeds allow one to say. scipy takes a second to import: only where used."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
 RESAMPLES = 9_999
+MOST = math.log(sys.float_info.max)  # beyond it math.exp raises
 
 
 class Interval(NamedTuple):
@@ -95,11 +97,11 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Interval:
     [2.0, 2.0, 2.0, 2]
     """
     pairs = [(x, y) for x, y in zip(a, b, strict=True) if x > 0 and y > 0]
-    return interval(math.log(x / y) for x, y in pairs).mapped(_exp)
+    return interval(math.log(x) - math.log(y) for x, y in pairs).mapped(_exp)
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < math.inf else math.inf
+    return math.exp(x) if x < MOST else math.inf
 
 
 def probability(a: Sequence[float], b: Sequence[float]) -> float:

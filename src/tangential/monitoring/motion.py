@@ -119,6 +119,7 @@ def steps_to_equilibrium(ratio: float, rate: float, *, adaptive: bool) -> float:
     """
     if not (rate > 0 and ratio > 0):
         return math.nan
-    now, per_step = ratio**-2, (2 if adaptive else 4) * rate
+    inverse, per_step = 1 / ratio, (2 if adaptive else 4) * rate
+    now = inverse * inverse  # a power would raise where this is infinite
     close = (1 - CLOSE) ** -2 - 1 if now > 1 else 1 - (1 + CLOSE) ** -2
     return max(0.0, math.log(abs(now - 1) / close) / per_step) if now != 1 else 0.0
