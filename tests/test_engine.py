@@ -4,6 +4,7 @@ Workers are forked from a server that has imported everything, so that fifty can
 """
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -13,13 +14,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
 from sqlalchemy.exc import OperationalError
 
-from tangential.lab import checkpoint, database, study, tasks
+from tangential.lab import checkpoint, crew, database, owners, provenance, study, tasks
 from tangential.lab.batches import Part, steps_an_epoch, training
+from tangential.lab.crew import Ended
 from tangential.lab.plan import Spec
 from tangential.lab.rivals import RIVALS
 from tangential.lab.store import Claim, Store, Taken
@@ -135,6 +138,56 @@ class TestTrial:
                 assert list(tmp_path.glob("*.checkpoint"))
         assert told(record) == told(whole)
 
+    def test_a_diverged_trial_is_not_left_to_be_resumed(self, digits, tmp_path):
+        spec = SPEC._replace(rival="sgd", point=(("lr", 1e12), ("weight_decay", 1e-3)))
+        whole = trained(digits, spec)
+        steps = iter(range(1, whole["steps"] + 1))  # stops at the step that is seen to diverge
+        stop = lambda: next(steps) == whole["steps"]
+        record = trained(digits, spec, folder=tmp_path, stop=stop)
+        assert record["diverged"]
+        assert told(record) == told(whole)
+
+    def test_a_model_that_diverges_between_logs_is_not_scored(self, digits):
+        def breaks(groups, **point):
+            optimizer = RIVALS["adamp"].build(groups, **point)
+            steps = iter(range(99))
+
+            def last(*_):
+                if next(steps) == 31:
+                    groups[0]["params"][0].data.fill_(math.nan)
+
+            optimizer.register_step_post_hook(last)
+            return optimizer
+
+        task = digits._replace(score=lambda predictions: pytest.fail("scored"))
+        rival = RIVALS["adamp"]._replace(build=breaks)
+        record = Trial(task, rival, SPEC, Run(2, INVARIANT)).train()
+        assert record["diverged"] is True
+        assert record["score"] == 0.1
+        assert record["steps"] == 32
+
+    def test_steps_that_a_scaler_skips_are_logged_as_not_known(self, digits):
+        def skips(groups, **point):
+            optimizer = RIVALS["sgdp"].build(groups, **point)
+            plainly, calls = optimizer.step, iter(range(99))
+
+            def step(*args):
+                if next(calls) in (0, 11):
+                    return None
+                return plainly(*args)
+
+            optimizer.step = step
+            return optimizer
+
+        rival = RIVALS["sgdp"]._replace(build=skips)
+        record = Trial(digits, rival, SPEC, Run(2, INVARIANT, layers=True)).train()
+        assert record["curves"]["step"] == [1, 11, 21, 31]
+        known = [not math.isnan(x) for x in record["curves"]["norm"]]
+        assert known == [True, False, True, True]
+        rows = record["layers"]["norm"]
+        assert [len(row) for row in rows] == [3] * 4
+        assert [not any(map(math.isnan, row)) for row in rows] == known
+
     def test_batches_depend_on_seed_and_step_alone(self, digits):
         steps = steps_an_epoch(digits)
         first = [b for b, _ in zip(training(digits, 5, 0, Part()), range(2 * steps), strict=False)]
@@ -243,6 +296,52 @@ class TestStore:
         with pytest.raises(Taken):
             store.beat(claim)
 
+    def test_the_living_keep_their_trials_whatever_the_clocks_say(
+        self, digits, tmp_path, monkeypatch
+    ):
+        store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
+        claim = store.claim(plan, plan.tuning()[:1])
+        stale = {claim.id}  # as if this machine had slept, or the database been gone
+        monkeypatch.setattr(store.rdb, "_get_stale_trial_ids", lambda _: list(stale))
+        assert store.claim(plan, [claim.spec]) is None
+        away = owners.owner() | {"machine": "another"}
+        store.storage.set_trial_user_attr(claim.id, "owner", away)
+        store.lookout.watch_s = 0.05
+        store.lookout.missed.clear()
+        assert store.claim(plan, [claim.spec]) is None  # missed for the first time
+        time.sleep(0.1)
+        stale.clear()  # it comes back
+        assert store.claim(plan, [claim.spec]) is None
+        stale.add(claim.id)
+        assert store.claim(plan, [claim.spec]) is None
+        time.sleep(0.1)
+        again = store.claim(plan, [claim.spec])
+        assert again.key == claim.key
+        with pytest.raises(Taken):
+            store.finish(claim, {"score": 0.5})
+
+    def test_a_trial_that_ends_while_it_is_claimed_is_another_ones(
+        self, digits, tmp_path, monkeypatch
+    ):
+        store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
+        other, spec = Store(store.url, "s"), plan.tuning()[0]
+        beat = store.beat
+
+        def slowly(claim):
+            beat(claim)
+            other.give_back(claim)
+
+        monkeypatch.setattr(store, "beat", slowly)
+        assert store.claim(plan, [spec]) is None
+        monkeypatch.undo()
+        assert store.claim(plan, [spec]).spec == spec
+
+    def test_a_process_is_told_by_its_number_and_its_beginning(self):
+        mine = owners.owner()
+        assert not owners.is_gone(mine)
+        assert owners.is_gone(mine | {"since": mine["since"] + 1})
+        assert owners.is_gone(mine | {"pid": 2**22 + 1})
+
     def test_two_that_queue_at_once_leave_one_trial(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         spec = plan.tuning()[0]
@@ -271,6 +370,44 @@ class TestStore:
             Store("nonsense", "s")
         with pytest.raises(ValueError, match=r"--storage 'postgresql://127.0.0.1:9/x' is not"):
             Store("postgresql://127.0.0.1:9/x", "s")
+
+    def test_passwords_are_not_told(self, monkeypatch):
+        url = "postgresql://me:secret@127.0.0.1:9/x"
+        with pytest.raises(ValueError, match=r"me:\*\*\*@127") as error:
+            Store(url, "s")
+        assert "secret" not in str(error.value)
+        monkeypatch.setattr(sys, "argv", ["tangential", "compare", "digits", "--storage", url])
+        assert "secret" not in provenance.provenance()["command"]
+        assert "me:***@127.0.0.1:9/x" in provenance.provenance()["command"]
+
+
+def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, monkeypatch):
+    store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits, rivals=("sgdp",), trials=1, seeds=1)
+    (tmp_path / "work").write_text("no folder")
+    said = []
+    with pytest.warns(UserWarning, match="no checkpoint, training goes on"):
+        work(store, Place(None, tmp_path / "work", 0.0), bool, said.append)
+    assert len(store.records(plan)) == plan.size == 2
+    assert "A finished trial is not kept in" in said[0]
+
+
+def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
+    store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
+    running = study.run(store, plan, Place(None, tmp_path, 60.0), 0, Event(), print)
+    assert next(running) == {}
+    Store(store.url, "s").begin(plan._replace(seeds=3))
+    with pytest.raises(Ended, match="has been given another plan"):
+        next(running)
+
+
+def test_every_worker_has_a_gpu_of_its_own_before_cuda_is_asked(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: pytest.fail("asked"))
+    crew._one_device(5, 4)
+    assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1"
+    crew._one_device(5, 0)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 # ---- workers that are killed

@@ -15,10 +15,12 @@ from tangential.lab import tasks
 from tangential.lab.cli import app
 from tangential.lab.compare import name_of
 from tangential.lab.engine import points
-from tangential.lab.plan import Contender, Plan
-from tangential.lab.rivals import DEFAULT, RIVALS, SPACES, of_user
+from tangential.lab.plan import Contender, Plan, Spec
+from tangential.lab.rivals import DEFAULT, RIVALS, around, of_user
 from tangential.lab.store import Store
+from tangential.lab.study import contender
 from tangential.lab.task import Metric
+from tangential.lab.worker import rival_of
 
 SMALL = ["compare", "digits", "--rivals", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
 
@@ -57,9 +59,12 @@ def alive(pid):
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+SPACES = {"sgd": around({"lr": 0.1}), "adam": around({"lr": 1e-3})}
+
+
 def plan_of(**changes):
     rivals = {
-        name: Contender("", r.about, r.baseline, r.colour, r.space, {"lr": 0.1})
+        name: Contender("", r.about, r.baseline, r.colour, SPACES[r.family], {"lr": 0.1})
         for name, r in RIVALS.items()
     }
     usual = Plan(
@@ -91,6 +96,14 @@ class TestPlan:
         ]
         assert shares[0] == pytest.approx(shares[1], abs=1e-3)
 
+    def test_rivals_are_searched_around_the_published_lr_of_their_family(self):
+        task = tasks.make("digits", None, {})
+        for name in ("sgdp", "adamp"):
+            found = contender(task, RIVALS[name], "")
+            low, high = found.space["lr"]
+            assert math.sqrt(low * high) == pytest.approx(found.published["lr"])
+            assert high / low == pytest.approx(100)
+
     def test_report_is_paired_and_its_seeds_are_new(self):
         plan = plan_of()
         records = self.records(plan)
@@ -100,14 +113,14 @@ class TestPlan:
             mine = [s for s in reported if s.rival == name and s.phase == "report"]
             assert [s.seed for s in mine] == [1000, 1001, 1002]
             assert {s.values["lr"] for s in mine} == {
-                points(rival.space, 8)[4 if name == "sgdp" else 2]["lr"]
+                points(SPACES[rival.family], 8)[4 if name == "sgdp" else 2]["lr"]
             }
         assert not {s.seed for s in reported} & {s.seed for s in plan.tuning()}
 
     def test_undecayed_runs_are_at_the_baselines_lr(self):
         plan = plan_of()
         reported = plan.report(self.records(plan))
-        lr = {name: points(RIVALS[name].space, 8)[2]["lr"] for name in ("sgd", "adam")}
+        lr = {family: points(space, 8)[2]["lr"] for family, space in SPACES.items()}
         for spec in reported:
             if spec.phase == "undecayed":
                 assert spec.values["weight_decay"] == 0
@@ -183,7 +196,43 @@ class TestOwnRivals:
         rival = of_user(0, "heavy", f"{tmp_path}/mine.py:heavy")
         assert (rival.baseline, rival.family) == ("sgd", "sgd")
         assert rival.space["momentum"] == (0.5, 0.99)
-        assert of_user(1, "nadam", "torch.optim:NAdam").space == SPACES["adam"]
+        assert of_user(1, "nadam", "torch.optim:NAdam").space is None
+
+    def test_is_another_one_when_its_file_changes(self, tmp_path):
+        code = "from torch.optim import SGD\nclass Own(SGD):\n    pass\n"
+        (tmp_path / "mine.py").write_text(code)
+        before = of_user(0, "own", f"{tmp_path}/mine.py:Own").about
+        assert of_user(0, "own", f"{tmp_path}/mine.py:Own").about == before
+        (tmp_path / "mine.py").write_text(code + "    extra = 1\n")
+        assert of_user(0, "own", f"{tmp_path}/mine.py:Own").about != before
+
+    def test_of_a_module_is_another_one_when_where_it_is_made_changes(self, tmp_path, monkeypatch):
+        (tmp_path / "made_here.py").write_text("from torch.optim import SGD\nclass Own(SGD): ...\n")
+        (tmp_path / "named_here.py").write_text("from made_here import Own\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        before = of_user(0, "own", "named_here:Own").about
+        (tmp_path / "made_here.py").write_text("from torch.optim import SGD\nclass Own(SGD): 1\n")
+        assert of_user(0, "own", "named_here:Own").about != before
+
+    def test_a_study_does_not_go_on_with_one_that_has_changed(self, tmp_path):
+        (tmp_path / "mine.py").write_text(OWN)
+        source = f"{tmp_path}/mine.py:heavy"
+        mine = of_user(0, "heavy", source)
+        known = Contender(source, mine.about, "sgd", "#fff", mine.space, {"lr": 0.1})
+        plan, spec = plan_of(rivals={"heavy": known}), Spec("heavy", "tune", 0, (("lr", 0.1),))
+        assert rival_of(plan, spec).about == mine.about
+        (tmp_path / "mine.py").write_text(OWN + "\n# better\n")
+        with pytest.raises(
+            ValueError, match=r"rival heavy was .*mine.py:heavy \(.*begin the study"
+        ):
+            rival_of(plan, spec)
+
+    def test_without_anything_to_tune_has_one_tuning_trial(self, tmp_path):
+        bare = Contender("x", "x", None, "#fff", {}, {})
+        plan = plan_of(rivals={"bare": bare}, undecayed=False)
+        assert len(plan.tuning()) == 1
+        records = {spec: {"score": 1.0, "loss": 0.0, "diverged": False} for spec in plan.tuning()}
+        assert len(records) + len(plan.wanted(records)) == plan.size == 1 + 3
 
     @pytest.mark.parametrize(
         ("source", "words"),

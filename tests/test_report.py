@@ -17,6 +17,7 @@ from tangential.lab.plan import Contender, Spec
 from tangential.lab.report import page, report, together, write
 from tangential.lab.standings import Reach
 from tangential.lab.statistics import Interval
+from tangential.lab.together import steps_to_target
 
 PAIR = ("sgd", "sgdp")
 
@@ -175,15 +176,15 @@ def test_seeds_that_never_get_there_count_as_long_as_they_ran():
         }
     found = report(plan, records)
     assert found.target == pytest.approx(0.8)
-    assert row(found, "sgdp").steps == pytest.approx(Reach((15 + 10) / 2, 2, 2))
-    assert row(found, "sgd").steps == pytest.approx(Reach((20 + 17.5) / 2, 1, 2))
-    assert row(found, "sgd").seconds == pytest.approx(Reach(1.875, 1, 2))
+    assert row(found, "sgdp").steps == pytest.approx(Reach((15 + 10) / 2, 2, 2, 12.5))
+    assert row(found, "sgd").steps == pytest.approx(Reach((20 + 17.5) / 2, 1, 2, math.inf))
+    assert row(found, "sgd").seconds == pytest.approx(Reach(1.875, 1, 2, math.inf))
     assert "sgd at least 18.8 steps (1 of 2 seeds got there)" in found.findings[0].texts[2]
     assert "≥ 18.8" in page(found)
 
 
 def test_a_target_nobody_reached():
-    assert wording.reach(Reach(600, 0, 5), "steps") == "not within 600 steps"
+    assert wording.reach(Reach(600, 0, 5, math.inf), "steps") == "not within 600 steps"
 
 
 # ---- while it runs
@@ -393,6 +394,15 @@ def test_rivals_that_are_not_in_every_study_are_left_out_of_the_profile(whole, t
     plan = made.plan(PAIR, task="other")
     text = together([whole, report(plan, made.finished(plan))], tmp_path)[0].read_text()
     assert "Left out, as not in every study: adam, adamw, adamp, adamp-matched." in text
+
+
+def test_a_study_is_solved_where_more_than_half_of_the_seeds_get_there(whole):
+    def steps(there):
+        reach = Reach(90.0, there, 5, sorted([50.0] * there + [math.inf] * (5 - there))[2])
+        return steps_to_target(whole.rows[0]._replace(steps=reach))
+
+    assert steps(3) == 50
+    assert math.isnan(steps(2))
 
 
 def test_studies_of_one_name_are_numbered(whole, tmp_path):

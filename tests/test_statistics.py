@@ -82,6 +82,13 @@ def test_ratio_is_of_pairs():
     assert not statistics.ratio([2.0], [1.0]).known
 
 
+def test_an_interval_of_enormous_scores():
+    found = statistics.interval([1e200, 2.0])
+    assert found.mean == pytest.approx(5e199)
+    assert found.high == pytest.approx(5e199 * (1 + 12.706), rel=1e-3)
+    assert statistics.interval([3.0, 3.0]) == (3.0, 3.0, 3.0, 2)
+
+
 def test_ratio_of_what_lies_too_far_apart_has_no_ends():
     found = statistics.ratio([1e300, 1.0], [1e-300, 1.0])
     assert found.mean == pytest.approx(1e300)

@@ -73,7 +73,7 @@ def compare(
         seeds: Report seeds, the same for all.
         epochs: Length of every trial; by default the task's own.
         undecayed: Run every rival once more on every seed at its baseline's lr, without decay.
-        workers: Processes on this machine, a core or GPU each; by default all cores. With 0,
+        workers: Processes on this machine, a core or GPU each; by default all. With 0,
             workers elsewhere are waited for.
         threads: Threads of a worker; another number may change the last digit of every result.
         precision: Of the matrix products.
@@ -97,7 +97,14 @@ def compare(
         place = Place(data, out / name, checkpoint_s)
         if reason := native.reason():
             console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
-        _compare(wishes, store, place, cores() if workers is None else workers, console)
+        _compare(wishes, store, place, _devices() if workers is None else workers, console)
+
+
+def _devices() -> int:
+    """The GPUs of this machine, or without any its cores."""
+    import torch
+
+    return torch.cuda.device_count() or cores()
 
 
 def _compare(wishes: Wishes, store: Store, place: Place, workers: int, console: Console) -> None:

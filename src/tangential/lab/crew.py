@@ -8,6 +8,8 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
+import torch
+
 from tangential.lab.database import failures
 from tangential.lab.store import Store
 from tangential.lab.worker import Failed, Place, work
@@ -24,8 +26,10 @@ class Crew:
 
     def __init__(self, store: Store, place: Place, say: Callable[[str], Any]) -> None:
         self.context = multiprocessing.get_context("spawn")
-        self.stop, self.messages = self.context.Event(), self.context.SimpleQueue()
-        self.arguments = (store.url, store.name, place, self.stop, self.messages)
+        # no Event: a worker that is killed while it looks would leave it locked for all
+        self.stop, self.messages = self.context.RawValue("b", 0), self.context.SimpleQueue()
+        gpus = torch.cuda.device_count()
+        self.arguments = (gpus, store.url, store.name, place, self.stop, self.messages)
         self.say, self.deaths, self.hired = say, 0, 0
         self.processes: list[Any] = []
 
@@ -55,7 +59,7 @@ class Crew:
 
     def dismiss(self) -> None:
         """Let the workers leave their trials where others can take them up, and wait for them."""
-        self.stop.set()
+        self.stop.value = 1
         try:
             for process in self.processes:
                 process.join()
@@ -74,15 +78,17 @@ def _cause(process: Any) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _worker(number: int, url: str, name: str, place: Place, stop: Any, messages: Any) -> None:
+def _worker(
+    number: int, gpus: int, url: str, name: str, place: Place, stop: Any, messages: Any
+) -> None:
     """A worker process's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.filterwarnings("ignore", "the compiled kernel is missing")  # the study has said so
     Thread(target=_end_with_parent, daemon=True).start()
-    _one_device(number)
+    _one_device(number, gpus)
     try:
-        work(Store(url, name), place, stop.is_set, print)
+        work(Store(url, name), place, lambda: bool(stop.value), print)
     except Exception as error:  # whatever a task or a rival raises: the study says it
         messages.put(
             str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
@@ -91,12 +97,13 @@ def _worker(number: int, url: str, name: str, place: Place, stop: Any, messages:
             raise
 
 
-def _one_device(number: int) -> None:
-    """Give every worker a GPU of its own, as far as they go."""
-    import torch
+def _one_device(number: int, gpus: int) -> None:
+    """Give every worker a GPU of its own, as far as they go.
 
-    if torch.cuda.is_available() and "CUDA_VISIBLE_DEVICES" not in os.environ:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
+    CUDA reads the variable once: nothing may have asked it for its devices in this process.
+    """
+    if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
 
 
 def _end_with_parent() -> None:

@@ -27,21 +27,27 @@ class Curves:
         self.names = list(names)
         self.columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
         self.layers: dict[str, list[list[float]]] = {name: [] for name in LAYERS if layers}
-        self.means = dict.fromkeys(MEANS, math.nan)  # of the last logged step
+        self._forget()
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Take what the monitor says of a step."""
         lines = {c: [values.get(f"{n}/{c}", math.nan) for n in self.names] for c in MEANS}
         self.means = {column: _mean(line) for column, line in lines.items()}
-        for column, rows in self.layers.items():
-            rows.append([_short(x) for x in lines[column]])
+        self.rows = {column: [_short(x) for x in lines[column]] for column in self.layers}
+
+    def _forget(self) -> None:
+        """Know nothing of the next logged step, which a scaler may skip."""
+        self.means = dict.fromkeys(MEANS, math.nan)
+        self.rows = {column: [math.nan] * len(self.names) for column in self.layers}
 
     def add(self, step: int, loss: float, lr: float) -> None:
-        """Append a logged step; its means are those that the monitor has told since the last."""
+        """Append a logged step, with what the monitor has told since the last."""
         values = {"step": step, "loss": loss, "lr": lr, **self.means}
         for column, value in values.items():
             self.columns[column].append(_short(value))
-        self.means = dict.fromkeys(MEANS, math.nan)
+        for column, row in self.rows.items():
+            self.layers[column].append(row)
+        self._forget()
 
     def mean(self, column: str) -> float:
         """The mean over the logged steps."""

@@ -1,5 +1,6 @@
 """The database under Optuna's storage: SQLite's file, or a server."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,10 +39,21 @@ def opened(url: str, *, beat_s: int, grace_s: int) -> Any:
     try:
         storage = _made(make)
     except (ImportError, *failures()) as error:
-        raise ValueError(f"--storage {url!r} is not to be had: {_first_line(error)}") from error
+        raise ValueError(
+            f"--storage {without_password(url)!r} is not to be had: {_first_line(error)}"
+        ) from error
     if is_file(url):
         _one_writer_at_a_time(storage.engine)
     return storage
+
+
+def without_password(text: str) -> str:
+    """The text, such as a command, with stars for the passwords of urls.
+
+    >>> without_password("--storage postgresql://me:secret@db/lab")
+    '--storage postgresql://me:***@db/lab'
+    """
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
 
 
 def _made(make: Callable[[], Any]) -> Any:

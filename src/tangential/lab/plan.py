@@ -86,16 +86,20 @@ class Plan(NamedTuple):
     @property
     def size(self) -> int:
         """Number of trials."""
-        return len(self.rivals) * (self.trials + self.seeds * (1 + self.undecayed))
+        return len(self.tuning()) + len(self.rivals) * self.seeds * (1 + self.undecayed)
 
     def tuning(self) -> list[Spec]:
-        """The same points of the unit square for every rival, rivals in turn."""
+        """The same points of the unit square for every rival, rivals in turn; none of them twice.
+
+        Where a space is so narrow that points coincide, or has no axis, there are fewer.
+        """
         drawn = {name: points(r.space, self.trials) for name, r in self.rivals.items()}
-        return [
+        specs = [
             Spec(rival, "tune", TUNING_SEED, tuple(drawn[rival][i].items()))
             for i in range(self.trials)
             for rival in self.rivals
         ]
+        return list(dict.fromkeys(specs))
 
     def wanted(self, records: Records) -> list[Spec]:
         """The trials of the phase under way: of tuning, and when that is done, of the report."""

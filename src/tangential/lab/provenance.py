@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tangential.backends import native
+from tangential.lab.database import without_password
 
 PACKAGES = (
     *("tangential", "torch", "torchvision", "accelerate", "optuna", "numpy"),
-    *("scikit-learn", "scipy"),
+    *("scikit-learn", "scipy", "pytorch-metric-learning", "torchmetrics", "soundfile"),
 )
 
 
@@ -102,7 +103,7 @@ def provenance(**own: Any) -> dict[str, Any]:
         "commit": commit(),
         "kernel": kernel(),
         "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-        "command": shlex.join(["tangential", *sys.argv[1:]]),
+        "command": without_password(shlex.join(["tangential", *sys.argv[1:]])),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **own,
     }

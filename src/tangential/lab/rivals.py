@@ -1,6 +1,6 @@
 """The optimizers that are compared. A rival is a factory and a search space."""
 
-import inspect
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from importlib import import_module
@@ -29,15 +29,11 @@ class Rival(NamedTuple):
     baseline: str | None  # the rival that it is measured against
     family: str  # "sgd" or "adam": tasks give their published settings by family
     colour: str
-    space: Space
+    space: Space | None = None  # searched log-uniformly; None: around the published settings
 
 
-# log-uniform: three decades of lr for either family, the same decays for both
-DECAYS = (1e-5, 1e-1)
-SPACES: dict[str, Space] = {
-    "sgd": {"lr": (2e-3, 2.0), "weight_decay": DECAYS},
-    "adam": {"lr": (1e-4, 1e-1), "weight_decay": DECAYS},
-}
+FAMILIES = ("sgd", "adam")
+DECAYS = (1e-5, 1e-1)  # the same for all
 WD_RATIO = 0.1  # AdamP's default
 
 
@@ -66,7 +62,7 @@ def _decay_only(groups: Groups, lr: float, weight_decay: float) -> Optimizer:
 def _rival(
     build: Callable[..., Optimizer], about: str, baseline: str | None, family: str, colour: str
 ) -> Rival:
-    return Rival(build, about, baseline, family, colour, SPACES[family])
+    return Rival(build, about, baseline, family, colour)
 
 
 # colours of Okabe and Ito and of Tol's muted scheme, told apart by colour-blind readers too
@@ -107,6 +103,15 @@ DEFAULT = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
 OTHERS = ("#332288", "#44aa99", "#661100", "#6699cc", "#aa4466", "#777777")  # a user's rivals
 
 
+def around(published: dict[str, float]) -> Space:
+    """Where a rival is searched that has no space of its own: a decade either side of this lr.
+
+    >>> around({"lr": 1e-3, "weight_decay": 0.0})
+    {'lr': (0.0001, 0.01), 'weight_decay': (1e-05, 0.1)}
+    """
+    return {"lr": (published["lr"] / 10, published["lr"] * 10), "weight_decay": DECAYS}
+
+
 def grouped(
     groups: Groups, model: nn.Module, invariant: frozenset[str], lr: float | None
 ) -> Groups:
@@ -133,8 +138,8 @@ def of_user(number: int, name: str, source: str) -> Rival:
         source: "module:factory" or "FILE.py:FACTORY". The factory takes groups of weights, and
             lr and weight_decay (or what its space has) as keywords. It may have attributes:
             `space` {"lr": (low, high), ...}, searched log-uniformly; `family`, "sgd" or "adam" (the
-            default), whose settings it has where nothing is tuned, and whose space where it has
-            none; `baseline`, the name of a rival.
+            default), whose settings it has where nothing is tuned, and around which it is searched
+            where it has no space; `baseline`, the name of a rival.
 
     Raises:
         ValueError: there is no such factory, its space has bounds that are no positive, rising
@@ -142,16 +147,26 @@ def of_user(number: int, name: str, source: str) -> Rival:
     """
     build = _factory(name, source)
     family = getattr(build, "family", "adam")
-    if family not in SPACES:
-        raise ValueError(f"{name}.family is {family!r}, allowed are {' and '.join(SPACES)}")
-    space = getattr(build, "space", SPACES[family])
-    for key, (low, high) in space.items():
+    if family not in FAMILIES:
+        raise ValueError(f"{name}.family is {family!r}, allowed are {' and '.join(FAMILIES)}")
+    space = getattr(build, "space", None)
+    for key, (low, high) in (space or {}).items():
         if not 0 < low < high:
             raise ValueError(f"{name}.space[{key!r}] is {low, high}, allowed is 0 < low < high")
-    code = sha256(inspect.getsource(inspect.getmodule(build) or build).encode()).hexdigest()[:12]
+    code = sha256(_code(build, source)).hexdigest()[:12]
     baseline = getattr(build, "baseline", "sgd" if family == "sgd" else "adamw")
     colour = OTHERS[number % len(OTHERS)]
     return Rival(_built(build), f"{source} ({code})", baseline, family, colour, space)
+
+
+def _code(build: Callable[..., Optimizer], source: str) -> bytes:
+    """The file that is named, or those of the module that is named and of the factory's own."""
+    where = source.rpartition(":")[0]
+    if where.endswith(".py"):
+        return Path(where).read_bytes()
+    modules = [sys.modules.get(name) for name in (where, getattr(build, "__module__", where))]
+    files = {file for module in modules if (file := getattr(module, "__file__", None))}
+    return b"".join(Path(file).read_bytes() for file in sorted(files))
 
 
 def _factory(name: str, source: str) -> Callable[..., Optimizer]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import NamedTuple
 
 from tangential.lab import statistics
@@ -21,6 +22,7 @@ class Reach(NamedTuple):
     mean: float
     there: int
     n: int
+    median: float  # inf where no more than half of the seeds got there
 
 
 class Comparison(NamedTuple):
@@ -129,8 +131,9 @@ def _reach(plan: Plan, mine: Sequence[Record], along: str, at: float) -> Reach |
         if not r["diverged"]
     ]
     there = [time for time in times if not math.isnan(time)]
-    missing = len(mine) - len(there)
-    return Reach((math.fsum(there) + missing * end) / len(mine), len(there), len(mine))
+    missing, n = len(mine) - len(there), len(mine)
+    middle = median([*there, *[math.inf] * missing])
+    return Reach((math.fsum(there) + missing * end) / n, len(there), n, middle)
 
 
 def _comparison(plan: Plan, found: Trials, rival: str, baseline: str, phase: str) -> Comparison:

@@ -52,7 +52,9 @@ def interval(values: Iterable[float]) -> Interval:
         return Interval(mean, -math.inf, math.inf, n)
     from scipy import stats
 
-    error = math.sqrt(math.fsum((x - mean) ** 2 for x in known) / (n - 1) / n)
+    furthest = max(abs(x - mean) for x in known) or 1.0  # a square of it may be infinite
+    squares = math.fsum(((x - mean) / furthest) ** 2 for x in known)
+    error = furthest * math.sqrt(squares / (n - 1) / n)
     half = float(stats.t.ppf(1 - TAIL, n - 1)) * error
     return Interval(mean, mean - half, mean + half, n)
 

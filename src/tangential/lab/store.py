@@ -11,16 +11,16 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from tangential.lab.database import failures, is_file, opened
-from tangential.lab.engine import optuna, unwarned
-from tangential.lab.owners import is_gone, owner
+from tangential.lab.database import failures, is_file, opened, without_password
+from tangential.lab.engine import optuna
+from tangential.lab.owners import Lookout, owner
 from tangential.lab.plan import Plan, Record, Records, Spec
 
 BEAT_S = 15  # seconds between a running trial's signs of life
-GRACE_S = 60  # without one it is dead
+GRACE_S = 60  # without one it is missed
+WATCH_S = 2 * BEAT_S  # that one is missed before it is dead
 PATIENCE_S = 300  # with a server that is gone
 
 Frozen = Any  # optuna.trial.FrozenTrial
@@ -54,6 +54,7 @@ class Store:
         self.rdb = opened(url, beat_s=BEAT_S, grace_s=GRACE_S)
         self.storage = optuna().storages.get_storage(self.rdb)
         self.unpacked: dict[int, Record] = {}
+        self.lookout = Lookout(WATCH_S)
         self.patience_s = 10 if is_file(url) else PATIENCE_S
 
     def close(self) -> None:
@@ -83,7 +84,9 @@ class Store:
         """
         if not self.exists():
             known = ", ".join(sorted(optuna().get_all_study_names(self.storage))) or "none"
-            raise ValueError(f"no study {self.name!r} in {self.url}; known: {known}")
+            raise ValueError(
+                f"no study {self.name!r} in {without_password(self.url)}; known: {known}"
+            )
         return Plan.of(self._study.user_attrs["plan"])
 
     @property
@@ -119,14 +122,11 @@ class Store:
                 self._queue(plan, key, spec)
         for trial in self._trials():
             key = trial.user_attrs["key"]
-            if trial.state.name != "WAITING" or key not in wanted or not self._won(trial):
-                continue
-            # beats first: should the database go between, the trial is taken for dead in time
-            self.beat(Claim(trial._trial_id, key, wanted[key]))
-            self.storage.set_trial_user_attr(trial._trial_id, "owner", owner())
-            if _living(self._trials())[key].number == trial.number:
-                return Claim(trial._trial_id, key, wanted[key])
-            self._drop(trial._trial_id, "a double")
+            if trial.state.name == "WAITING" and key in wanted:
+                claim = Claim(trial._trial_id, key, wanted[key])
+                with suppress(Taken):
+                    if self._won(claim, trial.number):
+                        return claim
         return None
 
     def beat(self, claim: Claim) -> None:
@@ -193,19 +193,30 @@ class Store:
         )
         self.storage.create_new_trial(self.storage.get_study_id_from_name(self.name), trial)
 
-    def _won(self, trial: Frozen) -> bool:
-        """Whether this process, of all, has made the trial run."""
-        running = optuna().trial.TrialState.RUNNING
-        try:
-            return self.storage.set_trial_state_values(trial._trial_id, running)
-        except optuna().exceptions.UpdateFinishedTrialError:
-            return False
+    def _won(self, claim: Claim, number: int) -> bool:
+        """Whether this process, of all, has made the trial run.
+
+        Raises:
+            Taken: it has ended meanwhile.
+        """
+        self.beat(claim)  # first: whoever dies after the next line is missed in time
+        with _still_ours():
+            if not self.storage.set_trial_state_values(claim.id, optuna().trial.TrialState.RUNNING):
+                return False
+            self.storage.set_trial_user_attr(claim.id, "owner", owner())
+        first = _living(self._trials()).get(claim.key)
+        if first is None or first.number == number:
+            return True
+        self._drop(claim.id, "a double")
+        return False
 
     def _bury(self) -> None:
-        with unwarned():
-            optuna().storages.fail_stale_trials(self._study)
+        """Fail the trials of the dead."""
+        number = self.storage.get_study_id_from_name(self.name)
+        self.lookout.miss(self.rdb._get_stale_trial_ids(number))
         for trial in self._trials():
-            if trial.state.name == "RUNNING" and _is_left(trial):
+            known = trial.user_attrs.get("owner")
+            if trial.state.name == "RUNNING" and self.lookout.is_dead(trial._trial_id, known):
                 with suppress(Taken):
                     self._drop(trial._trial_id, "its worker died")
 
@@ -227,15 +238,6 @@ def _still_ours() -> Iterator[None]:
 def _living(trials: list[Frozen]) -> dict[str, Frozen]:
     """The first trial of every key that waits, runs or is complete."""
     return {t.user_attrs["key"]: t for t in reversed(trials) if t.state.name != "FAIL"}
-
-
-def _is_left(trial: Frozen) -> bool:
-    """Whether a running trial's process is known to be gone, or it never said whose it is."""
-    known = trial.user_attrs.get("owner")
-    if known is not None:
-        return is_gone(known)
-    started = trial.datetime_start or datetime.now()
-    return (datetime.now() - started).total_seconds() > GRACE_S
 
 
 def _packed(record: Record) -> str:

@@ -11,9 +11,9 @@ from threading import Event
 from typing import Any, NamedTuple
 
 from tangential.lab import provenance
-from tangential.lab.crew import Crew
+from tangential.lab.crew import Crew, Ended
 from tangential.lab.plan import Contender, Plan, Records
-from tangential.lab.rivals import RIVALS, Rival, of_user
+from tangential.lab.rivals import RIVALS, Rival, around, of_user
 from tangential.lab.store import Store
 from tangential.lab.task import Task
 from tangential.lab.worker import Place
@@ -78,13 +78,14 @@ def planned(wishes: Wishes, task: Task) -> Plan:
 def contender(task: Task, rival: Rival, source: str) -> Contender:
     """What the plan knows of a rival."""
     published = task.published[rival.family]
-    middle = {name: math.sqrt(low * high) for name, (low, high) in rival.space.items()}
+    space = around(published) if rival.space is None else rival.space
+    middle = {name: math.sqrt(low * high) for name, (low, high) in space.items()}
     return Contender(
         source,
         rival.about,
         rival.baseline,
         rival.colour,
-        rival.space,
+        space,
         {name: published.get(name, center) for name, center in middle.items()},
     )
 
@@ -143,7 +144,8 @@ def run(
 
     Raises:
         KeyboardInterrupt: `stop` was set before the last trial.
-        Ended: a trial raised, or workers die again and again.
+        Ended: a trial raised, workers die again and again, or another command has begun the
+            study with another plan.
     """
     records = store.records(plan)
     yield records
@@ -153,6 +155,8 @@ def run(
         while not stop.is_set() and len(records) < plan.size:
             time.sleep(POLL_S)
             crew.look_after(workers)
+            if store.patiently(store.plan).text() != plan.text():
+                raise Ended("the study has been given another plan, by another command")
             new = store.patiently(lambda: store.records(plan))
             if len(new) > len(records):
                 records = new

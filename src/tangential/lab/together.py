@@ -80,7 +80,7 @@ def _finding(studies: Sequence[Study], rival: str, baseline: str) -> str:
 def _profile(studies: Sequence[Study], rivals: Sequence[str]) -> Figure | None:
     """Steps to each study's target; of the rivals that all studies have."""
     common = [rival for rival in rivals if all(study.row(rival) for study in studies)]
-    costs = {rival: [_steps(study.row(rival)) for study in studies] for rival in common}
+    costs = {rival: [steps_to_target(study.row(rival)) for study in studies] for rival in common}
     if (
         not studies
         or len(common) < 2
@@ -97,12 +97,14 @@ def _profile(studies: Sequence[Study], rivals: Sequence[str]) -> Figure | None:
         f"{rival} {100 * points[0][1]:.0f} %" for rival, points in shares.items()
     )
     left = [rival for rival in rivals if rival not in common]
-    note = f"Left out, as not in every study: {', '.join(left)}." if left else ""
+    note = "Solved: more than half of a rival's seeds got to the target; the median seed counts."
+    note += f" Left out, as not in every study: {', '.join(left)}." if left else ""
     x, y = Axis("steps to the target, over those of the fastest rival"), Axis("share of studies")
     panel = Panel("", x, y, series, kind="stairs")
     return Figure("profile", "Performance profile", f"{says}.", [panel], note)
 
 
-def _steps(row: Row | None) -> float:
-    """NaN where no seed got to the target."""
-    return row.steps.mean if row and row.steps and row.steps.there else math.nan
+def steps_to_target(row: Row | None) -> float:
+    """NaN where half of the seeds or more did not get to the target: a mean would flatter them."""
+    median = row.steps.median if row and row.steps else math.inf
+    return median if median < math.inf else math.nan

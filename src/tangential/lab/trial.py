@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device, set_seed
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from tangential import Monitor
 from tangential.lab import checkpoint
@@ -100,9 +102,10 @@ class Trial:
         batches = training(self.task, self.spec.seed, self.step, self.part)
         inner = self.accelerator.unwrap_model(self.model)
         shift = (1 - self.steps) % self.every  # the last step is logged, and every so many before
-        with Monitor(inner, self.optimizer, self.every, self.curves, step=self.step + shift):
+        with Monitor(inner, self.optimizer, self.every, self.curves) as monitor:
             self.clock.lap("other")
             while self.step < self.steps and not self.diverged:
+                monitor.step = self.step + shift  # it does not count steps that a scaler skips
                 self._advance(next(batches))
                 self._pause()
         return self._record()
@@ -158,8 +161,9 @@ class Trial:
             mine = [self._predict(batch) for batch in evaluation(self.task, split, part)]
         self.model.train()
         each = [mine] if sharded else gathered(mine)
-        metrics = self.task.score(list(_in_turn(each)))
-        score = metrics[self.task.metric.name]
+        predictions, name = list(_in_turn(each)), self.task.metric.name
+        metrics = self.task.score(predictions) if _finite(predictions) else {name: math.nan}
+        score = metrics[name]
         for name, value in (
             ("step", self.step),
             ("time_s", round(self.clock.training_s, 4)),
@@ -200,6 +204,8 @@ class Trial:
 
     def _pause(self) -> None:
         """Save, where that is due or wanted. Processes agree about it at logged steps."""
+        if self.diverged:  # which is the end; a checkpoint would not know
+            return
         if self.part.processes > 1 and not self._logged(self.step):
             return
         stop = self.run.stop()
@@ -238,6 +244,12 @@ class Trial:
         )
         self.loss.copy_(state["loss"])
         self.curves.load(state["curves"])
+
+
+def _finite(predictions: list[Any]) -> bool:
+    """Whether a model can be scored: what has diverged may be no input for a metric."""
+    numbers = (x for x in tree_leaves(predictions) if isinstance(x, (float, Tensor)))
+    return all(torch.as_tensor(x).isfinite().all() for x in numbers)
 
 
 def _in_turn(each: list[list[Any]]) -> Iterator[Any]:

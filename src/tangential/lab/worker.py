@@ -130,7 +130,7 @@ class _Bench:
     ) -> Record | None:
         from tangential.lab.trial import Run, Stopped, Trial
 
-        finished = folder / "finished.json"
+        rival, finished = rival_of(plan, claim.spec), folder / "finished.json"
         if finished.exists():  # its worker died before the database had it
             with suppress(ValueError):
                 return json.loads(finished.read_text())
@@ -147,7 +147,7 @@ class _Bench:
             layers=reports,
         )
         try:
-            trial = Trial(task, rival_of(plan, claim.spec), claim.spec, run)
+            trial = Trial(task, rival, claim.spec, run)
             record = trial.train() | {"provenance": _provenance(plan, claim.spec, trial)}
         except Stopped:
             if not lost.is_set():
@@ -159,9 +159,12 @@ class _Bench:
             where = f"{claim.spec.rival}, {claim.spec.phase} trial of seed {claim.spec.seed}"
             raise Failed(f"{where}: {type(error).__name__}: {error}") from error
         if trial.accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            with aside(finished) as file:
-                json.dump(record, file)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with aside(finished) as file:
+                    json.dump(record, file)
+            except OSError as error:  # the database may have room
+                self.say(f"A finished trial is not kept in {folder} beside the database: {error}")
         return record
 
     def _beat(self, claim: Claim, lost: Event, over: Event) -> None:
@@ -178,10 +181,18 @@ def rival_of(plan: Plan, spec: Spec) -> Rival:
     """The rival that a spec names.
 
     Raises:
-        ValueError: it is the user's own, and not to be had here.
+        ValueError: it is the user's own, and not to be had here, or has changed.
     """
-    source = plan.rivals[spec.rival].source
-    return of_user(0, spec.rival, source) if source else RIVALS[spec.rival]
+    known = plan.rivals[spec.rival]
+    if not known.source:
+        return RIVALS[spec.rival]
+    rival = of_user(0, spec.rival, known.source)
+    if rival.about != known.about:
+        raise ValueError(
+            f"rival {spec.rival} was {known.about} when the study was begun, here it is "
+            f"{rival.about}: begin the study again with `tangential compare`"
+        )
+    return rival
 
 
 def checked(plan: Plan, data: Path | None) -> Task:
