@@ -139,6 +139,7 @@ def _told(study: Report, least: float | None) -> dict:
         "diverged": sum(record["diverged"] for record in study.records.values()),
         "hours": core_hours(study),
         "unseen": unseen(study),
+        "searched": searched(study),
         "floor": None if least is None else floor(study, least),
     }
 
@@ -164,6 +165,15 @@ def unseen(study: Report) -> str:
     """The largest of the differences that no comparison here could have told from none."""
     halves = [row.against.difference.half for row in study.rows if row.against]
     return wording.gap(study.plan.metric, max(halves)).removeprefix("+")
+
+
+def searched(study: Report) -> str:
+    """Where rivals were searched: lr .01 to 1, weight_decay 1e-05 to .1 (sgd, sgdp); ..."""
+    spaces: dict[str, list[str]] = {}
+    for name, rival in study.plan.rivals.items():
+        axes = [f"{key} {low:g} to {high:g}" for key, (low, high) in rival.space.items()]
+        spaces.setdefault(", ".join(axes), []).append(name)
+    return "; ".join(f"{space} ({', '.join(names)})" for space, names in spaces.items())
 
 
 def floor(study: Report, least: float) -> str:

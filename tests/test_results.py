@@ -59,6 +59,9 @@ def test_a_page_says_what_the_report_says(results, tmp_path):
     assert "| l∞, 4/255 | 80.12 / 56.58 | 89.85 / 66.28 |" in text
     assert "0.1 core-hours" in text  # 36 trials of 7.9 s
     assert "--trials 3 --seeds 3" in text
+    low, high = made.SPACES["adam"]["lr"]
+    assert f"log-uniformly: lr {made.SPACES['sgd']['lr'][0]:g} to " in text
+    assert f"lr {low:g} to {high:g}, weight_decay" in text
     with (tmp_path / "adversarial.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(study.records)
