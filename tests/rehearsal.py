@@ -1,10 +1,17 @@
-"""A task's first steps, as the loop takes them: training, evaluation, a checkpoint."""
+"""A task's first steps: training, evaluation, a stop and what follows it."""
 
 import math
 
+import pytest
 import torch
 
 from tangential import AdamP
+from tangential.lab.batches import steps_an_epoch
+from tangential.lab.plan import Spec
+from tangential.lab.rivals import RIVALS
+from tangential.lab.trial import Run, Stopped, Trial
+
+TIMED = {"seconds", "step_s", "optimizer_s"}
 
 
 def count(model):
@@ -43,14 +50,45 @@ def scored(task, model, split="report"):
 
 
 def rehearse(task, folder):
-    """Two steps, scores, a checkpoint; the scores, once all has been seen to work."""
-    model, losses = trained(task, 2)
+    """Scores after a trial of two steps; one that stops and goes on is seen to be the same."""
+    losses = []
+
+    def loss(model, batch):
+        value = task.loss(model, batch)
+        losses.append(value.item())
+        return value
+
+    def other():  # what is not restored is seen
+        torch.manual_seed(1)
+        return task.model()
+
+    watched = task._replace(loss=loss)
+    whole = trial(watched)
+    record = whole.train()
+    assert record["steps"] == len(losses) == 2
     assert all(map(math.isfinite, losses))
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    scores = {split: scored(task, model, split) for split in ("tune", "report")}
+    assert not record["diverged"]
+    assert all(p.grad.isfinite().all() for p in whole.model.parameters() if p.requires_grad)
+    with pytest.raises(Stopped):
+        trial(watched, folder / "checkpoints", stop=lambda: True).train()
+    resumed = trial(watched._replace(model=other), folder / "checkpoints")
+    assert told(resumed.train()) == told(record)
+    assert losses[:2] == losses[2:]  # one step each
+    ends = zip(whole.model.state_dict().items(), resumed.model.state_dict().items(), strict=True)
+    assert all(name == same and torch.equal(x, y) for (name, x), (same, y) in ends)
+    scores = {"tune": scored(task, whole.model, "tune"), "report": record["metrics"]}
     assert all(task.metric.name in metrics for metrics in scores.values())
-    torch.save(model.state_dict(), folder / "checkpoint.pt")
-    again = task.model()
-    again.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True))
-    assert scored(task, again) == scores["report"]
     return scores
+
+
+def trial(task, folder=None, stop=bool):
+    """Two steps at the task's published point."""
+    spec = Spec("adamp", "report", 1000, tuple(task.published["adam"].items()))
+    run = Run(epochs=2 / steps_an_epoch(task), folder=folder, stop=stop)
+    return Trial(task, RIVALS["adamp"], spec, run)
+
+
+def told(record):
+    """A record without what a clock says."""
+    scores = {k: v for k, v in record["scores"].items() if k != "time_s"}
+    return {k: v for k, v in record.items() if k not in TIMED} | {"scores": scores}

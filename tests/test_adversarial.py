@@ -257,6 +257,15 @@ def test_cifar_is_trained_on_a_folder_of_its_layout(home, tmp_path):
     assert set(found) == {"attacked accuracy", "clean accuracy", "loss"}
 
 
+def test_the_net_of_the_paper_learns_from_a_step(home):
+    task = adversarial(preset="paper", data=home)
+    model = task.model()
+    loss = task.audited(model, task.splits["train"].__getitems__([0, 1]))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_the_rate_drops_where_it_did(home):
     share = adversarial(preset="paper", data=home).schedule
     steps = 200 * (50_000 // 128 + 1)

@@ -326,7 +326,7 @@ def test_broken_archives_are_named(tmp_path):
     for name, files in (("fsdd", ["fsdd.npz"]), ("esc10", ["audio.flac", "index.csv"])):
         (tmp_path / name).mkdir()
         for file in files:
-            (tmp_path / name / file).write_bytes(b"clip\n0\n")
+            (tmp_path / name / file).write_bytes(b"class_id,class,fold\n0,a,1\n")
     with pytest.raises(DataError, match=r"fsdd\.npz is broken"):
         audio(data=tmp_path)
     np.savez(tmp_path / "fsdd" / "fsdd.npz", audio=np.zeros(9))
@@ -341,7 +341,7 @@ def test_broken_archives_are_named(tmp_path):
     [
         ((20, 2), 16000, "has 2 channels at 16000 Hz, allowed is one at 16000 Hz"),
         ((20,), 8000, "has 1 channels at 8000 Hz"),
-        ((21,), 16000, "has 21 samples, allowed is a multiple of 2"),
+        ((4 * 80_000,), 16000, "has 320000 samples, allowed are 80000 for each of the 2 lines"),
     ],
 )
 def test_packed_recordings_of_another_form_are_named(shape, rate, why, tmp_path, monkeypatch):
@@ -353,6 +353,24 @@ def test_packed_recordings_of_another_form_are_named(shape, rate, why, tmp_path,
     (tmp_path / "esc10/index.csv").write_text("clip,class_id,class,fold\n0,0,a,1\n1,1,b,1\n")
     with pytest.raises(DataError, match=rf"audio\.flac {why}"):
         audio(data=tmp_path, subject="events")
+
+
+@pytest.mark.parametrize(
+    ("subject", "folder", "table", "expected"),
+    [
+        ("events", "esc10", b"class_id,fold\n0,1\n", "class_id, class, fold: 'class'"),
+        ("events", "esc10", b"class_id,class,fold\n0,a,?\n", r"class_id, class, fold: .*'\?'"),
+        ("events", "esc10", b"class_id,class,fold\n0\n", "class_id, class, fold: "),
+        ("events", "esc10", b"class_id,class,fold\n0,\xe9,1\n", "class_id, class, fold: .*utf-8"),
+        ("music", "iowa_notes", b"instrument\nFlute\n", "instrument, octave: 'octave'"),
+    ],
+)
+def test_a_broken_index_is_named(subject, folder, table, expected, tmp_path):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "audio.flac").write_bytes(b"")
+    (tmp_path / folder / "index.csv").write_bytes(table)
+    with pytest.raises(DataError, match=rf"index\.csv is no table with columns {expected}.*Get "):
+        audio(data=tmp_path, subject=subject)
 
 
 # ---- scores
@@ -412,8 +430,9 @@ def tiny_music(home):
     names = [f"{place}/clip{i}.mp3" for place in "0bcf" for i in range(3)]
     sounds_in(folder, names, 6, form="MP3")
     (folder / "0/empty.mp3").write_bytes(b"")
+    soundfile.write(folder / "0/header.mp3", np.zeros(0), 16000, format="WAV")
     rows = [["clip_id", *tags, "mp3_path"]]
-    for number, name in enumerate([*names, "0/empty.mp3"]):
+    for number, name in enumerate([*names, "0/empty.mp3", "0/header.mp3"]):
         rows.append([number, int(number % 3 == 0), int(number % 2), int(number % 3 == 1), name])
     with (folder / "annotations_final.csv").open("w", newline="") as file:
         csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL).writerows(rows)
@@ -427,6 +446,8 @@ def tiny_events(home):
         lines = [f"{name}\t30.0\t40.0\t{'Bus' if i % 2 else 'Car'}" for i, name in enumerate(names)]
         lines.append(f"{names[0]}\t30.0\t40.0\tTrain")
         lines.append("vanished_0.000_10.000.wav\t0.0\t10.0\tBus")
+        soundfile.write(folder / place / "Yzero.wav", np.zeros(0), 16000)
+        lines.append("zero.wav\t0.0\t10.0\tBus")
         (folder / table).write_text("\n".join(lines) + "\n")
 
 
@@ -489,6 +510,13 @@ def test_paper_layout_without_a_part_is_named(tmp_path):
         audio(preset="paper", data=tmp_path)
 
 
+def test_a_small_file_that_is_no_sound_is_named_before_training(tmp_path):
+    tiny_commands(tmp_path)
+    (tmp_path / "speech_commands_v0.02/yes/0_nohash_0.wav").write_bytes(b"no sound")
+    with pytest.raises(DataError, match=r"yes/0_nohash_0\.wav cannot be read as sound"):
+        audio(preset="paper", data=tmp_path)
+
+
 def test_a_broken_table_is_named(tmp_path):
     tiny_events(tmp_path)
     table = tmp_path / "dcase2017_task4" / "groundtruth_weak_label_testing_set.csv"
@@ -504,6 +532,15 @@ def test_an_empty_table_is_named(tmp_path):
         audio(preset="paper", data=tmp_path, subject="music")
 
 
-def test_speakers_are_an_option_of_mini(tmp_path):
-    with pytest.raises(ValueError, match="speakers is 'disjoint', allowed with preset 'paper'"):
-        audio(preset="paper", data=tmp_path, speakers="disjoint")
+@pytest.mark.parametrize(
+    ("preset", "subject"), [("paper", "keywords"), ("mini", "events"), ("mini", "music")]
+)
+def test_speakers_are_an_option_of_minis_keywords(preset, subject, tmp_path):
+    allowed = f"allowed with preset '{preset}' and subject '{subject}' is 'mixed'"
+    with pytest.raises(ValueError, match=f"speakers is 'disjoint', {allowed}"):
+        audio(preset=preset, data=tmp_path, subject=subject, speakers="disjoint")
+
+
+def test_a_subject_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="subject is 'birds', allowed are keywords, events, music"):
+        audio(subject="birds")

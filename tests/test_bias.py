@@ -1,6 +1,7 @@
 """Tinted digits, the nets and the loss of ReBias, and how unbiased they are found."""
 
 import math
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -12,7 +13,7 @@ from rehearsal import count, rehearse
 from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
-from tangential.lab.datasets import images, nine_classes, tints
+from tangential.lab.datasets import folders, images, nine_classes, tints
 from tangential.lab.datasets.data import DataError
 from tangential.lab.hsic import dependence
 from tangential.lab.nets import rebias
@@ -282,6 +283,9 @@ def test_digits_in_torchvisions_layout_are_found(home):
 
 # ---- nine classes of ImageNet
 
+# ImageNet-A has some of the classes, and none of a crab
+HARD = [name for name, label in nine_classes.CLASSES.items() if label != 7][::2]
+
 
 @pytest.fixture
 def animals(home):
@@ -290,10 +294,12 @@ def animals(home):
     for i, name in enumerate(nine_classes.CLASSES):
         lines.append(f"{name}/val_{i}.JPEG,any,{i % 9},{i % 2},0")
         seen = [f"imagenet/train/{name}/{letter}.JPEG" for letter in "ab"]
-        for path in (*seen, f"imagenet/val/{name}/val_{i}.JPEG", f"imagenet-a/{name}/hard.jpg"):
+        hard = [f"imagenet-a/{name}/hard.jpg"] if name in HARD else []
+        for path in (*seen, f"imagenet/val/{name}/val_{i}.JPEG", *hard):
             (home / path).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (30, 40), (6 * i, 99, 0)).save(home / path)
-    (home / "imagenet/train/n01440764").mkdir()  # another class is none of the nine
+    for other in ("imagenet/train/n01440764", "imagenet-a/n01498041"):
+        (home / other).mkdir()  # another class is none of the nine
     (home / "imagenet" / nine_classes.CLUSTERS).write_text("\n".join(lines))
     return home
 
@@ -301,14 +307,16 @@ def animals(home):
 def test_photographs_have_class_test_set_and_textures(animals):
     _, splits = nine_classes.splits(animals)
     assert len(nine_classes.CLASSES) == 42
-    assert [len(splits[name]) for name in ("train", "tune", "report")] == [82, 2, 84]
+    assert len(HARD) == 19
+    assert [len(splits[name]) for name in ("train", "tune", "report")] == [82, 2, 42 + 19]
     order = sorted(nine_classes.CLASSES)
     rows = splits["report"].labels
     for i in (0, 20, 41):
         number = list(nine_classes.CLASSES).index(order[i])
         label = nine_classes.CLASSES[order[i]]
         assert rows[i].tolist() == [label, 0, number % 9, number % 2, 0]
-        assert rows[42 + i].tolist() == [label, 1, 0, 0, 0]
+    hard = [[nine_classes.CLASSES[name], 1, 0, 0, 0] for name in sorted(HARD)]
+    assert rows[42:].tolist() == hard
     batch, labels = splits["report"].__getitems__([41, 42])
     assert batch.shape == (2, 3, 224, 224)
     assert labels.tolist() == rows[41:43].tolist()
@@ -317,9 +325,11 @@ def test_photographs_have_class_test_set_and_textures(animals):
 def test_animals_are_trained_on_a_folder_of_their_layout(animals, tmp_path, monkeypatch):
     few = dict(list(nine_classes.CLASSES.items())[::14])
     monkeypatch.setattr(nine_classes, "CLASSES", few)  # photographs of 224 x 224 take their time
+    for look in ("training_look", "middle_look"):
+        monkeypatch.setattr(nine_classes, look, partial(getattr(folders, look), 64))
     task = bias(preset="paper", source="imagenet", data=animals)
     assert (task.batch_size, task.epochs) == (128, 120)
-    scores = rehearse(task._replace(batch_size=4), tmp_path)
+    scores = rehearse(task._replace(batch_size=4, loaders=0), tmp_path)
     assert set(scores["tune"]) == {"unbiased accuracy", "biased accuracy", "loss"}
     assert set(scores["report"]) == {*scores["tune"], "ImageNet-A accuracy"}
 
@@ -344,13 +354,32 @@ def test_unbiased_is_the_mean_over_classes_and_textures(animals):
     [
         ("imagenet/9class_imagenet_val.csv", r"9class_imagenet_val\.csv is missing.*rebias"),
         ("imagenet/val/n02085620", r"val is not complete.*n02085620.*image-net"),
-        ("imagenet-a/n02085620", r"imagenet-a is not complete.*n02085620.*natural-adv"),
+        ("imagenet-a/n02085620/hard.jpg", r"imagenet-a is not complete.*n02085620.*natural-adv"),
         ("imagenet-a", r"no folder 'imagenet-a'.*natural-adv-examples"),
     ],
 )
 def test_what_is_missing_is_named(animals, gone, message):
     (animals / gone).rename(animals / "elsewhere")
     with pytest.raises(DataError, match=message):
+        bias(preset="paper", source="imagenet", data=animals)
+
+
+def test_imagenet_a_without_any_of_the_classes_is_named(animals):
+    for name in HARD:
+        (animals / "imagenet-a" / name).rename(animals / name)
+    with pytest.raises(DataError, match=r"imagenet-a has no folder of a class.*natural-adv"):
+        bias(preset="paper", source="imagenet", data=animals)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["one,two\n1,2\n", "path,cluster1,cluster2,cluster3\na,1,2\n", "path,cluster1\n\0,x\n"],
+    ids=["other columns", "a short line", "no numbers"],
+)
+def test_another_table_is_named_and_what_it_should_be(animals, content):
+    (animals / "imagenet" / nine_classes.CLUSTERS).write_text(content)
+    wanted = r"val\.csv is no table with columns path, cluster1, cluster2, cluster3.*rebias"
+    with pytest.raises(DataError, match=wanted):
         bias(preset="paper", source="imagenet", data=animals)
 
 

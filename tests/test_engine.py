@@ -391,6 +391,11 @@ def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, mon
     assert "A finished trial is not kept in" in said[0]
 
 
+def test_a_run_in_which_weights_stay_as_they_were_is_refused(digits):
+    with pytest.raises(ValueError, match=r"epochs is 2, allowed with digits are more than 2: "):
+        study.planned(wishes(epochs=2), digits._replace(held=2.0))
+
+
 def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     running = study.run(store, plan, Place(None, tmp_path, 60.0), 0, Event(), print)

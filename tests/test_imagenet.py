@@ -178,9 +178,13 @@ def test_a_download_that_fails_says_what_to_do(home, monkeypatch):
 # ---- "paper"
 
 
-@pytest.mark.parametrize("cutmix", [False, True])
-def test_imagenet_is_trained_on_a_folder_of_its_layout(tiny, tmp_path, cutmix):
-    task = imagenet(preset="paper", data=tiny, cutmix=cutmix)
+@pytest.mark.parametrize(
+    ("net", "cutmix"), [("resnet18", False), ("resnet50", True), ("mobilenet_v2", False)]
+)
+def test_imagenet_is_trained_on_a_folder_of_its_layout(tiny, tmp_path, monkeypatch, net, cutmix):
+    for look in ("training_look", "middle_look"):  # photographs of 224 x 224 take their time
+        monkeypatch.setattr(folders, look, partial(getattr(folders, look), 64))
+    task = imagenet(preset="paper", data=tiny, net=net, cutmix=cutmix)
     assert task.batch_size == 256
     assert task.epochs == (300 if cutmix else 100)
     assert {name: len(split) for name, split in task.splits.items()} == {
@@ -188,7 +192,8 @@ def test_imagenet_is_trained_on_a_folder_of_its_layout(tiny, tmp_path, cutmix):
         "tune": 1,
         "report": 2,
     }
-    assert set(rehearse(task._replace(batch_size=4), tmp_path)["report"]) == {"accuracy", "loss"}
+    scores = rehearse(task._replace(batch_size=4, loaders=1), tmp_path)
+    assert set(scores["report"]) == {"accuracy", "loss"}
 
 
 def test_a_photograph_is_seen_whole_at_the_end(tiny):
@@ -216,6 +221,13 @@ def test_a_broken_photograph_is_named(tiny):
 def test_a_class_without_photographs_is_named(tiny):
     (tiny / "imagenet/train/n99").mkdir()
     with pytest.raises(DataError, match=r"train is not complete.*n99.*image-net\.org"):
+        imagenet(preset="paper", data=tiny)
+
+
+def test_a_folder_without_classes_is_named(tiny):
+    (tiny / "imagenet/train").rename(tiny / "elsewhere")
+    photograph(tiny / "imagenet/train/n01440764_0.JPEG", (9, 9, 9))
+    with pytest.raises(DataError, match=r"train has no folder of a class.*image-net\.org"):
         imagenet(preset="paper", data=tiny)
 
 

@@ -18,12 +18,15 @@ from tangential import AdamP, audit
 from tangential.lab.batches import Part
 from tangential.lab.datasets import texts
 from tangential.lab.datasets.data import DataError
-from tangential.lab.datasets.texts import Segments, Streams
+from tangential.lab.datasets.streams import Segments, Streams
 from tangential.lab.nets import transformer_xl
 from tangential.lab.nets.reader import Reader
 from tangential.lab.nets.transformer_xl import BASE, Reach, Sizes, TransformerXL, Vocabulary
+from tangential.lab.plan import Spec
+from tangential.lab.rivals import RIVALS
 from tangential.lab.tasks import language as room
 from tangential.lab.tasks.language import SETTINGS, language
+from tangential.lab.trial import Run, Stopped, Trial
 
 WORDS = 11
 TINY = Sizes(layers=3, width=8, heads=2, head_width=3, inner=10, dropout=0.0)
@@ -235,6 +238,17 @@ def test_without_clusters_it_is_the_full_softmax():
     torch.testing.assert_close(table.nats(states, targets), -full[range(6), targets])
 
 
+def test_clusters_scored_by_their_words_are_the_full_softmax():
+    """A cluster as likely as its words together: its score is their scores' logsumexp."""
+    table, state = vocabulary(10, 4, (3, 5)), torch.randn(4).double()
+    scores = table.weight @ state + table.bias
+    with torch.no_grad():
+        table.cluster_weight.zero_()
+        table.cluster_bias.copy_(torch.stack([scores[3:5].logsumexp(0), scores[5:].logsumexp(0)]))
+    found = table.nats(state.expand(10, 4), torch.arange(10))
+    torch.testing.assert_close(found, -scores.log_softmax(0))
+
+
 def test_a_cluster_that_is_not_met_has_gradients_of_zero():
     table = vocabulary(10, 4, (3, 5))
     table.nats(torch.randn(6, 4).double(), torch.tensor([0, 1, 2, 3, 4, 4])).sum().backward()
@@ -437,6 +451,12 @@ def test_a_batch_of_several_segments_is_refused():
         Segments(Streams(np.arange(22), 3), 3).__getitems__([2, 3])
 
 
+def test_streams_shorter_than_a_segment_are_refused():
+    assert len(Segments(Streams(np.arange(10), 3), 3)) == 3
+    with pytest.raises(ValueError, match=r"9 tokens, .* no segment of 3: allowed are 10 tokens"):
+        Segments(Streams(np.arange(9), 3), 3)
+
+
 def test_a_text_shorter_than_its_streams_is_refused():
     with pytest.raises(ValueError, match="3 tokens cannot be cut into 3 streams: allowed are 4"):
         Streams(np.arange(3), 3)
@@ -502,6 +522,9 @@ def test_texts_are_encoded_once_and_mapped(home, monkeypatch):
     assert isinstance(after.parts["train"], np.memmap)
     assert np.array_equal(after.parts["train"], before.parts["train"])
     assert after.vocabulary == before.vocabulary
+    monkeypatch.setattr(texts, "VERSION", texts.VERSION + 1)
+    with pytest.raises(TypeError):  # it is encoded anew
+        texts.wikitext103(home)
 
 
 def test_a_word_that_training_has_not_is_refused_without_an_unknown_one(home):
@@ -519,6 +542,35 @@ def test_the_zip_and_the_files_are_the_same_text(home):
     one, other = texts.wikitext103(home), texts.wikitext2(home)
     assert one.vocabulary == other.vocabulary
     assert all(np.array_equal(one.parts[part], other.parts[part]) for part in texts.PARTS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "read"),
+    [
+        ("tinyshakespeare", "input.txt", texts.tinyshakespeare),
+        ("wikitext-2", "wiki.valid.tokens", texts.wikitext2),
+        ("wikitext-103", "wiki.train.tokens", texts.wikitext103),
+    ],
+)
+def test_a_text_in_another_encoding_is_named(home, folder, file, read):
+    wikitext(home / folder)
+    (home / folder / file).write_bytes("caf\xe9 <unk>\n".encode("latin-1"))
+    with pytest.raises(DataError, match=rf"{folder}/{file} is no text in UTF-8: 'utf-8'.* It is "):
+        read(home)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_broken_member_of_the_zip_is_named(home, method):
+    path = written(home / "wikitext2/wikitext2.zip", "")
+    with zipfile.ZipFile(path, "w", method) as file:
+        for part in LINES:
+            file.writestr(f"wiki.{part}.tokens", f"{part} <unk> the cat\n" * 50)
+        start = file.getinfo("wiki.valid.tokens").header_offset + 30 + len("wiki.valid.tokens")
+    content = bytearray(path.read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"2\.zip/wiki\.valid\.tokens is no text in.*Merity"):
+        texts.wikitext2(home)
 
 
 @pytest.mark.parametrize("content", ["no zip", None])
@@ -586,20 +638,68 @@ def test_a_mini_is_rehearsed_and_learns(home, monkeypatch):
     assert after["loss"] < 0.75 * task.metric.guess
 
 
-def test_the_paper_is_rehearsed_on_a_tiny_folder(home, monkeypatch):
-    """The net at its size, on segments that are shorter and fewer side by side."""
+@pytest.mark.parametrize(
+    ("part", "words", "expected"),
+    [
+        ("train", 9000, "9001 tokens, cut into 60 streams of 150, has no segment of 151"),
+        ("valid", 3, "4 tokens cannot be cut into 10 streams: allowed are 11 tokens or more"),
+        ("test", 3, "4 tokens cannot be cut into 10 streams"),
+    ],
+)
+def test_a_part_that_is_too_short_is_named(home, monkeypatch, part, words, expected):
+    lines = dict.fromkeys(LINES, "the cat <unk>\n" * 3000) | {part: "<unk> " * words + "\n"}
+    wikitext(home / "wikitext-103", lines)
+    monkeypatch.setitem(SETTINGS, "paper", SETTINGS["paper"]._replace(length=151))
+    name = {"train": "train", "valid": "tune", "test": "report"}[part]
+    with pytest.raises(DataError, match=rf"WikiText-103 .*, part '{name}': a text of {expected}"):
+        language(preset="paper", data=home)
+
+
+def tiny_paper(home, monkeypatch, sizes):
+    """On segments that are shorter and fewer side by side."""
     train = " ".join(f"word{n % 700 * (n % 3)}" for n in range(2000))
     wikitext(home / "wikitext-103", {**LINES, "train": train + " <unk> \n"})
     written(home / "wikitext-103/wiki.valid.tokens", "word1 word2 word3 \n" * 10)
     written(home / "wikitext-103/wiki.test.tokens", "word3 word2 other \n" * 10)
-    sizes = BASE._replace(cutoffs=(100, 200, 40_000))
     brief = SETTINGS["paper"]._replace(sizes=sizes, streams=2, length=10)
-    assert language_of_the_paper(home).batch_size == 60
     monkeypatch.setitem(SETTINGS, "paper", brief)
-    task = language(preset="paper", data=home)
+    return language(preset="paper", data=home)
+
+
+def test_the_paper_is_rehearsed_on_a_tiny_folder(home, monkeypatch):
+    """The net at its size."""
+    assert language_of_the_paper(home).batch_size == 60
+    task = tiny_paper(home, monkeypatch, BASE._replace(cutoffs=(100, 200, 40_000)))
     scores = rehearse(task, home)
     assert 1 < scores["report"]["perplexity"] < 10 * task.metric.guess
     assert task.metric.higher is False
+
+
+def test_the_paper_stops_and_resumes_as_if_uninterrupted(home, monkeypatch):
+    """In the middle of an epoch: what the segments before have left is remembered."""
+    sizes = Sizes(2, 16, 2, 8, 32, cutoffs=(100, 200), dropout=0.1)
+    task = tiny_paper(home, monkeypatch, sizes)
+    epochs = 8 * task.batch_size / len(task.splits["train"])
+    assert epochs < 1
+
+    def trial(task, folder=None, stop=bool):
+        spec = Spec("adamp", "report", 1000, (("lr", 0.1), ("weight_decay", 1e-2)))
+        run = Run(epochs=epochs, folder=folder, stop=stop)
+        return Trial(task, RIVALS["adamp"], spec, run)
+
+    def told(trained):
+        record = trained.train()
+        assert record["steps"] == 8
+        return record["metrics"], record["curves"]["loss"]
+
+    whole, resumed = trial(task), trial(task, home / "checkpoints")
+    expected, asked = told(whole), iter([False, False, True])
+    with pytest.raises(Stopped):
+        trial(task, home / "checkpoints", lambda: next(asked)).train()
+    assert told(resumed) == expected
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    assert told(trial(task._replace(clip=None))) != expected
 
 
 def language_of_the_paper(home):

@@ -1,16 +1,54 @@
 """Small data sets as their authors publish them are those that are packed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 from PIL import Image
 
-from tangential.lab.datasets import layouts, texts
+from tangential.lab.datasets import layouts, soundsets, texts
 from tangential.lab.datasets.annotations import bccd
 from tangential.lab.datasets.characters import omniglot
-from tangential.lab.datasets.data import DataError
+from tangential.lab.datasets.data import DataError, prepared
 from tangential.lab.datasets.soundsets import sound_pairs, spoken_digits
+from tangential.lab.task import Data
+
+# ---- what is prepared once
+
+
+def test_another_process_may_have_prepared_the_same_meanwhile(home, monkeypatch):
+    rename = Path.rename
+
+    def late(whole, place):
+        place.mkdir()
+        np.save(place / "a.npy", np.arange(3))
+        return rename(whole, place)
+
+    monkeypatch.setattr(Path, "rename", late)
+    found = prepared("test", Data("numbers", "0" * 16), lambda: {"a": np.arange(3)})
+    assert found["a"].tolist() == [0, 1, 2]
+    assert len(list((home.parent / "cache/tangential/prepared").iterdir())) == 1  # nothing is left
+
+
+def test_what_cannot_be_kept_is_told(home, monkeypatch):
+    def full(whole, place):
+        raise OSError("no space")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no space"):
+        prepared("test", Data("numbers", "0" * 16), lambda: {"a": np.arange(3)})
+
+
+def test_what_was_prepared_by_other_settings_is_not_taken(recordings, esc50, home, monkeypatch):
+    assert spoken_digits(home, "mixed").rate == 8000
+    monkeypatch.setattr(layouts, "DIGITS_RATE", 4000)
+    assert spoken_digits(home, "mixed").rate == 4000
+    assert len(sound_pairs(home).parts["report"].sound(0)) == 80_000
+    monkeypatch.setattr(soundsets, "CLIP", 40_000)
+    assert len(sound_pairs(home).parts["report"].sound(0)) == 40_000
+
 
 # ---- spoken digits
 
@@ -63,6 +101,26 @@ def test_both_layouts_are_the_same_digits(recordings, home, speakers):
         assert np.array_equal(part.sound(3), packed.parts[name].sound(3))
 
 
+@pytest.mark.parametrize("name", ["0_a_b_1.wav", "0_george_first.wav"])
+def test_a_recording_of_another_name_is_named(recordings, home, name):
+    folder, _ = recordings
+    soundfile.write(folder / name, np.zeros(9), 8000)
+    with pytest.raises(DataError, match=rf"{name} is no recording DIGIT_SPEAKER_TAKE\.wav"):
+        spoken_digits(home, "mixed")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "speakers", "part"),
+    [("*_theo_*", "disjoint", "report"), ("*_5.wav", "mixed", "tune")],
+)
+def test_too_few_speakers_or_takes_are_told(recordings, home, lacking, speakers, part):
+    folder, _ = recordings
+    for path in folder.glob(lacking):
+        path.unlink()
+    with pytest.raises(DataError, match=rf"recordings has no .*'{part}' of .*{speakers}.*git"):
+        spoken_digits(home, speakers)
+
+
 # ---- environmental sounds
 
 
@@ -103,6 +161,10 @@ def test_esc10_is_found_in_esc50(esc50, home):
     [
         (lambda folder: (folder / "audio/1-1-A-0.wav").unlink(), r"1-1-A-0\.wav cannot be read"),
         (lambda folder: (folder / "meta/esc50.csv").write_text("a,b\n1,2"), "no table of ESC-50"),
+        (
+            lambda folder: (folder / "meta/esc50.csv").write_bytes(b"esc10\n\xe9"),
+            r"esc50\.csv is no table of ESC-50.*utf-8",
+        ),
         (lambda folder: (folder / "meta/esc50.csv").write_text("esc10\nFalse"), "no clip of ESC"),
     ],
 )
@@ -163,10 +225,16 @@ def test_drawings_that_are_none_are_named(home):
         (home / "omniglot-py" / half).mkdir(parents=True)
     with pytest.raises(DataError, match=r"images_background has no drawing ALPHABET/CHARACTER"):
         omniglot(home)
-    path = home / "omniglot-py/images_background/A/B/c.png"
-    path.parent.mkdir(parents=True)
+
+
+def test_a_broken_or_missing_drawing_is_named(drawn, home):
+    """Which is not there would give its label to the next one."""
+    path = home / "omniglot-py/images_background/Alphabet/character01/0000_07.png"
     path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"c\.png is no image that can be read"):
+    with pytest.raises(DataError, match=r"0000_07\.png is no image that can be read"):
+        omniglot(home)
+    path.unlink()
+    with pytest.raises(DataError, match=r"Alphabet/character01 has 19 drawings, allowed are 20"):
         omniglot(home)
 
 

@@ -1,8 +1,10 @@
 """Retrieval: embeddings, their losses and scores, what is scale-invariant, and the tasks."""
 
+import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from realdata import DATA, needs
 from scipy.io import savemat
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from tangential import AdamP, audit
 from tangential.lab.batches import Part, evaluation, training
@@ -26,6 +28,7 @@ from tangential.lab.plan import Spec
 from tangential.lab.recall import recall
 from tangential.lab.rivals import RIVALS
 from tangential.lab.task import balanced
+from tangential.lab.tasks import retrieval as retrieval_room
 from tangential.lab.tasks.retrieval import (
     PUBLISHED,
     _criterion,
@@ -140,54 +143,77 @@ def test_proxies_stay_whole_in_half_precision():
 TWO_PROCESSES = """
 import os, sys, torch, torch.distributed as dist
 sys.path.insert(0, {tests!r})
-from torch.nn.parallel import DistributedDataParallel
-from test_retrieval import LOSSES, a_batch, gradients, small
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+from test_retrieval import CASES, a_batch, small, two_steps
+from tangential.lab.processes import accelerator, spread
+rank = int(os.environ["RANK"])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
 images, labels, _ = a_batch()
 half = slice(6 * rank, 6 * rank + 6)
 found = {{}}
-for loss in LOSSES:
-    model = small(loss, frozen=True)
-    shared = DistributedDataParallel(model)  # it must live until the gradients are averaged
-    value = shared(images[half], labels[half])
-    value.backward()
-    found[loss] = value.item(), gradients(model)
-torch.save(found, sys.argv[3] + str(rank))
+for case, options in CASES.items():
+    model = small(**options)
+    shared = spread(accelerator("no"), model, sharded=False)
+    found[case] = two_steps(shared, model, images[half], labels[half])
+torch.save(found, sys.argv[2] + str(rank))
 dist.barrier()
 sys.stdout.flush()
 os._exit(0)  # twice a process ended by SIGABRT here, under load; why is not known
 """
 LOSSES = ("proxyanchor", "triplet")
+CASES = {loss: {"loss": loss, "frozen": True} for loss in LOSSES} | {"held": {"warm_up": 1}}
 
 
-def gradients(model):
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+def two_steps(called, model, images, labels):
+    """Losses and the gradients that there are, by the weights' names."""
+    optimizer, found = torch.optim.SGD(model.parameters(), lr=0.01), []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = called(images, labels)
+        loss.backward()
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append((loss.item(), grads))
+        optimizer.step()
+    return found
 
 
 def test_two_processes_are_one(tmp_path):
-    """Pairs across the processes count: the loss and its gradients are those of the whole batch."""
+    """Pairs across the processes count: the loss and its gradients are those of the whole batch.
+
+    Also where the trunk has no gradients at first.
+    """
     command = [sys.executable, "-c", TWO_PROCESSES.format(tests=str(Path(__file__).parent))]
-    where = [str(tmp_path / "meet"), str(tmp_path / "rank")]
-    processes = [subprocess.Popen([*command, str(rank), *where]) for rank in (0, 1)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    for loss in LOSSES:
-        model = small(loss, frozen=True)
-        whole = model(*a_batch()[:2])
-        whole.backward()
+    command += [str(tmp_path / "meet"), str(tmp_path / "rank")]
+    told = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # asked for and not used
+    processes = [
+        subprocess.Popen(command, env=told | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"
+    ]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    for case, options in CASES.items():
+        model = small(**options)
+        whole = two_steps(model, model, *a_batch()[:2])
+        assert ["trunk.0.weight" in grads for _, grads in whole] == [case != "held", True]
         for rank in (0, 1):
-            value, grads = torch.load(tmp_path / f"rank{rank}")[loss]
-            assert value == pytest.approx(whole.item(), rel=1e-5)
-            assert set(grads) == set(gradients(model))
-            for name, grad in gradients(model).items():
-                assert torch.allclose(grads[name], grad, rtol=1e-3, atol=1e-5), name
+            both = torch.load(tmp_path / f"rank{rank}")[case]
+            for (value, grads), (expected, all_grads) in zip(both, whole, strict=True):
+                assert value == pytest.approx(expected, rel=1e-5)
+                assert set(grads) == set(all_grads)
+                for name, grad in all_grads.items():
+                    assert torch.allclose(grads[name], grad, rtol=1e-3, atol=1e-5), (case, name)
 
 
 # ---- the audit's verdict
 
 
 def residual_net():
-    net = ResNet(BasicBlock, [1, 1, 1, 1])
+    return up_to_features(ResNet(BasicBlock, [1, 1, 1, 1]))
+
+
+def up_to_features(net):
     net.register_module("avgpool", MeanAndMaximum())
     net.register_module("fc", nn.Identity())
     return net
@@ -391,6 +417,17 @@ def test_mini_has_live_batch_norm_only(tmp_path):
         retrieval(data=tmp_path, batchnorm="frozen")
 
 
+@pytest.mark.parametrize("dataset", PUBLISHED)
+def test_mini_has_one_data_set(dataset, tmp_path):
+    with pytest.raises(ValueError, match=f"dataset is '{dataset}', allowed with preset 'mini' is"):
+        retrieval(data=tmp_path, dataset=dataset)
+
+
+def test_a_data_set_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="dataset is 'birds', allowed are auto, cub, cars, sop"):
+        retrieval(preset="paper", dataset="birds")
+
+
 # ---- paper, on tiny folders of the same layout
 
 
@@ -472,6 +509,17 @@ def test_paper_layouts(dataset, tmp_path):
     assert images.shape == (6, 3, 224, 224)
     pickle.loads(pickle.dumps(task.splits))  # processes that load batches may need it
     assert task.batch_size == {"cub": 120, "cars": 120, "sop": 180, "inshop": 180}[dataset]
+    assert "(2 of 3 training classes; the others tune)" in task.about
+
+
+def test_the_trunk_is_held_for_the_published_epochs(tmp_path, monkeypatch):
+    epochs = {"cub": 5, "cars": 5, "sop": 1, "inshop": 1}
+    assert {name: published.warm_up for name, published in PUBLISHED.items()} == epochs
+    tiny_sop(tmp_path)
+    monkeypatch.setitem(PUBLISHED, "sop", PUBLISHED["sop"]._replace(batch_size=3))
+    task = retrieval(preset="paper", data=tmp_path, dataset="sop", pretrained=False)
+    assert task.model().warm_up == 2  # batches of 3 from 6 photographs
+    assert task.held == 1
 
 
 def trial(task, epochs, folder=None, stop=bool):
@@ -484,23 +532,42 @@ def trunk(trained):
     return {k: v for k, v in trained.model.state_dict().items() if k.startswith("trunk.conv1")}
 
 
-def test_paper_steps_stops_and_resumes(tmp_path, monkeypatch):
+def in_small(picture):
+    return torch.from_numpy(np.array(picture.resize((48, 48)))).permute(2, 0, 1) / 255
+
+
+def bottlenecks():
+    return up_to_features(ResNet(Bottleneck, [1, 1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "loss", "batch", "epochs"),
+    [("auto", "proxyanchor", 3, 1), ("sop", "triplet", 6, 2)],
+)
+def test_paper_steps_stops_and_resumes(dataset, loss, batch, epochs, tmp_path, monkeypatch):
     """Two steps of ResNet-50, and one and another after a stop, end in the same weights.
 
-    The first is warm-up: a resumed trial must know that it is over.
+    The first is warm-up: a resumed trial must know that it is over. BatchNorm is frozen for CUB,
+    which "auto" is, and live for SOP, which is seen small by a ResNet-14: that takes less time.
     """
-    tiny_cub(tmp_path)
-    monkeypatch.setitem(PUBLISHED, "cub", PUBLISHED["cub"]._replace(batch_size=3))
-    monkeypatch.setattr("tangential.lab.tasks.retrieval.WARM_UP", 0.5)
-    task = retrieval(preset="paper", data=tmp_path, pretrained=False)._replace(loaders=0)
-    whole = trial(task, 1)
+    name = "cub" if dataset == "auto" else dataset
+    TINY[name](tmp_path)
+    short = PUBLISHED[name]._replace(batch_size=batch, each=3, warm_up=epochs / 2)
+    monkeypatch.setitem(PUBLISHED, name, short)
+    options = {"dataset": dataset, "loss": loss, "pretrained": False}
+    task = retrieval(preset="paper", data=tmp_path, **options)._replace(loaders=0)
+    if dataset != "auto":
+        monkeypatch.setattr(retrieval_room, "resnet50", lambda pretrained: bottlenecks())
+        splits = {k: replace(v, transform=in_small) for k, v in task.splits.items()}
+        task = task._replace(splits=splits)
+    whole = trial(task, epochs)
     start = {name: value.clone() for name, value in trunk(whole).items()}
     record = whole.train()
     assert record["steps"] == 2
-    stopped = trial(task, 1, tmp_path / "checkpoints", stop=lambda: True)
+    stopped = trial(task, epochs, tmp_path / "checkpoints", stop=lambda: True)
     with pytest.raises(Stopped):
         stopped.train()
-    resumed = trial(task, 1, tmp_path / "checkpoints")
+    resumed = trial(task, epochs, tmp_path / "checkpoints")
     assert resumed.train()["metrics"] == record["metrics"]
     for name, value in start.items():
         assert torch.equal(trunk(stopped)[name], value)
@@ -528,10 +595,11 @@ def test_batch_norm_is_frozen_as_published_or_as_told(dataset, batchnorm, frozen
 
 
 def test_weights_that_cannot_be_had_are_named(tmp_path, monkeypatch):
-    def fail(*, weights):
+    def fail(*_args, **_options):
         raise OSError("no network")
 
-    monkeypatch.setattr("torchvision.models.resnet50", fail)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", fail)
     with pytest.raises(DataError, match=r"resnet50-.*\.pth is missing: no network\. Get it from"):
         embedder.resnet50(pretrained=True)
 
@@ -545,6 +613,35 @@ def test_a_missing_or_broken_photograph_is_named(tmp_path):
     victim.unlink()
     with pytest.raises(DataError, match=r"Bird_1\.jpg is missing, and listed in"):
         retrieval(preset="paper", data=tmp_path, pretrained=False)
+
+
+@pytest.mark.parametrize("size", [0, 100, 150, 300])
+def test_broken_annotations_are_named(size, tmp_path):
+    tiny_cars(tmp_path)
+    notes = tmp_path / "cars196/cars_annos.mat"
+    notes.write_bytes(notes.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"cars_annos\.mat is no file of annot.*Get car_ims"):
+        retrieval(preset="paper", data=tmp_path, dataset="cars", pretrained=False)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "table", "old", "new", "expected"),
+    [
+        ("cub", "CUB_200_2011/image_class_labels.txt", "4 2\n", "", "a class for each number"),
+        ("cub", "CUB_200_2011/image_class_labels.txt", "4 2", "4 two", "a class for each number"),
+        ("sop", "Stanford_Online_Products/Ebay_train.txt", "1 1 1", "1 a 1", "table of image_id"),
+        ("inshop", "Inshop_Clothes/Eval/list_eval_partition.txt", "id_", "id", "of image_name"),
+        ("inshop", "Inshop_Clothes/Eval/list_eval_partition.txt", "train", "set", "of image_name"),
+        ("inshop", "Inshop_Clothes/Eval/list_eval_partition.txt", "img", "\xe9", "text in UTF-8"),
+    ],
+)
+def test_a_table_of_another_content_is_named(dataset, table, old, new, expected, tmp_path):
+    """Above all one that lacks a line: all classes after it would be wrong."""
+    TINY[dataset](tmp_path)
+    path = tmp_path / table
+    path.write_text(path.read_text().replace(old, new), "latin-1")
+    with pytest.raises(DataError, match=rf"{path.name} is no .*{expected}.*: .*Get "):
+        retrieval(preset="paper", data=tmp_path, dataset=dataset, pretrained=False)
 
 
 def test_grey_photographs_get_colours(tmp_path):

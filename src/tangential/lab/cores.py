@@ -11,5 +11,9 @@ def cores() -> int:
 
 
 def decoders() -> int:
-    """Processes that decode photographs or sounds: one on every core, 16 at most."""
-    return min(DECODERS, cores())
+    """Processes that decode photographs or sounds for this one: one on every core, 16 at most.
+
+    Those that torchrun starts on a machine share its cores.
+    """
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(DECODERS, cores() // sharing))

@@ -36,18 +36,21 @@ class BatchNormOfAll(_BatchNorm):
         """Normalise as one process with the whole batch would."""
         if not self.training:
             return super().forward(input)
-        over = [d for d in range(input.dim()) if d != 1]
-        shape = [1, -1] + [1] * (input.dim() - 2)
-        count = _Sum.apply(input.new_tensor(input.numel() / input.shape[1]))
-        mean = _Sum.apply(input.sum(over)) / count
-        apart = input - mean.view(shape)
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))  # sums need that
+        over = [d for d in range(wide.dim()) if d != 1]
+        shape = [1, -1] + [1] * (wide.dim() - 2)
+        count = _Sum.apply(wide.new_tensor(wide.numel() / wide.shape[1]))
+        mean = _Sum.apply(wide.sum(over)) / count
+        apart = wide - mean.view(shape)
         variance = _Sum.apply(apart.square().sum(over)) / count
         self._remember(mean.detach(), variance.detach(), count)
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
         result = apart * scale.view(shape)
-        return result if self.bias is None else result + self.bias.view(shape)
+        if self.bias is not None:
+            result = result + self.bias.view(shape)
+        return result.to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         if input.dim() < 2:
@@ -96,10 +99,14 @@ def spread(accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.M
         return accelerator.prepare(model)
     model = together(model)
     if not sharded:
+        assert accelerator.ddp_handler is not None
+        # to look for weights without a gradient takes time
+        accelerator.ddp_handler.find_unused_parameters = getattr(model, "holds_weights", False)
         with warnings.catch_warnings():  # Accelerate has no other name for it yet
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return accelerator.prepare(model)
     model.to(accelerator.device)
+    model.to(memory_format=torch.contiguous_format)  # FSDP2 cannot cut channels_last into shards
     for child in model.children():
         if any(p.requires_grad for p in child.parameters()):
             fully_shard(child)

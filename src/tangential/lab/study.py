@@ -42,8 +42,14 @@ def planned(wishes: Wishes, task: Task) -> Plan:
     """The plan for these wishes; audits the task's model.
 
     Raises:
-        ValueError: a rival of the user's is not to be had, or named as one of ours.
+        ValueError: a rival of the user's is not to be had, or named as one of ours, or a part of
+            the model would never be trained.
     """
+    if wishes.epochs is not None and wishes.epochs <= task.held:
+        raise ValueError(
+            f"epochs is {wishes.epochs:g}, allowed with {task.name} are more than {task.held:g}: "
+            "so long a part of its weights is held"
+        )
     for name in wishes.own:
         if name in RIVALS:
             raise ValueError(f"rival {name!r} is the laboratory's own: choose another name")

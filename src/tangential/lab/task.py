@@ -111,4 +111,5 @@ class Task(NamedTuple):
     evaluations: int = 10  # of the report split, in a report trial
     clip: float | None = None  # of the gradient's norm
     loaders: int = 0  # processes that load batches
+    held: float = 0.0  # epochs in which a part of the weights is not trained
     audited: Callable[[nn.Module, Batch], Tensor] | None = None  # the audit's loss, if not `loss`

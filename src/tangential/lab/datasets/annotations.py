@@ -76,10 +76,12 @@ def _copy(images: np.ndarray, number: int) -> Tensor:
 def _bccd(path: Path, read: Callable[[], Arrays]) -> Arrays:
     packed = read()
     files = np.split(packed["jpeg"], packed["offsets"][1:-1])
-    try:
-        images = [_decoded(io.BytesIO(file.tobytes())) for file in files]
-    except OSError as error:
-        raise DataError(f"{path} is broken: {error}. {BCCD}") from error
+    images = []
+    for name, file in zip(packed.get("files", range(len(files))), files, strict=True):
+        try:
+            images.append(_decoded(io.BytesIO(file.tobytes())))
+        except OSError as error:
+            raise DataError(f"{path} is broken: photograph {name}: {error}. {BCCD}") from error
     order = np.argsort(packed["image_index"], kind="stable")
     scale = BCCD_SIZE[0] / images[0].shape[1]
     return {

@@ -19,13 +19,13 @@ from tangential.lab.datasets.data import (
     found,
     prepared,
 )
+from tangential.lab.datasets.layouts import DRAWINGS
 from tangential.lab.datasets.packed import unpacked
 from tangential.lab.datasets.photosets import BOTH
 from tangential.lab.task import Data
 
 WHENCE = "Get it by torchvision.datasets.Omniglot(DIR, background, download=True), both halves."
 SIDE, POOLED = 105, 3  # pixels of a drawing, and of a square that is averaged
-DRAWINGS = 20  # of a character
 HALVES = {"background": "images_background", "evaluation": "images_evaluation"}
 PIECES = 20  # in which a half is unpacked: whole, it takes 200 MB
 TUNING_CLASSES = 184  # the last of the 964 of the background alphabets
@@ -68,7 +68,7 @@ def omniglot(data: Path | None) -> tuple[Data, dict[str, Characters]]:
         paths = found(data, Omniglot.folder, HALVES.values(), WHENCE) or _downloaded()
         about = described("Omniglot, class-disjoint", paths)
         make = partial(_drawn, dict(zip(HALVES, paths, strict=True)))
-    halves = prepared("omniglot-35", about, make)
+    halves = prepared(f"omniglot-{SIDE // POOLED}-{DRAWINGS}", about, make)
     first = (len(halves["background"]) // DRAWINGS - TUNING_CLASSES) * DRAWINGS
     parts = {
         "train": halves["background"][:first],

@@ -1,11 +1,13 @@
 """Where data lie, what identifies them, and arrays made from them once."""
 
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import BadZipFile
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -13,6 +15,10 @@ from platformdirs import user_cache_path
 from tangential.lab.task import Data
 
 WHOLE = 4 << 30  # bytes of files that are read for a checksum; of more, names and sizes
+
+# what readers raise where a file is not what they expect
+FAULTS = (OSError, ValueError, LookupError, TypeError, EOFError, NotImplementedError)
+FAULTS += (BadZipFile, zlib.error)
 
 Arrays = dict[str, np.ndarray]
 
@@ -106,12 +112,23 @@ def explained(name: str, home: Path, whence: str) -> Iterator[None]:
         raise DataError(f"{name} in {home} cannot be had: {error} {whence}") from error
 
 
+@contextmanager
+def read_as(kind: str, path: Path, whence: str) -> Iterator[None]:
+    """Errors that a file's content raises, as errors that name it and what it should be."""
+    try:
+        yield
+    except DataError:  # which names it
+        raise
+    except FAULTS as error:
+        raise DataError(f"{path} is no {kind}: {error}. {whence}") from error
+
+
 def prepared(name: str, data: Data, make: Callable[[], Arrays]) -> Arrays:
     """What `make` makes of the data, made once and then mapped from the user's cache, read-only.
 
     Args:
-        name: Of the preparation and its settings, such as "cifar10-10000-32": part of the file's
-            name, with the checksum of the data.
+        name: Of the preparation and all its settings, such as "cifar10-10000-32": part of the
+            file's name, with the checksum of the data.
         data: What it is made of.
         make: Arrays by name.
     """
@@ -124,6 +141,9 @@ def prepared(name: str, data: Data, make: Callable[[], Arrays]) -> Arrays:
             whole.mkdir()
             for key, array in make().items():
                 np.save(whole / f"{key}.npy", array)
-            if not place.is_dir():  # two processes may make it; one is enough
+            try:
                 whole.rename(place)
+            except OSError:  # where another process was faster
+                if not place.is_dir():
+                    raise
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(place.glob("*.npy"))}

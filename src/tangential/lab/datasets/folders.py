@@ -69,7 +69,7 @@ def photographs(
         whence: Where to get them, for the error.
 
     Raises:
-        DataError: a class has no folder or no photograph.
+        DataError: there is no class, or one has no folder or no photograph.
     """
     name = f"list-{root.parent.name}-{root.name}-{len(classes)}"
     listed = prepared(name, data, partial(_listed, root, dict(classes), whence))
@@ -104,6 +104,8 @@ def _numbers() -> list[v2.Transform]:
 
 
 def _listed(root: Path, classes: dict[str, int], whence: str) -> Arrays:
+    if not classes:
+        raise DataError(f"{root} has no folder of a class that is looked for. {whence}")
     try:
         samples = make_dataset(root, classes, IMG_EXTENSIONS)
     except OSError as error:

@@ -1,8 +1,9 @@
 """Small data sets as their authors publish them, read into the arrays that others pack."""
 
 import csv
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,6 +12,7 @@ from tangential.lab.datasets.data import Arrays, DataError
 from tangential.lab.datasets.sounds import Sound, read
 
 DIGITS_RATE = 8000  # of the spoken digits
+DRAWINGS = 20  # of a character
 CELLS = ("RBC", "WBC", "Platelets")  # classes of blood cells
 SIDES = ("xmin", "ymin", "xmax", "ymax")  # of a box
 PARTS = ("train", "val", "test")  # of the photographs of blood cells
@@ -23,41 +25,48 @@ def spoken_digits(folder: Path) -> Arrays:
         audio int16 [samples], offsets [n + 1] in it, and digit, speaker and take [n]; rate.
 
     Raises:
-        DataError: there is none, or one is broken.
+        DataError: there is none, or one is broken or has another name.
     """
     paths = sorted(folder.glob("[0-9]_*_*.wav"))
     if not paths:
         raise DataError(f"{folder} has no recording DIGIT_SPEAKER_TAKE.wav")
-    named = [path.stem.split("_") for path in paths]
+    named = [_spoken(path) for path in paths]
     speakers = sorted({speaker for _, speaker, _ in named})
     sounds = [in_16_bits(read(path, DIGITS_RATE)) for path in paths]
     return {
         "audio": np.concatenate(sounds),
         "offsets": np.array([*accumulate(map(len, sounds), initial=0)]),
-        "digit": np.array([int(digit) for digit, _, _ in named]),
+        "digit": np.array([digit for digit, _, _ in named]),
         "speaker": np.array([speakers.index(speaker) for _, speaker, _ in named]),
-        "take": np.array([int(take) for _, _, take in named]),
+        "take": np.array([take for _, _, take in named]),
         "rate": np.array(DIGITS_RATE),
     }
 
 
-def environmental_rows(table: Path) -> list[dict[str, str]]:
+def _spoken(path: Path) -> tuple[int, str, int]:
+    try:
+        digit, speaker, take = path.stem.split("_")
+        return int(digit), speaker, int(take)
+    except ValueError as error:
+        raise DataError(f"{path} is no recording DIGIT_SPEAKER_TAKE.wav") from error
+
+
+def environmental_rows(table: Path) -> list[dict[str, Any]]:
     """The clips of ESC-10 in the table of ESC-50, class by class.
 
     Raises:
         DataError: the table has none, or not the columns of ESC-50.
     """
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     try:
-        chosen = [row for row in rows if row["esc10"] == "True"]
+        with table.open(newline="", encoding="utf-8") as file:
+            chosen = [row for row in csv.DictReader(file) if row["esc10"] == "True"]
         chosen.sort(key=lambda row: (int(row["target"]), row["filename"]))
         named = [
-            {"file": row["filename"], "fold": row["fold"]}
-            | {"class_id": row["target"], "class": row["category"].replace("_", " ")}
+            {"file": row["filename"], "fold": int(row["fold"])}
+            | {"class_id": int(row["target"]), "class": row["category"].replace("_", " ")}
             for row in chosen
         ]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{table} is no table of ESC-50: {error}") from error
     if not named:
         raise DataError(f"{table} has no clip of ESC-10")
@@ -89,13 +98,16 @@ def drawings(folder: Path) -> np.ndarray:
     """Drawings ALPHABET/CHARACTER/DRAWING.png with ink where black: bits [n, height, width].
 
     Raises:
-        DataError: there is none, or one is broken.
+        DataError: there is none, one is broken, or a character has not `DRAWINGS`.
     """
     from PIL import Image
 
     paths = sorted(folder.glob("*/*/*.png"))
     if not paths:
         raise DataError(f"{folder} has no drawing ALPHABET/CHARACTER/DRAWING.png")
+    for character, own in groupby(paths, lambda path: path.parent):
+        if (count := len(list(own))) != DRAWINGS:
+            raise DataError(f"{character} has {count} drawings, allowed are {DRAWINGS}")
     result = []
     for path in paths:
         try:
@@ -110,8 +122,9 @@ def blood_cells(folder: Path) -> Arrays:
     """Photographs with boxes in Pascal VOC's layout, without boxes that have no area.
 
     Returns:
-        jpeg (all files, one after the other), offsets [n + 1] in it, split [n] (0 train, 1 val, 2
-        test), boxes [m, 4] (xmin ymin xmax ymax), labels [m], image_index [m], classes.
+        jpeg (all files, one after the other), offsets [n + 1] in it, files [n] (their names), split
+        [n] (0 train, 1 val, 2 test), boxes [m, 4] (xmin ymin xmax ymax), labels [m], image_index
+        [m], classes.
 
     Raises:
         DataError: a file is missing, or one of annotations is broken.
@@ -129,6 +142,7 @@ def blood_cells(folder: Path) -> Arrays:
     return {
         "jpeg": np.frombuffer(b"".join(files), np.uint8),
         "offsets": np.array([*accumulate(map(len, files), initial=0)]),
+        "files": np.array([f"{name}.jpg" for name in names]),
         "split": np.array([split[name] for name in names]),
         "boxes": table[:, 2:],
         "labels": table[:, 1],

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tangential.lab.datasets.data import DataError, described, needed
+from tangential.lab.datasets.data import DataError, described, needed, read_as
 from tangential.lab.task import Data
 
 BOTH, QUERY, GALLERY = 0, 1, 2  # what an image is in evaluation: is asked for, is found, or both
@@ -44,12 +44,15 @@ def cub(data: Path | None) -> PhotoSet:
     """CUB-200-2011: classes 1 to 100 are for training, the others for the report.
 
     Raises:
-        DataError: files are missing.
+        DataError: files are missing or broken.
     """
     files = ["images.txt", "image_class_labels.txt"]
     images, classes = needed(data, "CUB_200_2011", files, CUB)
-    paths = [images.parent / "images" / name for _, name in _lines(images, 2)]
-    labels = [int(label) for _, label in _lines(classes, 2)]
+    rows = _lines(images, 2, CUB)
+    paths = [images.parent / "images" / name for _, name in rows]
+    with read_as("table of a class for each number of images.txt", classes, CUB):
+        known = dict(_lines(classes, 2, CUB))
+        labels = [int(known[number]) for number, _ in rows]
     return _by_class("CUB-200-2011", images.parent, paths, labels, last=100)
 
 
@@ -57,14 +60,19 @@ def cars(data: Path | None) -> PhotoSet:
     """Cars-196: classes 1 to 98 are for training, the others for the report.
 
     Raises:
-        DataError: files are missing.
+        DataError: files are missing or broken.
     """
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     (notes,) = needed(data, "cars196", ["cars_annos.mat"], CARS)
-    marked = loadmat(notes, squeeze_me=True)["annotations"]
-    paths = [notes.parent / str(name) for name in marked["relative_im_path"]]
-    labels = [int(label) for label in marked["class"]]
+    with read_as("file of annotations", notes, CARS):
+        try:
+            marked = loadmat(notes, squeeze_me=True)["annotations"]
+        except MatReadError as error:
+            raise ValueError(error) from error
+        paths = [notes.parent / str(name) for name in marked["relative_im_path"]]
+        labels = [int(label) for label in marked["class"]]
     return _by_class("Cars-196", notes.parent, paths, labels, last=98)
 
 
@@ -72,42 +80,48 @@ def sop(data: Path | None) -> PhotoSet:
     """Stanford Online Products, with the archive's own halves of disjoint products.
 
     Raises:
-        DataError: files are missing.
+        DataError: files are missing or broken.
     """
     halves = ["Ebay_train.txt", "Ebay_test.txt"]
     tables = needed(data, "Stanford_Online_Products", halves, SOP)
     folder = tables[0].parent
-    rows = [_lines(table, 4)[1:] for table in tables]
-    train, report = (
-        _photographs([folder / row[3] for row in half], [int(row[1]) for row in half])
-        for half in rows
-    )
+    train, report = map(_products, tables)
     return _set("Stanford Online Products", folder, train, report)
+
+
+def _products(table: Path) -> Photographs:
+    rows = _lines(table, 4, SOP)[1:]  # the names come before
+    with read_as("table of image_id, class_id, super_class_id, path", table, SOP):
+        labels = [int(label) for _, label, _, _ in rows]
+    return _photographs([table.parent / path for _, _, _, path in rows], labels)
 
 
 def inshop(data: Path | None) -> PhotoSet:
     """In-shop Clothes Retrieval: queries are answered from the gallery.
 
     Raises:
-        DataError: files are missing.
+        DataError: files are missing or broken.
     """
     partition = "Eval/list_eval_partition.txt"
     (table,) = needed(data, "Inshop_Clothes", [partition, "Img"], INSHOP)[:1]
-    folder, rows = table.parent.parent, _lines(table, 3)[1:]  # a count and the names come before
+    # a count and the names come before
+    folder, rows = table.parent.parent, _lines(table, 3, INSHOP)[1:]
     known = {"train": BOTH, "query": QUERY, "gallery": GALLERY}
-    items = [int(item.rsplit("_", 1)[1]) for _, item, _ in rows]
-    roles = [known[kind] for _, _, kind in rows]
+    with read_as("table of image_name, item_id, evaluation_status", table, INSHOP):
+        items = [int(item.rsplit("_", 1)[1]) for _, item, _ in rows]
+        roles = [known[kind] for _, _, kind in rows]
     every = _photographs([folder / "Img" / name for name, _, _ in rows], items, roles)
     train = every.roles == BOTH
     return _set("In-shop Clothes Retrieval", folder, every.of(train), every.of(~train))
 
 
-def _lines(table: Path, fields: int) -> list[list[str]]:
+def _lines(table: Path, fields: int, whence: str) -> list[list[str]]:
     """Lines of so many words; others at the top, such as a count, are skipped."""
-    rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines()]
+    with read_as("text in UTF-8", table, whence):
+        rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines()]
     wrong = [number for number, row in enumerate(rows, 1) if row and len(row) != fields]
     if any(number > 1 for number in wrong):
-        raise DataError(f"{table}, line {wrong[-1]}: allowed are {fields} words")
+        raise DataError(f"{table}, line {wrong[-1]}: allowed are {fields} words. {whence}")
     return [row for row in rows if len(row) == fields]
 
 
@@ -134,7 +148,8 @@ def _set(about: str, folder: Path, train: Photographs, report: Photographs) -> P
     classes, numbers = train.labels.unique(return_inverse=True)
     if len(classes) < 2 or not len(report.labels):
         raise DataError(f"{folder} has {len(classes)} training classes, allowed are 2 or more")
-    held = numbers >= len(classes) - max(1, len(classes) // HELD)
+    kept = len(classes) - max(1, len(classes) // HELD)
+    held = numbers >= kept
     parts = {
         "train": train._replace(labels=numbers).of(~held),
         "tune": train.of(held),
@@ -143,7 +158,8 @@ def _set(about: str, folder: Path, train: Photographs, report: Photographs) -> P
     for path in (path for part in parts.values() for path in part.paths):
         if not path.is_file():
             raise DataError(f"{path} is missing, and listed in {folder}")
-    return PhotoSet(described(about, [folder]), parts)
+    shares = f"{kept} of {len(classes)} training classes; the others tune"
+    return PhotoSet(described(f"{about} ({shares})", [folder]), parts)
 
 
 @dataclass(frozen=True)

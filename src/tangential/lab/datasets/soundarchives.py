@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tangential.lab.datasets.data import DataError, described, needed
-from tangential.lab.datasets.sounds import Sound, read
-from tangential.lab.datasets.soundsets import RATE, Part, SoundSet
+from tangential.lab.datasets.sounds import Sound, read, samples_in
+from tangential.lab.datasets.soundsets import RATE, Part, SoundSet, filled
 
 TOP = 50  # MagnaTagATune's most frequent tags
+HEADER = 1024  # bytes; a file of no more may be a header without samples
 MAGNATAGATUNE = "Get it from https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset, unpacked."
 COMMANDS = "Get it from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz, unpacked."
 DCASE = "Get it from https://github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-"
@@ -130,9 +131,14 @@ def _segments(table: Path) -> dict[str, set[str]]:
 
 
 def _part(paths: Sequence[Path], labels: Sequence) -> Part:
-    there = [i for i, path in enumerate(paths) if path.is_file() and path.stat().st_size]
+    there = [i for i, path in enumerate(paths) if _has_samples(path)]
     paths = [paths[i] for i in there]
     return Part(partial(_recording, paths), _tensor([labels[i] for i in there]))
+
+
+def _has_samples(path: Path) -> bool:
+    size = path.stat().st_size if path.is_file() else 0
+    return size > HEADER or (size > 0 and samples_in(path) > 0)
 
 
 def _recording(paths: Sequence[Path], index: int) -> Sound:
@@ -148,8 +154,6 @@ def _tensor(labels: Sequence) -> Tensor:
 def _set(
     about: str, folder: Path, tags: list[str], parts: dict[str, Part], whence: str
 ) -> SoundSet:
-    for name, part in parts.items():
-        if not len(part.labels):
-            raise DataError(f"{folder} has no recording of the part {name!r} of {about}. {whence}")
+    filled(parts, about, folder, whence)
     sizes = ", ".join(f"{len(part.labels):,} to {name}" for name, part in parts.items())
     return SoundSet(described(f"{about}: {sizes}", [folder]), RATE, tags, parts)

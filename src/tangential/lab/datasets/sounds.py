@@ -39,6 +39,20 @@ def read(path: Path, rate: int) -> Sound:
     return resampled(samples.mean(1), own, rate)
 
 
+def samples_in(path: Path) -> int:
+    """Samples of a channel in a file, as its header says.
+
+    Raises:
+        DataError: it is no sound file.
+    """
+    import soundfile
+
+    try:
+        return soundfile.info(path).frames
+    except (soundfile.SoundFileError, OSError) as error:
+        raise DataError(f"{path} cannot be read as sound: {error}") from error
+
+
 def resampled(sound: Sound, own: int, rate: int) -> Sound:
     """The sound at another rate."""
     if own == rate:

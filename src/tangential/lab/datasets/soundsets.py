@@ -1,11 +1,11 @@
 """Small sets of recordings: spoken digits, pairs of environmental sounds, pairs of notes."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from tangential.lab.datasets.data import (
     found,
     needed,
     prepared,
+    read_as,
 )
 from tangential.lab.datasets.packed import unpacked
 from tangential.lab.datasets.sounds import Sound, level
@@ -26,6 +27,7 @@ from tangential.lab.task import Data
 
 RATE = 16000  # but for the spoken digits
 CLIP = 5 * RATE  # samples of an environmental sound
+NOTE = 5 * RATE // 2  # of a note
 SPLIT_SEED = 0  # one choice of pairs for all: seeds vary initialisation and batches
 PAIRS = 400  # of each evaluation
 FSDD = "Get it from https://github.com/Jakobovski/free-spoken-digit-dataset by git clone."
@@ -64,7 +66,7 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
 
     Raises:
         DataError: neither free-spoken-digit-dataset/recordings nor fsdd/fsdd.npz, which packs it,
-            is there, or it is broken.
+            is there, or it is broken or lacks speakers or takes.
     """
     about = "Free Spoken Digit Dataset"
     if paths := found(data, "fsdd", ["fsdd.npz"], FSDD):
@@ -72,7 +74,8 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
     else:
         paths = needed(data, "free-spoken-digit-dataset", ["recordings"], FSDD)
         source = described(about, paths)
-        packed = prepared("fsdd", source, partial(layouts.spoken_digits, paths[0]))
+        make = partial(layouts.spoken_digits, paths[0])
+        packed = prepared(f"fsdd-{layouts.DIGITS_RATE}", source, make)
     if speakers == "mixed":
         tune, report = packed["take"] // 5 == 1, packed["take"] < 5
     else:
@@ -80,7 +83,19 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
     which = {"train": ~tune & ~report, "tune": tune, "report": report}
     parts = {name: _digits(packed, np.flatnonzero(mask)) for name, mask in which.items()}
     tags = [str(digit) for digit in range(10)]
+    filled(parts, f"{about}, {speakers} speakers", paths[0], FSDD)
     return SoundSet(source, int(packed["rate"]), tags, parts)
+
+
+def filled(parts: dict[str, Part], about: str, place: Path, whence: str) -> None:
+    """See that no part is empty.
+
+    Raises:
+        DataError: one is.
+    """
+    for name, part in parts.items():
+        if not len(part.labels):
+            raise DataError(f"{place} has no recording of the part {name!r} of {about}. {whence}")
 
 
 def _digits(packed: Arrays, chosen: np.ndarray) -> Part:
@@ -104,9 +119,9 @@ def sound_pairs(data: Path | None) -> SoundSet:
             are there, or they are broken.
     """
     about, rows, clips = _environmental(data)
-    tags = [name for _, name in sorted({(int(r["class_id"]), r["class"]) for r in rows})]
+    tags = [name for _, name in sorted({(row["class_id"], row["class"]) for row in rows})]
     labels = torch.tensor([[float(tag == row["class"]) for tag in tags] for row in rows])
-    folds = np.array([int(row["fold"]) for row in rows])
+    folds = np.array([row["fold"] for row in rows])
     which = {"train": (1, 2, 3), "tune": (4,), "report": (5,)}
     pairs = {
         name: [pair for fold in own for pair in _pairs(np.flatnonzero(folds == fold), labels)]
@@ -115,19 +130,20 @@ def sound_pairs(data: Path | None) -> SoundSet:
     return SoundSet(about, RATE, tags, _mixed(clips, labels, pairs))
 
 
-def _environmental(data: Path | None) -> tuple[Data, list[dict[str, str]], np.ndarray]:
+def _environmental(data: Path | None) -> tuple[Data, list[dict[str, Any]], np.ndarray]:
     """ESC-10's clips [n, samples] of 5 s, and what each is."""
     name = "ESC-10, clips mixed in pairs"
     if paths := found(data, "esc10", ["audio.flac", "index.csv"], ESC10):
-        source, rows = described(name, paths), _rows(paths[1])
-        make = partial(_clips, paths[0], len(rows))
+        columns = {"class_id": int, "class": str.strip, "fold": int}
+        source, rows = described(name, paths), _rows(paths[1], columns, ESC10)
+        make = partial(_clips, paths[0], len(rows), CLIP, ESC10)
     else:
         table, folder = needed(data, "ESC-50-master", ["meta/esc50.csv", "audio"], ESC10)
         rows = layouts.environmental_rows(table)
         files = [folder / row["file"] for row in rows]
         source = described(name, [table, *(file for file in files if file.is_file())])
         make = partial(layouts.clips, files, RATE, CLIP)
-    return source, rows, prepared("esc10", source, make)["clips"]
+    return source, rows, prepared(f"esc10-{RATE}-{CLIP}", source, make)["clips"]
 
 
 def note_pairs(data: Path | None) -> SoundSet:
@@ -143,8 +159,10 @@ def note_pairs(data: Path | None) -> SoundSet:
     from sklearn.model_selection import train_test_split
 
     paths = needed(data, "iowa_notes", ["audio.flac", "index.csv"], IOWA)
-    about, rows = described("Notes of the University of Iowa, in pairs", paths), _rows(paths[1])
-    clips = prepared("iowa_notes", about, partial(_clips, paths[0], len(rows)))["clips"]
+    about = described("Notes of the University of Iowa, in pairs", paths)
+    rows = _rows(paths[1], {"instrument": str.strip, "octave": int}, IOWA)
+    make = partial(_clips, paths[0], len(rows), NOTE, IOWA)
+    clips = prepared(f"iowa_notes-{RATE}-{NOTE}", about, make)["clips"]
     names = [{row["instrument"], f"octave {row['octave']}"} for row in rows]
     tags = sorted(set().union(*names) - {"octave 7"})  # a single note
     labels = torch.tensor([[float(tag in own) for tag in tags] for own in names])
@@ -192,13 +210,20 @@ def _by_chance(first: Sound, second: Sound) -> Sound:
 # ---- files
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _rows(path: Path, columns: Mapping[str, Callable], whence: str) -> list[dict[str, Any]]:
+    """These columns of a table, and what they hold."""
+    with (
+        read_as(f"table with columns {', '.join(columns)}", path, whence),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
+        return [
+            {name: read(row[name]) for name, read in columns.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
-def _clips(path: Path, count: int) -> Arrays:
-    """The recordings of a file that holds `count` of equal length, end to end."""
+def _clips(path: Path, count: int, length: int, whence: str) -> Arrays:
+    """The recordings of a file that holds `count` of this length, end to end."""
     import soundfile
 
     try:
@@ -209,9 +234,12 @@ def _clips(path: Path, count: int) -> Arrays:
         raise DataError(
             f"{path} has {samples.shape[1]} channels at {rate} Hz, allowed is one at {RATE} Hz"
         )
-    if not count or len(samples) % count:
-        raise DataError(f"{path} has {len(samples)} samples, allowed is a multiple of {count}")
-    return {"clips": samples.reshape(count, -1)}
+    if not count or len(samples) != count * length:
+        raise DataError(
+            f"{path} has {len(samples)} samples, allowed are {length} for each of the {count} "
+            f"lines of index.csv. {whence}"
+        )
+    return {"clips": samples.reshape(count, length)}
 
 
 def _full_scale(samples: np.ndarray) -> Sound:

@@ -1,10 +1,9 @@
-"""Texts as numbers, encoded once, and how they are cut into streams and segments."""
+"""Texts as numbers, encoded once."""
 
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from hashlib import sha256
 from io import TextIOWrapper
@@ -13,10 +12,16 @@ from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from tangential.lab.datasets.data import Arrays, DataError, described, found, needed, prepared
+from tangential.lab.datasets.data import (
+    Arrays,
+    DataError,
+    described,
+    found,
+    needed,
+    prepared,
+    read_as,
+)
 from tangential.lab.task import Data
 
 PARTS = {"train": "train", "tune": "valid", "report": "test"}  # as WikiText's files are called
@@ -26,6 +31,7 @@ SHAKESPEARE = (
     ["input.txt"],
     "It is data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn.",
 )
+VERSION = 1  # of the encodings here: what is in the cache is of one of them
 END, UNKNOWN = "<eos>", "<unk>"
 BREAK = "\0"  # between words of a stored vocabulary; no text has it
 
@@ -49,7 +55,12 @@ def tinyshakespeare(data: Path | None) -> Text:
     """Lines of Shakespeare's plays, 1,115,394 characters."""
     (path,) = needed(data, *SHAKESPEARE)
     source = described("tinyshakespeare (Karpathy, char-rnn), by characters", [path])
-    return _by_characters("tinyshakespeare", source, partial(path.read_text, "utf-8"))
+    return _by_characters("tinyshakespeare", source, partial(_whole, path, SHAKESPEARE[2]))
+
+
+def _whole(path: Path, whence: str) -> str:
+    with read_as("text in UTF-8", path, whence):
+        return path.read_text("utf-8")
 
 
 def at_hand(data: Path | None) -> Text:
@@ -69,7 +80,7 @@ def pydoc() -> Text:
 
 
 def _by_characters(name: str, source: Data, read: Callable[[], str]) -> Text:
-    arrays = prepared("characters", source, lambda: _encoded_characters(read()))
+    arrays = prepared(f"characters-{VERSION}", source, lambda: _encoded_characters(read()))
     return _text(name, "character", source, arrays)
 
 
@@ -92,7 +103,7 @@ def wikitext2(data: Path | None) -> Text:
         lines = _zipped(paths[0], whence)
     else:
         paths = needed(data, "wikitext-2", FILES, whence)
-        lines = [_opened(path) for path in paths]
+        lines = [_opened(path, whence) for path in paths]
     source = described("WikiText-2 (Merity et al. 2016), by words", paths)
     return _by_words("wikitext2", source, lines)
 
@@ -102,19 +113,28 @@ def wikitext103(data: Path | None) -> Text:
     whence = "It is WikiText-103 (Merity et al. 2016), words and not raw text."
     paths = needed(data, "wikitext-103", FILES, whence)
     source = described("WikiText-103 (Merity et al. 2016), by words", paths)
-    return _by_words("wikitext-103", source, [_opened(path) for path in paths])
+    return _by_words("wikitext-103", source, [_opened(path, whence) for path in paths])
 
 
-def _opened(path: Path) -> Lines:
-    return partial(path.open, encoding="utf-8", newline="\n")
+def _opened(path: Path, whence: str) -> Lines:
+    read = partial(path.open, encoding="utf-8", newline="\n")
+    return partial(_explained, read, path, whence)
+
+
+@contextmanager
+def _explained(read: Lines, path: Path, whence: str) -> Iterator[Iterable[str]]:
+    with read_as("text in UTF-8", path, whence), read() as lines:
+        yield lines
 
 
 def _zipped(path: Path, whence: str) -> list[Lines]:
     try:
         names = {Path(name).name: name for name in ZipFile(path).namelist()}
-        return [partial(_unzipped, path, names[file]) for file in FILES]
+        reads = [partial(_unzipped, path, names[file]) for file in FILES]
     except (BadZipFile, KeyError) as error:
         raise DataError(f"{path} is no zip of {', '.join(FILES)}: {error}. {whence}") from error
+    places = [path / file for file in FILES]
+    return [partial(_explained, *of, whence) for of in zip(reads, places, strict=True)]
 
 
 def _unzipped(path: Path, name: str) -> TextIOWrapper:
@@ -122,7 +142,8 @@ def _unzipped(path: Path, name: str) -> TextIOWrapper:
 
 
 def _by_words(name: str, source: Data, lines: Sequence[Lines]) -> Text:
-    return _text(name, "word", source, prepared("words", source, lambda: _encoded_words(lines)))
+    arrays = prepared(f"words-{VERSION}", source, lambda: _encoded_words(lines))
+    return _text(name, "word", source, arrays)
 
 
 def _encoded_words(lines: Sequence[Lines]) -> Arrays:
@@ -162,73 +183,3 @@ def _stored(vocabulary: list[str]) -> np.ndarray:
 def _text(name: str, unit: str, source: Data, arrays: Arrays) -> Text:
     vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
     return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)
-
-
-@dataclass(frozen=True)
-class Streams:
-    """A text cut into as many streams of one length; a sample is one of them.
-
-    What is left over, less than a token a stream, is not looked at.
-
-    Raises:
-        ValueError: there are fewer tokens than streams.
-    """
-
-    tokens: np.ndarray
-    streams: int
-
-    def __post_init__(self) -> None:
-        if len(self.tokens) <= self.streams:
-            raise ValueError(
-                f"a text of {len(self.tokens)} tokens cannot be cut into {self.streams} streams: "
-                f"allowed are {self.streams + 1} tokens or more"
-            )
-
-    def __len__(self) -> int:
-        """Number of streams."""
-        return self.streams
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Tokens, and the next token at each position [n, length]."""
-        return self.cut(indices, 0, self.length)
-
-    @property
-    def length(self) -> int:
-        """Of a stream."""
-        return (len(self.tokens) - 1) // self.streams
-
-    def cut(self, streams: list[int], start: int, length: int) -> tuple[Tensor, Tensor]:
-        """A part of these streams, tokens and targets."""
-        starts = [stream * self.length + start for stream in streams]
-        cut = np.stack([self.tokens[i : i + length + 1] for i in starts])
-        rows = torch.from_numpy(cut).long()
-        return rows[:, :-1], rows[:, 1:]
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Streams cut into segments; a sample is a segment of a stream, the streams in turn.
-
-    A batch is of one segment, of all streams or some of them. What is left of a stream after its
-    last whole segment is not looked at.
-    """
-
-    text: Streams
-    length: int
-
-    def __len__(self) -> int:
-        """Number of segments of all streams."""
-        return self.text.length // self.length * self.text.streams
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, bool]:
-        """Tokens and targets [n, length], and whether their streams begin here.
-
-        Raises:
-            ValueError: the samples are of several segments, which have no memory in common.
-        """
-        segments = {index // self.text.streams for index in indices}
-        if len(segments) != 1:
-            raise ValueError(f"indices are of segments {sorted(segments)}, allowed is one segment")
-        (segment,) = segments
-        streams = [index % self.text.streams for index in indices]
-        return *self.text.cut(streams, segment * self.length, self.length), segment == 0

@@ -11,15 +11,20 @@ from torchvision.ops import DeformConv2d, deform_conv2d
 from tangential.lab.datasets.boxes import Boxes
 from tangential.lab.nets.detectors import Pixels
 from tangential.lab.nets.peaks import Maps, detections, loss, objects
+from tangential.lab.nets.pretrained import downloaded
 
 RARE = -2.19  # logit of a peak before training: one in ten
 
 
 def resdcn18(classes: int, *, pretrained: bool = False) -> "CenterNet":
-    """The published CenterNet of ResNet-18, its backbone pretrained on ImageNet if so wanted."""
+    """The published CenterNet of ResNet-18, its backbone pretrained on ImageNet if so wanted.
+
+    Raises:
+        DataError: the weights are neither in torch's cache nor to be downloaded.
+    """
     net = CenterNet(classes)
     if pretrained:
-        state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+        state = downloaded(ResNet18_Weights.IMAGENET1K_V1)
         net.backbone.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
     return net
 

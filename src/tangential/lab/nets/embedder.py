@@ -1,15 +1,14 @@
 """An embedding on the sphere, and the loss that trains it, as one model."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tangential.lab.datasets.data import DataError
+from tangential.lab.nets.pretrained import downloaded
+from tangential.lab.nets.shares import of_all
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # of embeddings and labels; may be a module
 
@@ -27,6 +26,9 @@ class Embedder(nn.Module):
         criterion: Loss of embeddings and labels; a mean, or the like, over a whole batch.
         frozen: The trunk's BatchNorms keep their running statistics, scales and shifts.
         warm_up: Steps in which the trunk is not trained.
+
+    Attributes:
+        holds_weights: Whether some get no gradient in some steps.
     """
 
     steps: Tensor
@@ -45,6 +47,7 @@ class Embedder(nn.Module):
         self.trunk, self.head = trunk, nn.Linear(features, size, bias=False)
         nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
         self.criterion, self.frozen, self.warm_up = criterion, frozen, warm_up
+        self.holds_weights = warm_up > 0
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         for norm in self._norms() if frozen else ():
             norm.requires_grad_(False)
@@ -76,7 +79,7 @@ class Embedder(nn.Module):
         # in half precision the criterion would turn its proxies into halves for good
         embeddings = self._embedded(features)
         embeddings = embeddings.float() if embeddings.dtype.itemsize < 4 else embeddings
-        return self.criterion(*_of_all(embeddings, labels))
+        return self.criterion(of_all(embeddings), of_all(labels))
 
     def _embedded(self, features: Tensor) -> Tensor:
         return F.normalize(self.head(features))
@@ -92,24 +95,6 @@ class Embedder(nn.Module):
         return self.trunk(images)
 
 
-def _of_all(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of all processes, in order: a pair's loss is no sum over the processes' shares.
-
-    Averaged over processes, the gradients are then those of the whole batch: every process has the
-    whole loss, whose gradient passes it through its own embeddings only, as many times as there are
-    processes.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return embeddings, labels
-    count, rank = dist.get_world_size(), dist.get_rank()
-    shares = [torch.empty_like(embeddings) for _ in range(count)]
-    named = [torch.empty_like(labels) for _ in range(count)]
-    dist.all_gather(shares, embeddings.detach().contiguous())
-    dist.all_gather(named, labels)
-    shares[rank] = embeddings + (count - 1) * (embeddings - embeddings.detach())
-    return torch.cat(shares), torch.cat(named)
-
-
 def resnet50(*, pretrained: bool) -> nn.Module:
     """ResNet-50 up to its 2,048 features: their mean and maximum over the image, added.
 
@@ -118,12 +103,9 @@ def resnet50(*, pretrained: bool) -> nn.Module:
     """
     from torchvision import models
 
-    weights = models.ResNet50_Weights.IMAGENET1K_V1
-    try:
-        net = models.resnet50(weights=weights if pretrained else None)
-    except OSError as error:
-        where = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-        raise DataError(f"{where} is missing: {error}. Get it from {weights.url}") from error
+    net = models.resnet50()
+    if pretrained:
+        net.load_state_dict(downloaded(models.ResNet50_Weights.IMAGENET1K_V1))
     net.register_module("avgpool", MeanAndMaximum())
     net.register_module("fc", nn.Identity())
     return net

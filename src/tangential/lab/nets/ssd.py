@@ -19,6 +19,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from tangential.lab.datasets.boxes import Boxes
 from tangential.lab.nets.detectors import Pixels
+from tangential.lab.nets.pretrained import downloaded
 
 DETECTIONS = 100  # of an image
 
@@ -57,10 +58,14 @@ SSD300 = Layout(
 
 
 def ssd300(classes: int, *, pretrained: bool = False) -> "Detector":
-    """SSD300 on VGG16 with BatchNorm, pretrained on ImageNet if so wanted."""
+    """SSD300 on VGG16 with BatchNorm, pretrained on ImageNet if so wanted.
+
+    Raises:
+        DataError: the weights are neither in torch's cache nor to be downloaded.
+    """
     features = Features(SSD300)
     if pretrained:
-        state = VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+        state = downloaded(VGG16_BN_Weights.IMAGENET1K_V1)
         own = {k.removeprefix("features."): v for k, v in state.items() if "features." in k}
         for part in (features.fine, features.coarse):  # layers have kept their numbers
             part.load_state_dict({k: own[k] for k in part.state_dict()})

@@ -1,11 +1,12 @@
 """The experiments: functions that return a `Task`, with options for keyword arguments."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, get_args, get_origin, get_type_hints
 
 from tangential.lab.task import Task
 
@@ -13,6 +14,22 @@ NAMES = (  # each a module here with a function of its name
     *("digits", "imagenet", "detection", "adversarial", "bias"),
     *("audio", "retrieval", "language"),
 )
+P = ParamSpec("P")
+
+
+def checked(function: Callable[P, Task]) -> Callable[P, Task]:
+    """The function of a task, but that it refuses values that its options do not have.
+
+    Raises:
+        ValueError: an option has no such value.
+    """
+
+    @wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Task:
+        _check(function, kwargs)
+        return function(*args, **kwargs)
+
+    return inner
 
 
 def function(name: str) -> Callable[..., Task]:
@@ -27,8 +44,12 @@ def about(name: str) -> str:
 
 def options(name: str) -> dict[str, tuple[Any, Any]]:
     """A task's options: what is allowed (values, or float or bool), and the default."""
-    hints = get_type_hints(function(name))
-    parameters = inspect.signature(function(name)).parameters.values()
+    return _options(function(name))
+
+
+def _options(function: Callable[..., Task]) -> dict[str, tuple[Any, Any]]:
+    hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters.values()
     return {
         p.name: (get_args(hints[p.name]) if _is_choice(hints[p.name]) else hints[p.name], p.default)
         for p in parameters
@@ -40,9 +61,11 @@ def make(name: str, data: Path | None, chosen: dict[str, Any]) -> Task:
     """The task with these options.
 
     Raises:
-        ValueError: its data are missing or broken.
+        ValueError: an option has no such value, or the data are missing or broken.
     """
-    return function(name)(data=data, **chosen)
+    make = function(name)
+    _check(make, chosen)
+    return make(data=data, **chosen)
 
 
 def parsed(name: str, given: list[str]) -> dict[str, Any]:
@@ -83,6 +106,17 @@ def _is_choice(hint: Any) -> bool:
     return get_origin(hint) is Literal
 
 
+def _check(function: Callable[..., Task], chosen: Mapping[str, Any]) -> None:
+    for key, (allowed, _) in _options(function).items():
+        values = (True, False) if allowed is bool else allowed
+        if key in chosen and isinstance(values, tuple) and chosen[key] not in values:
+            raise ValueError(_refused(key, chosen[key], map(str, values)))
+
+
+def _refused(key: str, value: Any, allowed: Iterable[str]) -> str:
+    return f"{key} is {value!r}, allowed are {', '.join(allowed)}"
+
+
 def _value(key: str, text: str, allowed: Any) -> Any:
     if allowed is bool:
         allowed = (True, False)
@@ -90,7 +124,7 @@ def _value(key: str, text: str, allowed: Any) -> Any:
         for value in allowed:
             if _spelt(value) == text:
                 return value
-        raise ValueError(f"{key} is {text!r}, allowed are {', '.join(map(_spelt, allowed))}")
+        raise ValueError(_refused(key, text, map(_spelt, allowed)))
     try:
         return allowed(text)
     except ValueError as error:

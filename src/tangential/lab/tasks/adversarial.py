@@ -13,6 +13,7 @@ from tangential.lab.datasets import images
 from tangential.lab.datasets.augment import mirrored, scaled, shifted
 from tangential.lab.nets.wide_resnet import wide_resnet
 from tangential.lab.task import Data, Metric, Task
+from tangential.lab.tasks import checked
 from tangential.lab.tensors import Tensors
 
 HELD_OUT = 10  # one of so many training images of CIFAR-10 is kept for tuning
@@ -24,6 +25,7 @@ RADII = {  # of the ball an attack stays in
 DROPS = (40_000 / 78_200, 60_000 / 78_200)  # of the learning rate, in steps of the published run
 
 
+@checked
 def adversarial(
     *,
     preset: Literal["mini", "paper"] = "mini",

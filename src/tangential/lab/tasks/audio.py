@@ -21,6 +21,7 @@ from tangential.lab.datasets.soundsets import (
 )
 from tangential.lab.nets.harmonic_cnn import HarmonicCNN, HarmonicFilters
 from tangential.lab.task import Batch, Metric, Task
+from tangential.lab.tasks import checked
 
 Subject = Literal["keywords", "events", "music"]
 THRESHOLD = 0.1  # of a tag's probability, for F1 (Won et al. 2020)
@@ -53,6 +54,7 @@ SETTINGS: dict[tuple[str, Subject], Setting] = {
 }
 
 
+@checked
 def audio(
     *,
     preset: Literal["mini", "paper"] = "mini",
@@ -72,6 +74,7 @@ def audio(
         speakers: Of mini's keywords: "disjoint" tests with one who was never heard.
 
     Raises:
+        ValueError: speakers of what is not mini's keywords.
         DataError: the data are missing or broken.
     """
     setting, sounds = SETTINGS[preset, subject], _sounds(preset, data, subject, speakers)
@@ -104,11 +107,14 @@ def _metric(preset: str, subject: Subject, tags: int) -> Metric:
 
 
 def _sounds(preset: str, data: Path | None, subject: Subject, speakers: Speakers) -> SoundSet:
+    if speakers != "mixed" and (preset, subject) != ("mini", "keywords"):
+        raise ValueError(
+            f"speakers is {speakers!r}, allowed with preset {preset!r} and subject {subject!r} is "
+            "'mixed'"
+        )
     if preset == "mini":
         small = {"keywords": partial(spoken_digits, speakers=speakers), "events": sound_pairs}
         return small.get(subject, note_pairs)(data)
-    if speakers != "mixed":
-        raise ValueError(f"speakers is {speakers!r}, allowed with preset 'paper' is 'mixed'")
     return {"keywords": speech_commands, "events": dcase, "music": magnatagatune}[subject](data)
 
 

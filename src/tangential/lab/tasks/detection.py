@@ -14,6 +14,7 @@ from tangential.lab.datasets.boxes import Boxed, Prediction, average_precision
 from tangential.lab.nets.centernet import CenterNet, resdcn18
 from tangential.lab.nets.ssd import Detector, Extra, Features, Layout, ssd300
 from tangential.lab.task import Metric, Split, Task
+from tangential.lab.tasks import checked
 
 HELD_OUT = 50  # one of so many training photographs is kept for tuning
 SIZES = {"centernet": (512, 512), "ssd": (300, 300)}  # of the published nets' input
@@ -29,6 +30,7 @@ MINI_SSD = Layout(
 )
 
 
+@checked
 def detection(
     *,
     preset: Literal["mini", "paper"] = "mini",

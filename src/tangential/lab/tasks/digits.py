@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from tangential.lab import classes
 from tangential.lab.task import Data, Metric, Split, Task
+from tangential.lab.tasks import checked
 from tangential.lab.tensors import Tensors
 
 SPLIT_SEED = 0  # one split for all: seeds vary the initialisation and the order of the batches
 
 
+@checked
 def digits(*, preset: Literal["mini"] = "mini", data: Path | None = None) -> Task:
     """Classify scikit-learn's digits; a fifth each is kept for tuning and for the report.
 

@@ -14,6 +14,7 @@ from tangential.lab.datasets.augment import CutMixed, mirrored, scaled, shifted
 from tangential.lab.datasets.data import described, needed
 from tangential.lab.nets.resnet_cifar import resnet20
 from tangential.lab.task import Metric, Split, Task, cosine
+from tangential.lab.tasks import checked
 from tangential.lab.tensors import Tensors
 
 WHENCE = "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class."
@@ -21,6 +22,7 @@ HELD_OUT = 50  # one of so many training photographs is kept for tuning
 ANALYSED = 0.3  # of the analysis run, from one drop of the learning rate to the next
 
 
+@checked
 def imagenet(
     *,
     preset: Literal["mini", "paper"] = "mini",

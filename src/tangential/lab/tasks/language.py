@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tangential.lab.datasets import texts
-from tangential.lab.datasets.texts import Segments, Streams, Text
+from tangential.lab.datasets.data import DataError
+from tangential.lab.datasets.streams import Segments, Streams
+from tangential.lab.datasets.texts import Text
 from tangential.lab.nets.reader import Reader
 from tangential.lab.nets.transformer_xl import BASE, Reach, Sizes, TransformerXL
 from tangential.lab.task import Metric, Task, cosine
+from tangential.lab.tasks import checked
 
 PAPER_STEPS = 200_000
 
@@ -74,6 +77,7 @@ SETTINGS = {
 }
 
 
+@checked
 def language(
     *,
     preset: Literal["mini", "paper"] = "mini",
@@ -94,12 +98,11 @@ def language(
 
     Raises:
         ValueError: a text for "paper".
-        DataError: the data are not there, or broken.
+        DataError: the data are not there, broken or too short.
     """
     source = _text(preset, data, text)
     setting = SETTINGS["paper" if preset == "paper" else source.unit]
-    train = Segments(Streams(source.parts["train"], setting.streams), setting.length)
-    shown = {part: Streams(source.parts[part], setting.read_streams) for part in ("tune", "report")}
+    splits = {part: _split(source, part, setting) for part in source.parts}
     words = len(source.vocabulary)
     sizes = _fitting(setting.sizes, words)
     return Task(
@@ -107,9 +110,9 @@ def language(
         about=_about(source, sizes, weight_norm),
         data=source.data,
         metric=_metric(source.unit, words),
-        epochs=setting.epochs or PAPER_STEPS / max(1, len(train) // setting.streams),
+        epochs=setting.epochs or PAPER_STEPS * setting.streams / len(splits["train"]),
         batch_size=setting.streams,
-        splits={"train": train, **shown},
+        splits=splits,
         model=partial(_model, words, sizes, setting, weight_norm),
         loss=lambda model, batch: model(*batch),
         predict=_predict,
@@ -136,6 +139,16 @@ def _text(preset: str, data: Path | None, text: str) -> Text:
         "wikitext2": texts.wikitext2,
     }
     return read[text](data)
+
+
+def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
+    tokens = source.parts[part]
+    try:
+        if part != "train":
+            return Streams(tokens, setting.read_streams)
+        return Segments(Streams(tokens, setting.streams), setting.length)
+    except ValueError as error:
+        raise DataError(f"{source.data.about}, part {part!r}: {error}") from error
 
 
 def _fitting(sizes: Sizes, words: int) -> Sizes:
