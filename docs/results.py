@@ -168,7 +168,7 @@ def unseen(study: Report) -> str:
 
 
 def searched(study: Report) -> str:
-    """Where rivals were searched: lr .01 to 1, weight_decay 1e-05 to .1 (sgd, sgdp); ..."""
+    """Where rivals were searched: lr 0.01 to 1, weight_decay 1e-05 to 0.1 (sgd, sgdp); ..."""
     spaces: dict[str, list[str]] = {}
     for name, rival in study.plan.rivals.items():
         axes = [f"{key} {low:g} to {high:g}" for key, (low, high) in rival.space.items()]

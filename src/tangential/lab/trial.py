@@ -161,9 +161,9 @@ class Trial:
             mine = [self._predict(batch) for batch in evaluation(self.task, split, part)]
         self.model.train()
         each = [mine] if sharded else gathered(mine)
-        predictions, name = list(_in_turn(each)), self.task.metric.name
-        metrics = self.task.score(predictions) if _finite(predictions) else {name: math.nan}
-        score = metrics[name]
+        predictions, metric = list(_in_turn(each)), self.task.metric.name
+        metrics = self.task.score(predictions) if _finite(predictions) else {metric: math.nan}
+        score = metrics[metric]
         for name, value in (
             ("step", self.step),
             ("time_s", round(self.clock.training_s, 4)),

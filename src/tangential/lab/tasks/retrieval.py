@@ -64,7 +64,7 @@ def retrieval(
 
     Args:
         preset: "mini": a small net on Omniglot's characters. "paper": ResNet-50 on photographs,
-            its trunk held for the first 5 epochs (SOP, In-Shop: 1), however short the training.
+            its trunk held for the first 5 epochs (SOP, In-Shop: 1); a study must be longer.
         data: Folder of data sets: "omniglot-py" or "omniglot"; for "paper" "CUB_200_2011",
             "cars196", "Stanford_Online_Products", "Inshop_Clothes".
         dataset: Of preset "paper"; "auto" is CUB.
