@@ -26,9 +26,10 @@ from tangential.lab.report import Report, report
 from tangential.lab.store import Store
 
 HERE = Path(__file__).parent / "results"
-CLOSING = """\
-The [README](../../README.md) says how a study is made fair; `python docs/results.py` writes these
-pages from the studies' records."""
+CLOSING = """
+How a study is made fair stands in the [README](../../README.md); a page is written
+from the study's records by `python docs/results.py`.
+"""
 ON_THE_PAGE = ("task", "options", "versions", "command", "machine", "data")
 SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side on the page
 
@@ -58,13 +59,8 @@ def index(folder: Path) -> Path:
             title = text[0].removeprefix("# ")
             found = [line.strip("*") for line in text if line.startswith("**")]
             lines += [f"- [{title}]({path.name}): {' '.join(found)}"]
-    lines += [
-        "",
-        "How a study is made fair stands in the [README](../../README.md); a page is written",
-    ]
-    lines += ["from the study's records by `python docs/results.py`.", ""]
     target = folder / "README.md"
-    target.write_text("\n".join(lines), "utf-8")
+    target.write_text("\n".join([*lines, CLOSING]), "utf-8")
     return target
 
 
