@@ -1,7 +1,7 @@
 """SSD: boxes at every place and scale, kept or not (Liu et al. 2016).
 
 Heads, default boxes, matching, loss and decoding are torchvision's. Its backbone has no
-normalisation; here is VGG16 with BatchNorm, also in the layers that SSD adds, at any width. The
+normalisation; here is VGG with BatchNorm, also in the layers that SSD adds, at any width. The
 learnt scale that the original puts on its first feature map is left out: BatchNorm does that.
 """
 
@@ -36,7 +36,9 @@ class Extra(NamedTuple):
 class Layout(NamedTuple):
     """Which feature maps, and which default boxes on each."""
 
-    width: float  # channels, as a share of VGG16's
+    vgg: str  # torchvision's letter: "A" is VGG11, "D" is VGG16
+    width: float  # channels, as a share of VGG's
+    dilation: int  # of the convolution after VGG, whose map has stride 16
     extras: tuple[Extra, ...]
     ratios: tuple[tuple[int, ...], ...]  # of default boxes' sides, beside 1, by feature map
     scales: tuple[float, ...]  # of default boxes, as shares of the image; one more than maps
@@ -44,7 +46,9 @@ class Layout(NamedTuple):
 
 
 SSD300 = Layout(
+    vgg="D",
     width=1.0,
+    dilation=6,
     extras=(
         Extra(256, 512, 2, 1),
         Extra(128, 256, 2, 1),
@@ -131,13 +135,13 @@ class DefaultBoxes(DefaultBoxGenerator):
 
 
 class Features(nn.Module):
-    """VGG16's last feature map of stride 8, that of stride 16 after two more layers, and extras."""
+    """VGG's last feature map of stride 8, that of stride 16 after two more layers, and extras."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout = layout
         narrow = lambda channels: round(layout.width * channels)
-        layers = vgg(layout.width)
+        layers = vgg(layout.vgg, layout.width)
         pools = [(i, x) for i, x in enumerate(layers) if isinstance(x, nn.MaxPool2d)]
         pools[2][1].ceil_mode = True  # 300 pixels are 38 cells, as published, and not 37
         cut = pools[3][0]
@@ -145,7 +149,7 @@ class Features(nn.Module):
         last, wide = narrow(512), narrow(1024)
         self.middle = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1),
-            *_convolution(last, wide, 3, padding=6, dilation=6),
+            *_convolution(last, wide, 3, padding=layout.dilation, dilation=layout.dilation),
             *_convolution(wide, wide, 1),
         )
         outputs = [wide, *(narrow(extra.outputs) for extra in layout.extras)]
@@ -173,9 +177,9 @@ class Features(nn.Module):
         return OrderedDict((str(i), x) for i, x in enumerate(maps))
 
 
-def vgg(width: float) -> nn.Sequential:
-    """VGG16 with BatchNorm, without classifier, torchvision's at any width."""
-    plan = [c if isinstance(c, str) else round(width * c) for c in cfgs["D"]]
+def vgg(letter: str, width: float) -> nn.Sequential:
+    """VGG with BatchNorm, without classifier, torchvision's at any width."""
+    plan = [c if isinstance(c, str) else round(width * c) for c in cfgs[letter]]
     return make_layers(plan, batch_norm=True)
 
 
