@@ -52,9 +52,13 @@ class Data(NamedTuple):
     checksum: str  # sha256 of the files, or of their names and sizes where they are too many
 
 
-def cosine(done: float) -> float:
-    """The share of the learning rate left when this share of the training is done."""
-    return 0.5 * (1 + math.cos(math.pi * done))
+def cosine(done: float, warm_up: float = 0.0) -> float:
+    """The share of the learning rate left when this share of the training is done.
+
+    With a warm-up it rises at first, from a hundredth, for that share of the training.
+    """
+    risen = min(1.0, 0.01 + done / warm_up) if warm_up else 1.0
+    return risen * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def one_group(model: nn.Module) -> Groups:

@@ -118,7 +118,7 @@ def language(
         predict=_predict,
         score=_score,
         published={"sgd": SGD, "adam": setting.adam},
-        schedule=partial(_schedule, setting.warm_up),
+        schedule=partial(cosine, warm_up=setting.warm_up),
         order=_in_turn,
         evaluation_batch=setting.read_streams,
         evaluations=setting.evaluations,
@@ -177,11 +177,6 @@ def _model(words: int, sizes: Sizes, setting: Setting, weight_norm: bool) -> Rea
 def _in_turn(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Segment after segment of all streams: memory forbids another order."""
     yield from torch.arange(size).split(batch_size)
-
-
-def _schedule(warm_up: float, done: float) -> float:
-    """A cosine, which begins a hundredth above zero where it rises at first."""
-    return cosine(done) * (min(1.0, 0.01 + done / warm_up) if warm_up else 1.0)
 
 
 def _predict(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[float, int]:
