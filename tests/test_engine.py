@@ -18,6 +18,7 @@ from threading import Event
 
 import pytest
 import torch
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from tangential.lab import checkpoint, crew, database, owners, provenance, study, tasks
@@ -336,6 +337,31 @@ class TestStore:
         monkeypatch.undo()
         assert store.claim(plan, [spec]).spec == spec
 
+    @pytest.mark.parametrize("act", ["set_trial_user_attr", "get_all_trials"])
+    def test_a_trial_is_not_lost_that_the_database_goes_away_from_as_it_is_claimed(
+        self, act, digits, tmp_path, monkeypatch
+    ):
+        """Its owner is written, and this process, which lives, is not told."""
+        store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
+        specs, real = plan.tuning()[:1], getattr(store.storage, act)
+
+        def unheard(*arguments, **options):
+            told = real(*arguments, **options)
+            if any("owner" in t.user_attrs for t in store.rdb.get_all_trials(1)):
+                monkeypatch.undo()
+                raise StorageInternalError("gone")
+            return told
+
+        monkeypatch.setattr(store.storage, act, unheard)
+        with pytest.raises(StorageInternalError):
+            store.claim(plan, specs)
+        [left] = store._trials()
+        assert left.state.name == "RUNNING"
+        assert Store(store.url, "s").claim(plan, specs) is None  # another's, for all it knows
+        again = store.claim(plan, specs)
+        assert again.id != left._trial_id
+        assert store.claim(plan, specs) is None
+
     def test_a_process_is_told_by_its_number_and_its_beginning(self):
         mine = owners.owner()
         assert not owners.is_gone(mine)
@@ -492,8 +518,6 @@ def test_a_finished_record_outlives_worker_and_database(digits, tmp_path, monkey
     store.patience_s = 0
 
     def gone(*_):
-        from optuna.exceptions import StorageInternalError
-
         raise StorageInternalError("gone")
 
     monkeypatch.setattr(store, "finish", gone)

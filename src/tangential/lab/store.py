@@ -55,6 +55,7 @@ class Store:
         self.storage = optuna().storages.get_storage(self.rdb)
         self.unpacked: dict[int, Record] = {}
         self.lookout = Lookout(WATCH_S)
+        self.unsure: set[int] = set()  # trials that the database went away from as we took them
         self.patience_s = 10 if is_file(url) else PATIENCE_S
 
     def close(self) -> None:
@@ -200,25 +201,29 @@ class Store:
             Taken: it has ended meanwhile.
         """
         self.beat(claim)  # first: whoever dies after the next line is missed in time
+        self.unsure.add(claim.id)
         with _still_ours():
             if not self.storage.set_trial_state_values(claim.id, optuna().trial.TrialState.RUNNING):
                 return False
             self.storage.set_trial_user_attr(claim.id, "owner", owner())
         first = _living(self._trials()).get(claim.key)
         if first is None or first.number == number:
+            self.unsure.remove(claim.id)
             return True
         self._drop(claim.id, "a double")
         return False
 
     def _bury(self) -> None:
-        """Fail the trials of the dead."""
+        """Fail the trials of the dead, and those that this process took without learning of it."""
         number = self.storage.get_study_id_from_name(self.name)
         self.lookout.miss(self.rdb._get_stale_trial_ids(number))
         for trial in self._trials():
-            known = trial.user_attrs.get("owner")
-            if trial.state.name == "RUNNING" and self.lookout.is_dead(trial._trial_id, known):
+            trial_id, known = trial._trial_id, trial.user_attrs.get("owner")
+            dead = self.lookout.is_dead(trial_id, known)
+            unheard = trial_id in self.unsure and known == owner()
+            if trial.state.name == "RUNNING" and (dead or unheard):
                 with suppress(Taken):
-                    self._drop(trial._trial_id, "its worker died")
+                    self._drop(trial_id, "its worker died" if dead else "the database was gone")
 
     def _drop(self, trial_id: int, why: str) -> None:
         with _still_ours():
