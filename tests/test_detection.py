@@ -709,3 +709,16 @@ def test_mini_batches_are_the_seeds_and_can_be_trained_on(detector):
     with torch.no_grad():
         predictions = [task.predict(model.eval(), task.splits["report"].__getitems__([0, 1]))]
     assert task.metric.name in task.score(predictions)
+
+
+@needs("bccd")
+def test_the_small_centernets_shifts_learn_slowly():
+    """At the others' rate they run away, in an epoch or two, from all that the map holds."""
+    task = detection(data=DATA)
+    model = task.model()
+    others, shifts = task.groups(model)
+    wheres = [up[0].where for up in model.ups]
+    assert {id(p) for p in shifts["params"]} == {id(p) for w in wheres for p in w.parameters()}
+    assert shifts["lr_scale"] == 0.1
+    assert len(others["params"]) + len(shifts["params"]) == len(list(model.parameters()))
+    assert len(detection(data=DATA, detector="ssd").groups(nn.Linear(2, 2))) == 1

@@ -27,12 +27,11 @@ from tangential.lab.nets.embedder import Embedder, MeanAndMaximum
 from tangential.lab.plan import Spec
 from tangential.lab.recall import recall
 from tangential.lab.rivals import RIVALS
-from tangential.lab.task import balanced
+from tangential.lab.task import apart, balanced
 from tangential.lab.tasks import retrieval as retrieval_room
 from tangential.lab.tasks.retrieval import (
     PUBLISHED,
     _criterion,
-    _groups,
     _stepped,
     retrieval,
 )
@@ -111,7 +110,7 @@ def test_frozen_batch_norm_stays_frozen(frozen):
 def test_warm_up_trains_all_but_the_trunk():
     """Without gradients nothing moves it: no momentum, no decay, coupled or not."""
     model = small(warm_up=2)
-    groups = _groups(model, 100.0)
+    groups = apart(model, "criterion", 100.0)
     optimizer = AdamP([p for g in groups for p in g["params"]], lr=0.01, weight_decay=0.1)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     for step in range(3):
@@ -267,11 +266,11 @@ def test_a_bias_would_take_the_embeddings_invariance():
 
 def test_proxies_have_a_learning_rate_of_their_own():
     model = small(frozen=True)
-    others, proxies = _groups(model, 100.0)
+    others, proxies = apart(model, "criterion", 100.0)
     assert proxies["lr_scale"] == 100
     assert [p.shape for p in proxies["params"]] == [(6, 8)]
     assert len(others["params"]) == 2  # neither scale nor shift of the BatchNorm
-    assert len(_groups(small("triplet"), 100.0)) == 1
+    assert len(apart(small("triplet"), "criterion", 100.0)) == 1
 
 
 @pytest.mark.parametrize("each", [2, 4])

@@ -66,6 +66,20 @@ def one_group(model: nn.Module) -> Groups:
     return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
 
+def apart(model: nn.Module, module: str, scale: float) -> Groups:
+    """All weights, those under modules of a name at a learning rate of their own.
+
+    Args:
+        model: With the weights.
+        module: The modules' name.
+        scale: Their learning rate as a multiple of the others'.
+    """
+    own = [p for name, p in model.named_parameters() if module in name.split(".")]
+    [rest] = one_group(model)
+    others = [p for p in rest["params"] if all(p is not mine for mine in own)]
+    return [{"params": others}, *([{"params": own, "lr_scale": scale}] if own else [])]
+
+
 def in_order(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """An epoch's batches of indices, shuffled; the samples left over wait for the next epoch."""
     shuffled = torch.randperm(size, generator=generator)

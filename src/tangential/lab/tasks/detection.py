@@ -13,7 +13,7 @@ from tangential.lab.datasets.annotations import bccd, coco
 from tangential.lab.datasets.boxes import Boxed, Prediction, average_precision
 from tangential.lab.nets.centernet import CenterNet, resdcn18
 from tangential.lab.nets.ssd import Detector, Extra, Features, Layout, ssd300
-from tangential.lab.task import Metric, Split, Task, cosine
+from tangential.lab.task import Metric, Split, Task, apart, cosine
 from tangential.lab.tasks import checked
 
 HELD_OUT = 50  # one of so many training photographs is kept for tuning
@@ -85,6 +85,7 @@ def _mini(data: Path | None, detector: str) -> Task:
             "sgd": PAPER[detector]["published"]["sgd"],  # at 0.02 SSD learns nothing
             "adam": {"lr": 1e-3, "weight_decay": 1e-2},
         },
+        groups=partial(apart, module="where", scale=0.1),  # else the shifts of CenterNet run away
         schedule=partial(cosine, warm_up=0.1),  # without it CenterNet is slow to begin
         loaders=1,
     )

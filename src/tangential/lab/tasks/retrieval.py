@@ -14,8 +14,7 @@ from tangential.lab.datasets.characters import omniglot
 from tangential.lab.datasets.photosets import Opened, PhotoSet
 from tangential.lab.nets.embedder import Embedder, resnet50
 from tangential.lab.recall import recall
-from tangential.lab.rivals import Groups
-from tangential.lab.task import Batch, Metric, Task, balanced, in_order
+from tangential.lab.task import Batch, Metric, Task, apart, balanced, in_order
 from tangential.lab.tasks import checked
 
 Dataset = Literal["auto", "cub", "cars", "sop", "inshop"]
@@ -110,7 +109,7 @@ def _mini(data: Path | None, loss: LossName) -> Task:
             "sgd": {"lr": 0.1, "weight_decay": 1e-4},
             "adam": {"lr": 3e-3, "weight_decay": 1e-2},
         },
-        groups=partial(_groups, scale=10.0),
+        groups=partial(apart, module="criterion", scale=10.0),
         order=_order(loss, labels, each=4),
         evaluation_batch=512,
     )
@@ -159,7 +158,7 @@ def _paper(
             "sgd": {"lr": 1e-2, "weight_decay": 1e-4},
             "adam": {"lr": published.lr, "weight_decay": 1e-4},
         },
-        groups=partial(_groups, scale=100.0),
+        groups=partial(apart, module="criterion", scale=100.0),
         schedule=partial(_stepped, published),
         order=_order(loss, labels, published.each),
         evaluation_batch=batch_size,
@@ -195,14 +194,6 @@ def _criterion(loss: LossName, classes: int, size: int) -> Any:
     miner = miners.TripletMarginMiner(TRIPLET_MARGIN, type_of_triplets="semihard")
     triplet = losses.TripletMarginLoss(TRIPLET_MARGIN)
     return lambda embeddings, labels: triplet(embeddings, labels, miner(embeddings, labels))
-
-
-def _groups(model: nn.Module, scale: float) -> Groups:
-    """All weights, and the proxies at a learning rate of their own."""
-    proxies = [p for name, p in model.named_parameters() if name.startswith("criterion.")]
-    own = {id(p) for p in proxies}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
-    return [{"params": others}, *([{"params": proxies, "lr_scale": scale}] if proxies else [])]
 
 
 def _loss(model: nn.Module, batch: Batch, **options: bool) -> Tensor:
