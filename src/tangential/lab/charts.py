@@ -91,7 +91,7 @@ def along(plan: Plan, seeds: Seeds) -> list[Figure]:
     )
     over_seconds = _filled(_timed(metric, rival, some) for rival, some in taken.items())
     says = f"{metric.name} on data held out for the report; at the end {ends(over_steps)}."
-    y, title = metric_axis(metric), metric.name.capitalize()
+    y, title = metric_axis(metric), metric.name[:1].upper() + metric.name[1:]
     return [
         Figure("score", f"{title} over steps", says, [Panel("", STEP, y, over_steps)]),
         Figure(
