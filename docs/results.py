@@ -57,11 +57,21 @@ def index(folder: Path) -> Path:
         if path.name != "README.md":
             text = path.read_text("utf-8").splitlines()
             title = text[0].removeprefix("# ")
-            found = [line.strip("*") for line in text if line.startswith("**")]
-            lines += [f"- [{title}]({path.name}): {' '.join(found)}"]
+            lines += [f"- [{title}]({path.name}): {' '.join(_verdicts(path.stem, text))}"]
     target = folder / "README.md"
     target.write_text("\n".join([*lines, CLOSING]), "utf-8")
     return target
+
+
+def _verdicts(task: str, text: list[str]) -> list[str]:
+    """What a page's studies found, each by its name where it is not the task's only one."""
+    found, study = {}, ""
+    for line in text:
+        if line.startswith("## "):
+            study = line.removeprefix("## ")
+        elif line.startswith("**"):
+            found[study] = line.strip("*")
+    return [*found.values()] if found.keys() == {task} else [f"{k}: {v}" for k, v in found.items()]
 
 
 def finished(folder: Path) -> Report | None:

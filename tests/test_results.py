@@ -76,6 +76,11 @@ def test_the_index_says_what_every_page_found(results, tmp_path):
     text = results.index(tmp_path).read_text("utf-8")
     assert f"- [Adversarial training](adversarial.md): {study.headline}\n" in text
     assert results.index(tmp_path).read_text("utf-8") == text
+    both = dict.fromkeys(PAGES["detection"]["studies"], study)
+    results.page("detection", PAGES["detection"], both, tmp_path)
+    text = results.index(tmp_path).read_text("utf-8")
+    said = f"detection: {study.headline} detection-ssd: {study.headline}\n"
+    assert f"- [Detection](detection.md): {said}" in text
 
 
 def test_what_is_lower_is_better_is_said(results, tmp_path):
