@@ -4,6 +4,7 @@ import math
 import random
 
 from tangential.lab.plan import FIRST_REPORT_SEED, Contender, Plan, Spec
+from tangential.lab.report import report
 from tangential.lab.task import Metric
 
 ACCURACY = Metric("accuracy", "%", 0.1)
@@ -74,6 +75,13 @@ def finished(plan, *, steps=600, logs=60, names=LAYERS, **changed):
                     made |= {k: v[j] for k, v in changed.get(rival, {}).items()}
                 records[spec] = made
     return records
+
+
+def large():
+    """The report of 200 trials of 500 points, 150 of them with 60 layers."""
+    whole = plan(trials=8, seeds=13)
+    names = [f"stage{i // 10}.block{i % 10}.conv.weight" for i in range(60)]
+    return report(whole, finished(whole, steps=5000, logs=500, names=names))
 
 
 def record(plan, spec, draw, skill, steps=600, logs=60, names=(), *, diverged=False):

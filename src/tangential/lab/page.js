@@ -115,17 +115,19 @@
 
   // What is in view is drawn first, the rest when there is time.
   const waiting = () => [...panels.keys()].filter((plot) => !drawn.has(plot));
-  const near = new IntersectionObserver((seen) => seen.filter((one) => one.isIntersecting && !drawn.has(one.target)).forEach((one) => draw(one.target)), { rootMargin: "200px" });
-  panels.forEach((_, plot) => near.observe(plot));
   const whenIdle = window.requestIdleCallback ?? ((task) => setTimeout(task, 30));
   const next = () => {
     const [plot] = waiting();
     if (plot) { draw(plot); whenIdle(next); } else root.dataset.drawn = "true";
   };
-  requestAnimationFrame(() => setTimeout(() => { // what is in view is drawn
+  const near = new IntersectionObserver((seen) => { // is told of all plots at first
+    seen.filter((one) => one.isIntersecting && !drawn.has(one.target)).forEach((one) => draw(one.target));
+    if (root.dataset.opened) return;
     root.dataset.opened = performance.now().toFixed(); // milliseconds
     whenIdle(next);
-  }));
+  }, { rootMargin: "200px" });
+  panels.forEach((_, plot) => near.observe(plot));
+  if (!panels.size) root.dataset.drawn = "true";
 
   dark.addEventListener("change", redraw);
   let resized;
