@@ -27,8 +27,9 @@ from tangential.lab.store import Store
 
 HERE = Path(__file__).parent / "results"
 CLOSING = """
-How a study is made fair stands in the [README](../../README.md); a page is written
-from the study's records by `python docs/results.py`.
+Chance alone puts a rival ahead or behind, by an interval of 95 %, in one comparison of twenty, and
+every study makes three. How a study is made fair stands in the
+[README](../../README.md); a page is written from the study's records by `python docs/results.py`.
 """
 ON_THE_PAGE = ("task", "options", "versions", "command", "machine", "data")
 SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side on the page
