@@ -286,6 +286,24 @@ class TestStore:
         other = plan._replace(epochs=7)
         assert again.records(other) == {}
 
+    @pytest.mark.parametrize("act", ["set_trial_user_attr", "set_trial_state_values"])
+    def test_a_record_is_kept_that_the_database_goes_away_from(
+        self, act, digits, tmp_path, monkeypatch
+    ):
+        """It is written, in part or whole, and this process, which goes on, is not told."""
+        store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
+        claim, real = store.claim(plan, plan.tuning()), getattr(store.storage, act)
+
+        def unheard(*arguments):
+            real(*arguments)
+            monkeypatch.undo()
+            raise StorageInternalError("gone")
+
+        monkeypatch.setattr(store.storage, act, unheard)
+        record = {"score": 0.5, "curves": [float("nan")]}
+        store.patiently(lambda: store.finish(claim, record))
+        assert store.records(plan)[claim.spec]["score"] == 0.5
+
     def test_what_was_given_back_is_claimed_again(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         claim = store.claim(plan, plan.tuning()[:1])

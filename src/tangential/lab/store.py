@@ -141,13 +141,16 @@ class Store:
         self.rdb.record_heartbeat(claim.id)
 
     def finish(self, claim: Claim, record: Record) -> None:
-        """Keep a trial's record.
+        """Keep a trial's record; if the database went away before it said so, it is kept already.
 
         Raises:
             Taken: another has it.
         """
+        packed, found = _packed(record), self.storage.get_trial(claim.id)
+        if found.state.name == "COMPLETE" and found.user_attrs["record"] == packed:
+            return
         with _still_ours():
-            self.storage.set_trial_user_attr(claim.id, "record", _packed(record))
+            self.storage.set_trial_user_attr(claim.id, "record", packed)
             states = optuna().trial.TrialState
             self.storage.set_trial_state_values(claim.id, states.COMPLETE, [record["score"]])
 
