@@ -278,6 +278,17 @@ def test_mini_steps_and_scores(options, folder, sizes, shape):
 
 
 @needs("fsdd")
+def test_the_width_of_minis_filters_learns_slowly():
+    """Else it runs away at SGD's rates, and with it what the net hears."""
+    task = audio(data=DATA)
+    model = task.model()
+    others, filters = task.groups(model)
+    assert [id(p) for p in filters["params"]] == [id(model.filters.q)]
+    assert filters["lr_scale"] == 0.1
+    assert len(others["params"]) == len(list(model.parameters())) - 1
+
+
+@needs("fsdd")
 def test_speakers_of_the_parts_are_disjoint():
     packed = np.load(DATA / "fsdd" / "fsdd.npz")
     task = audio(data=DATA, speakers="disjoint")
@@ -480,6 +491,7 @@ def test_paper_steps_stops_and_resumes(tiny, tmp_path):
     whole = trial(task, epochs)
     record = whole.train()
     assert record["steps"] == 2
+    assert len(task.groups(whole.model)) == 1  # of one learning rate, as published
     stopped = trial(task, epochs, tmp_path / "checkpoints", stop=lambda: True)
     with pytest.raises(Stopped):
         stopped.train()
