@@ -27,7 +27,9 @@ def seconds(code):
 
 def main():
     """Print medians in milliseconds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     seconds(BOTH)  # byte code and files are in place afterwards

@@ -11,6 +11,7 @@ logged step and 49 idle ones.
 import argparse
 import statistics
 import time
+from typing import Any
 
 import torch
 import torchvision
@@ -18,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from tangential import AdamP, Monitor
 
-OPTIONS = {"lr": 1e-5, "weight_decay": 1e-2}
+OPTIONS: dict[str, Any] = {"lr": 1e-5, "weight_decay": 1e-2}
 OPTIMIZERS = {
     "AdamP": lambda w: AdamP(w, **OPTIONS),
     "AdamW": lambda w: torch.optim.AdamW(w, fused=True, **OPTIONS),
@@ -79,7 +80,9 @@ def measure(model_name, optimizer_name, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     parser.add_argument("--rounds", type=int, default=9)

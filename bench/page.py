@@ -42,7 +42,9 @@ def large(folder):
 
 def main():
     """Print every page's median, and its size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pages", nargs="*", type=Path, metavar="REPORT.html")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()

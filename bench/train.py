@@ -8,6 +8,7 @@ An iteration is zero_grad, forward, backward and step on a batch of 32 random im
 import argparse
 import statistics
 import time
+from typing import Any
 
 import torch
 import torchvision
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from tangential import AdamP
 
-OPTIONS = {"lr": 1e-3, "weight_decay": 1e-2}
+OPTIONS: dict[str, Any] = {"lr": 1e-3, "weight_decay": 1e-2}
 BASE = "torch AdamW fused"
 OPTIMIZERS = {
     "tangential AdamP": lambda w: AdamP(w, **OPTIONS),
@@ -50,7 +51,9 @@ def measure(iterations):
 
 def main():
     """Print medians and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()

@@ -31,7 +31,9 @@ def shares(task, rival, seed, epochs):
 
 def main():
     """Print the median share of every part."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--task", default="digits", choices=tasks.NAMES)
     parser.add_argument("--set", nargs="*", default=[], help="options of the task, name=value")
     parser.add_argument("--epochs", type=float, help="by default the task's own")

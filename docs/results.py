@@ -37,7 +37,9 @@ SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side
 
 def main():
     """Write every page that has a finished study, and would not lose one."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--studies", type=Path, default=Path("runs"), help="folder of the studies")
     folder = parser.parse_args().studies
     for task, texts in tomllib.loads((HERE / "pages.toml").read_text("utf-8")).items():
