@@ -296,6 +296,7 @@ def test_speakers_of_the_parts_are_disjoint():
         name: set(packed["speaker"][split.sound.args[2]]) for name, split in task.splits.items()
     }
     assert speakers == {"train": {0, 1, 2, 3}, "tune": {4}, "report": {5}}
+    assert "disjoint speakers" in task.about
 
 
 @needs("esc10")

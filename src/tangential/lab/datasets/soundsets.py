@@ -68,7 +68,7 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
         DataError: neither free-spoken-digit-dataset/recordings nor fsdd/fsdd.npz, which packs it,
             is there, or it is broken or lacks speakers or takes.
     """
-    about = "Free Spoken Digit Dataset"
+    about = f"Free Spoken Digit Dataset, {speakers} speakers"
     if paths := found(data, "fsdd", ["fsdd.npz"], FSDD):
         source, packed = described(about, paths), unpacked(paths[0], FIELDS, FSDD)
     else:
@@ -83,7 +83,7 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
     which = {"train": ~tune & ~report, "tune": tune, "report": report}
     parts = {name: _digits(packed, np.flatnonzero(mask)) for name, mask in which.items()}
     tags = [str(digit) for digit in range(10)]
-    filled(parts, f"{about}, {speakers} speakers", paths[0], FSDD)
+    filled(parts, about, paths[0], FSDD)
     return SoundSet(source, int(packed["rate"]), tags, parts)
 
 
