@@ -719,9 +719,9 @@ def test_the_paper_is_trained_for_200_000_steps(home):
     assert [task.schedule(done) for done in (0, 0.5, 1)] == [1, 0.5, 0]
 
 
-@needs("wikitext2")
-def test_words_begin_slowly():
-    task = language(data=DATA, text="wikitext2")
+@pytest.mark.parametrize("text", ["pydoc", pytest.param("wikitext2", marks=needs("wikitext2"))])
+def test_the_small_nets_begin_slowly(text):
+    task = language(data=DATA, text=text)
     shares = [task.schedule(step / 100) for step in range(101)]
     assert shares[0] == 0.01
     assert shares[:10] == sorted(shares[:10])
