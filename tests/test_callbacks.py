@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from together import together
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
@@ -344,11 +345,20 @@ class Half(Module):
         return super().loss([part[first::2] for part in batch])
 
 
+TWO_PROCESSES = """
+from pathlib import Path
+from tangential.callbacks import LightningMonitor
+from test_callbacks import BATCH, EVERY, Half, Process, fit
+folder = Path(sys.argv[1])
+two = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False}
+monitor = LightningMonitor(EVERY, Process(folder / "told"))
+fit(folder, Half(), monitor, batch=2 * BATCH, **two)
+"""
+
+
 def test_lightning_in_two_processes_tells_once(tmp_path):
+    together(TWO_PROCESSES, tmp_path)
     told, twin = tmp_path / "told", Half()
-    monitor = callbacks.LightningMonitor(EVERY, Process(told))
-    two = {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}
-    fit(tmp_path, Half(), monitor, batch=2 * BATCH, **two)
     pids, steps, norms = zip(*map(json.loads, told.read_text().splitlines()), strict=True)
     assert len(set(pids)) == 1
     assert steps == (0, 3)
