@@ -15,7 +15,7 @@ dist.init_process_group(
 )
 """
 # A thread of gloo that wants the interpreter as it ends, to let go of a tensor, aborts the process
-# (SIGABRT, "terminate called without an active exception"): so it does not come to an end.
+# (SIGABRT, "terminate called without an active exception"): so the process ends before it does.
 END = """
 dist.barrier()
 sys.stdout.flush()
@@ -23,7 +23,7 @@ os._exit(0)
 """
 
 
-def together(script, *arguments, processes=2, timeout=200) -> list[str]:
+def together(script, *arguments, processes=2) -> list[str]:
     """What each process prints. A script is given `rank`, `processes`, `dist` and its arguments."""
     tests = str(Path(__file__).parent)
     command = [sys.executable, "-W", "ignore", "-c", START + script + END, *map(str, arguments)]
@@ -48,7 +48,7 @@ def together(script, *arguments, processes=2, timeout=200) -> list[str]:
             for rank in range(processes)
         ]
         try:
-            printed = [process.communicate(timeout=timeout) for process in started]
+            printed = [process.communicate(timeout=300) for process in started]
         finally:
             for process in started:
                 process.kill()
