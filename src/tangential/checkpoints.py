@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tangential import options
+from tangential.backends.checks import check_kind, check_step_count
 
 StateDict = dict[str, Any]
 
@@ -20,7 +21,7 @@ def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
     PyPI's adamp and timm count steps in integers and call SGDP's buffer `momentum`.
 
     Raises:
-        ValueError: a buffer is missing or of another shape, or an option is out of range.
+        ValueError: a buffer is missing or does not fit its weight, or an option is out of range.
     """
     saved = state_dict["param_groups"]
     mine = optimizer.param_groups
@@ -45,7 +46,7 @@ def _group(optimizer: Any, mine: StateDict, saved: StateDict) -> StateDict:
     group = {name: value for name, value in mine.items() if name in options.ALLOWED}
     group |= {name: value for name, value in saved.items() if name not in FOREIGN}
     optimizer.checked_rows(group, mine["params"])
-    return group
+    return options.plain(group)
 
 
 def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> StateDict:
@@ -55,6 +56,10 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
         return state  # torch's SGD without momentum: nothing to go on from
     for name in optimizer.buffers:
         _check_buffer(optimizer, index, weight, name, state)
+    if "compensation" in state:
+        check_kind(state["compensation"], weight, "compensation", f"weight {index}")
+    if "step" in state:
+        check_step_count(state["step"], f"weight {index}")
     state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
     if optimizer.rule == "adam":
         step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
@@ -68,8 +73,4 @@ def _check_buffer(optimizer: Any, index: Any, weight: Tensor, name: str, state: 
             f"the state of weight {index} has {sorted(state)}, "
             f"but {type(optimizer).__name__} goes on from {[*optimizer.buffers]}"
         )
-    if state[name].shape != weight.shape:
-        raise ValueError(
-            f"{name} of weight {index} has shape {tuple(state[name].shape)}, "
-            f"its weight {tuple(weight.shape)}"
-        )
+    check_kind(state[name], weight, name, f"weight {index}")
