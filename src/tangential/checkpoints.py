@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tangential import options
-from tangential.backends.checks import check_kind, check_step_count
+from tangential.backends.checks import wrong_count, wrong_kind
 
 StateDict = dict[str, Any]
 
@@ -54,12 +54,7 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
     state = {k: v for k, v in state.items() if v is not None and k != "max_exp_avg_sq"}
     if not state:
         return state  # torch's SGD without momentum: nothing to go on from
-    for name in optimizer.buffers:
-        _check_buffer(optimizer, index, weight, name, state)
-    if "compensation" in state:
-        check_kind(state["compensation"], weight, "compensation", f"weight {index}")
-    if "step" in state:
-        check_step_count(state["step"], f"weight {index}")
+    _check_parts(optimizer, index, weight, state)
     state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
     if optimizer.rule == "adam":
         step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
@@ -67,10 +62,18 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
     return state
 
 
-def _check_buffer(optimizer: Any, index: Any, weight: Tensor, name: str, state: StateDict) -> None:
-    if name not in state or (optimizer.rule == "adam" and "step" not in state):
+def _check_parts(optimizer: Any, index: Any, weight: Tensor, state: StateDict) -> None:
+    """Check that every buffer is there and fits."""
+    needed = {*optimizer.buffers, *(("step",) if optimizer.rule == "adam" else ())}
+    if not needed <= state.keys():
         raise ValueError(
             f"the state of weight {index} has {sorted(state)}, "
             f"but {type(optimizer).__name__} goes on from {[*optimizer.buffers]}"
         )
-    check_kind(state[name], weight, name, f"weight {index}")
+    for name, x in state.items():
+        if name in (*optimizer.buffers, "compensation"):
+            problem = wrong_kind(x, weight)
+        else:
+            problem = wrong_count(x) if name == "step" else None
+        if problem:
+            raise ValueError(f"{name} of weight {index} {problem}")

@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, ParamsT, required
 
 from tangential import backends, maths, options
 from tangential.backends import native
-from tangential.backends.checks import check_kind, check_memory, check_place, check_step_count
+from tangential.backends.checks import freed, wrong_count, wrong_kind, wrong_place
 from tangential.backends.rounding import narrow
 from tangential.backends.rows import Rows, rows_of
 from tangential.backends.step import step
@@ -193,21 +193,22 @@ class Projected(Optimizer):
             self._check_weight(param)
 
     def _check_weight(self, param: Tensor) -> None:
-        of, grad = f"a weight of shape {tuple(param.shape)}", param.grad
+        grad, state = param.grad, self.state.get(param, {})
         if grad is not None and grad.layout != torch.strided:
             raise RuntimeError(
-                f"{type(self).__name__} does not support sparse gradients: the gradient of {of} is "
-                f"{grad.layout}"
+                f"{type(self).__name__} does not support sparse gradients: the gradient of a "
+                f"weight of shape {tuple(param.shape)} is {grad.layout}"
             )
-        check_kind(param, param, "data", of)
-        check_memory(param, "data", of)
-        state = self.state.get(param, {})
-        buffers = {k: state[k] for k in (*self.buffers, "compensation") if k in state}
-        for name, x in {"gradient": grad, **buffers}.items():
-            check_kind(x, param, name, of)
-            check_place(x, param, name, of)
+        parts: dict[str, Any] = {"data": param, "gradient": grad}
+        parts |= {k: state[k] for k in (*self.buffers, "compensation") if k in state}
+        for name, x in parts.items():
+            _refuse(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
         if "step" in state:
-            check_step_count(state["step"], of)
+            _refuse(ValueError, wrong_count(state["step"]), "step", param)
+            parts["step"] = state["step"]
+        if not torch.compiler.is_compiling():
+            for name, x in parts.items():
+                _refuse(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
 
     def _advance(self, number: int, work: _Work) -> None:
         group = work.group
@@ -304,6 +305,11 @@ def _read(group: Group) -> Group:
     if "betas" in group:
         numbers["betas"] = tuple(map(float, group["betas"]))
     return group | numbers
+
+
+def _refuse(error: type[Exception], problem: str | bool | None, name: str, param: Tensor) -> None:
+    if problem:
+        raise error(f"{name} of a weight of shape {tuple(param.shape)} {problem}")
 
 
 def _captured(params: list[Tensor]) -> bool:

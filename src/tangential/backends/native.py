@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential import maths
-from tangential.backends.checks import has_own_dispatch, in_memory
+from tangential.backends.checks import freed, has_own_dispatch
 from tangential.backends.rows import Rows, Table, real
 from tangential.backends.watched import Seen, Watch
 
@@ -230,7 +230,7 @@ def takes(move: Move) -> bool:
     """Whether `products` can be had of a move."""
     w, parts = move.before, [move.before, move.after, move.grad]
     real_and_wide = w.dtype in (torch.float32, torch.float64)
-    here = all(_plain(x) and x.is_cpu and x.dtype == w.dtype and in_memory(x) for x in parts)
+    here = all(_plain(x) and x.is_cpu and x.dtype == w.dtype and not freed(x) for x in parts)
     return bool(
         kernel and real_and_wide and here and _dense(w, parts) and _blocks(w, move.rows, move.group)
     )
