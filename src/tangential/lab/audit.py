@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential.invariance.audits import audit
-from tangential.invariance.catches import described
-from tangential.invariance.evidence import Units
+from tangential.invariance.evidence import Units, described
 from tangential.invariance.findings import Audit, Line
 from tangential.lab.source import drawn, load, mixes_samples, size_of
 
