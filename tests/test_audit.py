@@ -830,7 +830,8 @@ class TestCommand:
             app(list(map(str, arguments)))
         except SystemExit as stop:
             status = stop.code or 0
-        return status, " ".join(capsys.readouterr().out.split())
+        out, err = capsys.readouterr()
+        return status, " ".join((err if status else out).split())
 
     @pytest.fixture
     def file(self, tmp_path):
