@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from tangential import maths
 from tangential.backends.rows import ordered_sum, rows_of, wide
@@ -71,10 +72,13 @@ def audit(
     >>> result.summary
     '41.4 % of the weights are scale-invariant by row, 10.3 % have no effect'
     """
-    batches = _checked(model, batches, seed)
+    listed = _checked(model, batches, seed)
     with unchanged_generators(devices_of(model)), torch.inference_mode(False):
-        published = _published(Probe(copied(model), loss, seed, as_is=True), batches)
-        proof = _proved(model, batches, loss, seed, verify=verify)
+        listed = pytree.tree_map_only(Tensor, _leaf, listed)
+        given = Probe(copied(model), loss, seed, as_is=True)
+        published = _published(given, listed)
+        _check_alone(model, given)
+        proof = _proved(model, listed, loss, seed, verify=verify)
     lines = []
     for name, verdict in proof.verdicts.items():
         kind, units = verdict.kind, verdict.units
@@ -102,12 +106,12 @@ def audit(
             )
         )
     notes = [
-        *of_model(model, len(batches), noisy=proof.noisy),
-        *([_left_out(model, batches[0])] if loss is None else []),
+        *of_model(model, len(listed), noisy=proof.noisy),
+        *([_left_out(model, listed[0])] if loss is None else []),
         proof.note,
     ]
     mode = "training" if model.training else "eval"
-    return Audit(tuple(lines), tuple(filter(None, notes)), mode, len(batches))
+    return Audit(tuple(lines), tuple(filter(None, notes)), mode, len(listed))
 
 
 def _checked(model: nn.Module, batches: Iterable[Any], seed: int) -> list[Any]:
@@ -131,6 +135,28 @@ def _checked(model: nn.Module, batches: Iterable[Any], seed: int) -> list[Any]:
     if not listed:
         raise ValueError("batches is empty, allowed is one batch or more")
     return listed
+
+
+def _leaf(x: Tensor) -> Tensor:
+    """The tensor without its history, which would be gone through at every pass."""
+    x = x.clone() if x.is_inference() else x
+    return x.detach().requires_grad_(x.requires_grad)
+
+
+def _check_alone(model: nn.Module, given: Probe) -> None:
+    """Refuse a copy that still uses the weights of the model.
+
+    Raises:
+        ValueError: names such a weight.
+    """
+    used = {id(x) for x in given.foreign}
+    for name, param in model.named_parameters():
+        if id(param) in used:
+            raise ValueError(
+                f"the audit works on a copy of the model, but the copy uses {name} of the model: "
+                "a function (a replaced forward, a hook, the loss) holds the model or its layers. "
+                "Undo the replacement, or use a subclass or types.MethodType, which can be copied"
+            )
 
 
 def _left_out(model: nn.Module, batch: Any) -> str:
@@ -163,7 +189,7 @@ def _proved(
 
     def proof(precision: Precision) -> _Proof:
         probe = Probe(in_general_position(model, seed, precision), loss, seed, precision)
-        wider = [widened(batch, precision.dtype) for batch in batches]
+        wider = pytree.tree_map_only(Tensor, _leaf, widened(batches, precision.dtype))
         verdicts = euler(probe, wider)
         verified = functional(probe, wider[0], verdicts, seed) if verify else {}
         return _Proof(verdicts, verified, catches(model, probe, wider, verdicts), probe.noisy)
@@ -189,7 +215,8 @@ def _proved(
 def _in_short(error: Exception) -> str:
     """Type and text of an error on one line of at most 200 characters."""
     text = " ".join(str(error)[:1000].split())
-    return f"{type(error).__name__}: {text if len(text) <= 200 else text[:197] + '...'}"
+    short = text if len(text) <= 200 else f"{text[:197]}..."
+    return f"{type(error).__name__}: {short}" if text else type(error).__name__
 
 
 class _Published(NamedTuple):

@@ -17,6 +17,7 @@ EPS_NAMES = ("eps", "epsilon", "variance_epsilon", "layer_norm_eps", "layer_norm
 SHIFT = 0.1
 
 
+@torch.no_grad()  # the copy of a ScriptModule would have a history
 def copied(model: nn.Module) -> nn.Module:
     """A deep copy that shares what cannot be copied: a lock, an open file, a process group.
 
@@ -32,7 +33,8 @@ def copied(model: nn.Module) -> nn.Module:
     while True:
         try:
             deepcopy(model, leaves | shared)
-            return deepcopy(model, dict(shared))
+            copy = deepcopy(model, dict(shared))
+            break
         except Exception as error:
             x = _refused(error.__traceback__)
             if x is None or id(x) in shared or isinstance(x, (nn.Module, nn.Parameter)):
@@ -40,6 +42,9 @@ def copied(model: nn.Module) -> nn.Module:
                     f"the audit works on a deep copy of the model, but copy.deepcopy fails: {error}"
                 ) from error
             shared[id(x)] = x.detach().clone() if isinstance(x, Tensor) else x
+    for new, old in zip(copy.parameters(), model.parameters(), strict=True):
+        new.requires_grad_(old.requires_grad)
+    return copy
 
 
 def _refused(trace: TracebackType | None) -> Any:

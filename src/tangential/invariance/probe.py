@@ -44,6 +44,7 @@ class Probe:
         self.model, self.loss, self.seed, self.noisy = model, loss, seed, False
         self.precision, self.as_is = precision, as_is
         self.devices = devices_of(model)
+        self.foreign: list[Tensor] = []  # leaves of the last loss that are not of this model
         self.params = dict(model.named_parameters())
         for param in self.params.values():
             param.requires_grad_(param.is_floating_point() or param.is_complex())
@@ -67,14 +68,21 @@ class Probe:
         return dense
 
     def _backward(self, batch: Any, number: int) -> None:
-        """Gradients of these weights alone: other leaves may be the user's, as a loss's proxies."""
-        leaves = [param for param in self.params.values() if param.requires_grad]
+        """Gradients of these weights alone: other leaves, such as a loss's proxies, get none.
+
+        `backward(inputs=...)` would be shorter, but leaves out what a reentrant checkpoint holds.
+        """
+        loss = self._differentiable(batch, number)
+        own = {id(param) for param in self.params.values()}
+        self.foreign = [x for x in _leaves(loss) if id(x) not in own]
+        grads = [x.grad for x in self.foreign]
+        for x in self.foreign:
+            x.grad = None
         try:
-            self._differentiable(batch, number).backward(inputs=leaves)
-        except RuntimeError as error:
-            if "use_reentrant" not in str(error):  # such a checkpoint has no gradients of some
-                raise
-            self._differentiable(batch, number).backward()
+            loss.backward()
+        finally:
+            for x, grad in zip(self.foreign, grads, strict=True):
+                x.grad = grad
 
     def _differentiable(self, batch: Any, number: int) -> Tensor:
         loss = self._loss(batch, number)
@@ -90,7 +98,7 @@ class Probe:
             "was given: allowed is a differentiable function of that very model"
         )
 
-    @torch.no_grad()
+    @torch.enable_grad()  # a forward may take gradients, as of an energy
     def value(self, batch: Any, number: int, changed: dict[str, Tensor]) -> float:
         """The loss with some weights replaced."""
         with self._exact(), self.replaced(changed):
@@ -177,6 +185,20 @@ class Probe:
                 start.attributes["training"] = start.module.training = False
 
 
+def _leaves(loss: Tensor) -> list[Tensor]:
+    """The tensors that `loss.backward()` gives a gradient."""
+    seen, open_, leaves = set(), [loss.grad_fn], []
+    while open_:
+        node = open_.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        open_.extend(following for following, _ in node.next_functions)
+        if isinstance(leaf := getattr(node, "variable", None), Tensor):
+            leaves.append(leaf)
+    return leaves
+
+
 class _Start(NamedTuple):
     """A module as it was at first: its attributes, buffers and own generators."""
 
@@ -206,7 +228,7 @@ class _Start(NamedTuple):
             return
         for name, buffer in self.buffers.items():  # a ScriptModule's can only be written to
             if buffer is not None:
-                self.module.get_buffer(name).copy_(buffer)
+                self.module._buffers[name].copy_(buffer)
 
 
 def _cloned(x: Tensor | None) -> Tensor | None:
