@@ -14,7 +14,6 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 import tangential
 from tangential import SGDP, AdamP, audit, param_groups
 from tangential.backends.rows import rows_of
-from tangential.invariance.audits import _gate
 from tangential.invariance.catches import _holds
 from tangential.invariance.copies import in_general_position
 from tangential.invariance.evidence import TOLERANCE, Units, Verdict
@@ -22,6 +21,7 @@ from tangential.invariance.findings import Line
 from tangential.invariance.precision import FLOAT64, widened
 from tangential.invariance.probe import Probe
 from tangential.invariance.proofs import functional
+from tangential.invariance.published import _gate
 from tangential.lab.cli import app
 
 ROW, WHOLE = ("row", 0, 1), ("weight", 0, 1)

@@ -13,20 +13,16 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
-from tangential import maths
-from tangential.backends.rows import ordered_sum, rows_of, wide
+from tangential.invariance.calls import arguments
 from tangential.invariance.catches import Catches, catches, of_model
 from tangential.invariance.copies import copied, in_general_position
-from tangential.invariance.evidence import Evidence, Verdict, described
+from tangential.invariance.evidence import Verdict, described
 from tangential.invariance.findings import Audit, Line
 from tangential.invariance.generators import devices_of, unchanged_generators
 from tangential.invariance.precision import FLOAT32, FLOAT64, Precision, widened
-from tangential.invariance.probe import Loss, Probe, arguments
+from tangential.invariance.probe import Loss, Probe
 from tangential.invariance.proofs import Verdicts, euler, functional
-
-# The published gate's constants.
-DELTA, EPS = 0.1, 1e-8
-GATE = {"projection": "auto", "row_axis": 0, "row_groups": 1}
+from tangential.invariance.published import DELTA, ask_gate
 
 # As many batches are taken from a loader, which may hold a whole data set.
 ENOUGH = 3
@@ -76,7 +72,7 @@ def audit(
     with unchanged_generators(devices_of(model)), torch.inference_mode(False):
         listed = pytree.tree_map_only(Tensor, _leaf, listed)
         given = Probe(copied(model), loss, seed, as_is=True)
-        published = _published(given, listed)
+        published = ask_gate(given, listed)
         _check_alone(model, given)
         proof = _proved(model, listed, loss, seed, verify=verify)
     lines = []
@@ -217,54 +213,6 @@ def _in_short(error: Exception) -> str:
     text = " ".join(str(error)[:1000].split())
     short = text if len(text) <= 200 else f"{text[:197]}..."
     return f"{type(error).__name__}: {short}" if text else type(error).__name__
-
-
-class _Published(NamedTuple):
-    """The model as it is: the gate's verdict on every weight and batch, and what g.w is there."""
-
-    gates: dict[str, list[str]]
-    weights: dict[str, Evidence]
-
-
-def _published(probe: Probe, batches: list[Any]) -> _Published:
-    gates: dict[str, list[str]] = {name: [] for name in probe.params}
-    weights = {name: Evidence(_wide(param)) for name, param in probe.params.items()}
-    for number, batch in enumerate(batches):
-        grads = probe.gradients(batch, number)
-        for name, param in probe.params.items():
-            grad = grads.get(name)
-            gates[name].append("off" if grad is None else _gate(param.detach(), grad))
-            weights[name].add(None if grad is None else _wide(grad))
-    return _Published(gates, weights)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return widened(x.detach(), torch.float32)
-
-
-def _gate(param: Tensor, grad: Tensor) -> str:
-    """The published gate's verdict on one gradient.
-
-    >>> _gate(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, -3.0]]))
-    'row'
-    """
-    rows = rows_of(param, GATE)
-    if rows is None:
-        return "off"
-    w, g = wide(param), wide(grad)
-    gw = rows.dot(g, w)
-    moments = maths.Moments(rows.dot(w, w), rows.dot(g, g), gw, gw)
-    gate = maths.gate(
-        torch,
-        moments,
-        ordered_sum,
-        fan=rows.fan,
-        size=rows.size,
-        projection="auto",
-        delta=DELTA,
-        eps=EPS,
-    )
-    return "row" if gate.row.any() else "weight" if gate.weight.any() else "off"
 
 
 def _eps_note(verdict: Verdict, radial: float) -> list[str]:

@@ -1,7 +1,6 @@
 """A model's loss as a fixed function of its weights: of copies, re-seeded, in general position."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 
 from tangential.backends.rows import real
+from tangential.invariance.calls import called
 from tangential.invariance.generators import devices_of, generator_states, seed_generators
 from tangential.invariance.precision import FLOAT64, AtLeast, Precision
 
@@ -233,79 +233,6 @@ class _Start(NamedTuple):
 
 def _cloned(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.clone()
-
-
-class Arguments(NamedTuple):
-    """How a batch is passed to a model, and what of it the model's forward does not take."""
-
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    left_out: Sequence[Any] = ()
-
-
-def arguments(model: nn.Module, batch: Any) -> Arguments:
-    """A tuple as `model(*batch)`, a mapping as `model(**batch)`; what forward lacks is left out.
-
-    A loader's batches hold labels, too: the last items of a tuple, or keys that forward does not
-    know. The output is audited, so labels are not needed.
-
-    Raises:
-        TypeError: forward needs more than the batch has.
-
-    >>> arguments(nn.Linear(2, 2), ["input", "label"]).left_out
-    ['label']
-    """
-    if (signature := _signature(model)) is None:
-        named = isinstance(batch, Mapping)
-        return Arguments((), batch) if named else Arguments(batch, {})
-    if isinstance(batch, Mapping):
-        kinds = {parameter.kind for parameter in signature.parameters.values()}
-        every = inspect.Parameter.VAR_KEYWORD in kinds
-        known = {k: x for k, x in batch.items() if every or k in signature.parameters}
-        tries = [Arguments((), known, [key for key in batch if key not in known])]
-    elif isinstance(batch, (tuple, list)):
-        counts = range(len(batch), 0, -1)
-        tries = [Arguments(batch[:count], {}, batch[count:]) for count in counts]
-    else:
-        return Arguments((batch,), {})
-    for one in tries:
-        try:
-            signature.bind(*one.args, **one.kwargs)
-        except TypeError:
-            continue
-        return one
-    raise TypeError(
-        f"a batch is a {type(batch).__name__} of {len(batch)} items, which does not fit "
-        f"{type(model).__name__}.forward{signature}: "
-        "pass what the model takes, as [(x,) for x, label in loader], or loss="
-    )
-
-
-def _signature(model: nn.Module) -> inspect.Signature | None:
-    """That of forward, through wrappers that take anything; None of a traced one."""
-    for wrapped in ("_orig_mod", "module"):  # torch.compile, DataParallel
-        if isinstance(inner := getattr(model, wrapped, None), nn.Module):
-            return _signature(inner)
-    try:
-        return inspect.signature(model.forward)
-    except ValueError:
-        return None
-
-
-def called(model: nn.Module, batch: Any) -> Any:
-    """The outputs of a model on a batch, which may be a function of the model."""
-    if not isinstance(batch, (tuple, list, Mapping)):
-        return batch(model) if callable(batch) else model(batch)
-    args, kwargs, _ = arguments(model, batch)
-    try:
-        return model(*args, **kwargs)
-    except Exception as error:
-        how = "**batch" if isinstance(batch, Mapping) else "*batch"
-        error.add_note(
-            f"A batch that is a {type(batch).__name__} is called as model({how}): if that is "
-            "wrong, pass functions, as [lambda model: model(x) for x, label in loader], or loss="
-        )
-        raise
 
 
 def _inexact(x: Any) -> bool:
