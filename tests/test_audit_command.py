@@ -168,6 +168,29 @@ def test_odd_files(capsys, tmp_path, content, words):
     assert_one_line(*call(capsys, f"{tmp_path / 'odd.py'}:model"), words)
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "source is ''"),
+        (":", "source is ':'"),
+        ("os:system", "source is 'os:system'"),
+        (".py:model", "there is no file '.py'"),
+        ("{folder}:model", "allowed are torchvision:NAME"),
+        ("{folder}/a\0b.py:model", "there is no file"),
+        ("torchvision:", "torchvision has no model ''"),
+        ("torchvision:resnet18:", "source is"),
+        ("torchvision:raft_small", "missing 1 required positional argument"),
+        ("torchvision:fasterrcnn_mobilenet_v3_large_fpn", "targets should not be none"),
+        ("timm:resnet18.none", "Invalid pretrained tag (none)"),
+    ],
+)
+def test_odd_sources(capsys, tmp_path, source, words):
+    if source.startswith("t"):
+        pytest.importorskip(source.partition(":")[0])
+    size = ("--input-size", "3,8,8", "--batches", 1)
+    assert_one_line(*call(capsys, source.format(folder=tmp_path), *size), words)
+
+
 HUGE = 10**30
 
 
@@ -194,6 +217,8 @@ HUGE = 10**30
         (("--csv", "/proc/version"), "Invalid argument"),
         (("--csv", "/proc/none.csv"), "No such file or directory"),
         (("--json", "{folder}/none/a.json"), "No such file or directory"),
+        (("--json", "a\0b"), "null byte"),
+        (("--csv", "{folder}/a", "--json", "{folder}/a"), "must be two files"),
         (("--nothing", 3), "--nothing"),
     ],
 )

@@ -50,6 +50,8 @@ def command(
         seed: Of weights, inputs and directions.
     """
     try:
+        if csv and csv == json:
+            raise ValueError(f"--csv and --json are both {str(csv)!r}, but must be two files")
         for path in filter(None, (csv, json)):
             check_file(path)  # before minutes of work
         size = size_of(input_size)

@@ -48,7 +48,10 @@ def load(source: str) -> Source:
         )
     if not find_spec(kind):
         raise ModuleNotFoundError(f"{source} needs {kind}: pip install {kind}")
-    return LIBRARIES[kind](name)
+    try:
+        return LIBRARIES[kind](name)
+    except RuntimeError as error:  # of a tag that timm does not know, for example
+        raise ValueError(f"{kind} cannot make {name!r}: {error}") from error
 
 
 def _known(name: str, known: Iterable[str], where: str) -> None:
