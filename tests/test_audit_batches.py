@@ -29,6 +29,19 @@ class TestBatches:
         assert result.lines[0].kind == "weight"
         assert any(words.endswith("labels, id.") for words in result.notes)
 
+    def test_a_part_that_is_called_module_is_no_wrapper(self):
+        class Scaled(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.module = net()
+
+            def forward(self, x, scale):
+                return scale * self.module(x)
+
+        result = audit(Scaled(), [(x, torch.tensor(2.0), 3) for x in inputs()])
+        assert found(result) == {"module.inner.weight": WHOLE}
+        assert any("3 items, of which the model takes 2" in words for words in result.notes)
+
     @pytest.mark.parametrize(
         "batch",
         [{"image": torch.ones(7, 8), "label": 3}, (), []],
@@ -44,6 +57,7 @@ class TestBatches:
         with pytest.raises(RuntimeError) as raised:
             audit(net(), [(torch.randint(6, (7,)), torch.randn(VECTOR))])
         assert "is called as model(*batch)" in raised.value.__notes__[0]
+        assert raised.value.__notes__[1] == "This is batch 0, a tuple."
 
     def test_an_endless_loader(self):
         assert audit(net(), iter(lambda: torch.randn(VECTOR), None)).batches == 3

@@ -31,8 +31,7 @@ def arguments(model: nn.Module, batch: Any) -> Arguments:
         named = isinstance(batch, Mapping)
         return Arguments((), batch) if named else Arguments(batch, {})
     if isinstance(batch, Mapping):
-        kinds = {parameter.kind for parameter in signature.parameters.values()}
-        every = inspect.Parameter.VAR_KEYWORD in kinds
+        every = inspect.Parameter.VAR_KEYWORD in _kinds(signature)
         known = {k: x for k, x in batch.items() if every or k in signature.parameters}
         tries = [Arguments((), known, [key for key in batch if key not in known])]
     elif isinstance(batch, (tuple, list)):
@@ -49,19 +48,25 @@ def arguments(model: nn.Module, batch: Any) -> Arguments:
     raise TypeError(
         f"a batch is a {type(batch).__name__} of {len(batch)} items, which does not fit "
         f"{type(model).__name__}.forward{signature}: "
-        "pass what the model takes, as [(x,) for x, label in loader], or loss="
+        "pass what the model takes, as [(x,) for x, label in loader], or pass loss="
     )
 
 
 def _signature(model: nn.Module) -> inspect.Signature | None:
-    """That of forward, through wrappers that take anything; None of a traced one."""
-    for wrapped in ("_orig_mod", "module"):  # torch.compile, DataParallel
-        if isinstance(inner := getattr(model, wrapped, None), nn.Module):
-            return _signature(inner)
+    """That of forward, or of what torch.compile or DataParallel wraps; None of a traced one."""
     try:
-        return inspect.signature(model.forward)
+        signature = inspect.signature(model.forward)
     except ValueError:
         return None
+    if inspect.Parameter.VAR_POSITIONAL in _kinds(signature):
+        for name in ("_orig_mod", "module"):
+            if isinstance(wrapped := getattr(model, name, None), nn.Module):
+                return _signature(wrapped)
+    return signature
+
+
+def _kinds(signature: inspect.Signature) -> set[Any]:
+    return {parameter.kind for parameter in signature.parameters.values()}
 
 
 def called(model: nn.Module, batch: Any) -> Any:

@@ -19,7 +19,7 @@ class Line:
 
     Attributes:
         kind: Scale-invariant by "row" (or unit of rows) or as a whole "weight"; "variant"; or
-            "dead": without effect on the loss.
+            "dead": without effect on the loss, or without a gradient.
         row_axis: Axis of the rows, for the optimizer.
         row_groups: Consecutive rows that form one unit.
         radial: Largest sqrt(elements) |cos(weight, gradient)| of a unit; of order 1 by chance.

@@ -28,7 +28,11 @@ def ask_gate(probe: Probe, batches: list[Any]) -> Published:
     gates: dict[str, list[str]] = {name: [] for name in probe.params}
     weights = {name: Evidence(_wide(param)) for name, param in probe.params.items()}
     for number, batch in enumerate(batches):
-        grads = probe.gradients(batch, number)
+        try:
+            grads = probe.gradients(batch, number)
+        except Exception as error:
+            error.add_note(f"This is batch {number}, a {type(batch).__name__}.")
+            raise
         for name, param in probe.params.items():
             grad = grads.get(name)
             gates[name].append("off" if grad is None else _gate(param.detach(), grad))

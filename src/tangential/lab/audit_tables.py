@@ -114,11 +114,11 @@ def _exceptions(result: Audit) -> Iterator[tuple[str, list[str]]]:
 
 DISAGREE = "The two proofs disagree"
 BIASED = "Scale-invariant but for a bias: build the layer with bias=False"
-WRONG = "Wrongly projected by the published gate: param_groups(model, audit) turns it off"
-MISSED = "Missed by the published gate: param_groups(model, audit) names their rows"
+WRONG = "Wrongly projected by the published gate: param_groups(model, audit) turns that off"
+MISSED = "Missed by the published gate: param_groups(model, audit) sets their units"
 FLICKER = "Flickering gate, otherwise right"
 IDLE = "Biases without effect: build the layer with bias=False"
-NOTED = "Catches"
+NOTED = "Other notes"
 TITLES = (DISAGREE, BIASED, WRONG, MISSED, FLICKER, IDLE, NOTED)
 
 
