@@ -45,16 +45,16 @@ def reported(*expected: type[Exception], hint: str = "") -> Iterator[None]:
         if isinstance(error, (OSError, *expected)):
             stop(f"Stopped: {one_line(_innermost(error)).removesuffix('.')}. {hint}")
         if isinstance(error, (ValueError, ImportError)):
-            stop(f"Stopped: {_missing(error) or error}")
+            stop(f"Stopped: {_missing(error) or one_line(error)}")
         stop(
             f"Unexpected error: {type(error).__name__}: {one_line(error)}. This is a bug in "
             f"Tangential: please report it with the traceback that {TRACEBACK}=1 shows."
         )
 
 
-def stop(message: object, code: int = 1) -> NoReturn:
-    """Print a message on standard error, wrapped at words on a terminal, and exit."""
-    text = one_line(message)
+def stop(text: str, code: int = 1) -> NoReturn:
+    """Print a line on standard error, wrapped at words on a terminal, and exit."""
+    text = text.strip()
     if sys.stderr is not None:
         if sys.stderr.isatty():
             text = textwrap.fill(
