@@ -5,6 +5,7 @@ pyarrow is imported where a table is made.
 
 import json
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,8 @@ def _csv(table: Any, path: Path) -> Path:
 def _literal(table: Any) -> Any:
     """The table with names and texts that no spreadsheet takes for a formula."""
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pa.compute  # made at run time
+    pc = import_module("pyarrow.compute")  # whose functions no type checker knows
     for i, name in enumerate(table.column_names):
         column = table.column(i)
         if pa.types.is_string(column.type):
