@@ -11,7 +11,7 @@ from rich.console import Console
 from tangential.backends import described
 from tangential.lab import audit, compare, diagnose, show
 from tangential.lab.bench import bench
-from tangential.lab.errors import check_file, stop
+from tangential.lab.errors import check_file, one_line, stop
 from tangential.lab.names import one_of
 from tangential.lab.timings import print_table, write_csv
 from tangential.lab.workloads import GATES, SHAPES
@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        stop(f"Error: {error}", 2)
+        stop(f"Error: {one_line(error)}", 2)
 
 
 MOST_THREADS, MOST_ROUNDS = 1024, 1_000_000

@@ -15,14 +15,14 @@ from tangential.lab.cores import cores
 from tangential.lab.crew import Ended
 from tangential.lab.database import failures
 from tangential.lab.display import Display
-from tangential.lab.errors import check_folder, reported
+from tangential.lab.errors import TRACEBACK, check_folder, reported
 from tangential.lab.names import one_of
 from tangential.lab.plan import Plan
 from tangential.lab.report import report, together, write
 from tangential.lab.rivals import DEFAULT, RIVALS
 from tangential.lab.store import Store
 from tangential.lab.study import Wishes, interruptible
-from tangential.lab.worker import Place, work
+from tangential.lab.worker import Failed, Place, work
 
 OUT = Path("runs")
 KEPT = "Finished trials are kept: the same command goes on from here."
@@ -159,7 +159,7 @@ def worker(
             one that shares this folder, goes on from the last.
     """
     console = Console()
-    with _reported():
+    with reported(Failed, *failures(), hint=f"{KEPT} {TRACEBACK}=1 shows the traceback."):
         folder, store = _found(study, storage, out)
         plan = store.plan()
         with Display(plan, console) as display, interruptible(display.stopping) as stop:

@@ -4,8 +4,10 @@ Standard library only: this module also serves where the laboratory's packages a
 """
 
 import os
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,22 +42,19 @@ def reported(*expected: type[Exception], hint: str = "") -> Iterator[None]:
             sys.exit(1)  # the reader has all that it wants, as in `tangential list | head`
         if os.environ.get(TRACEBACK):
             raise
-        if isinstance(error, expected):
-            error = error.__cause__ or error  # a library's words, not those that it wrapped in them
-            stop(f"Stopped: {one_line(error).removesuffix('.')}. {hint}")
-        if isinstance(error, OSError):
-            stop(f"Stopped: {one_line(error).removesuffix('.')}. {hint}")
+        if isinstance(error, (OSError, *expected)):
+            stop(f"Stopped: {one_line(_innermost(error)).removesuffix('.')}. {hint}")
         if isinstance(error, (ValueError, ImportError)):
-            stop(f"Stopped: {_missing(error) or error}")
+            stop(f"Stopped: {_missing(error) or one_line(error)}")
         stop(
             f"Unexpected error: {type(error).__name__}: {one_line(error)}. This is a bug in "
             f"Tangential: please report it with the traceback that {TRACEBACK}=1 shows."
         )
 
 
-def stop(message: object, code: int = 1) -> NoReturn:
-    """Print a message on standard error, wrapped at words on a terminal, and exit."""
-    text = one_line(message)
+def stop(text: str, code: int = 1) -> NoReturn:
+    """Print a line on standard error, wrapped at words on a terminal, and exit."""
+    text = text.strip()
     if sys.stderr is not None:
         if sys.stderr.isatty():
             text = textwrap.fill(
@@ -91,6 +90,23 @@ def cut(text: str, longest: int = LONGEST) -> str:
     return f"{text[:half]} ... ({len(text) - 2 * half:,} characters left out) ... {text[-half:]}"
 
 
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started here never hear Ctrl-C: their parent decides what it means.
+
+    A process inherits which signals are ignored. (Also the mask of blocked ones, but
+    multiprocessing's resource tracker unblocks them.)
+    """
+    if threading.current_thread() is not threading.main_thread():  # may not change it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def check_file(path: Path) -> None:
     """Raise now the OSError that writing to `path` would raise later; the file is not changed."""
     is_new = not os.path.lexists(path)
@@ -110,6 +126,12 @@ def _missing(error: Exception) -> str:
     """What to install where the import of a package failed, else nothing."""
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     return f"{name} is not installed: run pip install 'tangential[lab]'" if name else ""
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What a library wrapped in an error of its own: SQLAlchemy adds a page to a driver's line."""
+    ours = isinstance(error, OSError) or type(error).__module__.startswith("tangential.")
+    return error if ours or error.__cause__ is None else error.__cause__
 
 
 def _stdout_works() -> bool:

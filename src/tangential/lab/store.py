@@ -19,6 +19,10 @@ from tangential.lab.stored import owner_of, packed, unpacked
 BEAT_S = 15  # seconds between a running trial's signs of life
 GRACE_S = 60  # without one it is missed
 WATCH_S = 2 * BEAT_S  # that one is missed before it is dead
+DAMAGE = (  # what reading what another program wrote may raise
+    *(ValueError, TypeError, LookupError, AssertionError, AttributeError),
+    RecursionError,
+)
 PATIENCE_S = 300  # with a server that is gone
 
 Frozen = Any  # optuna.trial.FrozenTrial
@@ -184,7 +188,7 @@ class Store:
         """Turns errors of reading a damaged database into one that says what to do."""
         try:
             yield
-        except (ValueError, TypeError, LookupError, AssertionError, AttributeError) as error:
+        except DAMAGE as error:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             raise ValueError(
                 f"{what} of study {self.name!r} in {without_password(self.url)} cannot be read: "

@@ -15,6 +15,7 @@ from tangential.lab import provenance, tasks
 from tangential.lab.aside import aside
 from tangential.lab.database import failures
 from tangential.lab.datasets.data import DataError
+from tangential.lab.errors import cut
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.rivals import RIVALS, Rival, of_user
 from tangential.lab.store import BEAT_S, Claim, Store, Taken
@@ -159,7 +160,7 @@ class _Bench:
             raise
         except Exception as error:
             where = f"{claim.spec.rival}, {claim.spec.phase} trial of seed {claim.spec.seed}"
-            raise Failed(f"{where}: {type(error).__name__}: {error}") from error
+            raise Failed(f"{where}: {type(error).__name__}: {cut(str(error))}") from error
         if trial.accelerator.is_main_process:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
