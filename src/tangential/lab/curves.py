@@ -14,10 +14,11 @@ DIGITS = 6  # significant ones are kept
 
 
 class Curves:
-    """Means over the scale-invariant weights (all matrices, where none is known), and layers.
+    """Means over the scale-invariant weights, and layers.
 
     Args:
-        names: Of the weights that are averaged, in the order of the model.
+        names: Of the weights that are averaged, in the order of the model. Without any, the means
+            are NaN: norms of other weights say nothing about effective steps.
         layers: Keep every one of them, too.
     """
 
@@ -26,7 +27,9 @@ class Curves:
     def __init__(self, names: Iterable[str], *, layers: bool) -> None:
         self.names = list(names)
         self.columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
-        self.layers: dict[str, list[list[float]]] = {name: [] for name in LAYERS if layers}
+        self.layers: dict[str, list[list[float]]] = {
+            name: [] for name in LAYERS if layers and self.names
+        }
         self._forget()
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tangential.lab import wording
 from tangential.lab.figures import Figure, Style, plain
-from tangential.lab.statistics import Interval
+from tangential.lab.statistics import MIN_SEEDS, Interval
 
 DARK_PAPER = "#15181c"  # as in page.css
 CONTRAST = 4.5  # of a line with it
@@ -132,7 +132,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(wording=wording, height=height, whisker=whisker)
+    made.globals.update(wording=wording, min_seeds=MIN_SEEDS, height=height, whisker=whisker)
     made.filters.update(number=wording.number, p=wording.p_value)
     return made
 

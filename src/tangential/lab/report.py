@@ -1,13 +1,15 @@
 """The report of a study: what was seen, its page, its pictures and its data."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tangential.lab import charts, html, sentences, standings, stills, tables
 from tangential.lab.aside import aside
+from tangential.lab.curves import MEANS
 from tangential.lab.figures import Figure, Style
-from tangential.lab.plan import Plan, Records
+from tangential.lab.plan import Plan, Record, Records
 from tangential.lab.sentences import Finding
 from tangential.lab.standings import Row
 from tangential.lab.together import Panorama, panorama
@@ -21,18 +23,31 @@ class Report(NamedTuple):
 
     plan: Plan
     records: Records
-    headline: str
-    findings: list[Finding]  # a rival that has a baseline each
     rows: list[Row]  # at each rival's best point
     undecayed: list[Row]  # at its baseline's lr, without decay
     target: float  # the common one
     figures: list[Figure]
     styles: Mapping[str, Style]
+    headline: str = ""
+    findings: Sequence[Finding] = ()  # one per rival that has a baseline
 
     @property
     def complete(self) -> bool:
         """Whether there is a verdict."""
         return standings.complete(self.plan, self.records)
+
+    def judged(self, rows: list[Row]) -> "Report":
+        """With these rows, and what they say."""
+        plan, records = self.plan, self.records
+        if not self.complete:
+            return self._replace(rows=rows, headline=sentences.unfinished(plan, records))
+        bare_done = plan.undecayed and standings.complete(plan, records, "undecayed")
+        bare = self.undecayed if bare_done else []
+        return self._replace(
+            rows=rows,
+            headline=sentences.headline(plan, rows),
+            findings=sentences.findings(plan, rows, bare, self.target),
+        )
 
     @property
     def sentences(self) -> list[str]:
@@ -42,22 +57,36 @@ class Report(NamedTuple):
 
 def report(plan: Plan, records: Records) -> Report:
     """Sum up the trials that there are."""
+    if not plan.invariant:
+        records = {spec: without_mechanism(record) for spec, record in records.items()}
     rows = standings.rows(plan, records)
-    bare = standings.rows(plan, records, "undecayed")
-    target = standings.target(plan, standings.trials(records))
-    done = standings.complete(plan, records)
-    bare_done = plan.undecayed and standings.complete(plan, records, "undecayed")
     return Report(
         plan=plan,
         records=records,
-        headline=sentences.headline(plan, rows) if done else sentences.unfinished(plan, records),
-        findings=sentences.findings(plan, rows, bare if bare_done else [], target) if done else [],
         rows=rows,
-        undecayed=bare,
-        target=target,
+        undecayed=standings.rows(plan, records, "undecayed"),
+        target=standings.target(plan, standings.trials(records)),
         figures=charts.figures(plan, records),
         styles=styles(plan),
-    )
+    ).judged(rows)
+
+
+def without_mechanism(record: Record) -> Record:
+    """A record without norms, effective steps and causes of growth.
+
+    Where the audit proved no weight scale-invariant, older trials took all matrices instead, whose
+    norms say nothing about effective steps.
+    """
+    curves = record["curves"]
+    unknown = {name: [math.nan] * len(curves["step"]) for name in MEANS}
+    means = dict.fromkeys(tables.MECHANISM, math.nan)
+    return record | means | {"curves": curves | unknown, "layers": None}
+
+
+def jointly(reports: Sequence[Report]) -> list[Report]:
+    """Reports that stand on one page, p adjusted for all their comparisons together."""
+    rows = iter(standings.adjusted([row for one in reports for row in one.rows]))
+    return [one.judged([next(rows) for _ in one.rows]) for one in reports]
 
 
 def styles(plan: Plan) -> dict[str, Style]:
@@ -119,7 +148,7 @@ def together(reports: Sequence[Report], folder: Path) -> list[Path]:
         reports: Of the studies; those without a verdict are named and left out.
         folder: For report.html and its figures.
     """
-    whole = panorama([(r.plan, r.rows) for r in reports if r.complete])
+    whole = panorama([(r.plan, r.rows) for r in jointly([r for r in reports if r.complete])])
     looks = {name: style for r in reversed(reports) for name, style in r.styles.items()}
     left = [r.plan.task for r in reports if not r.complete]
     text = html.render("together.html.jinja", whole.figures, looks, whole=whole, left=left)

@@ -36,9 +36,15 @@ class Comparison(NamedTuple):
     better: float  # P(a seed of the rival is better than one of the baseline)
     p: float
     p_holm: float
+    family: int  # number of comparisons that p_holm is adjusted for
     norm: Interval  # ratio
     effective_step: Interval  # ratio
     step_s: Interval  # ratio
+
+    @property
+    def tested(self) -> bool:
+        """Whether p_holm can be small with so few pairs; if not, it says nothing."""
+        return statistics.least_p(self.difference.n, self.family) <= statistics.ALPHA
 
 
 class Row(NamedTuple):
@@ -87,7 +93,7 @@ def rows(plan: Plan, records: Records, phase: str = "report") -> list[Row]:
     at = target(plan, found)
     points = {s.rival: s.values for s in records if s.phase == phase}
     known = [rival for rival in plan.rivals if rival in points]
-    return _adjusted([_row(plan, found, rival, phase, points[rival], at) for rival in known])
+    return adjusted([_row(plan, found, rival, phase, points[rival], at) for rival in known])
 
 
 def _sound(found: Trials, rival: str, phase: str) -> dict[int, Record]:
@@ -152,16 +158,34 @@ def _comparison(plan: Plan, found: Trials, rival: str, baseline: str, phase: str
         better=better,
         p=p,
         p_holm=p,
+        family=1,
         norm=ratio("norm"),
         effective_step=ratio("effective_step"),
         step_s=ratio("step_s"),
     )
 
 
-def _adjusted(rows: list[Row]) -> list[Row]:
-    """With p adjusted by Holm over all rivals that have a baseline."""
-    ps = iter(statistics.holm([row.against.p for row in rows if row.against]))
+def adjusted(rows: Sequence[Row]) -> list[Row]:
+    """With p adjusted by Holm for all comparisons in these rows: those that one page shows."""
+    ps = [row.against.p for row in rows if row.against]
+    adjusted_ps = iter(statistics.holm(ps))
     return [
-        row._replace(against=row.against._replace(p_holm=next(ps))) if row.against else row
+        row._replace(against=row.against._replace(p_holm=next(adjusted_ps), family=len(ps)))
+        if row.against
+        else row
         for row in rows
     ]
+
+
+def comparable(a: Point, b: Point) -> bool:
+    """Whether norms and steps at two points can be compared: no setting but the update differs.
+
+    Weight decay brings a norm to an equilibrium that lr * weight_decay decides; without decay the
+    learning rate decides how far a norm grows.
+    """
+    if a == b:
+        return True
+    if not all(name in point for point in (a, b) for name in ("lr", "weight_decay")):
+        return False
+    pulls = [point["lr"] * point["weight_decay"] for point in (a, b)]
+    return a["lr"] == b["lr"] if not any(pulls) else math.isclose(*pulls, rel_tol=1e-6)

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 LEVEL = 0.95
-TAIL = (1 - LEVEL) / 2
+ALPHA = 1 - LEVEL
+TAIL = ALPHA / 2
+MIN_SEEDS = 8  # with fewer, nothing is called ahead or behind
 RESAMPLES = 9_999
+EXACT_PAIRS = 13  # 2^13 swaps are fewer than the resamples
 MOST = math.log(sys.float_info.max)  # beyond it math.exp raises
 
 
@@ -142,6 +145,16 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
+
+
+def least_p(n: int, comparisons: int = 1) -> float:
+    """The smallest p, adjusted by Holm, that `permutation_p` can give with n pairs.
+
+    >>> least_p(3, 3), least_p(8, 3)
+    (0.75, 0.0234375)
+    """
+    one = 2.0 ** (1 - n) if n <= EXACT_PAIRS else 2 / (RESAMPLES + 1)
+    return min(1.0, comparisons * one)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ from tangential.lab.plan import Plan
 from tangential.lab.standings import Row
 from tangential.lab.statistics import profile
 from tangential.lab.task import Metric
+from tangential.lab.wording import label
 
 
 class Study(NamedTuple):
@@ -60,21 +61,17 @@ def _names(plans: Sequence[Plan]) -> list[str]:
 
 
 def _finding(studies: Sequence[Study], rival: str, baseline: str) -> str:
-    """How often ahead, behind and neither; at intervals of 95 % one in twenty errs."""
+    """How often ahead, behind and neither."""
     sides = []
     for study in studies:
         row = study.row(rival)
         if row and row.against and row.against.baseline == baseline:
             sides.append(sentences.side(study.metric, row.against))
-    words = {
-        "ahead": "ahead",
-        "behind": "behind",
-        "even": "no difference seen",
-        "untold": "one seed, which cannot tell,",
-    }
-    first, *rest = (f"{words[side]} in {sides.count(side)}" for side in words if side in sides)
+    words = {"even": "no difference detected", "untold": "one seed, which cannot tell,"}
+    told = [s for s in sentences.WORDS if s in sides]
+    first, *rest = (f"{words.get(side, side)} in {sides.count(side)}" for side in told)
     among = f"{first} of {len(sides)} {'studies' if sides[1:] else 'study'}"
-    return f"{rival} against {baseline}: {', '.join([among, *rest])}."
+    return f"{label(rival)} against {label(baseline)}: {', '.join([among, *rest])}."
 
 
 def _profile(studies: Sequence[Study], rivals: Sequence[str]) -> Figure | None:

@@ -21,12 +21,14 @@ def gap(metric: Metric, value: float, *, unit: bool = True) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, or four before the point.
+    """Three significant digits, or all that stand before the point.
 
-    >>> number(0.012345), number(1234.5), number(12345678.0)
-    ('0.0123', '1234', '1.23e+07')
+    >>> number(0.012345), number(2), number(1234.5), number(12345678.0)
+    ('0.0123', '2.00', '1234', '1.23e+07')
     """
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".removesuffix(".")
 
 
 def near(found: Interval, scale: float = 1) -> tuple[str, str]:
@@ -53,13 +55,52 @@ def p_value(p: float) -> str:
     return "1" if p > 0.9995 else f"{p:.3f}"[1:]
 
 
-def reach(to: Reach, unit: str) -> str:
-    """Steps or seconds to the target: 310 steps, at least 480 steps (3 of 5 seeds got there)."""
-    if not to.there:
-        return f"not within {number(to.mean)} {unit}"
-    if to.there == to.n:
-        return f"{number(to.mean)} {unit}"
-    return f"at least {number(to.mean)} {unit} ({to.there} of {to.n} seeds got there)"
+def reach(steps: Reach, seconds: Reach) -> str:
+    """How long it took to the target.
+
+    >>> reach(Reach(310.0, 5, 5, 300.0), Reach(3.9, 5, 5, 3.8))
+    '310 steps (3.90 s)'
+    >>> reach(Reach(480.0, 3, 5, 470.0), Reach(5.8, 3, 5, 5.7))
+    'at least 480 steps (5.80 s; 3 of 5 seeds reached it)'
+    """
+    took = f"{number(steps.mean)} steps ({number(seconds.mean)} s"
+    if steps.there == steps.n:
+        return f"{took})"
+    if steps.there:
+        return f"at least {took}; {steps.there} of {steps.n} seeds reached it)"
+    return f"more than {took}; none of {steps.n} seeds reached it)"
+
+
+def share(part: float) -> str:
+    """A share in words.
+
+    >>> share(0.896), share(0.001)
+    ('90 %', 'none')
+    """
+    text = f"{100 * part:.0f} %"
+    return "none" if text.removeprefix("-") == "0 %" else text
+
+
+SPELT = {"sgd": "SGD", "sgdp": "SGDP", "adam": "Adam", "adamw": "AdamW", "adamp": "AdamP"}
+
+
+def label(name: str) -> str:
+    """An optimizer's name as its papers spell it; a user's own stays as it is.
+
+    >>> label("adamp-matched"), label("mine")
+    ('AdamP-matched', 'mine')
+    """
+    first, dash, rest = name.partition("-")
+    return SPELT.get(first, first) + dash + rest
+
+
+def capital(text: str) -> str:
+    """With a capital first letter, the others as they are.
+
+    >>> capital("recall@1 of SGD")
+    'Recall@1 of SGD'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def settings(point: dict[str, float]) -> str:
