@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tangential.lab import searches, stills, tables, wording
+from tangential.lab import stills, tables, wording
 from tangential.lab.database import FILE
 from tangential.lab.figures import Figure
 from tangential.lab.report import Report, jointly, report
@@ -165,7 +165,6 @@ def _told(study: Report, least: float | None, withdrawn: dict[str, str]) -> dict
             f"{pair(study, rival)}: {' '.join(text.split())}" for rival, text in withdrawn.items()
         ],
         "shows": "; ".join(figure.title for figure in shown(study)),
-        "edges": edges(study),
         "command": command(study),
         "commits": sorted({str(one["commit"]) for one in whence}),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -205,16 +204,6 @@ def pair(study: Report, rival: str) -> str:
     """SGDP against SGD."""
     baseline = study.plan.baseline(rival) or "no baseline"
     return f"{wording.label(rival)} against {wording.label(baseline)}"
-
-
-def edges(study: Report) -> str:
-    """Whose best learning rate a wider search might have improved on."""
-    found = searches.at_edge(study.plan, study.records)
-    parts = []
-    for end in ("lowest", "highest"):
-        names = [wording.label(name) for name, at in found.items() if at == end]
-        parts += [f"the {end} tried for {wording.listed(names)}"] if names else []
-    return f"the best learning rate is {wording.listed(parts)}" if parts else ""
 
 
 def searched(study: Report) -> str:

@@ -269,6 +269,32 @@ def test_nothing_is_said_of_norms_where_no_weight_is_invariant(tmp_path):
         assert not {c for c in columns if re.search("norm|effective|memory|growth|angle", c)}
 
 
+# ---- the search
+
+
+@pytest.mark.parametrize(
+    ("tried", "said"),
+    [
+        ([(0.1, 1e-4, 0.5), (0.2, 1e-4, 0.9), (0.3, 1e-4, 0.7)], ""),
+        ([(0.1, 1e-4, 0.9), (0.2, 1e-4, 0.8), (0.3, 1e-4, 0.7)], "the lowest for SGD"),
+        ([(0.1, 1e-4, 0.5), (0.2, 1e-4, 0.8), (0.3, 1e-4, 0.9)], "the highest for SGD"),
+        # the lower learning rate was tried with a decay that stops learning
+        ([(0.1, 9e-2, 0.1), (0.2, 1e-4, 0.9), (0.3, 2e-4, 0.7)], "the lowest for SGD"),
+        ([(0.1, 9e-2, 0.1), (0.2, 1e-4, 0.9)], "the only one for SGD"),
+        ([(0.1, 0.0, 0.5), (0.2, 0.0, 0.9), (0.3, 0.0, 0.7)], ""),
+    ],
+)
+def test_a_best_point_at_the_edge_of_the_search_is_named(tried, said):
+    plan = made.plan(PAIR, trials=len(tried), undecayed=False)
+    (spec, record), *_ = made.finished(plan).items()
+    records = {
+        spec._replace(point=(("lr", lr), ("weight_decay", decay))): record | {"score": score}
+        for lr, decay, score in tried
+    }
+    text = sentences.untuned(plan, records)
+    assert text.endswith(f"the best is {said}.") if said else not text
+
+
 # ---- the common target
 
 

@@ -122,19 +122,6 @@ def test_p_is_adjusted_for_all_studies_of_a_page(results, tmp_path):
         assert text.count(words) >= count
 
 
-def test_best_learning_rates_at_the_edge_are_named(results):
-    study = made_of("digits")  # of three trials the first is the lowest
-    rivals = study.plan.rivals
-    lr = {n: sorted(s.values["lr"] for s in study.records if s[:2] == (n, "tune")) for n in rivals}
-    best = {"sgd": 0, "sgdp": 1, "adam": 2, "adamw": 2, "adamp": 1, "adamp-matched": 1}
-    for spec, record in study.records.items():
-        if spec.phase == "tune":
-            at = lr[spec.rival].index(spec.values["lr"])
-            record["score"] = 0.9 if at == best[spec.rival] else 0.5
-    said = "the lowest tried for SGD and the highest tried for Adam and AdamW"
-    assert results.edges(study) == f"the best learning rate is {said}"
-
-
 @pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.csv")), ids=lambda p: p.stem)
 def test_published_tables_have_every_number_in_its_own_column(path):
     """The time of a step is the trial's time over its steps, and not another."""

@@ -29,6 +29,7 @@ class Report(NamedTuple):
     figures: list[Figure]
     styles: Mapping[str, Style]
     headline: str = ""
+    untuned: str = ""  # whose best point is at the edge of the search
     findings: Sequence[Finding] = ()  # one per rival that has a baseline
 
     @property
@@ -46,13 +47,15 @@ class Report(NamedTuple):
         return self._replace(
             rows=rows,
             headline=sentences.headline(plan, rows),
+            untuned=sentences.untuned(plan, records),
             findings=sentences.findings(plan, rows, bare, self.target),
         )
 
     @property
     def sentences(self) -> list[str]:
         """All that is said, the headline first."""
-        return [self.headline, *(text for finding in self.findings for text in finding.texts)]
+        said = [text for finding in self.findings for text in finding.texts]
+        return [text for text in (self.headline, self.untuned, *said) if text]
 
 
 def report(plan: Plan, records: Records) -> Report:

@@ -46,19 +46,6 @@ def budget(plan: Plan, tried: dict[str, Records]) -> Figure:
     return Figure("budget", "Best of k trials", says, [panel], note)
 
 
-def at_edge(plan: Plan, records: Records) -> dict[str, str]:
-    """The optimizers whose best learning rate is the "lowest" or the "highest" that was tried."""
-    edges = {}
-    for rival in plan.rivals:
-        tried = [s for s in records if s[:2] == (rival, "tune") and "lr" in s.values]
-        lrs = {spec.values["lr"] for spec in tried}
-        if len(lrs) > 1:
-            best = max(tried, key=lambda spec: plan.rank(records[spec])).values["lr"]
-            if best in (min(lrs), max(lrs)):
-                edges[rival] = "lowest" if best == min(lrs) else "highest"
-    return edges
-
-
 def _scatter(plan: Plan, tried: dict[str, Records], name: str) -> list[Series]:
     return [
         _dots(plan, rival, some, name)

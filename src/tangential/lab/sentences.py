@@ -4,7 +4,7 @@ import math
 from typing import Literal, NamedTuple
 
 from tangential.lab.plan import PHASES, Plan, Records
-from tangential.lab.standings import Comparison, Row, comparable
+from tangential.lab.standings import Comparison, Row, at_edge, comparable
 from tangential.lab.statistics import ALPHA, MIN_SEEDS, Interval
 from tangential.lab.task import Metric
 from tangential.lab.wording import (
@@ -222,6 +222,25 @@ def cost(plan: Plan, row: Row, rows: list[Row], target: float) -> str:
 
 def _ms(seconds: float) -> float:
     return 1000 * seconds
+
+
+# ---- the search
+
+
+def untuned(plan: Plan, records: Records) -> str:
+    """Whose search should have been wider; "" if nobody's."""
+    edges = at_edge(plan, records)
+    only = [name for name in edges["lowest"] if name in edges["highest"]]
+    sides = {side: [n for n in names if n not in only] for side, names in edges.items()}
+    parts = [
+        f"the {side} for {listed([*map(label, names)])}"
+        for side, names in (sides | {"only one": only}).items()
+        if names
+    ]
+    if not parts:
+        return ""
+    tried = "of the learning rates tried at a similar weight decay"
+    return f"Not tuned: {tried}, the best is {listed(parts)}."
 
 
 # ---- while it runs

@@ -177,6 +177,33 @@ def adjusted(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
+SIMILAR = 10.0  # weight decays that differ by at most this factor
+
+
+def at_edge(plan: Plan, records: Records) -> dict[str, list[str]]:
+    """Optimizers whose best learning rate is at the edge of those tried at a similar weight decay.
+
+    A learning rate that was tried with a weight decay that stops learning has not been tried.
+
+    Returns:
+        By edge, "lowest" and "highest", their names; one that had no other trial has both.
+    """
+    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for rival in plan.rivals:
+        tried = [s for s in records if s[:2] == (rival, "tune") and "lr" in s.values]
+        if tried:
+            best = max(tried, key=lambda spec: plan.rank(records[spec])).values
+            lrs = [s.values["lr"] for s in tried if _similar(s.values, best)]
+            edges["lowest"] += [rival] if best["lr"] == min(lrs) else []
+            edges["highest"] += [rival] if best["lr"] == max(lrs) else []
+    return edges
+
+
+def _similar(a: Point, b: Point) -> bool:
+    decays = sorted(point.get("weight_decay", 1.0) for point in (a, b))
+    return decays[1] <= SIMILAR * decays[0]
+
+
 def comparable(a: Point, b: Point) -> bool:
     """Whether norms and steps at two points can be compared: no setting but the update differs.
 

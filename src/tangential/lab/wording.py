@@ -6,6 +6,8 @@ from tangential.lab.standings import Reach
 from tangential.lab.statistics import Interval
 from tangential.lab.task import Metric
 
+DECIMALS = 5  # after the point, at most; smaller numbers have an exponent
+
 
 def score(metric: Metric, value: float) -> str:
     """A score with its unit: 95.10 %."""
@@ -31,17 +33,44 @@ def number(value: float) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".removesuffix(".")
 
 
-def near(found: Interval, scale: float = 1) -> tuple[str, str]:
-    """A mean, and half its interval to two digits or nothing; both with as many decimals.
+def near(found: Interval, scale: float = 1) -> tuple[str, str, str]:
+    """A mean and the ends of its interval, to two digits of half the interval; or no ends.
 
     >>> near(Interval(0.0124963, 0.0123, 0.0127, 5), 1000)
-    ('12.50', '0.20')
+    ('12.50', '12.30', '12.70')
+    >>> near(Interval(3.14e-7, 2.5e-7, 3.8e-7, 5))
+    ('3.14e-07', '2.50e-07', '3.80e-07')
     """
-    mean, half = scale * found.mean, scale * found.half
+    mean, low, high, half = (scale * x for x in (*found[:3], found.half))
+    if not found.n:
+        return "?", "", ""
     if not found.known or not half:
-        return (number(mean) if found.n else "?"), ""
-    decimals = max(0, 1 - math.floor(math.log10(half)))
-    return (f"{mean:.{decimals}f}", f"{half:.{decimals}f}") if decimals < 9 else (number(mean), "")
+        return number(mean), "", ""
+    last = math.floor(math.log10(half)) - 1  # the decimal place that is shown at last
+    first = math.floor(math.log10(max(map(abs, (mean, low, high)))))
+    fixed = first < 6 and last >= -DECIMALS
+    form = f".{max(0, -last)}f" if fixed else f".{min(max(first - last, 1), DECIMALS)}e"
+    return f"{mean:{form}}", f"{low:{form}}", f"{high:{form}}"
+
+
+def near_score(metric: Metric, found: Interval) -> tuple[str, str, str]:
+    """The mean score and the ends of its interval, percentages to two decimals."""
+    if metric.unit != "%":
+        return near(found)
+    mean, low, high = (f"{100 * x:.2f}" for x in found[:3])
+    return (mean, low, high) if found.known else (mean, "", "")
+
+
+def setting(point: dict[str, float], name: str) -> str:
+    """A setting to three digits, the decay to two; "" where the point has none."""
+    digits = 2 if name == "weight_decay" else 3
+    return f"{point[name]:.{digits}g}" if name in point else ""
+
+
+def spread(found: Interval, scale: float = 1) -> str:
+    """A mean with its interval: 12.5 (12.3 to 12.7)."""
+    mean, low, high = near(found, scale)
+    return f"{mean} ({low} to {high})" if low else mean
 
 
 def p_value(p: float) -> str:
