@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tangential.lab import stills, tables, wording
 from tangential.lab.database import FILE
 from tangential.lab.figures import Figure
+from tangential.lab.names import label
 from tangential.lab.report import Report, jointly, report
 from tangential.lab.statistics import MIN_SEEDS
 from tangential.lab.store import Store
@@ -114,6 +115,7 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
         hours=sum(map(core_hours, studies.values())),
         wording=wording,
         min_seeds=MIN_SEEDS,
+        label=label,
     )
     path.write_text(text, "utf-8")
     return path
@@ -203,7 +205,7 @@ def unseen(study: Report) -> str:
 def pair(study: Report, rival: str) -> str:
     """SGDP against SGD."""
     baseline = study.plan.baseline(rival) or "no baseline"
-    return f"{wording.label(rival)} against {wording.label(baseline)}"
+    return f"{label(rival)} against {label(baseline)}"
 
 
 def searched(study: Report) -> str:
@@ -211,7 +213,7 @@ def searched(study: Report) -> str:
     spaces: dict[str, list[str]] = {}
     for name, rival in study.plan.rivals.items():
         axes = [f"{key} {low:g} to {high:g}" for key, (low, high) in rival.space.items()]
-        spaces.setdefault(", ".join(axes), []).append(wording.label(name))
+        spaces.setdefault(", ".join(axes), []).append(label(name))
     return "; ".join(f"{space} ({', '.join(names)})" for space, names in spaces.items())
 
 

@@ -195,7 +195,7 @@ def test_colours_follow_the_scheme(chromium, url, whole):
         opened.emulate_media(color_scheme="dark")
         opened.wait_for_timeout(1500)
         picture = shot(opened.locator("[data-figure=budget] .plot"))
-        assert near(picture, html.on_dark("#882255")) > 20
+        assert near(picture, html.on_dark("#842f73")) > 20
         assert near(picture, "#15181c") > 0.5 * picture.width * picture.height
 
 

@@ -599,7 +599,7 @@ def test_studies_together(whole, tmp_path):
 def test_rivals_that_are_not_in_every_study_are_left_out_of_the_profile(whole, tmp_path):
     plan = made.plan(PAIR, task="other")
     text = together([whole, report(plan, made.finished(plan))], tmp_path)[0].read_text()
-    assert "Left out, as not in every study: adam, adamw, adamp, adamp-matched." in text
+    assert "Left out, because not in every study: Adam, AdamW, AdamP, AdamP-matched." in text
 
 
 def test_a_study_is_solved_where_more_than_half_of_the_seeds_get_there(whole):

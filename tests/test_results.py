@@ -12,9 +12,9 @@ import made_study as made
 import pytest
 
 from tangential.lab.compare import name_of
+from tangential.lab.names import label
 from tangential.lab.report import report
 from tangential.lab.tasks import NAMES, options
-from tangential.lab.wording import label
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = tomllib.loads((DOCS / "results" / "pages.toml").read_text("utf-8"))

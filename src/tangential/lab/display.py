@@ -8,9 +8,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from tangential.lab.names import label
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.terminal import sentence
-from tangential.lab.wording import label, setting, settings
+from tangential.lab.wording import setting, settings
 
 
 class Display:

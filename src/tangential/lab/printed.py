@@ -10,13 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from tangential.lab import tasks
+from tangential.lab.names import label
 from tangential.lab.plan import Plan
 from tangential.lab.report import Report
 from tangential.lab.rivals import RIVALS
 from tangential.lab.standings import Row
 from tangential.lab.statistics import Interval
 from tangential.lab.terminal import fits, sentence
-from tangential.lab.wording import gap, label, near_score, number, setting
+from tangential.lab.wording import gap, near_score, number, setting
 
 NAME_WIDTH = 24  # longer names take several lines
 

@@ -10,6 +10,7 @@ from tangential.lab.aside import aside
 from tangential.lab.curves import MEANS
 from tangential.lab.figures import Figure, Style
 from tangential.lab.plan import Plan, Record, Records
+from tangential.lab.rivals import RIVALS
 from tangential.lab.sentences import Finding
 from tangential.lab.standings import Row
 from tangential.lab.together import Panorama, panorama
@@ -93,9 +94,13 @@ def jointly(reports: Sequence[Report]) -> list[Report]:
 
 
 def styles(plan: Plan) -> dict[str, Style]:
-    """How each rival is drawn."""
+    """How each rival is drawn; a study may be older than the laboratory's colours."""
+    colours = {
+        name: RIVALS[name].colour if name in RIVALS else rival.colour
+        for name, rival in plan.rivals.items()
+    }
     return {
-        name: Style(html.colour(rival.colour), rival.baseline is None, mark)
+        name: Style(html.on_light(html.colour(colours[name])), rival.baseline is None, mark)
         for mark, (name, rival) in enumerate(plan.rivals.items())
     }
 

@@ -3,6 +3,7 @@
 import math
 from typing import Literal, NamedTuple
 
+from tangential.lab.names import label
 from tangential.lab.plan import PHASES, Plan, Records
 from tangential.lab.standings import Comparison, Row, at_edge, comparable
 from tangential.lab.statistics import ALPHA, MIN_SEEDS, Interval
@@ -10,7 +11,6 @@ from tangential.lab.task import Metric
 from tangential.lab.wording import (
     capital,
     gap,
-    label,
     listed,
     number,
     p_value,

@@ -1,7 +1,7 @@
 """How rivals stand: what their seeds gave, and how each compares with its baseline."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -47,6 +47,20 @@ class Comparison(NamedTuple):
         return statistics.least_p(self.difference.n, self.family) <= statistics.ALPHA
 
 
+class Range(NamedTuple):
+    """The mean over seeds, the lowest and the highest."""
+
+    mean: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Iterable[float]) -> "Range":
+        """Of the values that are finite; NaN without any."""
+        known = [x for x in values if math.isfinite(x)] or [math.nan]
+        return Range(math.fsum(known) / len(known), min(known), max(known))
+
+
 class Row(NamedTuple):
     """A rival in one phase; means leave diverged seeds out, the score counts them as guessing."""
 
@@ -55,7 +69,7 @@ class Row(NamedTuple):
     seeds: int
     diverged: int
     score: Interval
-    metrics: dict[str, Interval]
+    metrics: dict[str, Range]
     norm: Interval
     effective_step: Interval
     memory_share: Interval
@@ -104,6 +118,7 @@ def _sound(found: Trials, rival: str, phase: str) -> dict[int, Record]:
 def _row(plan: Plan, found: Trials, rival: str, phase: str, point: Point, at: float) -> Row:
     mine, sound = found[rival, phase], _sound(found, rival, phase)
     mean: Callable[[str], Interval] = lambda name: interval(r[name] for r in sound.values())
+    share = plan.metric.unit == "%"
     names = dict.fromkeys(name for record in sound.values() for name in record["metrics"])
     baseline = plan.baseline(rival)
     compared = baseline is not None and mine.keys() & found.get((baseline, phase), {}).keys()
@@ -112,11 +127,11 @@ def _row(plan: Plan, found: Trials, rival: str, phase: str, point: Point, at: fl
         point=point,
         seeds=len(mine),
         diverged=len(mine) - len(sound),
-        score=interval(r["score"] for r in mine.values()),
-        metrics={n: interval(r["metrics"].get(n, math.nan) for r in sound.values()) for n in names},
+        score=interval((r["score"] for r in mine.values()), share=share),
+        metrics={n: Range.of(r["metrics"].get(n, math.nan) for r in sound.values()) for n in names},
         norm=mean("norm"),
         effective_step=mean("effective_step"),
-        memory_share=mean("memory_share"),
+        memory_share=interval((r["memory_share"] for r in sound.values()), share=True),
         step_s=mean("step_s"),
         optimizer_s=mean("optimizer_s"),
         steps=_reach(plan, list(mine.values()), "step", at),

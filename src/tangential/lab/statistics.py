@@ -42,8 +42,13 @@ class Interval(NamedTuple):
         return Interval(mean, low, high, self.n)
 
 
-def interval(values: Iterable[float]) -> Interval:
+def interval(values: Iterable[float], *, share: bool = False) -> Interval:
     """Mean and 95 % interval by Student's t, of the values that are finite.
+
+    Args:
+        values: One per seed.
+        share: They are parts of 1. The interval then ends at 0 and 1: no true mean lies beyond,
+            so what is cut off cannot have covered it, and the level stays.
 
     >>> [round(x, 3) for x in interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484, 3]
@@ -59,7 +64,10 @@ def interval(values: Iterable[float]) -> Interval:
     squares = math.fsum(((x - mean) / furthest) ** 2 for x in known)
     error = furthest * math.sqrt(squares / (n - 1) / n)
     half = float(stats.t.ppf(1 - TAIL, n - 1)) * error
-    return Interval(mean, mean - half, mean + half, n)
+    low, high = mean - half, mean + half
+    if share and all(0 <= x <= 1 for x in known):
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Interval(mean, low, high, n)
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:

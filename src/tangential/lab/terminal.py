@@ -28,6 +28,11 @@ def fitting(tables: Sequence[Table], width: int) -> Table:
     return next((table for table in tables if fits(table, width)), tables[-1])
 
 
+def whole(text: str) -> str:
+    """Text that does not break between a number and its unit."""
+    return re.sub(UNITS, rf"\1{JOINT}", text)
+
+
 def sentence(text: str, width: int) -> str:
     """Text in lines of at most `width` characters; a number keeps its sign and its unit.
 
@@ -35,6 +40,5 @@ def sentence(text: str, width: int) -> str:
     from -0.47 to
     +0.41 points
     """
-    joined = re.sub(UNITS, rf"\1{JOINT}", text)
-    lines = textwrap.wrap(joined, max(width, 1), break_on_hyphens=False)
+    lines = textwrap.wrap(whole(text), max(width, 1), break_on_hyphens=False)
     return "\n".join(lines).replace(JOINT, " ")

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from tangential.lab import sentences
 from tangential.lab.figures import Axis, Figure, Panel, Series
+from tangential.lab.names import label
 from tangential.lab.plan import Plan
 from tangential.lab.standings import Row
 from tangential.lab.statistics import profile
 from tangential.lab.task import Metric
-from tangential.lab.wording import label
 
 
 class Study(NamedTuple):
@@ -91,12 +91,17 @@ def _profile(studies: Sequence[Study], rivals: Sequence[str]) -> Figure | None:
         for rival, points in shares.items()
     ]
     says = "Share of studies solved in at most as many steps as the fastest: " + ", ".join(
-        f"{rival} {100 * points[0][1]:.0f} %" for rival, points in shares.items()
+        f"{label(rival)} {100 * points[0][1]:.0f} %" for rival, points in shares.items()
     )
     left = [rival for rival in rivals if rival not in common]
-    note = "Solved: more than half of a rival's seeds got to the target; the median seed counts."
-    note += f" Left out, as not in every study: {', '.join(left)}." if left else ""
-    x, y = Axis("steps to the target, over those of the fastest rival"), Axis("share of studies")
+    note = (
+        "Solved: more than half of an optimizer's seeds reached the target; the median seed counts."
+    )
+    note += f" Left out, because not in every study: {', '.join(map(label, left))}." if left else ""
+    x, y = (
+        Axis("steps to the target, over those of the fastest optimizer"),
+        Axis("share of studies"),
+    )
     panel = Panel("", x, y, series, kind="stairs")
     return Figure("profile", "Performance profile", f"{says}.", [panel], note)
 

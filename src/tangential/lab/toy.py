@@ -50,7 +50,7 @@ class Run(NamedTuple):
         return PUBLISHED_3D.get(self.name, ()) if self.momentum == PUBLISHED_MOMENTUM else ()
 
 
-PLAIN, DECAYED, BUFFER = "#999999", "#cc79a7", "#009e73"  # of the same palette as the rivals
+PLAIN, DECAYED, BUFFER = "#7f7f78", "#c0699f", "#00916a"  # of the same palette as the rivals
 
 CONTESTANTS = {
     "2d": {

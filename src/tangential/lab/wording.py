@@ -2,11 +2,11 @@
 
 import math
 
-from tangential.lab.standings import Reach
+from tangential.lab.standings import Range, Reach
 from tangential.lab.statistics import Interval
 from tangential.lab.task import Metric
 
-DECIMALS = 5  # after the point, at most; smaller numbers have an exponent
+DIGITS = 4  # of a mean with an interval, at most
 
 
 def score(metric: Metric, value: float) -> str:
@@ -46,11 +46,39 @@ def near(found: Interval, scale: float = 1) -> tuple[str, str, str]:
         return "?", "", ""
     if not found.known or not half:
         return number(mean), "", ""
-    last = math.floor(math.log10(half)) - 1  # the decimal place that is shown at last
-    first = math.floor(math.log10(max(map(abs, (mean, low, high)))))
-    fixed = first < 6 and last >= -DECIMALS
-    form = f".{max(0, -last)}f" if fixed else f".{min(max(first - last, 1), DECIMALS)}e"
+    form = _form(max(map(abs, (mean, low, high))), half)
     return f"{mean:{form}}", f"{low:{form}}", f"{high:{form}}"
+
+
+def _form(largest: float, half: float) -> str:
+    first = math.floor(math.log10(largest))
+    last = max(math.floor(math.log10(half)) - 1, first - DIGITS + 1)  # the last decimal place
+    if -4 <= first < 6:
+        return f".{max(0, -last)}f"
+    return f".{max(first - last, 1)}e"
+
+
+def near_range(found: Range) -> tuple[str, str, str]:
+    """A mean, the lowest and the highest, four digits of the mean; or the mean alone.
+
+    >>> near_range(Range(0.98765, 0.98, 0.99))
+    ('0.9877', '0.9800', '0.9900')
+    """
+    if not math.isfinite(found.mean):
+        return "?", "", ""
+    if found.low == found.high:
+        return number(found.mean), "", ""
+    largest = max(map(abs, found))
+    form = _form(largest, largest * 1e-6)
+    return f"{found.mean:{form}}", f"{found.low:{form}}", f"{found.high:{form}}"
+
+
+def percent(found: Interval) -> tuple[str, str, str]:
+    """A share in percent, with one decimal; tiny ones are 0.0."""
+    mean, low, high = (f"{100 * x:.1f}".replace("-0.0", "0.0") for x in found[:3])
+    if not found.n:
+        return "?", "", ""
+    return (mean, low, high) if found.known and low != high else (mean, "", "")
 
 
 def near_score(metric: Metric, found: Interval) -> tuple[str, str, str]:
@@ -58,19 +86,13 @@ def near_score(metric: Metric, found: Interval) -> tuple[str, str, str]:
     if metric.unit != "%":
         return near(found)
     mean, low, high = (f"{100 * x:.2f}" for x in found[:3])
-    return (mean, low, high) if found.known else (mean, "", "")
+    return (mean, low, high) if found.known and low != high else (mean, "", "")
 
 
 def setting(point: dict[str, float], name: str) -> str:
     """A setting to three digits, the decay to two; "" where the point has none."""
     digits = 2 if name == "weight_decay" else 3
     return f"{point[name]:.{digits}g}" if name in point else ""
-
-
-def spread(found: Interval, scale: float = 1) -> str:
-    """A mean with its interval: 12.5 (12.3 to 12.7)."""
-    mean, low, high = near(found, scale)
-    return f"{mean} ({low} to {high})" if low else mean
 
 
 def p_value(p: float) -> str:
@@ -108,19 +130,6 @@ def share(part: float) -> str:
     """
     text = f"{100 * part:.0f} %"
     return "none" if text.removeprefix("-") == "0 %" else text
-
-
-SPELT = {"sgd": "SGD", "sgdp": "SGDP", "adam": "Adam", "adamw": "AdamW", "adamp": "AdamP"}
-
-
-def label(name: str) -> str:
-    """An optimizer's name as its papers spell it; a user's own stays as it is.
-
-    >>> label("adamp-matched"), label("mine")
-    ('AdamP-matched', 'mine')
-    """
-    first, dash, rest = name.partition("-")
-    return SPELT.get(first, first) + dash + rest
 
 
 def capital(text: str) -> str:
