@@ -4,9 +4,10 @@ import csv
 import json
 import math
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import made_study as made
+import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
@@ -16,9 +17,11 @@ from tangential.lab.aside import aside
 from tangential.lab.curves import Curves
 from tangential.lab.plan import Contender, Spec
 from tangential.lab.report import jointly, page, report, together, write
-from tangential.lab.standings import Reach
-from tangential.lab.statistics import Interval
+from tangential.lab.rivals import DEFAULT, OTHERS, RIVALS
+from tangential.lab.standings import Range, Reach
+from tangential.lab.statistics import Interval, interval
 from tangential.lab.together import steps_to_target
+from tangential.lab.toy import CONTESTANTS
 
 PAIR = ("sgd", "sgdp")
 
@@ -269,6 +272,59 @@ def test_nothing_is_said_of_norms_where_no_weight_is_invariant(tmp_path):
         assert not {c for c in columns if re.search("norm|effective|memory|growth|angle", c)}
 
 
+# ---- numbers
+
+
+def test_no_interval_of_a_share_goes_beyond_it():
+    high, low = [0.999, 1.0, 0.996, 1.0, 0.97], [0.001, 0.0, 0.03, 0.002, 0.0]
+    found = scored(seeds=5, sgd=high, sgdp=low)
+    assert row(found, "sgd").score.high == 1
+    assert row(found, "sgd").score.low == pytest.approx(interval(high).low)
+    assert row(found, "sgdp").score.low == 0
+    assert interval(high).high > 1
+    assert interval(low).low < 0
+    text = page(found)
+    assert not re.search(r"to 10[0-9]\.[0-9]*[1-9]|small>\(-", text)
+    other = scored(metric=made.PERPLEXITY, seeds=5, sgd=[25.0, 1, 1, 1, 1], sgdp=[1.0] * 5)
+    assert row(other, "sgd").score.low < 0  # no share: as it is
+
+
+def test_other_metrics_have_the_range_of_their_seeds():
+    plan = made.plan(PAIR, trials=0, seeds=3, undecayed=False)
+    records = made.finished(plan)
+    for spec, record in records.items():
+        record["metrics"] = {"recall": 0.97 + 0.01 * (spec.seed - 1000)}
+    found = report(plan, records)
+    assert row(found, "sgd").metrics["recall"] == pytest.approx((0.98, 0.97, 0.99))
+    assert "0.9800 <small>(0.9700 to 0.9900)</small>" in page(found)
+    assert wording.near_range(Range.of([math.nan])) == ("?", "", "")
+
+
+@pytest.mark.parametrize(
+    ("found", "texts"),
+    [
+        (Interval(0.000000314, 0.000000246, 0.000000382, 5), ("3.14e-07", "2.46e-07", "3.82e-07")),
+        (Interval(2.4952001, 2.4935002, 2.4969, 5), ("2.495", "2.494", "2.497")),
+        (Interval(0.003541234, 0.00353, 0.003552, 5), ("0.003541", "0.003530", "0.003552")),
+        (Interval(1234.56, 1200.0, 1269.12, 5), ("1235", "1200", "1269")),
+        (Interval(12.0, -3.0, 27.0, 5), ("12", "-3", "27")),
+        (Interval(5e199, 1e199, 9e199, 2), ("5.0e+199", "1.0e+199", "9.0e+199")),
+        (Interval(2.0, 2.0, 2.0, 3), ("2.00", "", "")),
+        (Interval(2.0, -math.inf, math.inf, 1), ("2.00", "", "")),
+        (Interval(math.nan, -math.inf, math.inf, 0), ("?", "", "")),
+    ],
+)
+def test_means_have_as_many_digits_as_they_deserve(found, texts):
+    assert wording.near(found) == texts
+
+
+def test_a_tiny_share_is_none():
+    tiny = Interval(3.14e-7, 2.46e-7, 3.8e-7, 5)
+    assert wording.percent(tiny) == ("0.0", "", "")
+    assert wording.share(tiny.mean) == "none"
+    assert wording.percent(Interval(0.93, 0.92, 0.94, 5)) == ("93.0", "92.0", "94.0")
+
+
 # ---- the search
 
 
@@ -432,6 +488,65 @@ def test_a_rival_has_its_colour_and_another_for_dark_paper(whole):
         assert whole.styles[name].colour == rival.colour
         assert html.on_dark(rival.colour) == html.on_dark(html.on_dark(rival.colour))
     assert html.on_dark("#332288") != "#332288"
+
+
+COLOURS = [
+    *(rival.colour for rival in RIVALS.values()),
+    *OTHERS,
+    *(one.colour for some in CONTESTANTS.values() for one in some.values()),
+]
+BLIND = {  # what is seen of linear red, green and blue (Machado et al. 2009, severity 1)
+    "nobody": np.eye(3),
+    "red": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "green": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+    "blue": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+
+
+def test_contrast_is_that_of_wcag():
+    assert html.contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+    assert html.contrast("#ffffff", "#56b4e9") == pytest.approx(2.31, abs=0.005)
+
+
+@pytest.mark.parametrize("colour", sorted(set(COLOURS)))
+def test_lines_can_be_seen_on_either_paper(colour):
+    assert html.contrast(colour, "#ffffff") >= 3
+    assert html.on_light(colour) == colour
+    assert html.contrast(html.on_dark(colour), "#15181c") >= 3
+
+
+@pytest.mark.parametrize("colour", ["#56b4e9", "#e69f00", "#ffffff", "#ffff00"])
+def test_a_users_faint_colour_is_darkened(colour):
+    plan = made.plan({"x": Contender("m:f", "", None, colour, made.SPACES["sgd"], {})})
+    assert html.contrast(report(plan, {}).styles["x"].colour, "#ffffff") >= 3
+
+
+def test_an_old_study_is_drawn_in_the_colours_of_today():
+    faint = made.RIVALS["sgd"]._replace(colour="#56b4e9")
+    plan = made.plan({"sgd": faint, "sgdp": made.RIVALS["sgdp"]})
+    assert report(plan, {}).styles["sgd"].colour == RIVALS["sgd"].colour
+
+
+@pytest.mark.parametrize("cones", BLIND)
+@pytest.mark.parametrize("paper", ["light", "dark"])
+def test_the_default_optimizers_are_told_apart(cones, paper):
+    """At least 20 units of CIELAB: 2.3 are just seen."""
+    drawn = [RIVALS[name].colour for name in DEFAULT]
+    drawn = [html.on_dark(colour) for colour in drawn] if paper == "dark" else drawn
+    seen = [lab(np.asarray(BLIND[cones]) @ linear(colour)) for colour in drawn]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 20
+
+
+def linear(colour):
+    shares = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb):
+    xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    t = np.asarray(xyz) @ np.clip(rgb, 0, 1) / [0.9505, 1.0, 1.089]
+    x, y, z = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 def test_a_colour_that_is_none_is_refused():

@@ -1,6 +1,7 @@
 """Whatever the width of the terminal: no table breaks, and no number is split."""
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tangential.lab import printed
 from tangential.lab.display import Display
 from tangential.lab.plan import Contender
 from tangential.lab.report import report
+from tangential.lab.store import Store
 from tangential.lab.terminal import sentence
 
 WIDTHS = (60, 80, 110, 200)
@@ -91,22 +93,53 @@ def test_progress_fits():
         assert "…" not in text
 
 
-@pytest.mark.parametrize("problem", ["2d", "3d"])
-@pytest.mark.parametrize("width", [60, 80])
-def test_the_toys_command_fits(width, problem, tmp_path):
+def said(width, folder, *arguments):
+    """What a command prints on a terminal of this width, without the paths of its files."""
     result = subprocess.run(
-        [sys.executable, "-m", "tangential", "toy", problem, "--out", "t"],
+        [sys.executable, "-m", "tangential", *arguments],
         env=os.environ | {"COLUMNS": str(width)},
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
         check=True,
     )
-    lines = result.stdout.splitlines()
-    table = [line for line in lines if not line.startswith(os.sep)]
-    assert max(map(len, table)) <= width
-    assert "…" not in result.stdout
-    assert not re.search(r"\b0\.0000\b", result.stdout)
-    shown = "3.5e-05 / 1.12" if problem == "2d" else "1.283"
-    assert shown in result.stdout
+    return [line for line in result.stdout.splitlines() if not line.startswith(os.sep)]
+
+
+@pytest.mark.parametrize("problem", ["2d", "3d"])
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_toys_command_fits(width, problem, tmp_path):
+    lines = said(width, tmp_path, "toy", problem, "--out", "t")
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "…" not in text
+    assert not re.search(r"\b0\.0000\b", text)
+    assert ("3.5e-05 / 1.12" if problem == "2d" else "1.283") in text
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the database of a finished study."""
+    folder = tmp_path_factory.mktemp("terminal")
+    (folder / "runs/digits").mkdir(parents=True)
+    store = Store(f"sqlite:///{folder}/runs/digits/study.db", "digits")
+    plan, records = made.plan(trials=1, seeds=2, undecayed=False), {}
+    store.begin(plan)
+    while specs := [spec for spec in plan.wanted(records) if spec not in records]:
+        for spec in specs:
+            records[spec] = made.record(plan, spec, random.Random(str(spec)), 0.9)
+            store.finish(store.claim(plan, [spec]), records[spec])
+    store.close()
+    return folder
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_reports_command_fits(width, runs):
+    lines = said(width, runs, "report", "digits")
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "…" not in text
+    assert "AdamP-matched" in text
+    wide = "\n".join(said(400, runs, "report", "digits"))
+    assert numbers(text) == numbers(wide)

@@ -94,12 +94,10 @@ def _profile(studies: Sequence[Study], rivals: Sequence[str]) -> Figure | None:
         f"{label(rival)} {100 * points[0][1]:.0f} %" for rival, points in shares.items()
     )
     left = [rival for rival in rivals if rival not in common]
-    note = (
-        "Solved: more than half of an optimizer's seeds reached the target; the median seed counts."
-    )
+    note = "Solved: more than half of the seeds reached the target; the median seed counts."
     note += f" Left out, because not in every study: {', '.join(map(label, left))}." if left else ""
     x, y = (
-        Axis("steps to the target, over those of the fastest optimizer"),
+        Axis("steps to the target, relative to the fastest"),
         Axis("share of studies"),
     )
     panel = Panel("", x, y, series, kind="stairs")
