@@ -202,8 +202,14 @@ OVERLAPS = """() => {
     labels.forEach((a, i) => labels.slice(i + 1).forEach((b) => {
       if (!apart(box(a), box(b))) found.push(`${a.textContent} on ${b.textContent}`);
     }));
-    for (const title of plot.querySelectorAll(".xtitle"))
+    for (const title of plot.querySelectorAll(".xtitle")) {
       if (box(title).bottom > box(plot).bottom) found.push(`${title.textContent} is cut`);
+      for (const tick of plot.querySelectorAll(".xtick text"))
+        if (box(title).top < box(tick).bottom) found.push(`${title.textContent} beside its ticks`);
+    }
+    for (const title of plot.querySelectorAll(".ytitle"))
+      for (const tick of plot.querySelectorAll(".ytick text"))
+        if (box(title).right > box(tick).left) found.push(`${title.textContent} beside its ticks`);
   }
   return found;
 }"""  # noqa: E501
