@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tangential.invariance.findings import Audit
 from tangential.monitoring.columns import Values
-from tangential.monitoring.monitor import Sink
+from tangential.monitoring.given_sinks import Sink
 from tangential.monitoring.monitors import Monitors
 
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")  # one library, two names, own classes each

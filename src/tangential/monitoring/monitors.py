@@ -7,7 +7,8 @@ from torch import nn
 
 from tangential.invariance.findings import Audit
 from tangential.monitoring.columns import Values
-from tangential.monitoring.monitor import Monitor, Sink, close
+from tangential.monitoring.given_sinks import Sink, checked, close
+from tangential.monitoring.monitor import Monitor, check
 
 
 class Shared(NamedTuple):
@@ -40,8 +41,9 @@ class Monitors:
     def __init__(
         self, every: int, sinks: Sink | Iterable[Sink], weights: bool, audit: Audit | None
     ) -> None:
+        check(every, audit)
         self.every, self.weights, self.audit = every, weights, audit
-        self.sinks = [sinks] if callable(sinks) else list(sinks)
+        self.sinks = checked(sinks)
         self.each: list[Monitor] = []
         self.before: list[int] = []  # steps that each optimizer has taken without these monitors
 
