@@ -1,5 +1,6 @@
 """A monitor's sinks: what they write, how a run goes on in its file, and what failures leave."""
 
+import csv
 import errno
 import math
 import subprocess
@@ -510,3 +511,128 @@ def test_reading_what_is_not_there(tmp_path):
         files.read(tmp_path / "nowhere")
     with warnings.catch_warnings():
         assert files.read(tmp_path) == []
+
+
+# ---- long files
+
+
+def many(path, steps, labels=40):
+    """A file of more than one block, with labels that have line breaks, quotes and formulas."""
+    log_ = {f"{name}/{c}": 1 / 3 for name in range(labels) for c in ("norm", "lr", "cosine")}
+    log_ |= {f"{label}/norm": 0.1 for label in ("a\n7,b,1", '"', "=1+1", "x\n\n")}
+    sink = sinks.csv(path)
+    for step in steps:
+        sink(log_, step)
+    return [line for step in steps for line in long(log_, step)]
+
+
+@pytest.mark.parametrize("block", [100, 1000, files.BLOCK])
+@pytest.mark.parametrize("again", [0, 1, 37, 59, 60, 99])
+def test_a_file_is_gone_on_with_wherever_its_blocks_end(block, again, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", block)
+    path = tmp_path / "run.csv"
+    written = many(path, range(60))
+    found = files.kept(path, again)
+    text = path.read_bytes()
+    assert (found.lines, found.later) == (again > 0, again < 60)
+    assert text[found.end :].startswith(f"{again},0,".encode()) or found.end == len(text)
+    if again:
+        sink = sinks.csv(path)
+        sink({"all/norm": 1.0}, again)
+        wanted = [line for line in written if line["step"] < again]
+        assert files.read(path) == [*wanted, {"step": again, "label": "all", "norm": 1.0}]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_long_file_that_is_cut_off_anywhere(cut, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 500)
+    path = tmp_path / "run.csv"
+    written = many(path, range(8))
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.warns(UserWarning, match="cut off"):
+        whole = files.read(path)
+    assert whole == written[: len(whole)]
+    with pytest.warns(UserWarning, match="cut off"):
+        sink = sinks.csv(path)
+    sink({"all/norm": 1.0}, 99)
+    assert files.read(path) == [*whole, {"step": 99, "label": "all", "norm": 1.0}]
+
+
+def test_notes_at_the_end_of_a_file_are_not_dropped(tmp_path):
+    path = tmp_path / "run.csv"
+    many(path, range(8))
+    path.write_bytes(data := path.read_bytes() + b"learning rate was too high\n8,all,1.0\n")
+    with pytest.raises(ValueError, match="a row at its end is 'learning rate was too high'"):
+        sinks.csv(path)
+    assert path.read_bytes() == data
+
+
+MEMORY = """
+import sys, resource
+from tangential.monitoring import diagnosis, sinks
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+what, path = sys.argv[1:]
+begin = peak()
+if what == "diagnose":
+    diagnosis.diagnose(path)
+else:
+    sink = getattr(sinks, what)(path)
+    sink({"all/norm": 1.0}, 10**9)
+    sink.close()
+print(peak() - begin)
+"""
+
+
+def peak_mb(what, path):
+    """Megabytes that a process takes for a file."""
+    call = [sys.executable, "-c", MEMORY, what, str(path)]
+    return int(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+
+
+def test_long_files_take_little_memory(tmp_path):
+    path, folder = tmp_path / "run.csv", tmp_path / "run"
+    log_ = {f"{i}.weight/{c}": (i + 1) / 3 for i in range(200) for c in COLUMNS[:15]}
+    csv_, parquet = sinks.csv(path), sinks.parquet(folder, flush_every=100)
+    for step in range(300):
+        csv_(log_, step)
+        parquet(log_, step)
+    parquet.close()
+    size = path.stat().st_size / 2**20
+    assert size > 10
+    assert peak_mb("csv", path) < 5
+    assert peak_mb("diagnose", path) < size
+    assert peak_mb("diagnose", folder) < size + 60  # and pyarrow
+    assert peak_mb("parquet", folder) < 60
+
+
+@pytest.mark.parametrize(
+    "label", ["=1+1", "+a", "-0.weight", "@x", "\tx", "'=1", "''+", "'a", "a=b"]
+)
+def test_labels_are_no_formulas_and_come_back(label, tmp_path):
+    sink = sinks.csv(tmp_path / "run.csv")
+    sink({f"{label}/norm": -1.5, "all/norm": 2.0}, 3)
+    with (tmp_path / "run.csv").open(newline="") as file:
+        rows = [*csv.reader(file)][1:]
+    assert not rows[0][1].startswith(("=", "+", "-", "@", "\t"))
+    assert rows[0][2] == "-1.5"  # a number is no formula
+    assert rows[1][1] == "all"
+    assert files.read(tmp_path / "run.csv")[0] == {"step": 3, "label": label, "norm": -1.5}
+    assert files.kept(tmp_path / "run.csv", 3).later
+
+
+def test_labels_of_older_files_are_read_as_they_are(tmp_path):
+    sinks.csv(tmp_path / "run.csv")({"x/norm": 1.0}, 3)
+    old = (tmp_path / "run.csv").read_bytes().replace(b"3,x", b"3,=x")
+    (tmp_path / "run.csv").write_bytes(old)
+    assert files.read(tmp_path / "run.csv")[0]["label"] == "=x"
+
+
+def test_parquet_goes_on_without_reading_what_is_older(tmp_path):
+    sink = sinks.parquet(tmp_path / "run", flush_every=2)
+    log(sink, *range(8))
+    parts = sorted((tmp_path / "run").iterdir())
+    before = [part.stat().st_mtime_ns for part in parts]
+    sink = sinks.parquet(tmp_path / "run")
+    log(sink, 5)
+    assert same(files.read(tmp_path / "run"), expected(*range(6)))
+    assert [part.stat().st_mtime_ns for part in parts[:2]] == before[:2]
