@@ -562,6 +562,34 @@ def test_an_optimizer_that_chooses_its_own_lr():
     assert "3.weight/lr" not in logged[0]
 
 
+@pytest.mark.parametrize("base", [AdamP, torch.optim.AdamW])
+def test_a_step_that_calls_the_one_of_its_base_is_one_step(base):
+    base(net().parameters(), lr=1e-2)  # torch has now put the hooks around the base's step
+
+    class Own(base):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    ours, plain_run = run(lambda p: Own(p, lr=1e-2), 3), run(lambda p: base(p, lr=1e-2), 3)
+    assert [*ours] == [0, 1, 2]
+    for step, values in ours.items():
+        for name in ("norm", "angle_rad", "effective_step"):
+            assert values[f"all/{name}"] == pytest.approx(plain_run[step][f"all/{name}"])
+
+
+def test_a_compiled_step_is_not_monitored():
+    model, logged = net(), []
+    optimizer = AdamP(model.parameters(), lr=torch.tensor(1e-2), foreach=False)
+    step = torch.compile(optimizer.step, backend="eager", fullgraph=True)
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v)):
+        for loss in losses(model, 2):
+            optimizer.zero_grad()
+            loss.backward()
+            step()
+    assert not logged
+    assert optimizer.watch is None
+
+
 class Twice(nn.Module):
     """A model in a model, as a LightningModule has it, with a weight of its own."""
 

@@ -107,11 +107,15 @@ class Monitor:
         self.watched: dict[Tensor, _Weight] = {}
         self.samples: list[Sample] = []
         self.copies: Copies | None = None
+        self.in_step = False
 
     def _before(self, *_: object) -> None:
+        if torch.compiler.is_compiling():
+            return
         self._stop_watching()  # the last step may have raised
         self._forget()
-        if self.step % self.every or torch.compiler.is_compiling():
+        self.in_step = True
+        if self.step % self.every:
             return
         groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
         names = labels(self.model)
@@ -133,9 +137,9 @@ class Monitor:
             self.optimizer.watch = without_watcher(self.optimizer.watch, self._see)
 
     def _after(self, *_: object) -> None:
+        if torch.compiler.is_compiling() or not self.in_step:
+            return  # torch runs hooks twice where a `step` calls the one of its base
         self._stop_watching()
-        if torch.compiler.is_compiling():
-            return
         watched, copies, samples, step = self.watched, self.copies, self.samples, self.step
         self._forget()
         self.step = step + 1  # whatever a sink raises
