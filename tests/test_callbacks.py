@@ -259,6 +259,34 @@ def test_lightning_labels_every_optimizer_and_counts_its_own_steps(tmp_path):
     assert not any(has_hooks(optimizer) for optimizer in trainer.optimizers)
 
 
+class WithProxies(Players):
+    """Whose first optimizer has a loss's weights, which are not the module's."""
+
+    def configure_optimizers(self):
+        self.proxies = [nn.Parameter(torch.ones(3, 8))]
+        second = OPTIMIZERS["AdamP"](self.second.parameters())
+        return [OPTIMIZERS["AdamP"](self.proxies), second]
+
+    def training_step(self, batch, number):
+        x, y = batch
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        loss = cross_entropy(self.second(x), y) + self.proxies[0].square().sum()
+        self.manual_backward(loss)
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+
+def test_lightning_leaves_out_an_optimizer_without_weights_of_the_module(tmp_path):
+    told = Told()
+    monitor = callbacks.LightningMonitor(EVERY, told)
+    trainer = fit(tmp_path, WithProxies(), monitor)
+    assert of("AdamP-1", told) == [2 * step + 1 for step in range(0, STEPS, EVERY)]
+    assert not of("AdamP", told)
+    assert monitor.monitors.before == [0, STEPS]
+    assert not any(has_hooks(optimizer) for optimizer in trainer.optimizers)
+
+
 class Save(L.Callback):
     def __init__(self, path):
         self.path = path

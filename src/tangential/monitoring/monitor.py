@@ -75,10 +75,9 @@ class Monitor:
         optimizer = _unwrapped(optimizer)
         self.model, self.optimizer, self.every, self.step = unwrapped(model), optimizer, every, step
         self.sinks, self.weights = checked(sinks), weights
-        names = labels(self.model)
-        trained = [p for group in optimizer.param_groups for p in group["params"] if p in names]
-        if not trained:
+        if not shares_weights(model, optimizer):
             raise ValueError("the optimizer has no weight of the model, allowed is one that has")
+        trained = (p for group in optimizer.param_groups for p in group["params"])
         self.lines = audited(self.model, trained, audit) if audit else {}
         self._forget()
         self.handles = [
@@ -198,6 +197,12 @@ class _Weight(NamedTuple):
 
     name: str
     group: Group
+
+
+def shares_weights(model: nn.Module, optimizer: Any) -> bool:
+    """Whether an optimizer has a weight of a model."""
+    own = set(model.parameters())
+    return any(p in own for group in optimizer.param_groups for p in group["params"])
 
 
 def check(every: Any, audit: Any) -> None:
