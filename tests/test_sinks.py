@@ -381,7 +381,7 @@ class Run:
     def __init__(self):
         self.step, self.rows, self.row, self.dropped, self.defined = 0, [], {}, [], {}
 
-    def define_metric(self, name, step_metric=None, hidden=None):
+    def define_metric(self, name, step_metric=None):
         self.defined[name] = step_metric
 
     def log(self, data, step=None, commit=None):

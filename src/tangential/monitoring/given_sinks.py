@@ -95,7 +95,7 @@ class Wandb:
     def __call__(self, values: Values, step: int) -> None:
         """Log all but NaN."""
         if not self.defined:
-            self.run.define_metric(f"{PREFIX}step", hidden=True)
+            self.run.define_metric(f"{PREFIX}step")
             self.run.define_metric(f"{PREFIX}*", step_metric=f"{PREFIX}step")
             self.defined = True
         if self.row is not None and self.row == getattr(self.run, "step", None):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -212,7 +213,7 @@ def check(every: Any, audit: Any) -> None:
         ValueError: `every` is no positive integer.
         TypeError: `audit` is no result of `tangential.audit`.
     """
-    if not isinstance(every, int) or every < 1:
+    if not isinstance(every, Integral) or every < 1:  # NumPy's integers are some
         raise ValueError(f"every is {every!r}, allowed is an integer of 1 or more")
     if not (audit is None or isinstance(audit, Audit)):
         raise TypeError(

@@ -12,6 +12,7 @@ for every weight, and `close()`, which `Monitor.close` calls.
 - Of several processes one should have the sinks: a file is one process's.
 """
 
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 def csv(path: str | Path, weights: bool = True) -> Csv:
     """A CSV file in long form: a line for every step and label, as pandas reads it.
 
-    Every log is in the file when the step ends. What is undefined or was not logged is empty, "nan"
-    what comes from a weight or gradient that is not finite.
+    Every log is in the file when the step ends. A cell is empty where a value is undefined or was
+    not logged, and "nan" where it comes from a weight or gradient that is not finite. A label that
+    begins with =, +, - or @, a formula to spreadsheets, is written with an apostrophe before it;
+    Tangential removes it when it reads the file.
 
     Args:
         path: File; its folder is made. One that is there is gone on with.
@@ -69,9 +72,9 @@ def parquet(path: str | Path, weights: bool = True, *, flush_every: int = 20) ->
     ...     [file.name for file in Path(folder).iterdir()]
     ['part-000000.parquet']
     """
-    if not isinstance(flush_every, int) or flush_every < 1:
+    if not isinstance(flush_every, Integral) or flush_every < 1:
         raise ValueError(f"flush_every is {flush_every!r}, allowed is an integer of 1 or more")
-    return Parquet(Path(path), weights, flush_every)
+    return Parquet(Path(path), weights, int(flush_every))
 
 
 def tensorboard(to: "str | Path | SummaryWriter", weights: bool = False) -> "TensorBoard":
