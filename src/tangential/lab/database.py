@@ -38,7 +38,7 @@ def opened(url: str, *, beat_s: int, grace_s: int) -> Any:
     )
     try:
         storage = _made(make)
-    except (ImportError, *failures()) as error:
+    except (ImportError, RuntimeError, *failures()) as error:  # RuntimeError: another schema
         raise ValueError(
             f"--storage {without_password(url)!r} is not to be had: {_first_line(error)}"
         ) from error
