@@ -16,7 +16,7 @@ from tangential.backends import native
 from tangential.lab import printed, study, tasks
 from tangential.lab.cores import cores
 from tangential.lab.crew import Ended
-from tangential.lab.database import failures
+from tangential.lab.database import failures, file_url
 from tangential.lab.display import Display
 from tangential.lab.names import one_of
 from tangential.lab.plan import Plan
@@ -24,7 +24,7 @@ from tangential.lab.report import report, together, write
 from tangential.lab.rivals import DEFAULT, RIVALS
 from tangential.lab.store import Store
 from tangential.lab.study import Wishes, interruptible
-from tangential.lab.worker import Place, work
+from tangential.lab.worker import Failed, Place, work
 
 OUT = Path("runs")
 KEPT = "Finished trials are kept: the same command goes on from here."
@@ -92,8 +92,8 @@ def compare(
             *(task, chosen, tuple(dict.fromkeys(rivals)), _own(rival), trials, seeds, epochs),
             *(undecayed, precision, threads, sharded),
         )
-        name = study or name_of(task, chosen)
-        store = Store(storage or _file(out / name), name)
+        name = name_of(task, chosen) if study is None else _named(study)
+        store = Store(storage, name) if storage else _stored(out / name)
         place = Place(data, out / name, checkpoint_s)
         if reason := native.reason():
             console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
@@ -222,23 +222,40 @@ def _own(given: list[str]) -> dict[str, str]:
         name, equals, source = text.partition("=")
         if not (name and equals and source):
             raise ValueError(f"--rival is {text!r}, allowed is name=module:factory")
+        if name in own:
+            raise ValueError(f"two --rival are named {name!r}: give each a name of its own")
         own[name] = source
     return own
 
 
-def _file(folder: Path) -> str:
-    return f"sqlite:///{folder / 'study.db'}"
+def _stored(folder: Path) -> Store:
+    """The store in a study's folder. The study keeps its name if the folder is renamed."""
+    store = Store(file_url(folder / "study.db"), folder.resolve().name)
+    names = store.names()
+    store.name = names[0] if len(names) == 1 else store.name
+    return store
+
+
+def _named(study: str) -> str:
+    """A study's name, which is its folder's, too."""
+    if study in ("", "..") or Path(study).name != study:
+        raise ValueError(
+            f"study is {study!r}, allowed is the name of one folder: "
+            "choose the folder that it is in by --out"
+        )
+    return study
 
 
 def _found(study: str, storage: str | None, out: Path) -> tuple[Path, Store]:
     """A study's folder and store; it is not made here."""
-    folder = Path(study) if (Path(study) / "study.db").is_file() else out / study
+    folder = Path(study)
+    if not (folder / "study.db").is_file():
+        folder = out / _named(study)
     if storage:
-        return folder, Store(storage, study)
+        return folder, Store(storage, folder.resolve().name)
     if not (folder / "study.db").is_file():
         raise ValueError(f"there is no study {study!r}: {folder / 'study.db'} is not there")
-    store = Store(_file(folder), folder.resolve().name)
-    return folder, store
+    return folder, _stored(folder)
 
 
 def _conclude(store: Store, plan: Plan, folder: Path, console: Console) -> Any:
@@ -264,6 +281,9 @@ def _said(console: Console) -> Iterator[None]:
         _stop(console, f"Stopped: {_line(str(error))}", 1)
     except KeyboardInterrupt:
         _stop(console, f"Stopped. {KEPT}", 130)
+    except Failed as error:
+        print(error.where, file=sys.stderr, flush=True)
+        _stop(console, f"Stopped: {_line(str(error))}. {KEPT}", 1)
     except (OSError, Ended, *failures()) as error:
         _stop(console, f"Stopped: {_line(str(error.__cause__ or error))}. {KEPT}", 1)
 

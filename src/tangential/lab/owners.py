@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import time
 import uuid
 from collections.abc import Iterable
@@ -61,6 +62,17 @@ def is_gone(owner: dict[str, Any]) -> bool:
         return _since(process) != owner["since"] or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def ending(code: int | None) -> str:
+    """How a process with this exit code ended.
+
+    >>> ending(0), ending(-9)
+    ('exit status 0', 'SIGKILL')
+    """
+    if code is None or code >= 0:
+        return f"exit status {code}"
+    return next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
 
 
 def _since(process: psutil.Process) -> float:
