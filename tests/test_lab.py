@@ -267,8 +267,8 @@ class TestOwnRivals:
         code, text = output_of(*usual, "--rival", "wrong=mine.py:wrong", cwd=tmp_path)
         assert code == 1
         assert re.search(
-            r"Stopped: optimizer 'wrong' fails with a list of groups .*, lr=0.01, weight_decay=0.01: "
-            r"ValueError: no such optimizer here \(.*mine.py:11\)\. Correct it, or leave this",
+            r"Stopped: optimizer 'wrong' fails with a list of groups .*, lr=0.01, weight_decay=0.01"
+            r": ValueError: no such optimizer here \(.*mine.py:11\)\. Correct it, or leave this",
             text,
         )
         assert "Traceback" not in text

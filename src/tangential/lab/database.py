@@ -55,8 +55,8 @@ def opened(url: str, *, beat_s: int, grace_s: int, wait_s: float = OPENING_S) ->
             "and write special characters as %XX (@ is %40, / is %2F)"
         )
     file = parsed.get_backend_name() == "sqlite"
-    path = parsed.database or ":memory:"
-    if file and ":memory:" in path:
+    path, mode = parsed.database or ":memory:", parsed.query.get("mode")
+    if file and (path in (":memory:", "file::memory:") or mode == "memory"):
         raise ValueError(f"{shown} is in memory: workers can share only a file or a server")
     if file and not path.startswith("file:"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -99,20 +99,19 @@ def without_password(url: str) -> str:
 def command(arguments: Sequence[str]) -> str:
     """The command line of these arguments, without passwords.
 
-    >>> command(["tangential", "worker", "digits", "--storage", "postgresql://me:a b@db/lab"])
-    'tangential worker digits --storage postgresql://me:***@db/lab'
+    >>> print(command(["tangential", "worker", "s", "--storage", "postgresql://me:a b@db/lab"]))
+    tangential worker s --storage 'postgresql://me:***@db/lab'
     """
     pairs = zip(["", *arguments], arguments, strict=False)
     return shlex.join(_shown(argument, before) for before, argument in pairs)
 
 
 def _shown(argument: str, before: str) -> str:
-    flag, equals, value = argument.partition("=")
-    if not argument.startswith("--"):
-        flag, equals, value = before, "", argument
-    if flag != "--storage" and "://" not in value:
-        return argument
-    return f"{flag if equals else ''}{equals}{without_password(value)}"
+    option, _, value = argument.partition("=")
+    if argument.startswith("--"):
+        is_url = value and (option == "--storage" or "://" in value)
+        return f"{option}={without_password(value)}" if is_url else argument
+    return without_password(argument) if before == "--storage" or "://" in argument else argument
 
 
 def _parsed(url: str) -> "URL | None":
@@ -126,8 +125,10 @@ def _parsed(url: str) -> "URL | None":
 
 
 def _is_clear(url: str, parsed: "URL") -> bool:
-    """Whether no part of a password can stand in another part of the URL: "@" tells."""
-    return url.count("@") == (parsed.username is not None)
+    """Whether no part of a password can stand in another part of the URL."""
+    database = None if parsed.get_backend_name() == "sqlite" else parsed.database
+    parts = f"{parsed.username} {parsed.host} {database}"
+    return "=" not in parts and url.count("@") == (parsed.username is not None)
 
 
 def _reason(error: Exception, url: str) -> str:
