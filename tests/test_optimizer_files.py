@@ -69,6 +69,23 @@ class TestLoading:
             path.write_text(f"def own(): return {value}\n")
             assert in_file(path, "own")() == value
 
+    def test_is_another_one_when_a_neighbour_changes(self, tmp_path):
+        (tmp_path / "package").mkdir()
+        changing = [tmp_path / n for n in ("a.py", "b.py", "c.py", "package/d.py")]
+        for path in [*changing, tmp_path / "other.py"]:
+            path.write_text("")
+        (tmp_path / "package/__init__.py").write_text("")
+        (tmp_path / "b.py").write_text("import c, package.d\n")
+        path = tmp_path / "mine.py"
+        path.write_text("import math, mine\nfrom . import a\nfrom .b import *\ndef own(): ...\n")
+        seen = {of_user(0, "own", f"{path}:own").about for _ in range(2)}
+        for changed in changing:
+            changed.write_text(changed.read_text() + "# changed\n")
+            seen.add(of_user(0, "own", f"{path}:own").about)
+        (tmp_path / "other.py").write_text("# changed\n")
+        seen.add(of_user(0, "own", f"{path}:own").about)
+        assert len(seen) == 1 + len(changing)
+
     @pytest.mark.parametrize(
         ("code", "words"),
         [

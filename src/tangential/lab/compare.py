@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,9 @@ def compare(
         set: Options of the task, as name=value: see `tangential list`.
         rivals: Optimizers to compare.
         rival: More of them, your own: name=module:factory or name=FILE.py:FACTORY, where
-            factory(params, lr, weight_decay) returns an optimizer.
+            factory(params, lr, weight_decay) returns an optimizer. `params` are groups, dicts
+            with "params", as torch's optimizers take them. FILE.py is run, here and by workers,
+            and each optimizer is tried once before the study starts.
         trials: Tuning trials a rival, at the same quasi-random points for all; with 0 every rival
             runs at the task's published settings.
         seeds: Report seeds, the same for all.
@@ -110,7 +113,11 @@ def _devices() -> int:
 def _compare(wishes: Wishes, store: Store, place: Place, workers: int, console: Console) -> None:
     leads = os.environ.get("RANK", "0") == "0"
     if leads:
-        store.begin(study.planned(wishes, tasks.make(wishes.task, place.data, wishes.options)))
+        with warnings.catch_warnings(record=True) as caught:
+            plan = study.planned(wishes, tasks.make(wishes.task, place.data, wishes.options))
+        for warning in caught:
+            console.print(f"Note: {warning.message}.", highlight=False, markup=False)
+        store.begin(plan)
     if "WORLD_SIZE" in os.environ:
         _together(store, place, console, leads=leads)
     else:
@@ -145,7 +152,8 @@ def worker(
 ) -> None:
     """Run trials of a study until none is left, beside all its other workers, here or elsewhere.
 
-    Ctrl-C saves the trial under way and gives it to another.
+    Ctrl-C saves the trial under way and gives it to another. A worker trusts the database: it
+    runs the optimizers' files that the study names, if they are here and have not changed.
 
     Args:
         study: Its name, or its folder.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tangential.lab.database import failures
-from tangential.lab.owners import ending
+from tangential.lab.owners import end_with_parent, ending
 from tangential.lab.source import in_words
 from tangential.lab.store import PATIENCE_S, Store
 from tangential.lab.worker import Failed, Place, work
@@ -131,7 +131,7 @@ def _worker(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.filterwarnings("ignore", "the compiled kernel is missing")  # the study has said so
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
     _one_device(number, gpus)
     try:
         work(Store(url, name, PATIENCE_S), place, lambda: bool(stop.value), print)
@@ -154,10 +154,3 @@ def _one_device(number: int, gpus: int) -> None:
     """
     if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -4,6 +4,7 @@ A module that can be found by its name in any process: a file may have dataclass
 be pickled, it can import its neighbours, and two files may have the same name.
 """
 
+import ast
 import os
 import sys
 from importlib import import_module
@@ -30,6 +31,36 @@ class Folders:
 
 
 sys.meta_path.append(Folders)
+
+
+def code(path: Path) -> dict[Path, bytes]:
+    """What is in a file and in the neighbours that it imports, and they; it is not run.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}")
+    found, left = {}, [path]
+    while left:
+        one = left.pop()
+        if one not in found:
+            found[one] = one.read_bytes()
+            left += sorted(_neighbours(path.parent, found[one]))
+    return found
+
+
+def _neighbours(folder: Path, code: bytes) -> set[Path]:
+    """The files in this folder that the code may import: modules, and all files of packages."""
+    try:
+        nodes = [*ast.walk(ast.parse(code))]
+    except (SyntaxError, ValueError):  # whoever runs it says so
+        return set()
+    names = {a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+    names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    tops = {name.split(".")[0] for name in names} - {"*"}
+    modules = {path for top in tops if (path := folder / f"{top}.py").is_file()}
+    return modules | {path for top in tops for path in (folder / top).rglob("*.py")}
 
 
 def run(path: Path, code: bytes) -> ModuleType:

@@ -1,5 +1,6 @@
 """Who runs a trial, and whether that process is still there."""
 
+import multiprocessing
 import os
 import platform
 import signal
@@ -62,6 +63,14 @@ def is_gone(owner: dict[str, Any]) -> bool:
         return _since(process) != owner["since"] or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def end_with_parent() -> None:
+    """In a process that another has started: end when that one has ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def ending(code: int | None) -> str:

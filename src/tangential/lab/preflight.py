@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tangential.lab.owners import ending
+from tangential.lab.owners import end_with_parent, ending
 from tangential.lab.rivals import Groups, Rival, of_user, untuned
 from tangential.lab.source import in_words
 from tangential.lab.states import generators, set_generators
@@ -79,6 +80,7 @@ def unresumable(request: Request) -> dict[str, str]:
 def _try_all(request: Request, messages: Any) -> None:
     """The other process's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides what Ctrl-C means
+    Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     reasons = {}
     try:

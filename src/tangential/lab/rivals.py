@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
-from tangential.lab.source import content, in_file, in_words
+from tangential.lab import files
+from tangential.lab.source import in_file, in_words
 
 Groups = list[dict[str, Any]]
 Space = dict[str, tuple[float, float]]
@@ -153,14 +154,14 @@ def of_user(number: int, name: str, source: str, about: str | None = None) -> Ri
             baseline is none.
     """
     where, _, what = source.rpartition(":")
-    path = Path(where)
-    code = content(path) if where.endswith(".py") else None
-    if code is not None:
-        _same(name, about, _about(source, code))
-        build = in_file(path, what, code)
+    if where.endswith(".py"):
+        path, code = Path(where), files.code(Path(where))
+        ours = _about(source, code)
+        _same(name, about, ours)  # before it is run
+        build = in_file(path, what, code[path])
     else:
-        build, code = _of_module(name, source)
-        _same(name, about, _about(source, code))
+        build, ours = _of_module(name, source)
+        _same(name, about, ours)
     family = getattr(build, "family", "adam")
     if family not in FAMILIES:
         raise ValueError(f"{name}.family is {family!r}, allowed are {' and '.join(FAMILIES)}")
@@ -171,7 +172,7 @@ def of_user(number: int, name: str, source: str, about: str | None = None) -> Ri
     colour = OTHERS[number % len(OTHERS)]
     return Rival(
         _built(build),
-        _about(source, code),
+        ours,
         baseline,
         family,
         colour,
@@ -204,8 +205,10 @@ def _space(name: str, space: Any) -> Space:
     return checked
 
 
-def _about(source: str, code: bytes) -> str:
-    return f"{source} ({sha256(code).hexdigest()[:12]})"
+def _about(source: str, code: Mapping[Path, bytes]) -> str:
+    """The source, and a fingerprint of its code."""
+    digest = sha256(b"".join(code[path] for path in sorted(code)))
+    return f"{source} ({digest.hexdigest()[:12]})"
 
 
 def _same(name: str, known: str | None, about: str) -> None:
@@ -216,8 +219,8 @@ def _same(name: str, known: str | None, about: str) -> None:
         )
 
 
-def _of_module(name: str, source: str) -> tuple[Callable[..., Optimizer], bytes]:
-    """The factory, and the code of the module that is named and of the factory's own."""
+def _of_module(name: str, source: str) -> tuple[Callable[..., Optimizer], str]:
+    """The factory, and what it is: by the module that is named and the factory's own."""
     where, _, what = source.rpartition(":")
     try:
         build = getattr(import_module(where), what)
@@ -230,8 +233,8 @@ def _of_module(name: str, source: str) -> tuple[Callable[..., Optimizer], bytes]
         raise ValueError(f"optimizer {name!r}: {source!r} is {build!r:.200}, which is no function")
     factory: Callable[..., Any] = build
     modules = [sys.modules.get(name) for name in (where, getattr(build, "__module__", where))]
-    files = {file for module in modules if (file := getattr(module, "__file__", None))}
-    return factory, b"".join(Path(file).read_bytes() for file in sorted(files))
+    paths = {Path(file) for module in modules if (file := getattr(module, "__file__", None))}
+    return factory, _about(source, {path: path.read_bytes() for path in paths})
 
 
 def space_of(rival: Rival, published: Mapping[str, dict[str, float]]) -> Space:

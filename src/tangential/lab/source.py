@@ -108,12 +108,12 @@ def in_file(path: Path, name: str, code: bytes | None = None) -> Callable[..., A
     Args:
         path: Of the file.
         name: Of the function, or of a class.
-        code: What the file has, if it has been read already.
+        code: What is in the file, if it has been read already.
 
     Raises:
         ValueError: there is no such file or function, or the file cannot be run; says where.
     """
-    code = content(path) if code is None else code
+    code = files.code(path)[path] if code is None else code
     try:
         module = files.run(path, code)
     except (Exception, SystemExit) as error:
@@ -123,25 +123,14 @@ def in_file(path: Path, name: str, code: bytes | None = None) -> Callable[..., A
     return getattr(module, name)
 
 
-def content(path: Path) -> bytes:
-    """What a Python file has.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}")
-    return path.read_bytes()
-
-
 def in_words(error: BaseException, file: Path | None = None) -> str:
-    """An exception in one line: its type, its message, and the line of code that raised it.
+    r"""An exception in one line: its type, its message, and the line of code that raised it.
 
     Args:
         error: The exception. Of a long message the middle is left out.
         file: The line is the last one of this file that took part; by default the last of all.
 
-    >>> in_words(ValueError("two\\nlines"))
+    >>> in_words(ValueError("two\nlines"))
     'ValueError: two lines'
     """
     summary = TracebackException.from_exception(error)
