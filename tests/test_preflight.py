@@ -94,6 +94,16 @@ class StrangeState(SGD):
 def gone(params, lr, weight_decay):
     os._exit(0)
 
+def becomes_another(params, lr, weight_decay):
+    os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
+
+def leaves_a_child(params, lr, weight_decay):
+    if os.fork():
+        os._exit(3)
+    import time
+    time.sleep(20)
+    os._exit(0)
+
 class GoneInStep(SGD):
     def step(self, closure=None):
         os.kill(os.getpid(), 9)
@@ -160,6 +170,8 @@ def test_a_state_that_cannot_be_read_again_is_found(path):
     [
         ("gone", r"The process ended \(exit status 0\) when optimizer 'x' was built\. Correct"),
         ("GoneInStep", r"The process ended \(SIGKILL\) when optimizer 'x' made its first steps"),
+        ("becomes_another", r"\(exec of another program\) when optimizer 'x' was built"),
+        ("leaves_a_child", r"\(exit status 3\) when optimizer 'x' was built"),
         ("exits", "optimizer 'x' fails with"),
     ],
 )

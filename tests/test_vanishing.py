@@ -18,7 +18,6 @@ from tangential.lab.worker import Failed, Place, work
 
 def _vanish(number, gpus, url, name, place, stop, messages):
     """In place of a worker's life."""
-    os.set_inheritable(messages.fileno(), False)
     if name == "returns":
         return
     if name == "exits":

@@ -1,9 +1,7 @@
 """Who runs a trial, and whether that process is still there."""
 
-import multiprocessing
 import os
 import platform
-import signal
 import time
 import uuid
 from collections.abc import Iterable
@@ -63,25 +61,6 @@ def is_gone(owner: dict[str, Any]) -> bool:
         return _since(process) != owner["since"] or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def end_with_parent() -> None:
-    """In a process that another has started: end when that one has ended."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def ending(code: int | None) -> str:
-    """How a process with this exit code ended.
-
-    >>> ending(0), ending(-9)
-    ('exit status 0', 'SIGKILL')
-    """
-    if code is None or code >= 0:
-        return f"exit status {code}"
-    return next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
 
 
 def _since(process: psutil.Process) -> float:

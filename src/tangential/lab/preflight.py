@@ -4,11 +4,8 @@ An optimizer may raise, exit or crash, and its `state_dict` may lack what its ne
 """
 
 import io
-import multiprocessing
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tangential.lab.owners import end_with_parent, ending
+from tangential.lab.children import start
 from tangential.lab.rivals import Groups, Rival, of_user, untuned
 from tangential.lab.source import in_words
 from tangential.lab.states import generators, set_generators
@@ -56,31 +53,25 @@ def unresumable(request: Request) -> dict[str, str]:
     Raises:
         ValueError: one cannot be loaded, built or stepped, or it ends the process.
     """
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_try_all, args=(request, send), daemon=True)
-    process.start()
-    send.close()
-    now = "the trial run started"
+    child, now = start(_try_all, request), "the trial run started"
     try:
-        while (message := receive.recv())[0] == "now":
-            now = message[1]
-    except EOFError:
-        process.join()
-        how = ending(process.exitcode)
-        raise ValueError(f"The process ended ({how}) when {now}. {ADVICE}") from None
+        while True:
+            child.wait()
+            word, how = child.hear()
+            if how is not None:
+                raise ValueError(f"The process ended ({how}) when {now}. {ADVICE}")
+            kind, content = word or ("now", now)
+            if kind == "refused":
+                raise ValueError(content)
+            if kind == "done":
+                return content
+            now = content
     finally:
-        process.kill()
-        process.join()
-    if message[0] == "refused":
-        raise ValueError(message[1])
-    return message[1]
+        child.end()
 
 
 def _try_all(request: Request, messages: Any) -> None:
     """The other process's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides what Ctrl-C means
-    Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     reasons = {}
     try:

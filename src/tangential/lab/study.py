@@ -183,9 +183,7 @@ def run(
         crew.hire(workers if len(records) < plan.size else 0)
         while not stop.is_set() and len(records) < plan.size:
             time.sleep(POLL_S)
-            left = (
-                crew.left()
-            )  # before the records: whoever leaves because all is done is not missed
+            left = crew.left()  # first: who leaves after the last trial is not missed
             if store.patiently(store.plan).text() != plan.text():
                 raise Ended("the study has been given another plan, by another command")
             new = store.patiently(lambda: store.records(plan))
