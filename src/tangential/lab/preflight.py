@@ -60,7 +60,8 @@ def unresumable(request: Request) -> dict[str, str]:
             word, how = child.hear()
             if how is not None:
                 raise ValueError(f"The process ended ({how}) when {now}. {ADVICE}")
-            kind, content = word or ("now", now)
+            message: tuple[str, Any] = word or ("now", now)
+            kind, content = message
             if kind == "refused":
                 raise ValueError(content)
             if kind == "done":
