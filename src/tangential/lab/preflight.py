@@ -60,8 +60,9 @@ def unresumable(request: Request) -> dict[str, str]:
             word, how = child.hear()
             if how is not None:
                 raise ValueError(f"The process ended ({how}) when {now}. {ADVICE}")
-            message: tuple[str, Any] = word or ("now", now)
-            kind, content = message
+            if word is None:
+                continue
+            kind, content = word
             if kind == "refused":
                 raise ValueError(content)
             if kind == "done":
