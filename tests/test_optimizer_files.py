@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tangential.lab import study, tasks
+from tangential.lab import preflight, study, tasks
 from tangential.lab.compare import _own
 from tangential.lab.plan import Contender, Plan, Spec
 from tangential.lab.rivals import of_user
@@ -201,7 +201,7 @@ def test_two_optimizers_of_one_name_are_refused():
 @pytest.mark.parametrize("baseline", ["sdg", "mine"])
 def test_a_baseline_that_there_is_not(baseline, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(f"def own(p, lr): ...\nown.baseline = {baseline!r}\n")
-    monkeypatch.setattr(study.preflight, "unresumable", lambda request: {})
+    monkeypatch.setattr(preflight, "unresumable", lambda request: {})
     wishes = study.Wishes(
         *("digits", {}, ("sgd",), {"mine": f"{tmp_path}/mine.py:own"}, 1, 1, 1, False, "no"),
         *(1, False),

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from tangential.lab import crew, study, tasks
+from tangential.lab import crew, preflight, study, tasks
 from tangential.lab.crew import Crew, Ended
 from tangential.lab.plan import Spec
 from tangential.lab.store import Store
@@ -169,7 +169,7 @@ def begun(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(CODE)
 
     def make(factory, reasons=None):
-        monkeypatch.setattr(study.preflight, "unresumable", lambda request: reasons or {})
+        monkeypatch.setattr(preflight, "unresumable", lambda request: reasons or {})
         wishes = study.Wishes(
             *("digits", {}, (), {"x": f"{tmp_path}/mine.py:{factory}"}, 0, 1, 1, False, "no"),
             *(1, False),

@@ -9,7 +9,7 @@ from itertools import islice
 from threading import Event
 from typing import Any, NamedTuple
 
-from tangential.lab import preflight, provenance
+from tangential.lab import provenance
 from tangential.lab.crew import Crew, Ended
 from tangential.lab.plan import Contender, Plan, Records
 from tangential.lab.rivals import RIVALS, Rival, grouped, of_user, space_of, untuned
@@ -104,6 +104,8 @@ def _tried(wishes: Wishes, task: Task, scale_invariant: frozenset[str]) -> dict[
         ValueError: one cannot be loaded, built or stepped.
     """
     import torch
+
+    from tangential.lab import preflight
 
     with torch.random.fork_rng():
         model = task.model()
