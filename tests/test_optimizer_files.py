@@ -95,7 +95,7 @@ class TestLoading:
                 b"import os\n\nimport nowhere\n",
                 r"ModuleNotFoundError: .*where' \(.*mine.py:3",
             ),
-            (b"def own(): ...\n\0", r"(SyntaxError|ValueError): source code .* null bytes"),
+            (b"def own(): ...\n\0", r"(SyntaxError|ValueError): source code .* null bytes$"),
             (b"\xff\xfe", r"SyntaxError: .*\(.*mine.py"),
             (b"import sys\nsys.exit(0)\n", r"SystemExit: 0 \(.*mine.py:2\)"),
             (b"from .nothing import x\n", r"ModuleNotFoundError: .*\(.*mine.py:1\)"),
@@ -113,6 +113,11 @@ class TestLoading:
         monkeypatch.syspath_prepend(tmp_path)
         (tmp_path / "leaves_early.py").write_text("import sys\nsys.exit(0)\n")
         (tmp_path / "has_number.py").write_text("own = 3\n")
+        (tmp_path / "needs_more.py").write_text("\nimport nowhere\n")
+        with pytest.raises(ValueError, match=r"\(ModuleNotFoundError: .* 'nowhere'\): allowed are"):
+            of_user(0, "mine", "nowhere:own")
+        with pytest.raises(ValueError, match=r" 'nowhere' \(.*needs_more.py:2\)\): allowed are"):
+            of_user(0, "mine", "needs_more:own")
         with pytest.raises(ValueError, match=r"'leaves_early:own' \(SystemExit: 0 \(.*py:2\)\)"):
             of_user(0, "mine", "leaves_early:own")
         with pytest.raises(ValueError, match="'has_number:own' is 3, which is no function"):

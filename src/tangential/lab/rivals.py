@@ -225,8 +225,10 @@ def _of_module(name: str, source: str) -> tuple[Callable[..., Optimizer], str]:
     try:
         build = getattr(import_module(where), what)
     except (Exception, SystemExit) as error:
+        theirs = error.__traceback__ and error.__traceback__.tb_next
         raise ValueError(
-            f"cannot import optimizer {name!r} from {source!r} ({in_words(error)}): "
+            f"cannot import optimizer {name!r} from {source!r} "
+            f"({in_words(error.with_traceback(theirs))}): "
             "allowed are module:factory and FILE.py:FACTORY"
         ) from error
     if not callable(build):

@@ -138,7 +138,12 @@ def in_words(error: BaseException, file: Path | None = None) -> str:
     if len(text) > 2 * HALF:
         left_out = f" ... [{len(text) - 2 * HALF:,} characters left out] ... "
         text = text[:HALF] + left_out + text[-HALF:]
-    frames = [(frame.filename, frame.lineno) for frame in summary.stack]
+    loading = {__file__, files.__file__, import_module.__code__.co_filename}
+    frames = [
+        (frame.filename, frame.lineno)
+        for frame in summary.stack
+        if frame.filename not in loading and not frame.filename.startswith("<frozen importlib")
+    ]
     if isinstance(error, SyntaxError) and error.filename:
         frames.append((error.filename, error.lineno))
         text = error.msg
