@@ -23,6 +23,10 @@ def by_dimension(params, lr, weight_decay):
 def exits(params, lr, weight_decay):
     sys.exit(0)
 
+class Interrupts(SGD):
+    def step(self, closure=None):
+        raise KeyboardInterrupt("odd")
+
 def nothing(params, lr, weight_decay):
     pass
 
@@ -132,10 +136,11 @@ def tried(source, groups=GROUPS):
     [
         ("by_dimension", r"AttributeError: 'dict' object has no attribute 'ndim' \(.*mine.py:7\)"),
         ("exits", r"SystemExit: 0 \(.*mine.py:10\)"),
+        ("Interrupts", r"KeyboardInterrupt: odd \(.*mine.py:14\)"),
         ("nothing", r"TypeError: returned NoneType, expected a torch.optim.Optimizer \("),
         ("wants_closure", r"TypeError: .*missing 1 required positional argument: 'closure' \("),
         ("other_settings", r"TypeError: .*unexpected keyword argument 'lr' \("),
-        ("OnlyMatrices", r"\w+Error: .* \(.*mine.py:25\)"),
+        ("OnlyMatrices", r"\w+Error: .* \(.*mine.py:29\)"),
         ("WithoutRate", r"TypeError: has a parameter group without 'lr', which the schedule sets"),
     ],
 )

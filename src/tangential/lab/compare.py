@@ -23,6 +23,7 @@ from tangential.lab.names import one_of
 from tangential.lab.plan import Plan
 from tangential.lab.report import report, together, write
 from tangential.lab.rivals import DEFAULT, RIVALS
+from tangential.lab.source import cut
 from tangential.lab.store import Store
 from tangential.lab.study import Wishes, interruptible
 from tangential.lab.worker import Failed, Place, work
@@ -297,7 +298,7 @@ def _said(console: Console) -> Iterator[None]:
 
 
 def _line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().removesuffix(".")
+    return re.sub(r"\s+", " ", cut(text)).strip().removesuffix(".")
 
 
 def _stop(console: Console, text: str, code: int) -> None:

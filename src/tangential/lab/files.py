@@ -46,7 +46,7 @@ def code(path: Path) -> dict[Path, bytes]:
         one = left.pop()
         if one not in found:
             found[one] = one.read_bytes()
-            left += sorted(_neighbours(path.parent, found[one]))
+            left += sorted(_neighbours(path.resolve().parent, found[one]))
     return found
 
 

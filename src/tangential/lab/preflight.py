@@ -101,7 +101,7 @@ def _try(name: str, source: str, request: Request, tell: Callable[[str], Any]) -
         training = _built(rival, point, request.groups, values)
         tell("made its first steps")
         _step(training, range(STEPS))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # exits, too
         settings = ", ".join(f"{key}={value:g}" for key, value in point.items())
         raise ValueError(
             f"optimizer {name!r} fails with a list of groups (dicts with 'params'), {settings}: "
@@ -111,7 +111,7 @@ def _try(name: str, source: str, request: Request, tell: Callable[[str], Any]) -
         tell("continued from its state_dict")
         resumed = _resumed(training, rival, point, request.groups)
         return "" if resumed else "its next steps differ"
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # exits, too
         return in_words(error, file)
 
 

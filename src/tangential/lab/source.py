@@ -16,7 +16,7 @@ from tangential.lab import files
 
 Size = tuple[int, ...]
 
-HALF = 350  # characters that are kept at either end of a long message
+HALF = 500  # characters that are kept at either end of a long message
 DRAW = 0.02  # standard deviation of weights that a fresh model has at zero
 
 
@@ -134,10 +134,7 @@ def in_words(error: BaseException, file: Path | None = None) -> str:
     'ValueError: two lines'
     """
     summary = TracebackException.from_exception(error)
-    text = str(summary)
-    if len(text) > 2 * HALF:
-        left_out = f" ... [{len(text) - 2 * HALF:,} characters left out] ... "
-        text = text[:HALF] + left_out + text[-HALF:]
+    text = cut(str(summary))
     loading = {__file__, files.__file__, import_module.__code__.co_filename}
     frames = [
         (frame.filename, frame.lineno)
@@ -150,6 +147,14 @@ def in_words(error: BaseException, file: Path | None = None) -> str:
     own = [frame for frame in frames if file and Path(frame[0]).name == file.name]
     where = " ({}:{})".format(*(own or frames)[-1]) if frames else ""
     return " ".join(f"{type(error).__name__}: {text}".split()) + where
+
+
+def cut(text: str) -> str:
+    """The text; of a long one, both ends."""
+    more = len(text) - 2 * HALF
+    return (
+        f"{text[:HALF]} ... [{more:,} characters left out] ... {text[-HALF:]}" if more > 0 else text
+    )
 
 
 def drawn(model: nn.Module) -> list[str]:
