@@ -114,6 +114,16 @@ def test_one_that_becomes_another_program_is_not_waited_for(hired):
     assert [worker.process.exitcode for worker in made.workers] == [-signal.SIGKILL]
 
 
+def test_a_worker_waits_for_its_server_as_long_as_a_running_study_does(monkeypatch):
+    opened = []
+    monkeypatch.setattr(crew, "Store", lambda *arguments: opened.append(arguments))
+    monkeypatch.setattr(crew, "work", lambda *arguments: None)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    with warnings.catch_warnings():
+        crew._worker(0, 0, "url", "name", Place(None, None, 60.0), None, None)
+    assert opened == [("url", "name", 300)]
+
+
 # ---- in a study
 
 CODE = """
