@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer, ParamsT, required
 
-from tangential import backends, maths, options
+from tangential import backends, flattened, maths, options
 from tangential.backends import native
 from tangential.backends.rounding import narrow
 from tangential.backends.rows import Rows, rows_of
+from tangential.backends.sharded import Task, run_together, shards_of
 from tangential.backends.step import step
 from tangential.backends.watched import Watch
 from tangential.checkpoints import adopt
@@ -40,16 +41,21 @@ class Projected(Optimizer):
     rule: str
     buffers: tuple[str, ...]
     watch: Watch | None = None  # is told what the gate saw, as long as it is set
+    _has_all_groups = True
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         self._fused: dict[int, native.Fused] = {}
+        self._shards: dict[int, list[tuple[int, Tensor]]] = {}
+        self._has_all_groups = False
         super().__init__(params, defaults)
+        self._has_all_groups = True
+        flattened.check(self.param_groups)
         if not native.kernel and any(_by_default(g) and _on_cpu(g) for g in self.param_groups):
             _tell_of_missing_kernel()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._fused = {}
+        self._fused, self._shards = {}, {}
         for group in self.param_groups:
             for name in options.ALLOWED.keys() & self.defaults.keys():
                 group.setdefault(name, self.defaults[name])
@@ -71,7 +77,12 @@ class Projected(Optimizer):
         options.check_names(param_group, self.defaults)
         group = {**self.defaults, **param_group}
         if group["lr"] is not required:  # else torch.optim says that it is missing
-            self.checked_rows(group, _tensors(param_group["params"]))
+            tensors = _tensors(param_group["params"])
+            self.checked_rows(group, tensors)
+            if "projection" in param_group:
+                flattened.check_group({**group, "params": tensors})
+            if self._has_all_groups:
+                flattened.check([*self.param_groups, {**group, "params": tensors}])
         if group["fused"] and not native.kernel:
             raise RuntimeError(f"fused is True, but {native.reason()}")
         super().add_param_group(param_group)
@@ -126,8 +137,8 @@ class Projected(Optimizer):
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return loss
-        for number, one in enumerate(work):
-            self._advance(number, one)
+        tasks = [self._advance(number, one) for number, one in enumerate(work)]
+        run_together(task for of_group in tasks for task in of_group)
         return loss
 
     def _checked(self, number: int) -> _Work:
@@ -139,13 +150,18 @@ class Projected(Optimizer):
             options.check(group)
             if fused.locate(group, self.state):
                 self._check_tensors(fused.left)
-                return _left(group, fused)
-        params = [p for p in group["params"] if p.grad is not None]
+                return self._left(number, fused)
+        numbered = [(i, p) for i, p in self._numbered(number) if p.grad is not None or _waits(p)]
+        params = [p for _, p in numbered]
+        flattened.check_step(self.param_groups, group)
         rows = self.checked_rows(group, params)
         self._check_tensors(params)
+        return _Work(group, params, rows, [i for i, _ in numbered], None)
+
+    def _numbered(self, number: int) -> list[tuple[int, Tensor]]:
+        """The weights of a group with their places in the optimizer."""
         first = sum(len(before["params"]) for before in self.param_groups[:number])
-        places = [i for i, p in enumerate(group["params"], first) if p.grad is not None]
-        return _Work(group, params, rows, places, None)
+        return list(enumerate(self.param_groups[number]["params"], first))
 
     def checked_rows(self, group: Group, params: list[Tensor]) -> list[Rows | None]:
         """The rows of every weight, as `rows_of` finds them.
@@ -176,29 +192,55 @@ class Projected(Optimizer):
                         "move the model before its first step"
                     )
 
-    def _advance(self, number: int, work: _Work) -> None:
+    def _advance(self, number: int, work: _Work) -> list[Task]:
+        """Take a group's step; return what is left to be run, together with other groups' tasks."""
         group = work.group
         resolved = self._resolved(group)
         scale = getattr(self, "grad_scale", None)
         unscale = 1.0 if scale is None else 1 / scale.item()
         states = [self._state_of(param, group) for param in work.params]
-        if work.fused is None and work.params and native.wanted(group):
+        moving = [i for i, param in enumerate(work.params) if param.grad is not None]
+        if work.fused is None and moving and native.wanted(group):
             self._fused[number] = fused = native.Fused(
-                self.rule, work.params, states, work.rows, work.places, group
+                self.rule,
+                [work.params[i] for i in moving],
+                [states[i] for i in moving],
+                [work.rows[i] for i in moving],
+                [work.places[i] for i in moving],
+                group,
             )
+            self._shards[number] = [(i, p) for i, p in self._numbered(number) if shards_of(p)]
             fused.locate(group, self.state)
-            work = _left(group, fused)
-            states = [self.state[param] for param in work.params]
+            work = self._left(number, fused)
+            states = [self._state_of(param, group) for param in work.params]
         if work.fused is not None:
             work.fused.step(resolved, unscale, self.watch)
         if work.params:
-            if unscale != 1:
-                torch._foreach_mul_([p.grad for p in work.params if p.grad is not None], unscale)
+            grads = [p.grad for p in work.params if p.grad is not None]
+            if unscale != 1 and grads:
+                torch._foreach_mul_(grads, unscale)
             backend = backends.choose(group["foreach"])
             batch = work.params, states, work.rows, work.places
-            step(backend, self.rule, *batch, resolved, self.watch)
+            return step(backend, self.rule, *batch, resolved, self.watch)
+        return []
+
+    def _left(self, number: int, fused: native.Fused) -> _Work:
+        """What the kernel leaves of a group, in its order, and shards without a gradient."""
+        group = self.param_groups[number]
+        left = list(zip(fused.left_places, fused.left, fused.left_rows, strict=True))
+        absent = [(i, p) for i, p in self._shards[number] if p.grad is None and _waits(p)]
+        left += [(i, p, rows_of(p, group)) for i, p in absent]
+        left.sort(key=lambda one: one[0])
+        params, rows, places = (
+            [p for _, p, _ in left],
+            [r for _, _, r in left],
+            [i for i, *_ in left],
+        )
+        return _Work(group, params, rows, places, fused)
 
     def _state_of(self, param: Tensor, group: Group) -> State:
+        if param.grad is None:
+            return self.state.get(param, {})
         state = self.state[param]
         for name in self._names(param, group):
             if name not in state:
@@ -232,8 +274,9 @@ class Projected(Optimizer):
         raise NotImplementedError
 
 
-def _left(group: Group, fused: native.Fused) -> _Work:
-    return _Work(group, fused.left, fused.left_rows, fused.left_places, fused)
+def _waits(param: Tensor) -> bool:
+    """Whether other processes, which may have a gradient, need the sums of this one's shard."""
+    return param.requires_grad and bool(shards_of(param))
 
 
 def defaults_of(arguments: dict[str, Any]) -> Group:
