@@ -124,7 +124,12 @@ def _places(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
 
 def _hashed(x: Any) -> Any:
     """C. Wellons' "lowbias32" of 64-bit integers or of an integer; the kernel has the same."""
-    x = x & 0xFFFFFFFF
-    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-    return x ^ (x >> 16)
+    x = x & 0xFFFFFFFF  # a copy, which the rest changes in place
+    x ^= x >> 16
+    x *= 0x7FEB352D
+    x &= 0xFFFFFFFF
+    x ^= x >> 15
+    x *= 0x846CA68B
+    x &= 0xFFFFFFFF
+    x ^= x >> 16
+    return x
