@@ -34,7 +34,8 @@ for strategy, use_orig_params in [("FULL_SHARD", True), ("FULL_SHARD", False), (
         build(net(strategy, use_orig_params))
     except ValueError as error:
         print(str(error))
-model, plain = net("NO_SHARD", True), nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3))
+model = net("NO_SHARD", True)
+plain = nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3))
 plain.load_state_dict({k: v.detach().clone() for k, v in model.module.state_dict().items()})
 optimizers = build(model), build(plain)
 x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ how, builds = sys.argv[1:]
 mesh = init_device_mesh("cpu", (processes,))
 
 def units(params, **options):  # every matrix is one unit, split between processes
-    groups = [{"params": [p], "row_groups": max(p.shape[0], 1) if p.dim() > 1 else 1} for p in params]
+    groups = [{"params": [p], "row_groups": p.shape[0] if p.dim() > 1 else 1} for p in params]
     return AdamP(groups, lr=1e-2, **options)
 
 BUILDS = {

@@ -243,12 +243,23 @@ found["each"] = counted(AdamP(split.parameters(), foreach=False))
 def test_sums_of_all_groups_travel_in_one_collective_per_mesh_dimension():
     found = run(COLLECTIVES)
     assert found == {
-        **{"0 auto": 1, "0 row": 0, "0 weight": 1},
-        **{"1 auto": 1, "1 row": 1, "1 weight": 1},
+        "0 auto": 1,
+        "0 row": 0,
+        "0 weight": 1,
+        "1 auto": 1,
+        "1 row": 1,
+        "1 weight": 1,
         # vectors, which only "weight" projects, are sharded along a third mesh dimension
-        **{"both auto": 2, "both row": 1, "both weight": 3},
-        **{"strided auto": 2, "strided row": 0, "strided weight": 3},
-        **{"units": 1, "caution": 2, "buffer": 1, "tensor parallel": 2},
+        "both auto": 2,
+        "both row": 1,
+        "both weight": 3,
+        "strided auto": 2,
+        "strided row": 0,
+        "strided weight": 3,
+        "units": 1,
+        "caution": 2,
+        "buffer": 1,
+        "tensor parallel": 2,
         "each": 5,  # one matrix is sharded along one dimension, two along both
     }
 

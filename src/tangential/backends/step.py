@@ -8,21 +8,12 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.rounding import all_loaded, store_all
-from tangential.backends.rows import Rows, Table, all_wide, real
-from tangential.backends.sharded import (
-    Task,
-    added,
-    gradient_of,
-    groups_of,
-    local,
-    run_together,
-)
+from tangential.backends.batch import Batch, Group, State, Tensors, advanced, apply
+from tangential.backends.rows import Rows, real
+from tangential.backends.sharded import Task, added, groups_of, run_together
+from tangential.backends.table import Table
 from tangential.backends.watched import Seen, Watch
 
-State = dict[str, Tensor]
-Group = dict[str, Any]
-Tensors = list[Tensor]
 Wait = Generator[Any, Any, Any]  # for sums of other processes
 
 
@@ -38,9 +29,9 @@ def step(
 ) -> list[Task]:
     """Tasks that advance weights, and their states, by one step of `rule`, in place.
 
-    A weight without a gradient is left as it is. Sharded ones must be among `params`
-    all the same, and their states may be empty: other processes may have a gradient, and wait for
-    the sums of this process.
+    A weight without a gradient is left as it is. If it is sharded, it must be among `params` all
+    the same, and its state may be empty: other processes may have a gradient of it, and wait for
+    the sums of this one.
     """
     tasks = [
         _step_batch(
@@ -61,34 +52,6 @@ def step(
     return []
 
 
-class _Batch(NamedTuple):
-    """Weights that are worked on together.
-
-    `gs`, `us` and `states` are those of the `moving` weights, which have a gradient.
-    """
-
-    params: Tensors  # as the optimizer has them: they may be DTensors
-    moving: list[int]
-    places: list[int]
-    shards: Tensors  # what this process has of `params`
-    ws: Tensors  # `shards`, wide
-    gs: Tensors
-    us: Tensors
-    states: list[State]
-    group: Group
-
-    def of_moving(self, xs: list[Any]) -> list[Any]:
-        """The entries of the moving weights, of a list with one for every weight."""
-        return [xs[i] for i in self.moving]
-
-    def of_all(self, xs: Tensors) -> list[Tensor | None]:
-        """A list with an entry for every weight, None where it does not move."""
-        result: list[Tensor | None] = [None] * len(self.params)
-        for i, x in zip(self.moving, xs, strict=True):
-            result[i] = x
-        return result
-
-
 def _step_batch(
     advance: Any,
     params: Tensors,
@@ -98,57 +61,19 @@ def _step_batch(
     group: Group,
     watch: Watch | None,
 ) -> Task:
-    batch = _advanced(advance, params, states, places, group)
+    batch = advanced(advance, params, states, places, group)
     table = _table(rows, batch)
     us = yield from (_project(batch, table, watch) if table else _leave(batch))
     if batch.moving:
-        _apply(batch, us)
+        apply(batch, us)
 
 
-def _advanced(
-    advance: Any, params: Tensors, states: list[State], places: list[int], group: Group
-) -> _Batch:
-    """The batch, with its states advanced."""
-    moving = [i for i, param in enumerate(params) if param.grad is not None]
-    shards = [local(p) for p in params]
-    states = [{name: local(x) for name, x in state.items()} for state in states]
-    ws = all_loaded(shards, states, group)
-    if isinstance(group["lr"], Tensor):
-        group = {**group, "lr": group["lr"].to(ws[0].device)}
-    states = [states[i] for i in moving]
-    batch = _Batch(params, moving, places, shards, ws, [], [], states, group)
-    if not moving:
-        return batch
-    gs = _gradients(batch)
-    if steps := [state["step"] for state in states if "step" in state]:
-        torch._foreach_add_(steps, 1)
-    return batch._replace(gs=gs, us=advance(gs, states, group))
-
-
-def _table(rows: list[Rows | None], batch: _Batch) -> Table | None:
+def _table(rows: list[Rows | None], batch: Batch) -> Table | None:
     gated = [r for r in rows if r is not None]  # all of a batch, or none
     return Table(gated, batch.ws[0]) if gated else None
 
 
-def _apply(batch: _Batch, us: Tensors) -> None:
-    """Take the step w <- w - lr u and round it to what the weights keep."""
-    ws, shards, lr = batch.of_moving(batch.ws), batch.of_moving(batch.shards), batch.group["lr"]
-    if isinstance(lr, Tensor):
-        torch._foreach_sub_(ws, [lr * u for u in us])
-    else:
-        torch._foreach_add_(ws, us, alpha=-lr)
-    if ws[0].dtype != real(shards[0]).dtype:
-        params, places = batch.of_moving(batch.params), batch.of_moving(batch.places)
-        store_all(shards, ws, batch.states, params, places, batch.group)
-
-
-def _gradients(batch: _Batch) -> Tensors:
-    grads = [gradient_of(param).resolve_conj() for param in batch.of_moving(batch.params)]
-    gs = all_wide(grads, batch.ws[0].dtype)
-    return list(torch._foreach_neg(gs)) if batch.group["maximize"] else gs
-
-
-def _leave(batch: _Batch) -> Wait:
+def _leave(batch: Batch) -> Wait:
     """Decay weights that are never projected; return the u in w <- w - lr u."""
     group = batch.group
     if group["decay"] and batch.moving:
@@ -160,7 +85,7 @@ def _leave(batch: _Batch) -> Wait:
     return _enlarged(batch, us, _shrinkage(batch, counts))
 
 
-def _project(batch: _Batch, table: Table, watch: Watch | None) -> Wait:
+def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     """Scale weights by their rows' factors a; return the u in w <- a w - lr u."""
     group, holders = batch.group, table.holders
     moments, uu = yield from _moments(batch, table, watched=watch and not group["caution"])
@@ -205,7 +130,7 @@ def _project(batch: _Batch, table: Table, watch: Watch | None) -> Wait:
 class _Judged(NamedTuple):
     """What `_project` knows once the gate has decided."""
 
-    batch: _Batch
+    batch: Batch
     table: Table
     moments: maths.Moments
     gate: maths.Gate
@@ -232,11 +157,11 @@ class _Judged(NamedTuple):
         torch._foreach_mul_(self.batch.of_moving(self.batch.ws), self.batch.of_moving(factors))
 
 
-def _buffers(batch: _Batch) -> Tensors:
+def _buffers(batch: Batch) -> Tensors:
     return [real(state["momentum_buffer"]) for state in batch.states]
 
 
-def _moments(batch: _Batch, table: Table, *, watched: Any) -> Wait:
+def _moments(batch: Batch, table: Table, *, watched: Any) -> Wait:
     """The moments of all units, and the squared norms of their updates if they are watched."""
     gs, us = batch.of_all(batch.gs), batch.of_all(batch.us)
     ws: list[Tensor | None] = [*batch.ws]
@@ -272,7 +197,7 @@ class _Totals:
         return next(total for one, total in self.known if one is x) if self.needed else x
 
 
-def _agreement(batch: _Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]:
+def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]:
     """`us` where they agree in sign with `gs`; how many elements do [params], of those here."""
     pairs = [maths.agreement(torch, u, g) for u, g in zip(us, gs, strict=True)]
     zero = batch.ws[0].new_zeros(())
@@ -280,14 +205,14 @@ def _agreement(batch: _Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor
     return [u for u, _ in pairs], torch.stack([zero if n is None else n for n in counts])
 
 
-def _shrinkage(batch: _Batch, counts: Tensor) -> Tensor:
+def _shrinkage(batch: Batch, counts: Tensor) -> Tensor:
     """What caution divides updates by [params]; `counts` are of the whole weights."""
-    sizes = [float(max(real(param).numel(), 1)) for param in batch.params]
+    sizes = [max(p.numel(), 1) * (2.0 if p.is_complex() else 1.0) for p in batch.params]
     shares = torch._foreach_div(list(counts.unbind()), sizes)
     return maths.shrinkage(torch, torch.stack(list(shares)))
 
 
-def _enlarged(batch: _Batch, us: Tensors, shrinkage: Tensor) -> Tensors:
+def _enlarged(batch: Batch, us: Tensors, shrinkage: Tensor) -> Tensors:
     if not us:
         return us
     return list(torch._foreach_div(us, batch.of_moving(list(shrinkage.unbind()))))
