@@ -116,3 +116,24 @@ def test_many_narrow_weights_are_rounded_as_each_alone(dtype, low_precision, sta
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
         assert all(one[name].stride() == other[name].stride() for name in one)
+
+
+def test_threads_do_not_change_a_bit():
+    shapes = [(64, 3, 7, 7), (1, 70_000), (3, 70_000), (500, 300), (2, 40, 30), (70_000,)]
+    before = torch.get_num_threads()
+    ways = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            torch.manual_seed(0)
+            params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+            optimizer = AdamP(params, lr=0.1, weight_decay=0.1, foreach=True)
+            for _ in range(3):
+                for p in params:
+                    p.grad = torch.randn_like(p)
+                optimizer.step()
+            ways.append(params)
+    finally:
+        torch.set_num_threads(before)
+    for params in ways[1:]:
+        assert all(torch.equal(p, q) for p, q in zip(params, ways[0], strict=True))

@@ -298,3 +298,31 @@ def test_shards_round_as_the_whole_weight_does():
     found = run(STOCHASTIC, json.dumps(PLACES))
     assert len(found) == 2 * len(PLACES)
     assert {name for name, (error, values) in found.items() if error or values < 2} == set()
+
+
+UNEVEN = """
+sizes = [1, 4, 0, 3]
+start = sum(sizes[:rank])
+def part(x):
+    mine = x[start : start + sizes[rank]].clone()
+    return DTensor.from_local(
+        mine, line, [Shard(0)], run_check=False, shape=x.shape, stride=x.stride()
+    )
+torch.manual_seed(0)
+w = torch.randn(8, 5, dtype=torch.float64)
+q, p = nn.Parameter(w.clone()), nn.Parameter(part(w))
+ours, plain = (AdamP([x], lr=0.05, weight_decay=0.1, foreach=True) for x in (p, q))
+for _ in range(4):
+    q.grad = torch.randn(8, 5, dtype=torch.float64)
+    p.grad = part(q.grad)
+    ours.step(), plain.step()
+torch.testing.assert_close(p.to_local(), q[start : start + sizes[rank]], rtol=0, atol=1e-12)
+try:
+    AdamP([nn.Parameter(part(w))], row_groups=2)
+except ValueError as error:
+    found["error"] = str(error)
+"""
+
+
+def test_shards_of_any_size_are_summed_where_places_do_not_matter():
+    assert "must be sharded as distribute_tensor does it" in run(UNEVEN)["error"]

@@ -12,6 +12,7 @@ from tangential.backends.sharded import (
     holders_of,
     indices_here,
     is_dtensor,
+    local,
 )
 
 # vector_norm makes no copy of its argument, but adds up float32 in sequence: past this many
@@ -159,13 +160,12 @@ def _of_shard(rows: Rows, weight: Tensor, group: dict) -> Rows:
     if group["projection"] == "weight":
         return rows._replace(holders=holders_of(weight, None))
     axis = group["row_axis"] % weight.dim()
-    holders, here = holders_of(weight, axis), indices_here(weight, axis)
-    if here is None:
-        return rows._replace(holders=holders)
-    shape = tuple(len(here) if i == axis else n for i, n in enumerate(rows.spread_shape))
-    if rows.groups > 1:  # a shard may end within a unit
+    holders, count = holders_of(weight, axis), local(weight).shape[axis]
+    shape = tuple(count if i == axis else n for i, n in enumerate(rows.spread_shape))
+    if holders.units and rows.groups > 1:  # a shard may end within a unit
+        here = indices_here(weight, axis)
         return rows._replace(spread_shape=shape, holders=holders_of(weight, None), here=here)
-    return rows._replace(units=len(here), spread_shape=shape, holders=holders)
+    return rows._replace(units=count // rows.groups, spread_shape=shape, holders=holders)
 
 
 def _layout(

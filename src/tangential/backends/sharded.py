@@ -101,7 +101,11 @@ def holders_of(param: Any, row_axis: int | None) -> Holders:
 
 
 def indices_here(param: Any, axis: int) -> Tensor | None:
-    """Global indices along an axis of what this process has of it; None where it has all."""
+    """Global indices along an axis of what this process has of it; None where it has all.
+
+    Raises:
+        ValueError: the shard is not as large as torch would have made it.
+    """
     mesh_dims = [mesh_dim for one, mesh_dim in shards_of(param) if one == axis]
     if not mesh_dims:
         return None
@@ -110,7 +114,14 @@ def indices_here(param: Any, axis: int) -> Tensor | None:
         Split(mesh.size(i), mesh.get_local_rank(i), int(getattr(placements[i], "split_factor", 1)))
         for i in mesh_dims
     )
-    return _indices(param.shape[axis], splits, param.device)
+    indices = _indices(param.shape[axis], splits, param.device)
+    if len(indices) != (here := local(param).shape[axis]):
+        raise ValueError(
+            f"a weight of shape {tuple(param.shape)} must be sharded as distribute_tensor does it "
+            f"where low_precision or row_groups need the places of its elements, got {here} along "
+            f"axis {axis} for {len(indices)}"
+        )
+    return indices
 
 
 @lru_cache(maxsize=4096)
