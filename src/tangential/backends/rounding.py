@@ -39,9 +39,10 @@ def all_loaded(weights: list[Tensor], states: list[State], group: Group) -> list
     """
     ws = all_wide(weights)
     if group["low_precision"] == "kahan" and narrow(weights[0]):
-        pairs = [(w, s["compensation"]) for w, s in zip(ws, states, strict=True) if s]
+        lost = [state.get("compensation") for state in states]
+        pairs = [(w, real(x)) for w, x in zip(ws, lost, strict=True) if x is not None]
         if pairs:
-            torch._foreach_add_([w for w, _ in pairs], [real(lost) for _, lost in pairs])
+            torch._foreach_add_([w for w, _ in pairs], [x for _, x in pairs])
     return ws
 
 
