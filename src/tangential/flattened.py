@@ -26,17 +26,18 @@ def is_suspect(param: Tensor) -> bool:
 
 
 def check_group(group: Group) -> None:
-    """Check that a group whose rows are to be projected has any.
+    """Check that a group whose rows are to be projected has any; weights may be empty.
 
     Raises:
         ValueError: `projection` is "row", and every weight is a vector or a number.
     """
-    if group["projection"] == "row" and group["params"] and not _has_rows([group]):
+    some = any(is_lazy(param) or param.numel() for param in group["params"])
+    if group["projection"] == "row" and some and not _has_rows([group]):
         shapes = sorted({tuple(param.shape) for param in group["params"]})
-        some = ", ".join(map(str, shapes[:3])) + (", ..." if len(shapes) > 3 else "")
+        shown = ", ".join(map(str, shapes[:3])) + (", ..." if len(shapes) > 3 else "")
         raise ValueError(
             'projection="row" needs weights of two dimensions or more, got only shapes '
-            f'{some}: pass projection="auto" or "off" for them; if a trainer has flattened '
+            f'{shown}: pass projection="auto" or "off" for them; if a trainer has flattened '
             f"them (DeepSpeed ZeRO 1 and 2 do), {USE}"
         )
 
