@@ -699,7 +699,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
 
 
 def test_studies_together(whole, tmp_path):
-    plan = made.plan(metric=made.PERPLEXITY, task="language", undecayed=False)
+    plan = made.plan(metric=made.PERPLEXITY, task="language", undecayed=False, trials=1)
     other = report(plan, made.finished(plan))
     short = made.plan(task="audio")
     paths = together([whole, other, report(short, {})], tmp_path)
@@ -707,6 +707,7 @@ def test_studies_together(whole, tmp_path):
     assert paths[0] == tmp_path / "report.html"
     assert (tmp_path / "figures" / "profile.svg").exists()
     assert "SGDP against SGD: leans ahead in 2 of 2 studies." in text
+    assert "at the edge of its search: language, preset mini.</p>" in text
     assert "not every seed is in: audio" in text
     rows = read(tmp_path / "studies.csv")
     assert len(rows) == 2 * len(whole.rows)

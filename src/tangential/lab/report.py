@@ -156,10 +156,15 @@ def together(reports: Sequence[Report], folder: Path) -> list[Path]:
         reports: Of the studies; those without a verdict are named and left out.
         folder: For report.html and its figures.
     """
-    whole = panorama([(r.plan, r.rows) for r in jointly([r for r in reports if r.complete])])
+    done = jointly([r for r in reports if r.complete])
+    whole = panorama([(r.plan, r.rows) for r in done])
+    pairs = zip(whole.studies, done, strict=True)
+    untuned = [study.name for study, one in pairs if one.untuned]
     looks = {name: style for r in reversed(reports) for name, style in r.styles.items()}
     left = [r.plan.task for r in reports if not r.complete]
-    text = html.render("together.html.jinja", whole.figures, looks, whole=whole, left=left)
+    text = html.render(
+        "together.html.jinja", whole.figures, looks, whole=whole, left=left, untuned=untuned
+    )
     paths = _paged(text, whole.figures, looks, folder)
     return [*paths, *tables.write_rows(_flat(whole), folder / "studies")]
 
