@@ -75,6 +75,10 @@ def change_plan(path, change):
     sql(path, ["UPDATE study_user_attributes SET value_json=?", changed])
 
 
+def recoloured(plan, colour):
+    return plan | {"rivals": {k: v | {"colour": colour} for k, v in plan["rivals"].items()}}
+
+
 def test_the_undamaged_one_is_reported(study, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["report", "s"])
@@ -100,6 +104,7 @@ def test_the_undamaged_one_is_reported(study, capsys):
         (lambda p: p | {"data": ["x"]}, "plan.data is ['x'], which no study has"),
         (lambda p: p | {"rivals": {"a": {"x": 1}}}, "plan.rivals.a has no source, about, base"),
         (lambda p: p | {"metric": {"name": "x"}}, "plan.metric has no unit, guess"),
+        (lambda p: recoloured(p, "[/]"), "plan has a colour '[/]', expected # and six digits"),
         (lambda p: [p], "expected an object"),
         (lambda p: None, "plan is None, expected an object"),
     ],
@@ -263,6 +268,20 @@ def test_trials_of_another_program_are_none_of_ours(study):
     assert len(store.records(plan)) == plan.size == 8
     assert store.claim(plan, plan.tuning()) is None
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "nope"}, "unknown task 'nope'. Known: digits"),
+        ({"options": {"a": 1}}, "digits has no option 'a'. Known: preset=mini"),
+        ({"options": {"preset": 3}}, "preset is 3, allowed are mini"),
+    ],
+)
+def test_a_worker_of_a_task_that_is_unknown_here(changes, words, study, capsys):
+    settings = {"precision": "no", "threads": 1, "sharded": False, "versions": {}, "source": ""}
+    change_plan(study, lambda p: p | {"settings": settings} | changes)
+    assert words in refused(capsys, "worker", "s")
 
 
 def test_an_owner_that_is_none():
