@@ -409,21 +409,24 @@ class TestStore:
                 raise OperationalError("CREATE TABLE", None, Exception("already exists"))
             return "made"
 
-        assert database._made(make) == "made"
+        assert database._made(make, 0.0) == "made"
         lost = iter([True] * database.TRIES)
         with pytest.raises(OperationalError):
-            database._made(make)
+            database._made(make, 0.0)
 
-    def test_a_store_that_is_not_to_be_had(self, tmp_path):
-        with pytest.raises(ValueError, match="--storage 'nonsense' is not to be had"):
+    def test_a_database_that_cannot_be_opened(self, monkeypatch):
+        monkeypatch.setattr(database, "PAUSE_S", 0.0)
+        with pytest.raises(ValueError, match="--storage 'nonsense' is not a valid URL"):
             Store("nonsense", "s")
-        with pytest.raises(ValueError, match=r"--storage 'postgresql://127.0.0.1:9/x' is not"):
-            Store("postgresql://127.0.0.1:9/x", "s")
+        with pytest.raises(
+            ValueError, match=r"--storage 'postgresql://127.0.0.1:9/x' cannot be opened: .*refused"
+        ):
+            Store("postgresql://127.0.0.1:9/x", "s", wait_s=0.0)
 
     def test_passwords_are_not_told(self, monkeypatch):
         url = "postgresql://me:secret@127.0.0.1:9/x"
         with pytest.raises(ValueError, match=r"me:\*\*\*@127") as error:
-            Store(url, "s")
+            Store(url, "s", wait_s=0.0)
         assert "secret" not in str(error.value)
         monkeypatch.setattr(sys, "argv", ["tangential", "compare", "digits", "--storage", url])
         assert "secret" not in provenance.provenance()["command"]

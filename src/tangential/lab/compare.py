@@ -1,6 +1,7 @@
 """The commands that begin a study, work on it, judge it and show it."""
 
 import os
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from tangential.backends import native
 from tangential.lab import printed, study, tasks
 from tangential.lab.cores import cores
 from tangential.lab.crew import Ended
-from tangential.lab.database import failures
+from tangential.lab.database import failures, file_url
 from tangential.lab.display import Display
 from tangential.lab.errors import TRACEBACK, check_folder, reported
 from tangential.lab.names import one_of
@@ -69,7 +70,9 @@ def compare(
         set: Options of the task, as name=value: see `tangential list`.
         rivals: Optimizers to compare.
         rival: More of them, your own: name=module:factory or name=FILE.py:FACTORY, where
-            factory(params, lr, weight_decay) returns an optimizer.
+            factory(params, lr, weight_decay) returns an optimizer. `params` are groups, dicts
+            with "params", as torch's optimizers take them. FILE.py is run, here and by workers,
+            and each optimizer is tried once before the study starts.
         trials: Tuning trials a rival, at the same quasi-random points for all; with 0 every rival
             runs at the task's published settings.
         seeds: Report seeds, the same for all.
@@ -94,9 +97,9 @@ def compare(
             *(task, chosen, tuple(dict.fromkeys(rivals)), _own(rival), trials, seeds, epochs),
             *(undecayed, precision, threads, sharded),
         )
-        name = study or name_of(task, chosen)
+        name = name_of(task, chosen) if study is None else _named(study)
         check_folder(out / name)
-        store = Store(storage or _file(out / name), name)
+        store = Store(storage, name) if storage else _stored(out / name)
         place = Place(data, out / name, checkpoint_s)
         if reason := native.reason():
             console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
@@ -113,7 +116,11 @@ def _devices() -> int:
 def _compare(wishes: Wishes, store: Store, place: Place, workers: int, console: Console) -> None:
     leads = os.environ.get("RANK", "0") == "0"
     if leads:
-        store.begin(study.planned(wishes, tasks.make(wishes.task, place.data, wishes.options)))
+        with warnings.catch_warnings(record=True) as caught:
+            plan = study.planned(wishes, tasks.make(wishes.task, place.data, wishes.options))
+        for warning in caught:
+            console.print(f"Note: {warning.message}.", highlight=False, markup=False)
+        store.begin(plan)
     if "WORLD_SIZE" in os.environ:
         _together(store, place, console, leads=leads)
     else:
@@ -148,7 +155,8 @@ def worker(
 ) -> None:
     """Run trials of a study until none is left, beside all its other workers, here or elsewhere.
 
-    Ctrl-C saves the trial under way and gives it to another.
+    Ctrl-C saves the trial under way and gives it to another. A worker trusts the database: it
+    runs the optimizers' files that the study names, if they are here and have not changed.
 
     Args:
         study: Its name, or its folder.
@@ -225,23 +233,40 @@ def _own(given: list[str]) -> dict[str, str]:
         name, equals, source = text.partition("=")
         if not (name and equals and source):
             raise ValueError(f"--rival is {text!r}, allowed is name=module:factory")
+        if name in own:
+            raise ValueError(f"two --rival are named {name!r}: give each a name of its own")
         own[name] = source
     return own
 
 
-def _file(folder: Path) -> str:
-    return f"sqlite:///{folder / 'study.db'}"
+def _stored(folder: Path) -> Store:
+    """The store in a study's folder. The study keeps its name if the folder is renamed."""
+    store = Store(file_url(folder / "study.db"), folder.resolve().name)
+    names = store.names()
+    store.name = names[0] if len(names) == 1 else store.name
+    return store
+
+
+def _named(study: str) -> str:
+    """A study's name, which is its folder's, too."""
+    if study in ("", "..") or Path(study).name != study:
+        raise ValueError(
+            f"study is {study!r}, allowed is the name of one folder: "
+            "choose the folder that it is in by --out"
+        )
+    return study
 
 
 def _found(study: str, storage: str | None, out: Path) -> tuple[Path, Store]:
     """A study's folder and store; it is not made here."""
-    folder = Path(study) if (Path(study) / "study.db").is_file() else out / study
+    folder = Path(study)
+    if not (folder / "study.db").is_file():
+        folder = out / _named(study)
     if storage:
-        return folder, Store(storage, study)
+        return folder, Store(storage, folder.resolve().name)
     if not (folder / "study.db").is_file():
         raise ValueError(f"there is no study {study!r}: {folder / 'study.db'} is not there")
-    store = Store(_file(folder), folder.resolve().name)
-    return folder, store
+    return folder, _stored(folder)
 
 
 def _conclude(store: Store, plan: Plan, folder: Path, console: Console) -> Any:
@@ -259,4 +284,4 @@ def _list(paths: list[Path], console: Console) -> None:
 
 
 def _reported() -> AbstractContextManager[None]:
-    return reported(Ended, *failures(), hint=KEPT)
+    return reported(Ended, Failed, *failures(), hint=KEPT)

@@ -1,23 +1,26 @@
 """The worker processes of a study on this machine."""
 
-import multiprocessing
 import os
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from threading import Thread
 from typing import Any
 
 import torch
 
+from tangential.lab.children import SPAWN, Child, start
 from tangential.lab.database import failures
-from tangential.lab.errors import cut, deaf_children
-from tangential.lab.store import Store
+from tangential.lab.errors import cut
+from tangential.lab.source import in_words
+from tangential.lab.store import PATIENCE_S, Store
 from tangential.lab.worker import Failed, Place, work
 
 LONGEST_TRACEBACK = 10_000  # characters of one that are printed
+MEMORY = "The system may be out of memory: try fewer --workers"
+EXITS = "Something ends the process, such as an exit in an optimizer or a data set: correct it"
+POLL_S = 0.5
 DEATHS = 3  # of workers that are replaced, each; then something is wrong
 
 
@@ -29,78 +32,89 @@ class Crew:
     """Worker processes on this machine; they end with this one."""
 
     def __init__(self, store: Store, place: Place, say: Callable[[str], Any]) -> None:
-        self.context = multiprocessing.get_context("spawn")
         # no Event: a worker that is killed while it looks would leave it locked for all
-        self.stop, self.messages = self.context.RawValue("b", 0), self.context.SimpleQueue()
+        self.stop, self.store = SPAWN.RawValue("b", 0), store
         gpus = torch.cuda.device_count()
-        self.arguments = (gpus, store.url, store.name, place, self.stop, self.messages)
+        self.arguments = (gpus, store.url, store.name, place, self.stop)
         self.say, self.deaths, self.hired = say, 0, 0
-        self.processes: list[Any] = []
+        self.workers: list[Child] = []
 
     def hire(self, count: int) -> None:
         """Start so many workers."""
         for _ in range(count):
-            process = self.context.Process(target=_worker, args=(self.hired, *self.arguments))
-            with deaf_children():
-                process.start()
-            self.processes.append(process)
+            self.workers.append(start(_worker, self.hired, *self.arguments))
             self.hired += 1
 
-    def look_after(self, count: int) -> None:
-        """Replace the dead.
+    def left(self) -> list[tuple[Child, str]]:
+        """The workers that work no more, and how they ended.
 
         Raises:
-            Ended: one said why it cannot go on, or too many died.
+            Ended: one said why it cannot go on.
         """
-        if not self.messages.empty():
-            raise Ended(self.messages.get())
-        for process in [p for p in self.processes if p.exitcode]:
-            self.processes.remove(process)
+        heard = [(worker, *worker.hear()) for worker in self.workers]
+        for _, word, _ in heard:
+            if word is not None:
+                raise Ended(word)
+        return [(worker, how) for worker, _, how in heard if how is not None]
+
+    def replace(self, left: list[tuple[Child, str]], count: int) -> None:
+        """Replace workers that left though there are trials to run.
+
+        Raises:
+            Ended: too many did.
+        """
+        for worker, how in left:
+            self.workers.remove(worker)
             self.deaths += 1
+            pid = worker.process.pid
+            trial = self.store.patiently(lambda pid=pid: self.store.run_by(pid))
+            during = f"{how}, {f'in {trial}' if trial else 'between trials'}"
             if self.deaths > DEATHS * count:
-                raise Ended(f"workers died {self.deaths} times, the last of {_cause(process)}")
-            self.say(f"A worker died of {_cause(process)}; another takes its trial.")
+                raise Ended(
+                    f"{self.deaths} workers ended too early, the last one ({during}). "
+                    + (MEMORY if how == "SIGKILL" else EXITS)
+                )
+            self.say(f"A worker ended ({during}); another takes its trial.")
             self.hire(1)
 
     def dismiss(self) -> None:
         """Let the workers leave their trials where others can take them up, and wait for them."""
         self.stop.value = 1
         try:
-            for process in self.processes:
-                process.join()
+            for worker in self.workers:
+                while worker.process.is_alive():
+                    worker.process.join(POLL_S)
+                    worker.hear()  # one that has become another program is ended
         except KeyboardInterrupt:
             self.kill()
             raise
 
     def kill(self) -> None:
         """End them at once."""
-        for process in self.processes:
-            process.kill()
-
-
-def _cause(process: Any) -> str:
-    code = process.exitcode
-    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        for worker in self.workers:
+            worker.end()
 
 
 def _worker(
     number: int, gpus: int, url: str, name: str, place: Place, stop: Any, messages: Any
 ) -> None:
     """A worker process's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides what Ctrl-C means
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study decides what it means
     warnings.filterwarnings("ignore", "the compiled kernel is missing")  # the study has said so
-    Thread(target=_end_with_parent, daemon=True).start()
     _one_device(number, gpus)
     try:
-        work(Store(url, name), place, lambda: bool(stop.value), print)
-    except Exception as error:  # whatever a task or a rival raises: the study says it
-        messages.put(
-            cut(str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}")
-        )
-        if not isinstance(error, (ValueError, OSError, *failures())):
-            sys.stderr.write(cut(traceback.format_exc(), LONGEST_TRACEBACK))
-            sys.exit(1)
+        work(Store(url, name, PATIENCE_S), place, lambda: bool(stop.value), print)
+    except (ValueError, OSError, *failures()) as error:
+        messages.send(f"{type(error).__name__}: {cut(str(error))}")
+        sys.exit(1)
+    except Failed as error:
+        print(error.where, file=sys.stderr, flush=True)
+        messages.send(str(error))
+        sys.exit(1)
+    except BaseException as error:  # whatever else: the study must learn of it
+        messages.send(in_words(error))
+        sys.stderr.write(cut(traceback.format_exc(), LONGEST_TRACEBACK))
+        sys.exit(1)
 
 
 def _one_device(number: int, gpus: int) -> None:
@@ -110,10 +124,3 @@ def _one_device(number: int, gpus: int) -> None:
     """
     if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -1,72 +1,167 @@
 """The database under Optuna's storage: SQLite's file, or a server."""
 
+import os
 import re
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tangential.lab.engine import optuna, unwarned
 
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
 WAIT_S = 120  # for another process that writes to the file
-TRIES, PAUSE_S = 10, 0.3  # at a database that others are making
-FILE = "sqlite:///"
+TRIES, PAUSE_S = 10, 0.3  # at a database in which other processes create the tables
+OPENING_S = 15  # for a server that is just starting
+STARTING = re.compile("refused|starting up|shutting down|recovery", re.IGNORECASE)
+SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+
+
+def file_url(path: Path) -> str:
+    """The URL of an SQLite file, whatever characters its path has."""
+    from sqlalchemy import URL
+
+    url = URL.create("sqlite", database=str(path.absolute()))
+    return url.render_as_string(hide_password=False)
 
 
 def is_file(url: str) -> bool:
-    """Whether the database is a file of this machine."""
-    return url.startswith(FILE)
+    """Whether the database is a file on this machine."""
+    from sqlalchemy import make_url
+
+    return make_url(url).get_backend_name() == "sqlite"
 
 
-def opened(url: str, *, beat_s: int, grace_s: int) -> Any:
+def opened(url: str, *, beat_s: int, grace_s: int, wait_s: float = OPENING_S) -> Any:
     """Optuna's storage in this database.
 
     Args:
-        url: As SQLAlchemy has it: sqlite:///FILE or postgresql://...
+        url: In SQLAlchemy's form: sqlite:///FILE or postgresql://...
         beat_s: Seconds between a running trial's signs of life.
         grace_s: Seconds without one, after which it is dead.
+        wait_s: Seconds to wait for a server that refuses connections, as one does that is starting.
+            All other failures to connect (an unknown host, a wrong password) raise at once.
 
     Raises:
-        ValueError: there is no such database.
+        ValueError: the database cannot be opened.
     """
-    if is_file(url):
-        Path(url.removeprefix(FILE)).parent.mkdir(parents=True, exist_ok=True)
-    options = {"connect_args": {"timeout": WAIT_S}} if is_file(url) else {"pool_pre_ping": True}
+    shown, parsed = f"--storage {without_password(url)!r}", _parsed(url)
+    if parsed is None:
+        raise ValueError(
+            f"{shown} is not a valid URL: use sqlite:///FILE or postgresql://USER@HOST/NAME, "
+            "and write special characters as %XX (@ is %40, / is %2F)"
+        )
+    file = parsed.get_backend_name() == "sqlite"
+    path, mode = parsed.database or ":memory:", parsed.query.get("mode")
+    if file and (path in (":memory:", "file::memory:") or mode == "memory"):
+        raise ValueError(f"{shown} is in memory: workers can share only a file or a server")
+    if file and not path.startswith("file:"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    options = {"connect_args": {"timeout": WAIT_S}} if file else {"pool_pre_ping": True}
     make = lambda: optuna().storages.RDBStorage(
-        url, engine_kwargs=options, heartbeat_interval=beat_s, grace_period=grace_s
+        parsed.render_as_string(hide_password=False),  # without the braces of Optuna's templates
+        engine_kwargs=options,
+        heartbeat_interval=beat_s,
+        grace_period=grace_s,
     )
     try:
-        storage = _made(make)
+        storage = _made(make, wait_s)
     except (ImportError, RuntimeError, *failures()) as error:  # RuntimeError: another schema
-        raise ValueError(
-            f"--storage {without_password(url)!r} is not to be had: {_first_line(error)}"
-        ) from error
-    if is_file(url):
+        raise ValueError(f"{shown} cannot be opened: {_reason(error, url)}") from error
+    if file:
         _one_writer_at_a_time(storage.engine)
     return storage
 
 
-def without_password(text: str) -> str:
-    """The text, such as a command, with stars for the passwords of urls.
+def without_password(url: str) -> str:
+    """The URL without its password and without query entries that may have one.
 
-    >>> without_password("--storage postgresql://me:secret@db/lab")
-    '--storage postgresql://me:***@db/lab'
+    Where an unescaped character may have put a part of the password elsewhere, only its scheme.
+
+    >>> without_password("postgresql://me:secret@db/lab?sslmode=require&sslpassword=x")
+    'postgresql://me:***@db/lab?sslmode=require'
+    >>> without_password("postgresql://me/you:secret@db/lab")
+    'postgresql://***'
     """
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    parsed = _parsed(url)
+    if parsed is None or not _is_clear(url, parsed):
+        scheme, _, rest = url.partition("://")
+        if rest and re.fullmatch(r"[\w+]+", scheme):
+            return f"{scheme}://***"
+        return url if re.fullmatch(r"[\w.-]*", url) else "***"
+    secret = [key for key, value in parsed.query.items() if SECRET.search(f"{key} {value}")]
+    return parsed.difference_update_query(secret).render_as_string()
 
 
-def _made(make: Callable[[], Any]) -> Any:
+def command(arguments: Sequence[str]) -> str:
+    """The command line of these arguments, without passwords.
+
+    >>> print(command(["tangential", "worker", "s", "--storage", "postgresql://me:a b@db/lab"]))
+    tangential worker s --storage 'postgresql://me:***@db/lab'
+    """
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return shlex.join(_shown(argument, before) for before, argument in pairs)
+
+
+def _shown(argument: str, before: str) -> str:
+    option, _, value = argument.partition("=")
+    if argument.startswith("--"):
+        is_url = value and (option == "--storage" or "://" in value)
+        return f"{option}={without_password(value)}" if is_url else argument
+    return without_password(argument) if before == "--storage" or "://" in argument else argument
+
+
+def _parsed(url: str) -> "URL | None":
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+
+
+def _is_clear(url: str, parsed: "URL") -> bool:
+    """Whether no part of a password can stand in another part of the URL."""
+    database = None if parsed.get_backend_name() == "sqlite" else parsed.database
+    parts = f"{parsed.username} {parsed.host} {database}"
+    return "=" not in parts and url.count("@") == (parsed.username is not None)
+
+
+def _reason(error: Exception, url: str) -> str:
+    """The first line of what a driver says; it may repeat what it was given."""
+    parsed = _parsed(url)
+    if parsed is None or not _is_clear(url, parsed):
+        return f"{type(error).__name__}. Write special characters as %XX (@ is %40, / is %2F)"
+    text = str(error.__cause__ or error).strip().splitlines()[0]
+    query = [
+        v for key, values in parsed.normalized_query.items() if SECRET.search(key) for v in values
+    ]
+    for secret in filter(None, (parsed.password, os.environ.get("PGPASSWORD"), *query)):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _made(make: Callable[[], Any], wait_s: float) -> Any:
     """What `make` makes, tried again: of several who make the tables at once, all but one fail."""
-    for _ in range(TRIES - 1):
+    from sqlalchemy.exc import DBAPIError
+
+    deadline, tries = time.monotonic() + wait_s, TRIES
+    while True:
         try:
             with unwarned():
                 return make()
         except failures() as error:
-            if "is locked" in str(error):  # SQLite has waited for WAIT_S
+            tries -= 1
+            locked = "is locked" in str(error)  # SQLite has waited for WAIT_S
+            connected = not isinstance(error, DBAPIError) or error.statement is not None
+            starting = STARTING.search(str(error)) and time.monotonic() < deadline
+            if locked or not (tries if connected else starting):
                 raise
         time.sleep(PAUSE_S)
-    with unwarned():
-        return make()
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -90,7 +185,3 @@ def _one_writer_at_a_time(engine: Any) -> None:
     @event.listens_for(engine, "begin")
     def _(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error.__cause__ or error).strip().splitlines()[0]

@@ -49,6 +49,7 @@ class Contender(NamedTuple):
     colour: str
     space: Space
     published: Point  # its point where nothing is tuned
+    resumes: bool = True  # its state_dict has all that its steps change
 
 
 class Plan(NamedTuple):

@@ -3,7 +3,6 @@
 import ast
 import os
 import platform
-import shlex
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tangential.backends import native
-from tangential.lab.database import without_password
+from tangential.lab.database import command
 
 PACKAGES = (
     *("tangential", "torch", "torchvision", "accelerate", "optuna", "numpy"),
@@ -103,7 +102,7 @@ def provenance(**own: Any) -> dict[str, Any]:
         "commit": commit(),
         "kernel": kernel(),
         "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-        "command": without_password(shlex.join(["tangential", *sys.argv[1:]])),
+        "command": command(["tangential", *sys.argv[1:]]),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **own,
     }

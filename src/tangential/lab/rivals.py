@@ -1,7 +1,8 @@
 """The optimizers that are compared. A rival is a factory and a search space."""
 
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
-from tangential.lab.source import in_file
+from tangential.lab import files
+from tangential.lab.source import in_file, in_words
 
 Groups = list[dict[str, Any]]
 Space = dict[str, tuple[float, float]]
@@ -65,42 +67,42 @@ def _rival(
     return Rival(build, about, baseline, family, colour)
 
 
-# colours of Okabe and Ito and of Tol's muted scheme, told apart by colour-blind readers too
+# contrast of 3:1 or more with white; colour-blind readers tell apart those of the default ones
 RIVALS = {
     "sgd": _rival(
-        _sgd(SGD), "torch SGD, momentum .9, Nesterov, coupled decay", None, "sgd", "#56b4e9"
+        _sgd(SGD), "torch SGD, momentum .9, Nesterov, coupled decay", None, "sgd", "#1d99c5"
     ),
-    "sgdp": _rival(_sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#0072b2"),
-    "adam": _rival(_built(Adam), "torch Adam, coupled decay", None, "adam", "#f0c419"),
-    "adamw": _rival(_built(AdamW), "torch AdamW, decoupled decay", None, "adam", "#e69f00"),
-    "adamp": _rival(_built(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#d55e00"),
+    "sgdp": _rival(_sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#032aae"),
+    "adam": _rival(_built(Adam), "torch Adam, coupled decay", None, "adam", "#7f7f78"),
+    "adamw": _rival(_built(AdamW), "torch AdamW, decoupled decay", None, "adam", "#d67d07"),
+    "adamp": _rival(_built(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#af0401"),
     "adamp-matched": _rival(
         _built(AdamP, wd_ratio="matched"),
         "AdamP, wd_ratio 1/19: turns as fast as AdamW at equilibrium",
         "adamw",
         "adam",
-        "#882255",
+        "#842f73",
     ),
     "adamp-projection-only": _rival(
-        _built(AdamP, wd_ratio=1.0), "AdamP, wd_ratio 1: AdamW's decay", "adamw", "adam", "#cc79a7"
+        _built(AdamP, wd_ratio=1.0), "AdamP, wd_ratio 1: AdamW's decay", "adamw", "adam", "#c0699f"
     ),
     "adamw-decay-only": _rival(
         _decay_only,
         "AdamW, a tenth of the decay on the scale-invariant weights: no projection",
         "adamw",
         "adam",
-        "#999933",
+        "#7d8500",
     ),
     "sgdp-published": _rival(
         _sgd(SGDP, project_buffer=True),
         "SGDP as published: projects its momentum, too",
         "sgd",
         "sgd",
-        "#009e73",
+        "#00916a",
     ),
 }
 DEFAULT = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
-OTHERS = ("#332288", "#44aa99", "#661100", "#6699cc", "#aa4466", "#777777")  # a user's rivals
+OTHERS = ("#332288", "#3a9a8a", "#661100", "#5f93c8", "#aa4466", "#777777")  # a user's rivals
 
 
 def around(published: dict[str, float]) -> Space:
@@ -129,54 +131,120 @@ def grouped(
     return parted
 
 
-def of_user(number: int, name: str, source: str) -> Rival:
-    """A rival of the user's.
+def of_user(number: int, name: str, source: str, about: str | None = None) -> Rival:
+    """An optimizer of the user's. Its file, or its module, is run.
 
     Args:
-        number: Of the user's rivals, from 0: gives its colour.
-        name: Of the rival.
-        source: "module:factory" or "FILE.py:FACTORY". The factory takes groups of weights, and
-            lr and weight_decay (or what its space has) as keywords. It may have attributes:
+        number: Of the user's optimizers, from 0: gives its colour.
+        name: Of the optimizer.
+        source: "module:factory" or "FILE.py:FACTORY". The factory takes groups of weights (dicts
+            with "params", as torch's optimizers take them), and lr and weight_decay (or what its
+            space has) as keywords; it returns a `torch.optim.Optimizer` that steps without a
+            closure. All that its steps change must stand in its `state_dict()`, or come from the
+            global generators of torch, NumPy and `random`: a trial that is interrupted goes on
+            from there. The factory may have attributes:
             `space` {"lr": (low, high), ...}, searched log-uniformly; `family`, "sgd" or "adam" (the
             default), whose settings it has where nothing is tuned, and around which it is searched
-            where it has no space; `baseline`, the name of a rival.
+            where it has no space; `baseline`, the name of the optimizer it is compared with.
+        about: What the study says of it; if its file is another, it is not run.
 
     Raises:
-        ValueError: there is no such factory, its space has bounds that are no positive, rising
-            numbers, or its family is unknown.
+        ValueError: there is no such factory, it cannot be loaded, it is another than the study's,
+            its space has bounds that are not positive, finite and rising, or its family or
+            baseline is none.
     """
-    build = _factory(name, source)
+    where, _, what = source.rpartition(":")
+    if where.endswith(".py"):
+        path, code = Path(where), files.code(Path(where))
+        ours = _about(source, code)
+        _same(name, about, ours)  # before it is run
+        build = in_file(path, what, code[path])
+    else:
+        build, ours = _of_module(name, source)
+        _same(name, about, ours)
     family = getattr(build, "family", "adam")
     if family not in FAMILIES:
         raise ValueError(f"{name}.family is {family!r}, allowed are {' and '.join(FAMILIES)}")
-    space = getattr(build, "space", None)
-    for key, (low, high) in (space or {}).items():
-        if not 0 < low < high:
-            raise ValueError(f"{name}.space[{key!r}] is {low, high}, allowed is 0 < low < high")
-    code = sha256(_code(build, source)).hexdigest()[:12]
     baseline = getattr(build, "baseline", "sgd" if family == "sgd" else "adamw")
+    if not (baseline is None or isinstance(baseline, str)):
+        raise ValueError(f"{name}.baseline is {baseline!r}, allowed is the name of an optimizer")
+    space = getattr(build, "space", None)
     colour = OTHERS[number % len(OTHERS)]
-    return Rival(_built(build), f"{source} ({code})", baseline, family, colour, space)
+    return Rival(
+        _built(build),
+        ours,
+        baseline,
+        family,
+        colour,
+        None if space is None else _space(name, space),
+    )
 
 
-def _code(build: Callable[..., Optimizer], source: str) -> bytes:
-    """The file that is named, or those of the module that is named and of the factory's own."""
-    where = source.rpartition(":")[0]
-    if where.endswith(".py"):
-        return Path(where).read_bytes()
-    modules = [sys.modules.get(name) for name in (where, getattr(build, "__module__", where))]
-    files = {file for module in modules if (file := getattr(module, "__file__", None))}
-    return b"".join(Path(file).read_bytes() for file in sorted(files))
+def _space(name: str, space: Any) -> Space:
+    """The search space, checked, with Python's own numbers.
 
-
-def _factory(name: str, source: str) -> Callable[..., Optimizer]:
-    where, _, what = source.rpartition(":")
-    if where.endswith(".py"):
-        return in_file(Path(where), what)
-    try:
-        return getattr(import_module(where), what)
-    except (ImportError, AttributeError, ValueError) as error:
+    Raises:
+        ValueError: it is no dict, or the bounds of a setting are not positive, finite and rising.
+    """
+    if not isinstance(space, dict) or not all(isinstance(key, str) for key in space):
         raise ValueError(
-            f"rival {name} is {source!r}, which is not to be had ({error}): "
+            f'{name}.space is {space!r:.200}, allowed is a dict such as {{"lr": (1e-4, 1e-2)}}'
+        )
+    checked = {}
+    for key, bounds in space.items():
+        try:
+            low, high = (float(bound) for bound in bounds if not isinstance(bound, (str, bool)))
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            low, high = math.nan, math.nan
+        if not 0 < low < high < math.inf:
+            raise ValueError(
+                f"{name}.space[{key!r}] is {bounds!r:.200}, allowed are two finite numbers "
+                "0 < low < high"
+            )
+        checked[key] = low, high
+    return checked
+
+
+def _about(source: str, code: Mapping[Path, bytes]) -> str:
+    """The source, and a fingerprint of its code."""
+    digest = sha256(b"".join(code[path] for path in sorted(code)))
+    return f"{source} ({digest.hexdigest()[:12]})"
+
+
+def _same(name: str, known: str | None, about: str) -> None:
+    if known is not None and known != about:
+        raise ValueError(
+            f"optimizer {name!r} was {known} when the study was started, here it is {about}: "
+            "start the study again with `tangential compare`"
+        )
+
+
+def _of_module(name: str, source: str) -> tuple[Callable[..., Optimizer], str]:
+    """The factory, and what it is: by the module that is named and the factory's own."""
+    where, _, what = source.rpartition(":")
+    try:
+        build = getattr(import_module(where), what)
+    except (Exception, SystemExit) as error:
+        theirs = error.__traceback__ and error.__traceback__.tb_next
+        raise ValueError(
+            f"cannot import optimizer {name!r} from {source!r} "
+            f"({in_words(error.with_traceback(theirs))}): "
             "allowed are module:factory and FILE.py:FACTORY"
         ) from error
+    if not callable(build):
+        raise ValueError(f"optimizer {name!r}: {source!r} is {build!r:.200}, which is no function")
+    factory: Callable[..., Any] = build
+    modules = [sys.modules.get(name) for name in (where, getattr(build, "__module__", where))]
+    paths = {Path(file) for module in modules if (file := getattr(module, "__file__", None))}
+    return factory, _about(source, {path: path.read_bytes() for path in paths})
+
+
+def space_of(rival: Rival, published: Mapping[str, dict[str, float]]) -> Space:
+    """Where an optimizer is searched, given a task's published settings by family."""
+    return around(published[rival.family]) if rival.space is None else rival.space
+
+
+def untuned(rival: Rival, published: Mapping[str, dict[str, float]]) -> dict[str, float]:
+    """Its settings where nothing is tuned: the published ones, else the middle of its space."""
+    space, known = space_of(rival, published), published[rival.family]
+    return {name: known.get(name, math.sqrt(low * high)) for name, (low, high) in space.items()}

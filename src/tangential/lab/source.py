@@ -4,12 +4,16 @@ import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
+from traceback import TracebackException
 from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from tangential.lab import files
+from tangential.lab.errors import cut
 
 Size = tuple[int, ...]
 
@@ -20,7 +24,7 @@ class Source(NamedTuple):
     """A model to audit: its batches, if it brings some, and the size of an input else."""
 
     model: nn.Module
-    batches: list[Any] | None
+    batches: Iterable[Any] | None
     size: Size
 
 
@@ -48,7 +52,10 @@ def load(source: str) -> Source:
         )
     if not find_spec(kind):
         raise ModuleNotFoundError(f"{source} needs {kind}: pip install {kind}")
-    return LIBRARIES[kind](name)
+    try:
+        return LIBRARIES[kind](name)
+    except RuntimeError as error:  # of a tag that timm does not know, for example
+        raise ValueError(f"{kind} cannot make {name!r}: {error}") from error
 
 
 def _known(name: str, known: Iterable[str], where: str) -> None:
@@ -91,29 +98,77 @@ LIBRARIES: dict[str, Callable[[str], Source]] = {"torchvision": _torchvision, "t
 
 
 def _from_file(path: Path, name: str) -> Source:
-    made = in_file(path, name)()
-    model, batches = made if isinstance(made, tuple) else (made, None)
+    try:
+        factory = in_file(path, name)
+    except ValueError:  # names the file already
+        raise
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        signature = inspect.signature(factory)
+        raise ValueError(
+            f"{name} in {path} must be a function without arguments, but is {name}{signature}"
+        ) from error
+    try:
+        made = factory()
+    except (Exception, SystemExit) as error:  # it is the user's, and may raise anything
+        raise ValueError(f"{name} in {path} fails: {type(error).__name__}: {error}") from error
+    model, batches = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{name} returned a {type(model).__name__}, allowed are a torch.nn.Module")
-    return Source(model, None if batches is None else list(batches), (3, 224, 224))
+        raise ValueError(
+            f"{name} returned a {type(model).__name__}, "
+            "allowed are a torch.nn.Module, or (module, batches)"
+        )
+    return Source(model, batches, (3, 224, 224))
 
 
-def in_file(path: Path, name: str) -> Callable[..., Any]:
+def in_file(path: Path, name: str, code: bytes | None = None) -> Callable[..., Any]:
     """The function `name` of the Python file `path`, which is run.
 
+    Args:
+        path: Of the file.
+        name: Of the function, or of a class.
+        code: What is in the file, if it has been read already.
+
     Raises:
-        ValueError: there is no such file or function.
+        ValueError: there is no such file or function, or the file cannot be run; says where.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}")
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{str(path)!r} is no Python file")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    code = files.code(path)[path] if code is None else code
+    try:
+        module = files.run(path, code)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path} cannot be run: {in_words(error, path)}") from error
     functions = [n for n, x in vars(module).items() if callable(x) and not n.startswith("_")]
     _known(name, functions, f"{path} has no function")
     return getattr(module, name)
+
+
+def in_words(error: BaseException, file: Path | None = None) -> str:
+    r"""An exception in one line: its type, its message, and the line of code that raised it.
+
+    Args:
+        error: The exception. Of a long message the middle is left out.
+        file: The line is the last one of this file that took part; by default the last of all.
+
+    >>> in_words(ValueError("two\nlines"))
+    'ValueError: two lines'
+    """
+    summary = TracebackException.from_exception(error)
+    text = cut(str(summary))
+    loading = {__file__, files.__file__, import_module.__code__.co_filename}
+    frames = [
+        (frame.filename, frame.lineno)
+        for frame in summary.stack
+        if frame.filename not in loading and not frame.filename.startswith("<frozen importlib")
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno))
+        text = error.msg
+    own = [frame for frame in frames if file and Path(frame[0]).name == file.name]
+    where = " ({}:{})".format(*(own or frames)[-1]) if frames else ""
+    return " ".join(f"{type(error).__name__}: {text}".split()) + where
 
 
 def drawn(model: nn.Module) -> list[str]:

@@ -1,7 +1,10 @@
 """The state of model, optimizer and generators, whole, whatever it is spread over."""
 
+import json
+import random
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -26,7 +29,7 @@ def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, shar
         weights, moments = inner.state_dict(), optimizer.optimizer.state_dict()
     kept = inner.state_dict().keys()  # not those that the model makes anew
     buffers = {name: x for name, x in inner.named_buffers() if name in kept}
-    own = {"rng": _generators(), "buffers": buffers}
+    own = {"rng": generators(), "buffers": buffers}
     return {
         "model": weights,
         "optimizer": moments,
@@ -61,11 +64,24 @@ def take_state(
         optimizer.optimizer.load_state_dict(state["optimizer"])
     if accelerator.scaler:
         accelerator.scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(own["rng"]["cpu"])
-    if own["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(own["rng"]["cuda"])
+    set_generators(own["rng"])
 
 
-def _generators() -> dict[str, Any]:
+def generators() -> State:
+    """The states of the global generators of torch, NumPy and `random`, without any code."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist),
+        "python": random.getstate(),
+    }
+
+
+def set_generators(state: State) -> None:
+    """Go on drawing from there."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    np.random.set_state(json.loads(state["numpy"]))
+    random.setstate(state["python"])

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from tangential.lab.database import failures, is_file, opened, without_password
+from tangential.lab.database import OPENING_S, failures, is_file, opened, without_password
 from tangential.lab.engine import optuna
-from tangential.lab.owners import Lookout, owner
+from tangential.lab.owners import Lookout, machine, owner
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.stored import owner_of, packed, unpacked
 
@@ -44,16 +44,17 @@ class Store:
     """The trials of a study.
 
     Args:
-        url: Of the database, as SQLAlchemy has it: sqlite:///FILE or postgresql://...
+        url: Of the database, in SQLAlchemy's form: sqlite:///FILE or postgresql://...
         name: Of the study.
+        wait_s: Seconds to wait for a server that is just starting.
 
     Raises:
-        ValueError: no database can be had by this url.
+        ValueError: the database cannot be opened.
     """
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, wait_s: float = OPENING_S) -> None:
         self.url, self.name = url, name
-        self.rdb = opened(url, beat_s=BEAT_S, grace_s=GRACE_S)
+        self.rdb = opened(url, beat_s=BEAT_S, grace_s=GRACE_S, wait_s=wait_s)
         self.storage = optuna().storages.get_storage(self.rdb)
         self.unpacked: dict[int, Record] = {}
         self.lookout = Lookout(WATCH_S)
@@ -69,7 +70,11 @@ class Store:
 
     def exists(self) -> bool:
         """Whether there is such a study."""
-        return self.name in optuna().get_all_study_names(self.storage)
+        return self.name in self.names()
+
+    def names(self) -> list[str]:
+        """The studies of this database."""
+        return sorted(optuna().get_all_study_names(self.storage))
 
     def begin(self, plan: Plan) -> None:
         """Make the study, or give it another plan; trials that this has, too, are kept."""
@@ -93,7 +98,7 @@ class Store:
             ValueError: there is no such study, or it has no plan that can be read.
         """
         with self._readable("the list of studies"):
-            names = sorted(optuna().get_all_study_names(self.storage))
+            names = self.names()
         url = without_password(self.url)
         if self.name not in names:
             raise ValueError(
@@ -146,6 +151,17 @@ class Store:
                 with suppress(Taken):
                     if self._won(claim, trial.number):
                         return claim
+        return None
+
+    def run_by(self, pid: int) -> str | None:
+        """The trial that this process of this machine runs, or ran when it ended."""
+        for trial in self._trials():
+            known, about = trial.user_attrs.get("owner", {}), trial.user_attrs
+            if trial.state.name == "RUNNING" and (known.get("machine"), known.get("pid")) == (
+                machine(),
+                pid,
+            ):
+                return f"{about['rival']}'s {about['phase']} trial of seed {about['seed']}"
         return None
 
     def beat(self, claim: Claim) -> None:

@@ -1,6 +1,5 @@
 """A study: its plan, its workers on this machine, and what they are told when something happens."""
 
-import math
 import signal
 import time
 import warnings
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from tangential.lab import provenance
 from tangential.lab.crew import Crew, Ended
 from tangential.lab.plan import Contender, Plan, Records
-from tangential.lab.rivals import RIVALS, Rival, around, of_user
+from tangential.lab.rivals import RIVALS, Rival, grouped, of_user, space_of, untuned
 from tangential.lab.store import Store
 from tangential.lab.task import Task
 from tangential.lab.worker import Place
@@ -53,9 +52,19 @@ def planned(wishes: Wishes, task: Task) -> Plan:
     for name in wishes.own:
         if name in RIVALS:
             raise ValueError(f"rival {name!r} is the laboratory's own: choose another name")
+    scale_invariant = invariant(task)
+    restarted = _tried(wishes, task, frozenset(scale_invariant)) if wishes.own else {}
     own = {name: of_user(i, name, source) for i, (name, source) in enumerate(wishes.own.items())}
+    for name, rival in own.items():
+        if rival.baseline is not None and (
+            rival.baseline == name or rival.baseline not in RIVALS | own
+        ):
+            raise ValueError(
+                f"{name}.baseline is {rival.baseline!r}, allowed is another optimizer: "
+                f"{', '.join([*RIVALS, *(n for n in own if n != name)])}"
+            )
     contenders = {
-        name: contender(task, rival, wishes.own.get(name, ""))
+        name: contender(task, rival, wishes.own.get(name, ""), resumes=name not in restarted)
         for name, rival in ({n: RIVALS[n] for n in wishes.rivals} | own).items()
     }
     return Plan(
@@ -70,7 +79,7 @@ def planned(wishes: Wishes, task: Task) -> Plan:
         undecayed=wishes.undecayed,
         epochs=wishes.epochs or task.epochs,
         batch_size=task.batch_size,
-        invariant=invariant(task),
+        invariant=scale_invariant,
         settings={
             "precision": wishes.precision,
             "threads": wishes.threads,
@@ -81,19 +90,35 @@ def planned(wishes: Wishes, task: Task) -> Plan:
     )
 
 
-def contender(task: Task, rival: Rival, source: str) -> Contender:
+def contender(task: Task, rival: Rival, source: str, *, resumes: bool = True) -> Contender:
     """What the plan knows of a rival."""
-    published = task.published[rival.family]
-    space = around(published) if rival.space is None else rival.space
-    middle = {name: math.sqrt(low * high) for name, (low, high) in space.items()}
-    return Contender(
-        source,
-        rival.about,
-        rival.baseline,
-        rival.colour,
-        space,
-        {name: published.get(name, center) for name, center in middle.items()},
-    )
+    space, point = space_of(rival, task.published), untuned(rival, task.published)
+    about, baseline, colour = rival.about, rival.baseline, rival.colour
+    return Contender(source, about, baseline, colour, space, point, resumes)
+
+
+def _tried(wishes: Wishes, task: Task, scale_invariant: frozenset[str]) -> dict[str, str]:
+    """Try the user's optimizers on such groups as the trials have; warn of those not resumable.
+
+    Raises:
+        ValueError: one cannot be loaded, built or stepped.
+    """
+    import torch
+
+    from tangential.lab import preflight
+
+    with torch.random.fork_rng():
+        model = task.model()
+    groups = preflight.shapes(grouped(task.groups(model), model, scale_invariant, 1.0))
+    found = preflight.unresumable(preflight.Request(wishes.own, dict(task.published), groups))
+    for name, reason in found.items():
+        warnings.warn(
+            f"optimizer {name!r} does not continue from its state_dict ({reason}): its trials "
+            "start again from the beginning if they are interrupted. Its steps may use only what "
+            "is in state_dict(), and the global generators of torch, NumPy and random",
+            stacklevel=2,
+        )
+    return found
 
 
 def invariant(task: Task) -> list[str]:
@@ -160,13 +185,15 @@ def run(
         crew.hire(workers if len(records) < plan.size else 0)
         while not stop.is_set() and len(records) < plan.size:
             time.sleep(POLL_S)
-            crew.look_after(workers)
+            left = crew.left()  # first: who leaves after the last trial is not missed
             if store.patiently(store.plan).text() != plan.text():
                 raise Ended("the study has been given another plan, by another command")
             new = store.patiently(lambda: store.records(plan))
             if len(new) > len(records):
                 records = new
                 yield records
+            if len(records) < plan.size:
+                crew.replace(left, workers)
     except KeyboardInterrupt:
         crew.kill()
         raise

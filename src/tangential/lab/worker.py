@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +16,9 @@ from tangential.lab import provenance, tasks
 from tangential.lab.aside import aside
 from tangential.lab.database import failures
 from tangential.lab.datasets.data import DataError
-from tangential.lab.errors import cut
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.rivals import RIVALS, Rival, of_user
+from tangential.lab.source import in_words
 from tangential.lab.store import BEAT_S, Claim, Store, Taken
 from tangential.lab.stored import Settings, record_of, structured
 from tangential.lab.task import Task
@@ -26,7 +27,13 @@ POLL_S = 1.0  # while others run what is left
 
 
 class Failed(Exception):  # noqa: N818
-    """A trial whose task or rival raised what none should: its traceback says where."""
+    """A trial whose task or optimizer raised, or called exit."""
+
+    @property
+    def where(self) -> str:
+        """Where that was, as Python's tracebacks say it; the message is this exception's own."""
+        frames = traceback.format_tb(self.__cause__.__traceback__ if self.__cause__ else None)
+        return "".join(["Traceback (most recent call last):\n", *frames]).rstrip()
 
 
 class Place(NamedTuple):
@@ -142,7 +149,7 @@ class _Bench:
             plan.epochs,
             frozenset(plan.invariant),
             plan.settings["precision"],
-            folder,
+            folder if plan.rivals[claim.spec.rival].resumes else None,
             sharded=plan.settings["sharded"],
             checkpoint_s=self.place.checkpoint_s,
             stop=lambda: lost.is_set() or self.stop(),
@@ -158,9 +165,9 @@ class _Bench:
             return None
         except (DataError, OSError, *failures()):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             where = f"{claim.spec.rival}, {claim.spec.phase} trial of seed {claim.spec.seed}"
-            raise Failed(f"{where}: {type(error).__name__}: {cut(str(error))}") from error
+            raise Failed(f"{where}: {in_words(error)}") from error
         if trial.accelerator.is_main_process:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -189,13 +196,7 @@ def rival_of(plan: Plan, spec: Spec) -> Rival:
     known = plan.rivals[spec.rival]
     if not known.source:
         return RIVALS[spec.rival]
-    rival = of_user(0, spec.rival, known.source)
-    if rival.about != known.about:
-        raise ValueError(
-            f"rival {spec.rival} was {known.about} when the study was begun, here it is "
-            f"{rival.about}: begin the study again with `tangential compare`"
-        )
-    return rival
+    return of_user(0, spec.rival, known.source, known.about)
 
 
 def checked(plan: Plan, data: Path | None) -> Task:
