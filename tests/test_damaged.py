@@ -136,7 +136,7 @@ def test_a_worker_needs_settings_that_a_page_does_not(study, capsys):
         ({"step_s": float("inf")}, "record.step_s is inf, expected a finite number"),
         ({"steps": 10**400}, "expected an integer below 9.2e+18"),
         ({"diverged": 0}, "record.diverged is 0, expected true or false"),
-        ({"curves": {}}, "record.curves has no step, loss, lr, norm"),
+        ({"curves": {}}, "record.curves has no step, loss, lr"),
         ({"scores": None}, "record.scores is None, expected an object"),
         ({"scores": {"step": [1], "time_s": [], "score": [0.5]}}, "columns of different lengths"),
         ({"layers": {"step": [1]}}, "record.layers has no names, norm, effective_step"),
@@ -179,6 +179,14 @@ def test_rows_of_layers_that_do_not_match():
     record["layers"]["norm"][3] = record["layers"]["norm"][3][1:]
     with pytest.raises(ValueError, match=r"record.layers has rows that do not match its names"):
         record_of(json.dumps(record))
+
+
+def test_a_record_without_scale_invariant_weights():
+    plan = made.plan()
+    record = made.record(plan, plan.tuning()[0], random.Random(0), 0.9)
+    record |= dict.fromkeys(("norm", "effective_step", "memory_share"))
+    record["curves"] = {name: record["curves"][name] for name in ("step", "loss", "lr")}
+    assert unpacked(packed(record)) == record
 
 
 def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
