@@ -13,6 +13,7 @@ from tangential.__main__ import main
 from tangential.lab import database
 from tangential.lab.owners import owner
 from tangential.lab.plan import Plan
+from tangential.lab.report import report
 from tangential.lab.store import Store
 from tangential.lab.stored import owner_of, packed, record_of, unpacked
 from tangential.lab.watch import Watched
@@ -187,6 +188,8 @@ def test_a_record_without_scale_invariant_weights():
     record |= dict.fromkeys(("norm", "effective_step", "memory_share"))
     record["curves"] = {name: record["curves"][name] for name in ("step", "loss", "lr")}
     assert unpacked(packed(record)) == record
+    with pytest.raises(ValueError, match="has no norms of the scale-invariant weights"):
+        report(plan, {plan.tuning()[0]: record})  # whose plan has some
 
 
 def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
