@@ -67,7 +67,7 @@ def report(plan: Plan, records: Records) -> Report:
         ValueError: a trial lacks what all trials of this plan have.
     """
     for spec, record in records.items():
-        if plan.invariant and (record.get("norm") is None or set(NORMS) - record["curves"].keys()):
+        if plan.invariant and (record["norm"] is None or set(NORMS) - record["curves"].keys()):
             raise ValueError(
                 f"the record of {spec.rival}, {spec.phase} trial of seed {spec.seed}, has no norms "
                 "of the scale-invariant weights: another version of Tangential wrote it"
