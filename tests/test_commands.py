@@ -13,7 +13,20 @@ from tangential.lab import watch as watching
 ODD = (
     *("", " ", "-1", "0", "1.5", "1e300", "inf", "-inf", "nan", "9" * 30, "1_0", "0x10", "1,2"),
     *("x", "[red]x[/red]", "[/]", "a\nb", "\x1b[31m", "\udcff", "é" * 300, "x" * 5000, "None"),
-    *("/", "/dev/null/x", "file", ".", "..", "\0", "-", "--", "-x", "--x=1", "--help=1", "@file"),
+    *(
+        "/dev/null",
+        "/dev/null/x",
+        "file",
+        ".",
+        "..",
+        "\0",
+        "-",
+        "--",
+        "-x",
+        "--x=1",
+        "--help=1",
+        "@file",
+    ),
 )
 OPTIONS = {
     "compare": (
