@@ -13,6 +13,7 @@ from tangential.__main__ import main
 from tangential.lab import database
 from tangential.lab.owners import owner
 from tangential.lab.plan import Plan
+from tangential.lab.report import report
 from tangential.lab.store import Store
 from tangential.lab.stored import owner_of, packed, record_of, unpacked
 from tangential.lab.watch import Watched
@@ -75,6 +76,10 @@ def change_plan(path, change):
     sql(path, ["UPDATE study_user_attributes SET value_json=?", changed])
 
 
+def recoloured(plan, colour):
+    return plan | {"rivals": {k: v | {"colour": colour} for k, v in plan["rivals"].items()}}
+
+
 def test_the_undamaged_one_is_reported(study, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["report", "s"])
@@ -100,6 +105,7 @@ def test_the_undamaged_one_is_reported(study, capsys):
         (lambda p: p | {"data": ["x"]}, "plan.data is ['x'], which no study has"),
         (lambda p: p | {"rivals": {"a": {"x": 1}}}, "plan.rivals.a has no source, about, base"),
         (lambda p: p | {"metric": {"name": "x"}}, "plan.metric has no unit, guess"),
+        (lambda p: recoloured(p, "[/]"), "plan has a colour '[/]', expected # and six digits"),
         (lambda p: [p], "expected an object"),
         (lambda p: None, "plan is None, expected an object"),
     ],
@@ -131,7 +137,7 @@ def test_a_worker_needs_settings_that_a_page_does_not(study, capsys):
         ({"step_s": float("inf")}, "record.step_s is inf, expected a finite number"),
         ({"steps": 10**400}, "expected an integer below 9.2e+18"),
         ({"diverged": 0}, "record.diverged is 0, expected true or false"),
-        ({"curves": {}}, "record.curves has no step, loss, lr, norm"),
+        ({"curves": {}}, "record.curves has no step, loss, lr"),
         ({"scores": None}, "record.scores is None, expected an object"),
         ({"scores": {"step": [1], "time_s": [], "score": [0.5]}}, "columns of different lengths"),
         ({"layers": {"step": [1]}}, "record.layers has no names, norm, effective_step"),
@@ -174,6 +180,16 @@ def test_rows_of_layers_that_do_not_match():
     record["layers"]["norm"][3] = record["layers"]["norm"][3][1:]
     with pytest.raises(ValueError, match=r"record.layers has rows that do not match its names"):
         record_of(json.dumps(record))
+
+
+def test_a_record_without_scale_invariant_weights():
+    plan = made.plan()
+    record = made.record(plan, plan.tuning()[0], random.Random(0), 0.9)
+    record |= dict.fromkeys(("norm", "effective_step", "memory_share"))
+    record["curves"] = {name: record["curves"][name] for name in ("step", "loss", "lr")}
+    assert unpacked(packed(record)) == record
+    with pytest.raises(ValueError, match="has no norms of the scale-invariant weights"):
+        report(plan, {plan.tuning()[0]: record})  # whose plan has some
 
 
 def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
@@ -263,6 +279,20 @@ def test_trials_of_another_program_are_none_of_ours(study):
     assert len(store.records(plan)) == plan.size == 8
     assert store.claim(plan, plan.tuning()) is None
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "nope"}, "unknown task 'nope'. Known: digits"),
+        ({"options": {"a": 1}}, "digits has no option 'a'. Known: preset=mini"),
+        ({"options": {"preset": 3}}, "preset is 3, allowed are mini"),
+    ],
+)
+def test_a_worker_of_a_task_that_is_unknown_here(changes, words, study, capsys):
+    settings = {"precision": "no", "threads": 1, "sharded": False, "versions": {}, "source": ""}
+    change_plan(study, lambda p: p | {"settings": settings} | changes)
+    assert words in refused(capsys, "worker", "s")
 
 
 def test_an_owner_that_is_none():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -91,6 +92,8 @@ class Plan(NamedTuple):
         for name in (name for name, holds in right.items() if not holds):
             raise ValueError(f"plan.{name} is {getattr(plan, name)!r}, which no study has")
         for rival in plan.rivals.values():
+            if not re.fullmatch("#[0-9a-fA-F]{6}", rival.colour):
+                raise ValueError(f"plan has a colour {rival.colour!r}, expected # and six digits")
             for name, (low, high) in rival.space.items():
                 if not 0 < low <= high < math.inf:
                     raise ValueError(f"plan has a search space of {name} from {low} to {high}")

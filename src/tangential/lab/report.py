@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from tangential.lab import charts, html, sentences, standings, stills, tables
 from tangential.lab.aside import aside
 from tangential.lab.curves import MEANS
+from tangential.lab.curves import MEANS as NORMS
 from tangential.lab.figures import Figure, Style
 from tangential.lab.plan import Plan, Record, Records
 from tangential.lab.rivals import RIVALS
@@ -60,7 +61,17 @@ class Report(NamedTuple):
 
 
 def report(plan: Plan, records: Records) -> Report:
-    """Sum up the trials that there are."""
+    """Sum up the trials that there are.
+
+    Raises:
+        ValueError: a trial lacks what all trials of this plan have.
+    """
+    for spec, record in records.items():
+        if plan.invariant and (record["norm"] is None or set(NORMS) - record["curves"].keys()):
+            raise ValueError(
+                f"the record of {spec.rival}, {spec.phase} trial of seed {spec.seed}, has no norms "
+                "of the scale-invariant weights: another version of Tangential wrote it"
+            )
     if not plan.invariant:
         records = {spec: without_mechanism(record) for spec, record in records.items()}
     rows = standings.rows(plan, records)

@@ -74,7 +74,8 @@ class Store:
 
     def names(self) -> list[str]:
         """The studies of this database."""
-        return sorted(optuna().get_all_study_names(self.storage))
+        with self._readable("the list of studies"):
+            return sorted(map(str, optuna().get_all_study_names(self.storage)))
 
     def begin(self, plan: Plan) -> None:
         """Make the study, or give it another plan; trials that this has, too, are kept."""
@@ -97,12 +98,10 @@ class Store:
         Raises:
             ValueError: there is no such study, or it has no plan that can be read.
         """
-        with self._readable("the list of studies"):
-            names = self.names()
-        url = without_password(self.url)
+        names, url = self.names(), without_password(self.url)
         if self.name not in names:
             raise ValueError(
-                f"no study {self.name!r} in {url}; known: {', '.join(map(str, names)) or 'none'}"
+                f"no study {self.name!r} in {url}; known: {', '.join(names) or 'none'}"
             )
         with self._readable("the plan"):
             attributes = self._study.user_attrs

@@ -24,18 +24,23 @@ class Layers(TypedDict):
     effective_step: list[list[float]]
 
 
-class Curves(TypedDict):
-    """Means over the weights, at the logged steps."""
+class Mechanism(TypedDict, total=False):
+    """Means over the scale-invariant weights; missing where there are none."""
 
-    step: list[int]
-    loss: list[float]
-    lr: list[float]
     norm: list[float]
     effective_step: list[float]
     angle_rad: list[float]
     growth_step: list[float]
     growth_memory: list[float]
     growth_decay: list[float]
+
+
+class Curves(Mechanism):
+    """What is known of the logged steps."""
+
+    step: list[int]
+    loss: list[float]
+    lr: list[float]
 
 
 class Scores(TypedDict):
@@ -60,9 +65,9 @@ class TrialRecord(TypedDict):
     loss: float
     diverged: bool
     steps: int
-    norm: float
-    effective_step: float
-    memory_share: float
+    norm: float | None
+    effective_step: float | None
+    memory_share: float | None
     step_s: float
     optimizer_s: float
     seconds: dict[str, float]
@@ -192,12 +197,12 @@ def structured(hint: Any, value: Any, name: str) -> Any:
 def _fields(hint: Any, value: Any, name: str) -> Any:
     """A NamedTuple, which may not have other fields, or the dict of a TypedDict, which may."""
     _expect(isinstance(value, dict), name, value, "an object")
-    hints, optional = get_type_hints(hint), getattr(hint, "_field_defaults", {})
+    hints = get_type_hints(hint)
+    optional = hint.__optional_keys__ if is_typeddict(hint) else hint._field_defaults
     if missing := [key for key in hints if key not in value and key not in optional]:
         raise ValueError(f"{name} has no {', '.join(missing)}")
     known = {
-        key: structured(hints[key], value[key], f"{name}.{key}")
-        for key in hints.keys() & value.keys()
+        key: structured(hints[key], value[key], f"{name}.{key}") for key in hints if key in value
     }
     if is_typeddict(hint):
         return value | known

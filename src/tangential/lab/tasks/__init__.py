@@ -1,6 +1,7 @@
 """The experiments: functions that return a `Task`, with options for keyword arguments."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import wraps
@@ -135,6 +136,9 @@ def _value(key: str, text: str, allowed: Any) -> Any:
                 return value
         raise ValueError(_refused(key, text, map(_spelt, allowed)))
     try:
-        return allowed(text)
+        value = allowed(text)
     except ValueError as error:
         raise ValueError(f"{key} is {text!r}, allowed are numbers") from error
+    if not math.isfinite(value):
+        raise ValueError(f"{key} is {text!r}, allowed are finite numbers")
+    return value
