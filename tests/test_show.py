@@ -6,25 +6,21 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from cyclopts import App
 from PIL import Image
 
+from tangential.__main__ import main
 from tangential.claims import Lemma
 from tangential.lab import picture, show
 from tangential.lab.rivals import RIVALS
 from tangential.lab.toy import CONTESTANTS
 
-app = App()
-app.command(show.toy)
-app.command(show.lemmas)
-
 
 def call(capsys, *arguments):
-    """Exit code, standard output, and errors as one line without their frame."""
+    """Exit code, standard output, and errors."""
     with pytest.raises(SystemExit) as exit_:
-        app([*map(str, arguments)])
+        main([*map(str, arguments)])
     out, err = capsys.readouterr()
-    return exit_.value.code or 0, out, " ".join(err.replace("\u2502", "").split())
+    return exit_.value.code or 0, out, err
 
 
 def rows(text):
@@ -135,17 +131,16 @@ def test_wrong_arguments_are_named(arguments, words, tmp_path, capsys):
 
 def test_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    code, out, _ = call(capsys, "toy", "3d", "--out", tmp_path / "file" / "deeper")
-    assert code == 1
-    assert "Stopped: [Errno 20] Not a directory" in out
+    code, out, err = call(capsys, "toy", "3d", "--out", tmp_path / "file" / "deeper")
+    assert (code, out) == (1, "")
+    assert "Stopped: [Errno 20] Not a directory" in err
 
 
 def test_missing_matplotlib_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    code, out, _ = call(capsys, "toy", "3d", "--out", tmp_path)
-    assert code == 1
-    assert "matplotlib" in out
-    assert "pip install 'tangential[lab]'" in out
+    code, out, err = call(capsys, "toy", "3d", "--out", tmp_path)
+    assert (code, out) == (1, "")
+    assert err == "Stopped: matplotlib is not installed: run pip install 'tangential[lab]'\n"
 
 
 TRUE = Lemma("one is one", "logic", 1.0, 1.0, 1e-16, exact=True)

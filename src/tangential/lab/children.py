@@ -8,6 +8,8 @@ from multiprocessing.connection import wait
 from threading import Thread
 from typing import Any, NamedTuple
 
+from tangential.lab.errors import deaf_children
+
 SPAWN = multiprocessing.get_context("spawn")
 LEAVING_S = 5  # for a process to end that has closed its pipe
 
@@ -49,7 +51,8 @@ def start(target: Callable[..., None], *arguments: Any) -> Child:
     """
     receive, send = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=_live, args=(target, arguments, send))
-    process.start()
+    with deaf_children():
+        process.start()
     send.close()
     return Child(process, receive)
 

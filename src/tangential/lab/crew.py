@@ -11,12 +11,14 @@ import torch
 
 from tangential.lab.children import SPAWN, Child, start
 from tangential.lab.database import failures
+from tangential.lab.errors import cut
 from tangential.lab.source import in_words
 from tangential.lab.store import PATIENCE_S, Store
 from tangential.lab.worker import Failed, Place, work
 
 MEMORY = "The system may be out of memory: try fewer --workers"
 EXITS = "Something ends the process, such as an exit in an optimizer or a data set: correct it"
+LONGEST_TRACEBACK = 10_000  # characters of one that are printed
 POLL_S = 0.5
 DEATHS = 3  # of workers that are replaced, each; then something is wrong
 
@@ -102,10 +104,10 @@ def _worker(
     try:
         work(Store(url, name, PATIENCE_S), place, lambda: bool(stop.value), print)
     except (ValueError, OSError, *failures()) as error:
-        messages.send(f"{type(error).__name__}: {error}")
+        messages.send(cut(f"{type(error).__name__}: {error}"))
         sys.exit(1)
     except Failed as error:
-        print(error.where, file=sys.stderr, flush=True)
+        print(cut(error.where, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
         messages.send(str(error))
         sys.exit(1)
     except BaseException as error:  # whatever else: the study must learn of it

@@ -69,7 +69,7 @@ def opened(url: str, *, beat_s: int, grace_s: int, wait_s: float = OPENING_S) ->
     )
     try:
         storage = _made(make, wait_s)
-    except (ImportError, *failures()) as error:
+    except (ImportError, RuntimeError, *failures()) as error:  # RuntimeError: another schema
         raise ValueError(f"{shown} cannot be opened: {_reason(error, url)}") from error
     if file:
         _one_writer_at_a_time(storage.engine)
@@ -158,7 +158,8 @@ def _made(make: Callable[[], Any], wait_s: float) -> Any:
             tries -= 1
             connected = not isinstance(error, DBAPIError) or error.statement is not None
             starting = STARTING.search(str(error)) and time.monotonic() < deadline
-            if not (tries if connected else starting):
+            locked = "is locked" in str(error)  # SQLite has waited for WAIT_S
+            if locked or not (tries if connected else starting):
                 raise
         time.sleep(PAUSE_S)
 

@@ -1,6 +1,7 @@
 """The commands `tangential toy` and `tangential lemmas`."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential.claims import CLOSE, EXACT, Lemma
-from tangential.lab.picture import draw
+from tangential.lab.errors import check_file, check_folder
+from tangential.lab.picture import draw, files
 from tangential.lab.toy import MOMENTUM, runs, table
 from tangential.lemmas import lemmas as claims
 
@@ -40,17 +42,16 @@ def toy(
         out: Folder for the files: PNG and SVG, for 2d a GIF too.
     """
     console = Console()
+    import_module("matplotlib")  # before any work
+    check_folder(out)
+    for path in files(problem, out):
+        check_file(path)
     done = runs(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
     Console(width=max(console.width, WIDTH)).print(table(problem, done))
-    try:
-        paths = draw(problem, done, out)
-    except (ModuleNotFoundError, OSError) as error:
-        missing = isinstance(error, ModuleNotFoundError)
-        hint = ": run pip install 'tangential\\[lab]'" if missing else ""
-        console.print(f"Stopped: {error}{hint}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    for path in paths:
-        console.print(f"[dim]{path.resolve()}[/dim]", soft_wrap=True, highlight=False)
+    for path in draw(problem, done, out):
+        console.print(
+            str(path.resolve()), style="dim", soft_wrap=True, highlight=False, markup=False
+        )
 
 
 def lemmas() -> None:

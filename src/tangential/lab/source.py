@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tangential.lab import files
+from tangential.lab.errors import cut
 
 Size = tuple[int, ...]
 
-HALF = 500  # characters that are kept at either end of a long message
 DRAW = 0.02  # standard deviation of weights that a fresh model has at zero
 
 
@@ -147,14 +147,6 @@ def in_words(error: BaseException, file: Path | None = None) -> str:
     own = [frame for frame in frames if file and Path(frame[0]).name == file.name]
     where = " ({}:{})".format(*(own or frames)[-1]) if frames else ""
     return " ".join(f"{type(error).__name__}: {text}".split()) + where
-
-
-def cut(text: str) -> str:
-    """The text; of a long one, both ends."""
-    more = len(text) - 2 * HALF
-    return (
-        f"{text[:HALF]} ... [{more:,} characters left out] ... {text[-HALF:]}" if more > 0 else text
-    )
 
 
 def drawn(model: nn.Module) -> list[str]:

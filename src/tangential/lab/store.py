@@ -5,10 +5,7 @@ died or stopped, or a double. Of the living ones with one key, the first counts;
 lock to queue what a plan still lacks, and nothing is lost whenever a worker dies.
 """
 
-import base64
-import json
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -17,10 +14,15 @@ from tangential.lab.database import OPENING_S, failures, is_file, opened, withou
 from tangential.lab.engine import optuna
 from tangential.lab.owners import Lookout, machine, owner
 from tangential.lab.plan import Plan, Record, Records, Spec
+from tangential.lab.stored import owner_of, packed, unpacked
 
 BEAT_S = 15  # seconds between a running trial's signs of life
 GRACE_S = 60  # without one it is missed
 WATCH_S = 2 * BEAT_S  # that one is missed before it is dead
+DAMAGE = (  # what reading what another program wrote may raise
+    *(ValueError, TypeError, LookupError, AssertionError, AttributeError),
+    RecursionError,
+)
 PATIENCE_S = 300  # with a server that is gone
 
 Frozen = Any  # optuna.trial.FrozenTrial
@@ -72,7 +74,8 @@ class Store:
 
     def names(self) -> list[str]:
         """The studies of this database."""
-        return sorted(optuna().get_all_study_names(self.storage))
+        with self._readable("the list of studies"):
+            return sorted(optuna().get_all_study_names(self.storage))
 
     def begin(self, plan: Plan) -> None:
         """Make the study, or give it another plan; trials that this has, too, are kept."""
@@ -80,20 +83,35 @@ class Store:
         study = optuna().create_study(
             storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
         )
+        with self._readable("the plan"):
+            foreign = "plan" not in study.user_attrs and study.get_trials(deepcopy=False)
+        if foreign:
+            raise ValueError(
+                f"study {self.name!r} in {without_password(self.url)} was not made by `tangential "
+                "compare`: choose another name (--study NAME)"
+            )
         study.set_user_attr("plan", plan.text())
 
     def plan(self) -> Plan:
         """The study's plan.
 
         Raises:
-            ValueError: there is no such study.
+            ValueError: there is no such study, or it has no plan that can be read.
         """
-        if not self.exists():
-            known = ", ".join(self.names()) or "none"
+        names = self.names()
+        url = without_password(self.url)
+        if self.name not in names:
             raise ValueError(
-                f"no study {self.name!r} in {without_password(self.url)}; known: {known}"
+                f"no study {self.name!r} in {url}; known: {', '.join(map(str, names)) or 'none'}"
             )
-        return Plan.of(self._study.user_attrs["plan"])
+        with self._readable("the plan"):
+            attributes = self._study.user_attrs
+        if "plan" not in attributes:
+            raise ValueError(
+                f"study {self.name!r} in {url} has no plan: `tangential compare` did not make it"
+            )
+        with self._readable("the plan"):
+            return Plan.of(attributes["plan"])
 
     @property
     def _study(self) -> Any:
@@ -137,10 +155,12 @@ class Store:
 
     def run_by(self, pid: int) -> str | None:
         """The trial that this process of this machine runs, or ran when it ended."""
+        here = machine()
         for trial in self._trials():
-            known, about = trial.user_attrs.get("owner", {}), trial.user_attrs
-            if trial.state.name == "RUNNING" and (known.get("machine"), known.get("pid")) == (
-                machine(),
+            about = trial.user_attrs
+            ran = owner_of(about.get("owner")) or {}
+            if trial.state.name == "RUNNING" and (ran.get("machine"), ran.get("pid")) == (
+                here,
                 pid,
             ):
                 return f"{about['rival']}'s {about['phase']} trial of seed {about['seed']}"
@@ -162,11 +182,11 @@ class Store:
         Raises:
             Taken: another has it.
         """
-        packed, found = _packed(record), self.storage.get_trial(claim.id)
-        if found.state.name == "COMPLETE" and found.user_attrs["record"] == packed:
+        text, found = packed(record), self.storage.get_trial(claim.id)
+        if found.state.name == "COMPLETE" and found.user_attrs["record"] == text:
             return
         with _still_ours():
-            self.storage.set_trial_user_attr(claim.id, "record", packed)
+            self.storage.set_trial_user_attr(claim.id, "record", text)
             states = optuna().trial.TrialState
             self.storage.set_trial_state_values(claim.id, states.COMPLETE, [record["score"]])
 
@@ -177,9 +197,22 @@ class Store:
 
     def _record(self, trial: Frozen) -> Record:
         if trial.number not in self.unpacked:
-            packed = base64.b85decode(trial.user_attrs["record"])
-            self.unpacked[trial.number] = json.loads(zlib.decompress(packed))
+            with self._readable(f"trial {trial.number}"):
+                self.unpacked[trial.number] = unpacked(trial.user_attrs.get("record"))
         return self.unpacked[trial.number]
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        """Turns errors of reading a damaged database into one that says what to do."""
+        try:
+            yield
+        except DAMAGE as error:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(
+                f"{what} of study {self.name!r} in {without_password(self.url)} cannot be read: "
+                f"{reason}. Another program or another version of Tangential wrote it: use that "
+                "version, restore a backup, or begin another study (--study NAME)"
+            ) from error
 
     def patiently(self, act: Callable[[], Any]) -> Any:
         """What `act` returns, tried again while the database is gone.
@@ -198,8 +231,11 @@ class Store:
                 pause_s = min(2 * pause_s, 15.0)
 
     def _trials(self) -> list[Frozen]:
+        """The study's trials without those that another program may have added."""
         number = self.storage.get_study_id_from_name(self.name)
-        return self.storage.get_all_trials(number, deepcopy=False)
+        with self._readable("a trial"):
+            trials = self.storage.get_all_trials(number, deepcopy=False)
+        return [trial for trial in trials if isinstance(trial.user_attrs.get("key"), str)]
 
     def _queue(self, plan: Plan, key: str, spec: Spec) -> None:
         space = plan.rivals[spec.rival].space
@@ -237,7 +273,7 @@ class Store:
         number = self.storage.get_study_id_from_name(self.name)
         self.lookout.miss(self.rdb._get_stale_trial_ids(number))
         for trial in self._trials():
-            trial_id, known = trial._trial_id, trial.user_attrs.get("owner")
+            trial_id, known = trial._trial_id, owner_of(trial.user_attrs.get("owner"))
             dead = self.lookout.is_dead(trial_id, known)
             unheard = trial_id in self.unsure and known == owner()
             if trial.state.name == "RUNNING" and (dead or unheard):
@@ -262,7 +298,3 @@ def _still_ours() -> Iterator[None]:
 def _living(trials: list[Frozen]) -> dict[str, Frozen]:
     """The first trial of every key that waits, runs or is complete."""
     return {t.user_attrs["key"]: t for t in reversed(trials) if t.state.name != "FAIL"}
-
-
-def _packed(record: Record) -> str:
-    return base64.b85encode(zlib.compress(json.dumps(record).encode())).decode()

@@ -5,10 +5,11 @@ pyarrow is imported where a table is made.
 
 import json
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tangential.lab.aside import aside
+from tangential.lab.aside import FORMULA, aside, literal
 from tangential.lab.plan import Plan, Record, Records, Spec
 
 RESULTS = (
@@ -100,8 +101,22 @@ def _csv(table: Any, path: Path) -> Path:
     import pyarrow.csv
 
     with aside(path, "wb") as file:
-        pyarrow.csv.write_csv(table, file)
+        pyarrow.csv.write_csv(_literal(table), file)
     return path
+
+
+def _literal(table: Any) -> Any:
+    """The table with names and texts that no spreadsheet takes for a formula."""
+    import pyarrow as pa
+
+    pc = import_module("pyarrow.compute")  # whose functions no type checker knows
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if pa.types.is_string(column.type):
+            marked = pc.binary_join_element_wise("'", column, "")
+            column = pc.if_else(pc.match_substring_regex(column, FORMULA), marked, column)
+        table = table.set_column(i, literal(name), column)
+    return table
 
 
 def _parquet(table: Any, path: Path) -> Path:

@@ -20,6 +20,7 @@ from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.rivals import RIVALS, Rival, of_user
 from tangential.lab.source import in_words
 from tangential.lab.store import BEAT_S, Claim, Store, Taken
+from tangential.lab.stored import Settings, record_of, structured
 from tangential.lab.task import Task
 
 POLL_S = 1.0  # while others run what is left
@@ -69,6 +70,7 @@ def work(
 
     leads = here().is_main_process
     plan = store.patiently(store.plan)
+    structured(Settings, plan.settings, "plan.settings")
     torch.set_num_threads(plan.settings["threads"])
     bench = _Bench(store, place, stop, say, see)
     while True:
@@ -141,7 +143,7 @@ class _Bench:
         rival, finished = rival_of(plan, claim.spec), folder / "finished.json"
         if finished.exists():  # its worker died before the database had it
             with suppress(ValueError):
-                return json.loads(finished.read_text())
+                return record_of(finished.read_text())
         reports = claim.spec.phase != "tune"
         run = Run(
             plan.epochs,
