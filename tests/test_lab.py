@@ -279,7 +279,7 @@ class TestCommand:
         code, text = output_of(*SMALL, "--epochs", 1, "--undecayed", "--out", tmp_path)
         assert code == 0, text
         assert "[ 12/12]" in text
-        assert "sgdp" in text
+        assert "SGDP" in text
         folder = tmp_path / "digits"
         with (folder / "trials.csv").open() as file:
             trials = list(csv.DictReader(file))

@@ -23,6 +23,12 @@ def call(capsys, *arguments):
     return exit_.value.code or 0, out, err
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """A terminal on which every table fits as it is; test_terminal.py has narrow ones."""
+    monkeypatch.setenv("COLUMNS", "150")
+
+
 def rows(text):
     """The cells of every row of a printed table."""
     lines = (line for line in text.splitlines() if line.startswith("\u2502"))
@@ -34,7 +40,7 @@ def test_toy_2d_prints_the_known_digits_and_draws(tmp_path, capsys):
     assert code == 0
     assert rows(text) == [
         ["0.9", "50", "3.9999 / 1.00", "1.7578 / 1.42", "1.3491 / 1.07", "1.1973 / 1.08"],
-        ["0.9", "499", "0.0086 / 1.02", "0.0018 / 2.93", "0.0000 / 1.12", "0.0000 / 1.17"],
+        ["0.9", "499", "0.0086 / 1.02", "0.0018 / 2.93", "3.5e-05 / 1.12", "4.5e-05 / 1.17"],
     ]
     files = sorted((tmp_path / "new").iterdir())
     assert [f.name for f in files] == ["cosine_2d.gif", "cosine_2d.png", "cosine_2d.svg"]
@@ -163,6 +169,18 @@ class TestLemmas:
             ["nothing", "logic", "0", "2.0e-16", "2.0e-16", "1e-12", "holds"],
         ]
         assert "Does not hold" not in out
+
+    @pytest.mark.parametrize("width", [60, 80])
+    def test_fits_a_narrow_terminal(self, width, monkeypatch, capsys):
+        monkeypatch.setenv("COLUMNS", str(width))
+        long = Lemma("AdamP: squared norm after a projected, decayed step", "derived", 28.324149105,
+                     28.3241491049, 5e-16, exact=True)  # fmt: skip
+        code, _, out = self.printed(monkeypatch, capsys, long, NEARLY)
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= width
+        assert "…" not in out
+        for number in ("28.324149105", "28.3241491049", "5.0e-16", "1e-12", "2.50 %"):
+            assert f" {number} " in out
 
     @pytest.mark.parametrize(
         "wrong",
