@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tangential.lab import stills, tables, wording
-from tangential.lab.database import FILE
+from tangential.lab.database import file_url
 from tangential.lab.figures import Figure
 from tangential.lab.names import label
 from tangential.lab.report import Report, jointly, report
@@ -84,7 +84,7 @@ def finished(folder: Path) -> Report | None:
     """The report of the study in this folder, if it has a verdict."""
     if not (folder / "study.db").is_file():
         return None
-    store = Store(f"{FILE}{folder / 'study.db'}", folder.name)
+    store = Store(file_url(folder / "study.db"), folder.name)
     plan = store.plan()
     found = report(plan, store.records(plan))
     return found if found.complete else None

@@ -16,7 +16,14 @@ from tangential import AdamP, Monitor, SGDP
 
 how, builds = sys.argv[1:]
 mesh = init_device_mesh("cpu", (processes,))
+
+def units(params, **options):  # every matrix is one unit, split between processes
+    groups = [{"params": [p], "row_groups": p.shape[0] if p.dim() > 1 else 1} for p in params]
+    return AdamP(groups, lr=1e-2, **options)
+
 BUILDS = {
+    "units": lambda p: units(p, weight_decay=1e-2),
+    "cautious units": lambda p: units(p, caution=True),
     "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-2, foreach=False),
     "AdamP": lambda p: AdamP(p, lr=1e-2, weight_decay=1e-2, foreach=True),
     "SGDP": lambda p: SGDP(p, lr=1e-2, momentum=0.9, weight_decay=1e-2, foreach=False),
@@ -28,7 +35,7 @@ def net():
     model = nn.Sequential(
         nn.Linear(6, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 3, bias=False), nn.LayerNorm(3)
     ).double()
-    if how == "fsdp":
+    if how in ("fsdp", "absent"):
         fully_shard(model, mesh=mesh)
     elif how == "columns":  # rows are split: their products must travel before any root
         for module in model:
@@ -50,6 +57,8 @@ def log(build):
                 y = distribute_tensor(y, mesh, [Replicate()])
             optimizer.zero_grad()
             (model(x) * y).sum().backward()
+            if how == "absent" and rank:
+                model[3].weight.grad = None
             optimizer.step()
     return logged
 
@@ -65,7 +74,7 @@ def run(how, build, processes):
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 def test_sharded_numbers_are_those_of_the_whole():
-    builds = ["AdamW", "SGD", "AdamP", "SGDP"]
+    builds = ["AdamW", "SGD", "AdamP", "SGDP", "units", "cautious units"]
     whole = run("whole", ",".join(builds), processes=1)
     for how in ("fsdp", "columns"):
         sharded = run(how, ",".join(builds), processes=2)
@@ -75,3 +84,12 @@ def test_sharded_numbers_are_those_of_the_whole():
             for ours, theirs in zip(sharded[build], whole[build], strict=True):
                 close = pytest.approx(theirs, rel=1e-9, abs=1e-12, nan_ok=True)
                 assert ours == close, (build, how)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_a_gradient_on_one_process_alone_leaves_no_other_waiting():
+    logged = run("absent", "AdamW,AdamP", processes=2)
+    whole = run("whole", "AdamW,AdamP", processes=1)
+    for build in ("AdamW", "AdamP"):
+        for name in ("3.weight/norm", "0.weight/cosine"):  # before a step
+            assert logged[build][0][name] == pytest.approx(whole[build][0][name], rel=1e-9)

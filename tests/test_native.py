@@ -382,6 +382,7 @@ def test_error_is_at_most_twice_that_of_eager(case, shape, dtype, offset, thread
     """Any shape, dtype, alignment, option and number of threads, against the float64 oracle."""
     rule, _, options = case
     assume(len(shape) > 1 or options.get("row_axis", 0) == 0)
+    assume(len(shape) > 1 or options.get("projection") != "row")
     rng = np.random.default_rng(seed)
     memory = torch.empty(int(np.prod(shape)) + offset, dtype=dtype)
     p = leaf(memory[offset:].view(shape).copy_(torch.tensor(rng.standard_normal(shape))))

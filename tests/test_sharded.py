@@ -59,11 +59,9 @@ for name, cls, options in json.loads(sys.argv[1]):
         for foreach in (False, True):
             error = apart({"AdamP": AdamP, "SGDP": SGDP}[cls], {**options, "foreach": foreach}, how)
             found[f"{name} {how} {foreach}"] = error
+from torch.distributed.tensor import DTensor, Partial
 try:
-    AdamP([nn.Parameter(columns(torch.ones(2, 6)))], row_axis=1, row_groups=2)  # 3 rows a process
-    p = nn.Parameter(columns(torch.ones(2, 6)))
-    p.grad = columns(torch.ones(2, 6))
-    AdamP([p], row_axis=1, row_groups=2).step()
+    AdamP([nn.Parameter(DTensor.from_local(torch.ones(2, 6), mesh, [Partial()]))])
 except ValueError as error:
     found["error"] = str(error)
 if rank == 0:
@@ -82,6 +80,6 @@ CASES = [
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 def test_sharded_is_unsharded():
     found = json.loads(together(WORKER, json.dumps(CASES))[0])
-    assert "allowed are shards of whole units" in found.pop("error")
+    assert "allowed are Shard and Replicate" in found.pop("error")
     assert len(found) == 4 * len(CASES)
     assert {name: error for name, error in found.items() if not error < 1e-12} == {}

@@ -58,13 +58,22 @@ def sgd(g, p, *, momentum, dampening, nesterov):
     return p, (g + momentum * p if nesterov else p)
 
 
-def gate(xp, moments: Moments, total: Total, *, fan, size, projection, delta, eps) -> Gate:
+def failing(xp, moments: Moments, *, fan, delta, eps):
+    """1 for units whose cosine shuts the published gate by row, else 0 [units]."""
+    ww, gg, gw, _ = moments
+    fits = orthogonal(xp, ww, gg, gw, delta / fan**0.5, eps)
+    return xp.where(fits, xp.zeros_like(ww), xp.ones_like(ww))
+
+
+def gate(
+    xp, moments: Moments, total: Total, *, fan, size, projection, delta, eps, failed=None
+) -> Gate:
     """Decide per unit whether the update loses its radial part.
 
     "auto" is the published gate: by row if |cos(w, g)| < delta/sqrt(fan) in every unit, else by
     weight if that holds of the whole with its size. "row" and "weight" decide beforehand. A
     cosine that is NaN, or whose norms overflow, fires nothing; nor does a vector of one element,
-    which has no tangent space.
+    which has no tangent space. `failed` is what `failing` returns, where it is known already.
     """
     ww, gg, gw, _ = moments
     ones, zeros = xp.ones_like(ww), xp.zeros_like(ww)
@@ -73,8 +82,9 @@ def gate(xp, moments: Moments, total: Total, *, fan, size, projection, delta, ep
         return Gate(yes & (fan > 1), no)
     if projection == "weight":
         return Gate(no, yes & (size > 1))
-    variant = xp.where(orthogonal(xp, ww, gg, gw, delta / fan**0.5, eps), zeros, ones)
-    row = yes & (total(variant) == 0) & (fan > 1)
+    if failed is None:
+        failed = failing(xp, moments, fan=fan, delta=delta, eps=eps)
+    row = yes & (total(failed) == 0) & (fan > 1)
     whole = orthogonal(xp, total(ww), total(gg), total(gw), delta / size**0.5, eps)
     return Gate(row, whole & ~row & (size > 1))
 
@@ -109,10 +119,20 @@ def cautious(xp, u, g):
 
     Source: Liang et al., "Cautious Optimizers", 2024. NaN is kept, so that it stays visible.
     """
+    agreeing, ones = agreement(xp, u, g)
+    return agreeing / shrinkage(xp, ones.mean())
+
+
+def agreement(xp, u, g):
+    """Return u without what disagrees in sign with g, and 1 where it is kept, else 0."""
     ones, zeros = xp.ones_like(u), xp.zeros_like(u)
     against = u * g <= 0
-    share = xp.where(against, zeros, ones).mean()
-    return xp.where(against, zeros, u) / xp.clip(share, min=LEAST_KEPT)
+    return xp.where(against, zeros, u), xp.where(against, zeros, ones)
+
+
+def shrinkage(xp, share):
+    """What `cautious` divides by, of the share of elements that is kept."""
+    return xp.clip(share, min=LEAST_KEPT)
 
 
 def matched(beta: float) -> float:

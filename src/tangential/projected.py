@@ -10,14 +10,15 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer, ParamsT, required
 
-from tangential import backends, maths, options
+from tangential import backends, flattened, maths, options
 from tangential.backends import native
-from tangential.backends.checks import freed, wrong_count, wrong_kind, wrong_place
-from tangential.backends.rounding import narrow
+from tangential.backends.checks import check_capture, check_lr, check_weight
 from tangential.backends.rows import Rows, rows_of
+from tangential.backends.sharded import Task, run_together, shards_of
 from tangential.backends.step import step
 from tangential.backends.watched import Watch
 from tangential.checkpoints import adopt
+from tangential.states import completed, moment_dtype
 
 Group = dict[str, Any]
 State = dict[str, Tensor]
@@ -42,17 +43,22 @@ class Projected(Optimizer):
     rule: str
     buffers: tuple[str, ...]
     watch: Watch | None = None  # is told what the gate saw, as long as it is set
+    _has_all_groups = True
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         self._fused: dict[int, native.Fused] = {}
         self._alone = RLock()  # one thread steps at a time
+        self._shards: dict[int, list[tuple[int, Tensor]]] = {}
+        self._has_all_groups = False
         super().__init__(params, options.plain(defaults))
+        self._has_all_groups = True
+        flattened.check(self.param_groups)
         if not native.kernel and any(_by_default(g) and _on_cpu(g) for g in self.param_groups):
             _tell_of_missing_kernel()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._fused = {}
+        self._fused, self._shards = {}, {}
         self.__dict__.setdefault("_alone", RLock())
         for group in self.param_groups:
             for name in options.ALLOWED.keys() & self.defaults.keys():
@@ -78,7 +84,12 @@ class Projected(Optimizer):
         options.check_new(param_group, self.defaults)
         group = {**self.defaults, **param_group}
         if group["lr"] is not required:  # else torch.optim says that it is missing
-            self.checked_rows(group, _tensors(param_group["params"]))
+            tensors = _tensors(param_group["params"])
+            self.checked_rows(group, tensors)
+            if "projection" in param_group:
+                flattened.check_group({**group, "params": tensors})
+            if self._has_all_groups:
+                flattened.check([*self.param_groups, {**group, "params": tensors}])
         if group["fused"] and not native.kernel:
             raise RuntimeError(f"fused is True, but {native.reason()}")
         super().add_param_group(options.plain(param_group))
@@ -111,7 +122,7 @@ class Projected(Optimizer):
 
     def _keep_wide(self, param: Tensor, saved: State, group: Group) -> None:
         """Take buffers of `state_dtype` as saved: torch has rounded them to the weight's dtype."""
-        dtype = _state_dtype(param, group)
+        dtype = moment_dtype(param, group)
         for name in self.buffers:
             if name in saved and dtype != param.dtype:
                 self.state[param][name] = saved[name].to(param.device, dtype)
@@ -144,30 +155,36 @@ class Projected(Optimizer):
     def _step(self) -> None:
         for number in [n for n in self._fused if n >= len(self.param_groups)]:
             del self._fused[number]  # it would keep the weights of a group that was removed
+            del self._shards[number]
         work = [self._checked(number) for number in range(len(self.param_groups))]
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and float(found_inf):
             return
-        for number, one in enumerate(work):
-            self._advance(number, one)
+        tasks = [self._advance(number, one) for number, one in enumerate(work)]
+        run_together(task for of_group in tasks for task in of_group)
 
     def _checked(self, number: int) -> _Work:
         """What there is to do for a group; a kernel that finds all as it was has checked it."""
         group = self.param_groups[number]
-        _check_lr(group)
+        check_lr(group["lr"], group["params"])
         fused = self._fused.get(number)
         if fused is not None and native.wanted(group):
             options.check(group)
             if fused.locate(group, self.state):
                 self._check_tensors(fused.left, group)
-                return _left(group, fused)
+                return self._left(number, fused)
         self._fused.pop(number, None)
-        params = [p for p in group["params"] if p.grad is not None]
+        numbered = [(i, p) for i, p in self._numbered(number) if p.grad is not None or _waits(p)]
+        params = [p for _, p in numbered]
+        flattened.check_step(self.param_groups, group)
         rows = self.checked_rows(group, params)
         self._check_tensors(params, group)
+        return _Work(group, params, rows, [i for i, _ in numbered], None)
+
+    def _numbered(self, number: int) -> list[tuple[int, Tensor]]:
+        """The weights of a group with their places in the optimizer."""
         first = sum(len(before["params"]) for before in self.param_groups[:number])
-        places = [i for i, p in enumerate(group["params"], first) if p.grad is not None]
-        return _Work(group, params, rows, places, None)
+        return list(enumerate(self.param_groups[number]["params"], first))
 
     def checked_rows(self, group: Group, params: list[Tensor]) -> list[Rows | None]:
         """The rows of every weight, as `rows_of` finds them.
@@ -183,80 +200,67 @@ class Projected(Optimizer):
         return not group["caution"] and rows_of(param, group) is not None
 
     def _check_tensors(self, params: list[Tensor], group: Group) -> None:
-        counted = self.rule == "adam" or group["low_precision"] == "stochastic"
-        if counted and _captured(params):
-            raise RuntimeError(
-                f"{type(self).__name__} counts its steps on the host, and the CUDA graph that is "
-                "being captured would repeat this one: step outside of the graph"
-            )
+        owner = type(self).__name__
+        if self.rule == "adam" or group["low_precision"] == "stochastic":
+            check_capture(params, owner)
+        known = ("step", "compensation", *self.buffers)
         for param in params:
-            self._check_weight(param)
+            state = self.state.get(param, {})
+            check_weight(param, {name: state[name] for name in known if name in state}, owner)
 
-    def _check_weight(self, param: Tensor) -> None:
-        grad, state = param.grad, self.state.get(param, {})
-        if grad is not None and grad.layout != torch.strided:
-            raise RuntimeError(
-                f"{type(self).__name__} does not support sparse gradients: the gradient of a "
-                f"weight of shape {tuple(param.shape)} is {grad.layout}"
-            )
-        parts: dict[str, Any] = {"data": param, "gradient": grad}
-        parts |= {k: state[k] for k in (*self.buffers, "compensation") if k in state}
-        for name, x in parts.items():
-            _refuse(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
-        if "step" in state:
-            _refuse(ValueError, wrong_count(state["step"]), "step", param)
-            parts["step"] = state["step"]
-        if not torch.compiler.is_compiling():
-            for name, x in parts.items():
-                _refuse(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
-
-    def _advance(self, number: int, work: _Work) -> None:
+    def _advance(self, number: int, work: _Work) -> list[Task]:
+        """Take a group's step; return what is left to be run, together with other groups' tasks."""
         group = work.group
         resolved = self._resolved(group)
         scale = getattr(self, "grad_scale", None)
         unscale = 1.0 if scale is None else 1 / float(scale)
         states = [self._state_of(param, group) for param in work.params]
-        if work.fused is None and work.params and native.wanted(group):
-            fused = native.Fused(self.rule, work.params, states, work.rows, work.places, group)
+        moving = [i for i, param in enumerate(work.params) if param.grad is not None]
+        if work.fused is None and moving and native.wanted(group):
+            fused = native.Fused(
+                self.rule,
+                [work.params[i] for i in moving],
+                [states[i] for i in moving],
+                [work.rows[i] for i in moving],
+                [work.places[i] for i in moving],
+                group,
+            )
             if fused.locate(group, self.state):
                 self._fused[number] = fused
-                work = _left(group, fused)
-                states = [self.state[param] for param in work.params]
+                shards = [(i, p) for i, p in self._numbered(number) if shards_of(p)]
+                self._shards[number] = shards
+                work = self._left(number, fused)
+                states = [self._state_of(param, group) for param in work.params]
         if work.fused is not None:
             work.fused.step(resolved, unscale, self.watch)
         if work.params:
-            if unscale != 1:
-                torch._foreach_mul_([p.grad for p in work.params if p.grad is not None], unscale)
+            grads = [p.grad for p in work.params if p.grad is not None]
+            if unscale != 1 and grads:
+                torch._foreach_mul_(grads, unscale)
             backend = backends.choose(group["foreach"])
             batch = work.params, states, work.rows, work.places
-            step(backend, self.rule, *batch, resolved, self.watch)
+            return step(backend, self.rule, *batch, resolved, self.watch)
+        return []
+
+    def _left(self, number: int, fused: native.Fused) -> _Work:
+        """What the kernel leaves of a group, in its order, and shards without a gradient."""
+        group = self.param_groups[number]
+        left = list(zip(fused.left_places, fused.left, fused.left_rows, strict=True))
+        absent = [(i, p) for i, p in self._shards[number] if p.grad is None and _waits(p)]
+        left += [(i, p, rows_of(p, group)) for i, p in absent]
+        left.sort(key=lambda one: one[0])
+        params, rows, places = (
+            [p for _, p, _ in left],
+            [r for _, _, r in left],
+            [i for i, *_ in left],
+        )
+        return _Work(group, params, rows, places, fused)
 
     def _state_of(self, param: Tensor, group: Group) -> State:
-        """The state of a weight: made where it is missing, in the dtypes that a step takes."""
-        state = self.state[param]
-        for name in self._names(param, group):
-            x = state.get(name)
-            if x is None:
-                state[name] = self._new(name, param, group)
-            elif name == "step":
-                state[name] = _count(x)
-            elif x.dtype not in (param.dtype, torch.promote_types(param.dtype, torch.float32)):
-                state[name] = x.to(self._dtype(name, param, group))  # the model was cast
-        return state
-
-    def _names(self, param: Tensor, group: Group) -> tuple[str, ...]:
-        rounding = group["low_precision"] if narrow(param) else None
-        counts = self.rule == "adam" or rounding == "stochastic"
-        kept = ("compensation",) if rounding == "kahan" else ()
-        return (*(("step",) if counts else ()), *self.buffers, *kept)
-
-    def _new(self, name: str, param: Tensor, group: Group) -> Tensor:
-        if name == "step":
-            return torch.zeros((), dtype=torch.float32, device="cpu")
-        return torch.zeros_like(param, dtype=self._dtype(name, param, group))
-
-    def _dtype(self, name: str, param: Tensor, group: Group) -> torch.dtype:
-        return param.dtype if name == "compensation" else _state_dtype(param, group)
+        if param.grad is None:
+            return self.state.get(param, {})
+        counts = self.rule == "adam"
+        return completed(self.state[param], param, group, self.buffers, counts=counts)
 
     def _resolved(self, group: Group) -> Group:
         """The options as backends take them: lr 0-D, wd_ratio a number, `decay` per unit of lr."""
@@ -274,26 +278,14 @@ class Projected(Optimizer):
         raise NotImplementedError
 
 
-def _left(group: Group, fused: native.Fused) -> _Work:
-    return _Work(group, fused.left, fused.left_rows, fused.left_places, fused)
+def _waits(param: Tensor) -> bool:
+    """Whether other processes, which may have a gradient, need the sums of this one's shard."""
+    return param.requires_grad and bool(shards_of(param))
 
 
 def defaults_of(arguments: dict[str, Any]) -> Group:
     """The options among the `locals()` of an optimizer's `__init__`."""
     return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
-
-
-def _state_dtype(param: Tensor, group: Group) -> torch.dtype:
-    if group["state_dtype"] is None:
-        return param.dtype
-    return torch.promote_types(param.dtype, torch.float32)
-
-
-def _count(x: Any) -> Tensor:
-    """A state's `step` as a step takes it: float32, on the CPU, where reading it waits for none."""
-    if isinstance(x, Tensor) and x.is_cpu and x.is_floating_point() and x.dim() == 0:
-        return x
-    return torch.as_tensor(x, dtype=torch.float32, device="cpu").detach().clone().reshape(())
 
 
 def _read(group: Group) -> Group:
@@ -305,25 +297,6 @@ def _read(group: Group) -> Group:
     if "betas" in group:
         numbers["betas"] = tuple(map(float, group["betas"]))
     return group | numbers
-
-
-def _refuse(error: type[Exception], problem: str | bool | None, name: str, param: Tensor) -> None:
-    if problem:
-        raise error(f"{name} of a weight of shape {tuple(param.shape)} {problem}")
-
-
-def _captured(params: list[Tensor]) -> bool:
-    if torch.compiler.is_compiling() or not any(p.is_cuda for p in params):
-        return False
-    return torch.cuda.is_current_stream_capturing()
-
-
-def _check_lr(group: Group) -> None:
-    lr = group["lr"]
-    if isinstance(lr, Tensor) and not lr.is_cpu:
-        for param in group["params"]:
-            if param.grad is not None and param.device != lr.device:
-                raise ValueError(f"lr is on {lr.device}, allowed are cpu and {param.device}")
 
 
 def _tensors(params: Any) -> list[Tensor]:

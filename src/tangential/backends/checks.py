@@ -1,6 +1,6 @@
 """What a step needs of weights, gradients and states, so that it never fails half-way.
 
-Every function says what is wrong as the end of a sentence, or returns None: a step asks for each
+Most functions say what is wrong as the end of a sentence, or return None: a step asks for each
 tensor, so a sentence is only made where there is something to say.
 """
 
@@ -10,6 +10,67 @@ import torch
 from torch import Tensor
 
 from tangential.backends.sharded import is_dtensor, local
+
+
+def check_weight(param: Tensor, state: dict[str, Any], owner: str) -> None:
+    """Check a weight, its gradient if it has one, and its state.
+
+    Raises:
+        RuntimeError: the gradient is sparse, or the memory of a tensor was freed.
+        ValueError: the gradient or a part of the state does not fit the weight.
+    """
+    parts: dict[str, Any] = {"data": param}
+    if param.grad is not None:
+        parts["gradient"] = param.grad
+        if param.grad.layout != torch.strided:
+            raise RuntimeError(
+                f"{owner} does not support sparse gradients: the gradient of a weight of shape "
+                f"{tuple(param.shape)} is {param.grad.layout}"
+            )
+    parts |= {name: x for name, x in state.items() if name != "step"}
+    for name, x in parts.items():
+        _refuse(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
+    if "step" in state:
+        _refuse(ValueError, wrong_count(state["step"]), "step", param)
+        parts["step"] = state["step"]
+    if not torch.compiler.is_compiling():
+        for name, x in parts.items():
+            _refuse(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
+
+
+def _refuse(error: type[Exception], problem: str | bool | None, name: str, param: Tensor) -> None:
+    if problem:
+        raise error(f"{name} of a weight of shape {tuple(param.shape)} {problem}")
+
+
+def check_capture(params: list[Tensor], owner: str) -> None:
+    """Check that no CUDA graph is being captured, which would repeat one and the same step.
+
+    Raises:
+        RuntimeError: there is one.
+    """
+    if torch.compiler.is_compiling() or not any(p.is_cuda for p in params):
+        return
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"{owner} counts its steps on the host, and the CUDA graph that is being captured "
+            "would repeat this one: step outside of the graph"
+        )
+
+
+def check_lr(lr: Any, params: list[Tensor]) -> None:
+    """Check that a learning rate on a device is on the device of the weights.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(lr, Tensor) and not lr.is_cpu:
+        for param in params:
+            if param.grad is not None and param.device != lr.device:
+                raise ValueError(
+                    f"lr must be on the CPU or with its weights on {param.device}, got one on "
+                    f"{lr.device}"
+                )
 
 
 def wrong_kind(x: Any, weight: Tensor) -> str | None:

@@ -11,6 +11,8 @@ from tangential.backends.rows import Rows, real, wide
 
 State = dict[str, Tensor]
 
+TOGETHER = False  # of sharded weights, one after another asks other processes for its sums
+
 
 def batches(params: list[Tensor], rows: list[Rows | None]) -> Iterator[list[int]]:
     """Every weight by itself."""

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends.rows import Rows, real, wide
-from tangential.backends.sharded import is_dtensor
+from tangential.backends.rounding import counts
+from tangential.backends.rows import Rows, all_wide, real
+from tangential.backends.sharded import groups_of, is_dtensor
 
 State = dict[str, Tensor]
 Tensors = list[Tensor]
@@ -15,38 +16,41 @@ Tensors = list[Tensor]
 # Elements a batch on the CPU: larger temporaries go back to the system after every step, and
 # faulting them in again doubles the time (ResNet-18 on two cores: 44 ms against 76).
 CHUNK = 2**22
+LARGE_CHUNK = 2**26  # on other devices, where it bounds the memory of temporaries
+
+TOGETHER = True  # the sums of all sharded weights travel at once; their updates wait for them
 
 
 def batches(params: Tensors, rows: list[Rows | None]) -> Iterable[list[int]]:
-    """The weights of one device, dtype and holders, the never projected ones apart."""
+    """The weights of one device, dtype and holders, the never projected ones apart.
+
+    Those of sharded weights are the same on all processes, whatever else has a gradient.
+    """
     alike: dict[Any, list[int]] = {}
-    elements = 0
+    elements: dict[Any, int] = {}
     for i, param in enumerate(params):
-        elements += param.numel()
-        chunk = elements // CHUNK if param.is_cpu else 0
         holders = (units := rows[i]) and units.holders
-        key = chunk, param.device, param.dtype, is_dtensor(param), holders
-        alike.setdefault(key, []).append(i)
+        key = param.device, param.dtype, is_dtensor(param), groups_of(param), holders
+        elements[key] = elements.get(key, 0) + param.numel()
+        chunk = elements[key] // (CHUNK if param.is_cpu else LARGE_CHUNK)
+        alike.setdefault((chunk, key), []).append(i)
     return alike.values()
 
 
 def adam(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
     """Advance Adam's moments; return the updates u, before the learning rate."""
     b1, b2 = group["betas"]
-    steps = [state["step"].item() for state in states]
-    ms = [wide(state["exp_avg"]) for state in states]
-    vs = [wide(state["exp_avg_sq"]) for state in states]
+    ms = all_wide([state["exp_avg"] for state in states])
+    vs = all_wide([state["exp_avg_sq"] for state in states])
     torch._foreach_lerp_(ms, grads, 1 - b1)
     torch._foreach_mul_(vs, b2)
     torch._foreach_addcmul_(vs, grads, grads, 1 - b2)
     _store(states, "exp_avg", ms)
     _store(states, "exp_avg_sq", vs)
-    corrections = [1 - b1**t for t in steps]
+    corrections = [(1 - b1**t, (1 - b2**t) ** 0.5) for t in counts(states)]
     us = torch._foreach_sqrt(vs)
-    torch._foreach_mul_(
-        us, [c / (1 - b2**t) ** 0.5 for c, t in zip(corrections, steps, strict=True)]
-    )
-    torch._foreach_add_(us, [c * group["eps"] for c in corrections])
+    torch._foreach_mul_(us, [first / second for first, second in corrections])
+    torch._foreach_add_(us, [first * group["eps"] for first, _ in corrections])
     torch._foreach_reciprocal_(us)
     torch._foreach_mul_(us, torch._foreach_lerp(grads, ms, b1) if group["nesterov"] else ms)
     return list(us)
@@ -54,7 +58,7 @@ def adam(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
 
 def sgd(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
     """Advance SGD's momentum; return the updates u, before the learning rate."""
-    ps = [wide(state["momentum_buffer"]) for state in states]
+    ps = all_wide([state["momentum_buffer"] for state in states])
     if group["momentum"]:
         torch._foreach_mul_(ps, group["momentum"])
     else:

@@ -16,7 +16,8 @@ from torch.nn import Parameter
 
 from tangential import maths
 from tangential.backends.checks import freed, has_own_dispatch
-from tangential.backends.rows import Rows, Table, real
+from tangential.backends.rows import Rows, real
+from tangential.backends.table import Table
 from tangential.backends.watched import Seen, Watch
 
 kernel: Any = None

@@ -1,8 +1,9 @@
 """How weights narrower than float32 are kept: rounded, rounded by chance, or with what was lost.
 
 "nearest" stands still where a step is less than half a unit in the last place. "stochastic" rounds
-up or down in proportion, by a hash of the weight's place, its step and the element: replicas agree,
-and a resumed run is the uninterrupted one. "kahan" keeps the lost part in `compensation`.
+up or down in proportion, by a hash of the weight's place, its step and the element's place in the
+whole weight: replicas and shards agree, and a resumed run is the uninterrupted one. "kahan" keeps
+the lost part in `compensation`.
 """
 
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends.rows import real, wide
+from tangential.backends.rows import all_wide, real
+from tangential.backends.sharded import indices_here
 
 State = dict[str, Tensor]
 Group = dict[str, Any]
@@ -24,37 +26,110 @@ def narrow(weight: Tensor) -> bool:
     return real(weight).dtype in LOST
 
 
-def loaded(weight: Tensor, state: State, group: Group) -> Tensor:
-    """The weight in float32 at least: itself where it is that wide, else a new array."""
-    w = wide(weight)
-    if group["low_precision"] == "kahan" and narrow(weight):
-        w += wide(state["compensation"])
-    return w
+def counts(states: list[State]) -> list[float]:
+    """The steps that weights have taken."""
+    return [state["step"].item() for state in states]
 
 
-def store(weight: Tensor, w: Tensor, state: State, place: int, group: Group) -> None:
-    """Round `w` [as the real view of the weight] into the weight."""
-    kept = real(weight)
+def all_loaded(weights: list[Tensor], states: list[State], group: Group) -> list[Tensor]:
+    """The weights in float32 at least: those that are that wide, else new arrays.
+
+    A weight without a state has no lost part yet.
+    """
+    ws = all_wide(weights)
+    if group["low_precision"] == "kahan" and narrow(weights[0]):
+        lost = [state.get("compensation") for state in states]
+        pairs = [(w, real(x)) for w, x in zip(ws, lost, strict=True) if x is not None]
+        if pairs:
+            torch._foreach_add_([w for w, _ in pairs], [x for _, x in pairs])
+    return ws
+
+
+def store_all(
+    weights: list[Tensor],
+    ws: list[Tensor],
+    states: list[State],
+    whole: list[Tensor],
+    places: list[int],
+    group: Group,
+) -> None:
+    """Round `ws` [as the real views of the weights] into the weights.
+
+    Args:
+        weights: What this process has of them, all of one dtype.
+        ws: Their new values.
+        states: Their states.
+        whole: The weights as the optimizer has them: they may be DTensors.
+        places: Their places in the optimizer.
+        group: The group's options.
+    """
+    narrow_ws = [real(weight) for weight in weights]
     if group["low_precision"] == "stochastic":
-        w = _shaken(w, state["step"], place, LOST[kept.dtype])
-    kept.copy_(w)
+        flat = torch.cat([w.reshape(-1) for w in ws])
+        noise = _noise(ws, states, whole, places)
+        ws = _parts(_shaken(flat, noise, LOST[narrow_ws[0].dtype]), ws)
+    torch._foreach_copy_(narrow_ws, ws)
     if group["low_precision"] == "kahan":
-        rest = w - kept.float()
-        real(state["compensation"]).copy_(torch.where(rest.isfinite(), rest, 0.0))
+        rests = torch._foreach_sub(ws, narrow_ws)
+        flat = torch.cat([rest.reshape(-1) for rest in rests])
+        rests = _parts(flat.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), ws)
+        torch._foreach_copy_([real(state["compensation"]) for state in states], rests)
 
 
-def _shaken(w: Tensor, step: Tensor, place: int, lost: int) -> Tensor:
+def _parts(flat: Tensor, likes: list[Tensor]) -> list[Tensor]:
+    parts = flat.split([like.numel() for like in likes])
+    return [part.view(like.shape) for part, like in zip(parts, likes, strict=True)]
+
+
+def _shaken(w: Tensor, noise: Tensor, lost: int) -> Tensor:
     """`w` cut off at the bits that are kept, after random ones were added below them."""
     mask = 2**lost - 1
-    seed = _hashed(step.to(w.device, torch.int64) + _hashed(torch.tensor(place) + 0x9E3779B9))
-    noise = _hashed(torch.arange(w.numel(), device=w.device) ^ seed).view(w.shape) & mask
-    shaken = ((w.contiguous().view(torch.int32).long() + noise) & ~mask).int().view(torch.float32)
+    shaken = ((w.view(torch.int32) + (noise & mask).int()) & ~mask).view(torch.float32)
     return torch.where(w.isfinite(), shaken, w)
 
 
-def _hashed(x: Tensor) -> Tensor:
-    """C. Wellons' "lowbias32", in 64-bit integers; the kernel has the same."""
-    x = x & 0xFFFFFFFF
-    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-    return x ^ (x >> 16)
+def _noise(ws: list[Tensor], states: list[State], whole: list[Tensor], places: list[int]) -> Tensor:
+    """32 random bits for every element of all weights."""
+    if torch.compiler.is_compiling():  # reading the steps would break the graph
+        steps: list[Any] = [state["step"].to(torch.int64) for state in states]
+    else:
+        steps = [int(step) for step in counts(states)]
+    seeds = [
+        _hashed(step + _hashed(place + 0x9E3779B9))
+        for step, place in zip(steps, places, strict=True)
+    ]
+    device = ws[0].device
+    first = torch.arange(max(w.numel() for w in ws), device=device)
+    places_of = [_places(param, w, first) for param, w in zip(whole, ws, strict=True)]
+    if len(ws) == 1:
+        return _hashed(places_of[0] ^ seeds[0])
+    each = torch.tensor(seeds, device="cpu").to(device, non_blocking=True).unbind()
+    seed = torch.cat([one.expand(w.numel()) for one, w in zip(each, ws, strict=True)])
+    return _hashed(torch.cat(places_of) ^ seed)
+
+
+def _places(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
+    """The place in the whole weight of every element that this process has."""
+    axes = [indices_here(param, axis) for axis in range(param.dim())]
+    if all(here is None for here in axes):
+        return first[: w.numel()]
+    shape = (*param.shape, 2) if param.is_complex() else param.shape
+    place = first.new_zeros(())
+    for axis, length in enumerate(shape):
+        here = axes[axis] if axis < len(axes) else None
+        indices = torch.arange(length, device=w.device) if here is None else here
+        place = place.unsqueeze(-1) * length + indices
+    return place.reshape(-1)
+
+
+def _hashed(x: Any) -> Any:
+    """C. Wellons' "lowbias32" of 64-bit integers or of an integer; the kernel has the same."""
+    x = x & 0xFFFFFFFF  # a copy, which the rest changes in place
+    x ^= x >> 16
+    x *= 0x7FEB352D
+    x &= 0xFFFFFFFF
+    x ^= x >> 15
+    x *= 0x846CA68B
+    x &= 0xFFFFFFFF
+    x ^= x >> 16
+    return x

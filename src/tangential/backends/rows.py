@@ -6,7 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tangential.backends.sharded import ALONE, Holders, added_up, holders_of, is_dtensor, local
+from tangential.backends.sharded import (
+    ALONE,
+    Holders,
+    holders_of,
+    indices_here,
+    is_dtensor,
+    local,
+)
 
 # vector_norm makes no copy of its argument, but adds up float32 in sequence: past this many
 # elements it would lose a sixth digit, where sum() loses none.
@@ -17,7 +24,11 @@ BLOCK = 2**15
 
 
 class Rows(NamedTuple):
-    """The units of one weight, as they lie in its real view; of a DTensor, in its shard here."""
+    """The units of one weight, as they lie in its real view; of a DTensor, in its shard here.
+
+    Where units of several rows may be split between processes, every process has all units, and
+    `here` says which rows of the whole weight it has.
+    """
 
     units: int
     groups: int
@@ -26,23 +37,38 @@ class Rows(NamedTuple):
     others: tuple[int, ...]
     spread_shape: tuple[int, ...]
     holders: Holders = ALONE
+    here: Tensor | None = None
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """Inner product per unit [units] of two arrays of the weight's shape, of what is here."""
         if x is y and self.fan <= NORM_FAN:
-            products = torch.linalg.vector_norm(x, dim=self.others).square()
-        elif self.units == 1:
-            return ordered_sum(x * y).view(1)
-        else:
-            products = (x * y).sum(self.others)
-        return (
-            products.view(self.units, self.groups).sum(1) if self.groups > 1 else products.view(-1)
-        )
+            return self.of_rows(self.norms(x).square())
+        return self.sums(x * y)
+
+    def norms(self, x: Tensor) -> Tensor:
+        """The norm of every row that is here."""
+        return torch.linalg.vector_norm(x, dim=self.others).view(-1)
+
+    def sums(self, x: Tensor) -> Tensor:
+        """The sum over every unit [units]."""
+        if self.units == 1 and self.here is None:
+            return ordered_sum(x).view(1)
+        return self.of_rows(x.sum(self.others).view(-1))
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """The sum over the rows of every unit [units] of one value per row that is here."""
+        if self.here is not None:
+            rows = values.new_zeros(self.units * self.groups)
+            rows[self.here] = values
+            values = rows
+        return values.view(self.units, self.groups).sum(1) if self.groups > 1 else values
 
     def spread(self, values: Tensor) -> Tensor:
         """One value a unit [units], shaped to broadcast over the weight."""
         if self.groups > 1:
             values = values.repeat_interleave(self.groups)
+        if self.here is not None:
+            values = values[self.here]
         return values.view(self.spread_shape)
 
 
@@ -55,6 +81,36 @@ def wide(x: Tensor) -> Tensor:
     """`real(x)` in float32 at least: itself where it is that wide, else a copy."""
     x = real(x)
     return x.float() if x.dtype.itemsize < 4 else x
+
+
+def all_wide(xs: list[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
+    """`wide(x)` of many tensors, or all in `dtype`, in few operations; the copies share memory."""
+    xs = [real(x) for x in xs]
+    narrow = [x.dtype != dtype if dtype else x.dtype.itemsize < 4 for x in xs]
+    wanted = dtype or torch.float32
+    if sum(narrow) < 2:
+        return [x.to(wanted) if is_narrow else x for x, is_narrow in zip(xs, narrow, strict=True)]
+    sources = [x for x, is_narrow in zip(xs, narrow, strict=True) if is_narrow]
+    _, copies = one_array(sources, wanted)
+    torch._foreach_copy_(copies, sources)
+    each = iter(copies)
+    return [next(each) if is_narrow else x for x, is_narrow in zip(xs, narrow, strict=True)]
+
+
+def one_array(likes: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
+    """An uninitialized array, and its parts in the shapes and memory formats of `likes`."""
+    sizes = [like.numel() for like in likes]
+    flat = torch.empty(sum(sizes), dtype=dtype, device=likes[0].device)
+    parts = [
+        part.view(like.shape) if like.is_contiguous() else part.as_strided(like.shape, _dense(like))
+        for part, like in zip(flat.split(sizes), likes, strict=True)
+    ]
+    return flat, parts
+
+
+def _dense(x: Tensor) -> tuple[int, ...]:
+    """The strides of x if it has no holes, else those of a tensor without."""
+    return torch.empty_like(x, device="meta").stride()
 
 
 def ordered_sum(x: Tensor) -> Tensor:
@@ -100,23 +156,16 @@ def rows_of(weight: Tensor, group: dict) -> Rows | None:
 
 
 def _of_shard(rows: Rows, weight: Tensor, group: dict) -> Rows:
-    """The units that this process has, or has a part of.
-
-    Raises:
-        ValueError: a process has a part of the rows of a unit.
-    """
+    """The units that this process has, or has a part of."""
     if group["projection"] == "weight":
         return rows._replace(holders=holders_of(weight, None))
     axis = group["row_axis"] % weight.dim()
-    here = local(weight).shape[axis]
-    if here % rows.groups:
-        raise ValueError(
-            f"row_groups is {rows.groups}, but a process has {here} rows of a weight of shape "
-            f"{tuple(weight.shape)}: allowed are shards of whole units"
-        )
-    shape = tuple(here if i == axis else n for i, n in enumerate(rows.spread_shape))
-    holders = holders_of(weight, axis)
-    return rows._replace(units=here // rows.groups, spread_shape=shape, holders=holders)
+    holders, count = holders_of(weight, axis), local(weight).shape[axis]
+    shape = tuple(count if i == axis else n for i, n in enumerate(rows.spread_shape))
+    if holders.units and rows.groups > 1:  # a shard may end within a unit
+        here = indices_here(weight, axis)
+        return rows._replace(spread_shape=shape, holders=holders_of(weight, None), here=here)
+    return rows._replace(units=count // rows.groups, spread_shape=shape, holders=holders)
 
 
 def _layout(
@@ -138,50 +187,3 @@ def _layout(
 
 
 _remembered_layout = lru_cache(maxsize=4096)(_layout)
-
-
-class Table:
-    """The units of several weights, one below another [units of all].
-
-    Their device, dtype and holders are the same.
-    """
-
-    def __init__(self, rows: list[Rows], like: Tensor) -> None:
-        self.rows, self.holders = rows, rows[0].holders
-        if len(rows) == 1:
-            self.fan, self.size, self.total = rows[0].fan, rows[0].size, self._sum
-        else:
-            sizes = tuple((r.units, r.fan, r.size) for r in rows)
-            self.fan, self.size, self.owner, self.units = _columns(sizes, like.device, like.dtype)
-            self.total = self._total
-
-    def dots(self, xs: list[Tensor], ys: list[Tensor]) -> Tensor:
-        """Inner product per unit of arrays shaped as the weights."""
-        dots = torch.cat([r.dot(x, y) for r, x, y in zip(self.rows, xs, ys, strict=True)])
-        return added_up(dots, self.holders.parts)
-
-    def spread(self, values: Tensor) -> list[Tensor]:
-        """One value a unit, shaped to broadcast over the weights."""
-        parts = values.split([r.units for r in self.rows])
-        return [r.spread(part) for r, part in zip(self.rows, parts, strict=True)]
-
-    def of_weights(self, values: Tensor) -> Tensor:
-        """One value a weight [weights], for every unit [units of all]."""
-        return values.expand(self.rows[0].units) if len(self.rows) == 1 else values[self.owner]
-
-    def _sum(self, values: Tensor) -> Tensor:
-        return added_up(ordered_sum(values), self.holders.units)
-
-    def _total(self, values: Tensor) -> Tensor:
-        sums = torch.segment_reduce(values, "sum", lengths=self.units, unsafe=True)
-        return added_up(sums, self.holders.units)[self.owner]
-
-
-@lru_cache(maxsize=16)
-def _columns(
-    sizes: tuple[tuple[int, int, int], ...], device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Fan, size and owner of every unit [units of all]; the units of every weight [weights]."""
-    units, fan, size = torch.tensor(sizes, device=device).unbind(1)
-    owner = torch.arange(len(sizes), device=device).repeat_interleave(units)
-    return fan.to(dtype)[owner], size.to(dtype)[owner], owner, units

@@ -1,23 +1,39 @@
-"""DTensors: this process's part of a weight, and who has the rest.
+"""DTensors: this process's part of a weight, and which processes have the rest.
 
-A step works on the part; of the others it needs sums alone, a handful of numbers a row or weight.
+A step works on the local part. From the other processes it needs sums alone: a handful of numbers
+per row or weight, which travel together for all weights of a step.
 """
 
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 Groups = tuple[Any, ...]  # of processes; torch may be built without torch.distributed
 
 
 class Holders(NamedTuple):
-    """Who has the other parts of a weight's units, and who has its other units."""
+    """Which processes have the other parts of a weight's units, and which its other units."""
 
     parts: Groups = ()
     units: Groups = ()
 
 
 ALONE = Holders()
+
+
+class Split(NamedTuple):
+    """How an axis is cut at one mesh dimension: into `shards`, of which this process has `number`.
+
+    `strides` is the split factor of a strided shard (FSDP2 over tensor parallelism), else 1.
+    """
+
+    shards: int
+    number: int
+    strides: int
 
 
 def is_dtensor(x: Any) -> bool:
@@ -39,30 +55,87 @@ def gradient_of(param: Tensor) -> Tensor:
     return local(grad)
 
 
+def shards_of(param: Any) -> list[tuple[int, int]]:
+    """Axis and mesh dimension of everything that shards a DTensor; nothing of other tensors.
+
+    Raises:
+        ValueError: it is placed otherwise than sharded or replicated.
+    """
+    if not is_dtensor(param):
+        return []
+    shards = []
+    for mesh_dim, placement in enumerate(param.placements):
+        axis = getattr(placement, "dim", None)  # of Shard and of _StridedShard
+        if placement.is_partial() or (axis is None and not placement.is_replicate()):
+            raise ValueError(
+                f"a weight of shape {tuple(param.shape)} is placed as {param.placements}, "
+                "allowed are Shard and Replicate"
+            )
+        if axis is not None:
+            shards.append((axis % param.dim(), mesh_dim))
+    return shards
+
+
+def groups_of(param: Any) -> Groups:
+    """Groups of the processes that have other shards of a weight, by mesh dimension."""
+    return tuple(param.device_mesh.get_group(mesh_dim) for _, mesh_dim in shards_of(param))
+
+
 def holders_of(param: Any, row_axis: int | None) -> Holders:
-    """Who holds what of a DTensor.
+    """Which processes hold what of a weight.
 
     Args:
         param: Of any kind.
-        row_axis: Along which its units lie, >= 0; None where it is one unit.
+        row_axis: Along which its units lie, >= 0; None where each process needs all units.
 
     Raises:
-        ValueError: it is split otherwise than into even or uneven shards of an axis.
+        ValueError: it is placed otherwise than sharded or replicated.
     """
-    if not is_dtensor(param):
+    if not (shards := shards_of(param)):
         return ALONE
-    placements, mesh = param.placements, param.device_mesh
-    for placement in placements:
-        if not (placement.is_replicate() or type(placement).__name__ == "Shard"):
-            raise ValueError(
-                f"a weight of shape {tuple(param.shape)} is placed as {placements}, "
-                "allowed are Shard and Replicate"
-            )
-    shards = [(p.dim, mesh.get_group(i)) for i, p in enumerate(placements) if p.is_shard()]
+    groups = [(axis, param.device_mesh.get_group(mesh_dim)) for axis, mesh_dim in shards]
     return Holders(
-        tuple(group for dim, group in shards if dim != row_axis),
-        tuple(group for dim, group in shards if dim == row_axis),
+        tuple(group for axis, group in groups if axis != row_axis),
+        tuple(group for axis, group in groups if axis == row_axis),
     )
+
+
+def indices_here(param: Any, axis: int) -> Tensor | None:
+    """Global indices along an axis of what this process has of it; None where it has all.
+
+    Raises:
+        ValueError: the shard is not as large as torch would have made it.
+    """
+    mesh_dims = [mesh_dim for one, mesh_dim in shards_of(param) if one == axis]
+    if not mesh_dims:
+        return None
+    mesh, placements = param.device_mesh, param.placements
+    splits = tuple(
+        Split(mesh.size(i), mesh.get_local_rank(i), int(getattr(placements[i], "split_factor", 1)))
+        for i in mesh_dims
+    )
+    indices = _indices(param.shape[axis], splits, param.device)
+    if len(indices) != (here := local(param).shape[axis]):
+        raise ValueError(
+            f"a weight of shape {tuple(param.shape)} must be sharded as distribute_tensor does it "
+            f"where low_precision or row_groups need the places of its elements, got {here} along "
+            f"axis {axis} for {len(indices)}"
+        )
+    return indices
+
+
+@lru_cache(maxsize=4096)
+def _indices(length: int, splits: tuple[Split, ...], device: torch.device) -> Tensor:
+    indices = torch.arange(length, device="cpu")
+    for split in splits:
+        strides = indices.chunk(split.strides)
+        indices = torch.cat([_chunk(stride, split) for stride in strides])
+    return indices.to(device, non_blocking=True)
+
+
+def _chunk(indices: Tensor, split: Split) -> Tensor:
+    chunks = indices.chunk(split.shards)  # may be fewer
+    return chunks[split.number] if split.number < len(chunks) else indices[:0]
 
 
 def added_up(x: Tensor, groups: Groups) -> Tensor:
@@ -76,17 +149,75 @@ def added_up(x: Tensor, groups: Groups) -> Tensor:
     return x
 
 
-def like(param: Any, part: Tensor) -> Tensor:
-    """A DTensor spread as `param` is, of which `part` is this process's shard."""
-    if not is_dtensor(param):
-        return part
-    from torch.distributed.tensor import DTensor
+class Request(NamedTuple):
+    """Sums of this process, which are to be added up over all processes of `groups`.
 
-    return DTensor.from_local(
-        part,
-        param.device_mesh,
-        param.placements,
-        run_check=False,
-        shape=param.shape,
-        stride=param.stride(),
-    )
+    What comes of them will be added up over those of `later`, in a request of its own.
+    """
+
+    sums: Tensor
+    groups: Groups
+    later: Groups = ()
+
+
+Task = Generator[Request, Tensor, None]
+
+
+def added(values: list[Tensor], groups: Groups, later: Groups = ()) -> Generator[Any, Any, Any]:
+    """Ask for sums over the processes of `groups`, from within a `Task`."""
+    if not groups:
+        return values
+    sizes = [value.numel() for value in values]
+    sums = yield Request(torch.cat([value.reshape(-1) for value in values]), groups, later)
+    return [part.view_as(value) for part, value in zip(sums.split(sizes), values, strict=True)]
+
+
+@dataclass
+class _Waiting:
+    """A task that waits for its sums, and the groups over which they are still to be added."""
+
+    task: Task
+    sums: Tensor
+    groups: list[Any]
+    later: Groups
+
+
+def run_together(tasks: Iterable[Task]) -> None:
+    """Run tasks to their ends; what they ask for at the same time travels in one collective.
+
+    Every process must have the same tasks that ask for sums, in the same order.
+    """
+    started = [_resumed(task, None) for task in tasks]
+    waiting = [one for one in started if one is not None]
+    while waiting:
+        group = _next_group(waiting)
+        asking = [one for one in waiting if group in one.groups]
+        _add_up([one for one in asking if one.sums.device == asking[0].sums.device], group)
+        resumed = [one if one.groups else _resumed(one.task, one.sums) for one in waiting]
+        waiting = [one for one in resumed if one is not None]
+
+
+def _resumed(task: Task, sums: Tensor | None) -> _Waiting | None:
+    """Run a task until it asks for sums; None where it has ended."""
+    try:
+        request = next(task) if sums is None else task.send(sums)
+    except StopIteration:
+        return None
+    return _Waiting(task, request.sums, list(request.groups), request.later)
+
+
+def _next_group(waiting: list[_Waiting]) -> Any:
+    """A group that no waiting task will need again, so that it is asked once; else the first."""
+    groups = [group for one in waiting for group in one.groups]
+    later = [group for one in waiting for group in one.later]
+    return next((group for group in groups if group not in later), groups[0])
+
+
+def _add_up(waiting: list[_Waiting], group: Any) -> None:
+    flat = torch.cat([one.sums for one in waiting])  # in the widest dtype among them
+    if flat.numel():
+        flat = added_up(flat, (group,))
+    parts = flat.split([one.sums.numel() for one in waiting])
+    for one, part in zip(waiting, parts, strict=True):
+        one.sums = part.to(one.sums.dtype)
+        one.groups.remove(group)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.rows import Table
+from tangential.backends.table import Table
 
 
 class Seen(NamedTuple):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +17,9 @@ from tangential.lab.source import in_words
 from tangential.lab.store import PATIENCE_S, Store
 from tangential.lab.worker import Failed, Place, work
 
+LONGEST_TRACEBACK = 10_000  # characters of one that are printed
 MEMORY = "The system may be out of memory: try fewer --workers"
 EXITS = "Something ends the process, such as an exit in an optimizer or a data set: correct it"
-LONGEST_TRACEBACK = 10_000  # characters of one that are printed
 POLL_S = 0.5
 DEATHS = 3  # of workers that are replaced, each; then something is wrong
 
@@ -104,7 +105,7 @@ def _worker(
     try:
         work(Store(url, name, PATIENCE_S), place, lambda: bool(stop.value), print)
     except (ValueError, OSError, *failures()) as error:
-        messages.send(cut(f"{type(error).__name__}: {error}"))
+        messages.send(f"{type(error).__name__}: {cut(str(error))}")
         sys.exit(1)
     except Failed as error:
         print(cut(error.where, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
@@ -112,7 +113,8 @@ def _worker(
         sys.exit(1)
     except BaseException as error:  # whatever else: the study must learn of it
         messages.send(in_words(error))
-        raise
+        sys.stderr.write(cut(traceback.format_exc(), LONGEST_TRACEBACK))
+        sys.exit(1)
 
 
 def _one_device(number: int, gpus: int) -> None:

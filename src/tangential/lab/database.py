@@ -156,9 +156,9 @@ def _made(make: Callable[[], Any], wait_s: float) -> Any:
                 return make()
         except failures() as error:
             tries -= 1
+            locked = "is locked" in str(error)  # SQLite has waited for WAIT_S
             connected = not isinstance(error, DBAPIError) or error.statement is not None
             starting = STARTING.search(str(error)) and time.monotonic() < deadline
-            locked = "is locked" in str(error)  # SQLite has waited for WAIT_S
             if locked or not (tries if connected else starting):
                 raise
         time.sleep(PAUSE_S)

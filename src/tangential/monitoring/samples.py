@@ -15,7 +15,7 @@ from torch.optim.optimizer import Optimizer
 from tangential import maths
 from tangential.backends import native
 from tangential.backends.rows import Rows, real, rows_of, wide
-from tangential.backends.sharded import added_up, local
+from tangential.backends.sharded import added_up, holders_of, local, shards_of
 from tangential.backends.watched import Seen
 from tangential.monitoring.motion import Moved, added
 from tangential.monitoring.updates import gradient_of, keep_of, update_of
@@ -54,7 +54,8 @@ def seen_by(seen: Seen) -> list[Sample]:
     moved = Moved(ww, gg, gw, we, ee, 1 - lr * group["decay"] * damp, fan)
     units = [rows.units for rows in table.rows]
     sums = added_up(_over_units(added(moved, seen.gate), units), table.holders.units)
-    return [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]
+    samples = [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]
+    return [sample for sample in samples if sample.param.grad is not None]
 
 
 def _over_units(sums: Tensor, units: list[int]) -> Tensor:
@@ -82,6 +83,8 @@ class Copies:
     ) -> list[Sample]:
         """What the step since has done to every weight that has a gradient.
 
+        Sharded weights without one take part: other processes may have a gradient.
+
         Weights narrower than float32 are not compared with what they were: a step may well be
         lost in their rounding. Their update follows from the optimizer's state, where its rule is
         known; else it is NaN.
@@ -95,9 +98,9 @@ class Copies:
         parts = [
             (p, self._move(optimizer, p, groups[p], units[p]))
             for p in self.before
-            if p.grad is not None
+            if p.grad is not None or shards_of(p)
         ]
-        here = [move for _, move in parts if native.takes(move)]
+        here = [move for _, move in parts if move.rows.here is None and native.takes(move)]
         fast = dict(zip(map(id, here), native.products(here) if here else [], strict=True))
         found = []
         for param, move in parts:
@@ -105,13 +108,15 @@ class Copies:
             if dots is None:
                 dots = _products(move, _added(optimizer, param, move))
             found.append(_Part(param, dots, move.keep, _fan(param, move)))
-        return _together(found, units)
+        return [s for s in _together(found, units) if s.param.grad is not None]
 
     def _move(self, optimizer: Optimizer, param: Tensor, group: Group, units: Group) -> native.Move:
         before = self.before[param]
-        after, grad = local(param.detach()), gradient_of(param)
+        after = local(param.detach())
+        grad = torch.zeros_like(before) if param.grad is None else gradient_of(param)
         keep = keep_of(optimizer, group)
-        return native.Move(before, after, grad, _rows(before, units), {**group, **units}, keep)
+        rows = _rows(param, before, units)
+        return native.Move(before, after, grad, rows, {**group, **units}, keep)
 
 
 def _products(move: native.Move, e: Tensor) -> Tensor:
@@ -123,8 +128,8 @@ def _products(move: native.Move, e: Tensor) -> Tensor:
 def _added(optimizer: Optimizer, param: Tensor, move: native.Move) -> Tensor:
     """The e of the step that was taken."""
     w = wide(move.before)
-    if move.before.dtype.itemsize >= 4:
-        moved = real(move.after) - w
+    if move.before.dtype.itemsize >= 4 or param.grad is None:
+        moved = wide(move.after) - w
         return moved if move.keep == 1 else moved.add_(w, alpha=1 - move.keep)
     update = update_of(optimizer, param, move.before, move.group)
     return torch.full_like(w, torch.nan) if update is None else update
@@ -136,27 +141,32 @@ def _fan(param: Tensor, move: native.Move) -> float:
     return size / max(move.rows.units, 1)
 
 
-def _rows(weight: Tensor, units: Group) -> Rows:
-    """The units of what of a weight is here; a vector, or an empty shard, is one."""
+def _rows(param: Tensor, weight: Tensor, units: Group) -> Rows:
+    """The units of `weight`, what of `param` is here; a vector, or an empty shard, is one."""
+    if _splits_units(param, units):
+        whole = rows_of(param, units)
+        assert whole is not None
+        return whole
     rows = rows_of(weight, units) if weight.numel() else None
     size = real(weight).numel()
     axes = tuple(range(real(weight).dim()))
     return rows or Rows(1, 1, size, size, axes, (1,) * len(axes))
 
 
-def _shards(param: Any) -> list[tuple[int, Process]]:
-    """The axes along which a DTensor is sharded, and who has the other shards."""
-    if not hasattr(param, "placements"):
-        return []
-    mesh = param.device_mesh
-    return [(p.dim, mesh.get_group(i)) for i, p in enumerate(param.placements) if p.is_shard()]
+def _splits_units(param: Tensor, units: Group) -> bool:
+    """Whether a shard may end within a unit: each process then has sums for all units."""
+    if param.dim() < 2 or units["projection"] != "row" or units["row_groups"] == 1:
+        return False
+    axis = units["row_axis"] % param.dim()
+    return any(one == axis for one, _ in shards_of(param))
 
 
 def _others(param: Tensor, units: Group, *, split: bool) -> list[Process]:
     """Who has the other parts of this weight's units (`split`), or its other units."""
     by_row = param.dim() > 1 and units["projection"] != "weight"
-    axis = units["row_axis"] % max(param.dim(), 1)
-    return [group for dim, group in _shards(param) if (by_row and dim == axis) != split]
+    axis = units["row_axis"] % max(param.dim(), 1) if by_row else None
+    holders = holders_of(param, None if _splits_units(param, units) else axis)
+    return list(holders.parts if split else holders.units)
 
 
 def _together(parts: list[_Part], units: dict[Tensor, Group]) -> list[Sample]:

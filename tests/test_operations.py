@@ -1,0 +1,139 @@
+"""How few operations a step of many weights takes: each is a launch on a GPU."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tangential import SGDP, AdamP
+from tangential.backends.table import _columns
+
+
+class Counted(TorchDispatchMode):
+    """Counts operations that do work: no views, no reading of numbers on the CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls += not func.is_view and func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def calls_of_resnet50(build, dtype):
+    """Calls of a step of its 161 weights, on a device that only counts."""
+    with torch.device("meta"):
+        model = torchvision.models.resnet50().to(dtype)
+    for p in model.parameters():
+        p.grad = torch.empty_like(p)
+    optimizer = build(model.parameters())
+    optimizer.step()
+    with Counted() as counted:
+        optimizer.step()
+    return counted.calls
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low_precision", "most"),
+    [
+        (torch.float32, None, 330),
+        (torch.bfloat16, None, 355),
+        (torch.bfloat16, "kahan", 365),
+        (torch.bfloat16, "stochastic", 410),
+    ],
+)
+def test_calls_of_a_foreach_step(dtype, low_precision, most):
+    calls = calls_of_resnet50(
+        lambda ps: AdamP(ps, foreach=True, low_precision=low_precision), dtype
+    )
+    assert 216 < calls <= most  # four sums for each of 54 matrices, and what all weights share
+
+
+def test_calls_of_sgdp_do_not_exceed_adamps():
+    calls = calls_of_resnet50(
+        lambda ps: SGDP(ps, lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True), torch.float32
+    )
+    assert 216 < calls <= 330
+
+
+def test_columns_of_many_groups_are_made_once():
+    """On a GPU, making them again means waiting for the device."""
+    groups = []
+    for i in range(40):
+        weights = [nn.Parameter(torch.randn(i + 2, 3)) for _ in range(2)]
+        for w in weights:
+            w.grad = torch.randn_like(w)
+        groups.append({"params": weights})
+    optimizer = AdamP(groups, foreach=True)
+    optimizer.step()
+    before = _columns.cache_info().misses
+    optimizer.step()
+    assert _columns.cache_info().misses == before
+
+
+def weights(dtype):
+    torch.manual_seed(0)
+    values = [
+        torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last),
+        torch.randn(6, 5).t(),
+        torch.randn(7, 3),
+        torch.randn(4, 6)[:, ::2],
+        torch.randn(9),
+        torch.randn(()),
+        torch.randn(0, 3),
+    ]
+    return [nn.Parameter(value.to(dtype)) for value in values]
+
+
+@pytest.mark.parametrize("state_dtype", [None, torch.float32])
+@pytest.mark.parametrize("low_precision", [None, "kahan", "stochastic"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_narrow_weights_are_rounded_as_each_alone(dtype, low_precision, state_dtype):
+    ways = []
+    for foreach in (False, True):
+        params = weights(dtype)
+        optimizer = SGDP(
+            params,
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=0.1,
+            projection="off",  # sums may differ in their last bit
+            foreach=foreach,
+            low_precision=low_precision,
+            state_dtype=state_dtype,
+        )
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(5):
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=generator).to(dtype)
+            optimizer.step()
+        ways.append((params, [optimizer.state[p] for p in params]))
+    (alone, alone_states), (many, many_states) = ways
+    for p, q, one, other in zip(alone, many, alone_states, many_states, strict=True):
+        assert torch.equal(p, q)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert all(one[name].stride() == other[name].stride() for name in one)
+
+
+def test_threads_do_not_change_a_bit():
+    shapes = [(64, 3, 7, 7), (1, 70_000), (3, 70_000), (500, 300), (2, 40, 30), (70_000,)]
+    before = torch.get_num_threads()
+    ways = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            torch.manual_seed(0)
+            params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+            optimizer = AdamP(params, lr=0.1, weight_decay=0.1, foreach=True)
+            for _ in range(3):
+                for p in params:
+                    p.grad = torch.randn_like(p)
+                optimizer.step()
+            ways.append(params)
+    finally:
+        torch.set_num_threads(before)
+    for params in ways[1:]:
+        assert all(torch.equal(p, q) for p, q in zip(params, ways[0], strict=True))
