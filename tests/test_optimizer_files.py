@@ -143,7 +143,7 @@ def test_a_long_message_keeps_its_ends():
     assert text.startswith("ValueError: beginxxx")
     assert text.endswith("xxxend")
     assert len(text) < 1200
-    assert "[2,999,008 characters left out]" in text
+    assert "(2,999,008 characters left out)" in text
     assert in_words(ValueError("two\n  lines")) == "ValueError: two lines"
 
 

@@ -200,7 +200,7 @@ def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
 def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
     store = begun("long_message")
     with pytest.raises(
-        Failed, match=r"^x, report .*: ValueError: beginxx.*left out\] .*xx \("
+        Failed, match=r"^x, report .*: ValueError: beginxx.*left out\) .*xx \("
     ) as e:
         work(store, Place(None, tmp_path, 60.0), bool, print)
     assert len(str(e.value)) < 1300

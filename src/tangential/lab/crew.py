@@ -108,7 +108,7 @@ def _worker(
         messages.send(f"{type(error).__name__}: {cut(str(error))}")
         sys.exit(1)
     except Failed as error:
-        print(error.where, file=sys.stderr, flush=True)
+        print(cut(error.where, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
         messages.send(str(error))
         sys.exit(1)
     except BaseException as error:  # whatever else: the study must learn of it

@@ -1,6 +1,5 @@
 """The command `tangential diagnose`: verdicts on a monitored run, and two runs side by side."""
 
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -40,11 +39,7 @@ def command(run: Path, other: Path | None = None, /) -> None:
         other: Another run to compare it with.
     """
     console = Console()
-    try:
-        runs = [_loaded(path, console) for path in (run, other) if path]
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        console.print(f"Stopped: {error}", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(1)
+    runs = [_loaded(path, console) for path in (run, other) if path]
     console.print(table(runs))
     for one in runs:
         console.print(f"[bold]{escape(one.name)}[/bold]", highlight=False, soft_wrap=True)

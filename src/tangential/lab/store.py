@@ -154,10 +154,12 @@ class Store:
 
     def run_by(self, pid: int) -> str | None:
         """The trial that this process of this machine runs, or ran when it ended."""
+        here = machine()
         for trial in self._trials():
-            known, about = trial.user_attrs.get("owner", {}), trial.user_attrs
-            if trial.state.name == "RUNNING" and (known.get("machine"), known.get("pid")) == (
-                machine(),
+            about = trial.user_attrs
+            ran = owner_of(about.get("owner")) or {}
+            if trial.state.name == "RUNNING" and (ran.get("machine"), ran.get("pid")) == (
+                here,
                 pid,
             ):
                 return f"{about['rival']}'s {about['phase']} trial of seed {about['seed']}"
