@@ -60,7 +60,7 @@ def command(
         fresh = drawn(loaded.model) if loaded.batches is None else []
         inputs = _inputs(loaded, size, batches, batch_size)
     except (ImportError, OSError, ValueError) as error:
-        stop(f"Stopped: {error}")
+        stop(f"Stopped: {one_line(error)}")
     try:
         result = audit(loaded.model, inputs, verify=verify, seed=seed)
     except (Exception, SystemExit) as error:  # of the user's model, which may raise anything
