@@ -13,6 +13,7 @@ import csv
 import shlex
 import tomllib
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from shutil import copy
 from tempfile import TemporaryDirectory
@@ -22,13 +23,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tangential.lab import stills, tables, wording
 from tangential.lab.database import FILE
 from tangential.lab.figures import Figure
-from tangential.lab.report import Report, report
+from tangential.lab.names import label
+from tangential.lab.report import Report, jointly, report
+from tangential.lab.statistics import MIN_SEEDS
 from tangential.lab.store import Store
 
 HERE = Path(__file__).parent / "results"
 CLOSING = """
-Chance alone puts a rival ahead or behind, by an interval of 95 %, in one comparison of twenty, and
-every study makes three. How a study is made fair stands in the
+"Leans ahead" and "leans behind" are no verdicts: by chance alone, one comparison in twenty has a
+95 % interval that excludes 0, and every study makes three. How a study is made fair stands in the
 [README](../../README.md); a page is written from the study's records by `python docs/results.py`.
 """
 ON_THE_PAGE = ("task", "options", "versions", "command", "machine", "data")
@@ -89,6 +92,9 @@ def finished(folder: Path) -> Report | None:
 
 def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Path:
     """Write a page, its figures and its data into `folder`; return the page."""
+    withdrawn = texts.get("withdrawn", {})
+    kept = [without(study, withdrawn.get(name, ())) for name, study in studies.items()]
+    studies = dict(zip(studies, jointly(kept), strict=True))
     for name, study in studies.items():
         _drawn(name, study, folder)
     look = Environment(
@@ -101,27 +107,41 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
     path = folder / f"{task}.md"
     text = look.get_template("page.md.jinja").render(
         texts=texts,
-        studies={n: _told(study, texts["floors"].get(n)) for n, study in studies.items()},
+        studies={
+            n: _told(study, texts["floors"].get(n), withdrawn.get(n, {}))
+            for n, study in studies.items()
+        },
         unfinished=[name for name in texts["studies"] if name not in studies],
         hours=sum(map(core_hours, studies.values())),
         wording=wording,
+        min_seeds=MIN_SEEDS,
+        label=label,
     )
     path.write_text(text, "utf-8")
     return path
 
 
+def without(study: Report, withdrawn: Collection[str]) -> Report:
+    """The study without the comparisons of these optimizers."""
+    return study.judged(
+        [row._replace(against=None) if row.rival in withdrawn else row for row in study.rows]
+    )
+
+
 def _drawn(name: str, study: Report, folder: Path) -> None:
     """The figures on the page, as one, and the table of the trials."""
-    figures = {figure.key: figure for figure in study.figures}
-    panels = [
-        figures[key].panels[0]._replace(title=figures[key].title) for key in SHOWN if key in figures
-    ]
+    panels = [figure.panels[0]._replace(title=figure.title) for figure in shown(study)]
     whole = Figure(name, "", "", panels)
     with TemporaryDirectory() as aside:
         png, _ = stills.draw(whole, study.styles, Path(aside))
         copy(png, folder / f"{name}.png")
         tables.write(study.plan, study.records, Path(aside))
         _without_constants(Path(aside) / "trials.csv", folder / f"{name}.csv")
+
+
+def shown(study: Report) -> list[Figure]:
+    """The figures on the page."""
+    return [figure for figure in study.figures if figure.key in SHOWN]
 
 
 def _without_constants(source: Path, target: Path) -> None:
@@ -135,12 +155,18 @@ def _without_constants(source: Path, target: Path) -> None:
         writer.writerows(rows)
 
 
-def _told(study: Report, least: float | None) -> dict:
+def _told(study: Report, least: float | None, withdrawn: dict[str, str]) -> dict:
     """What the template needs of a study."""
+    open_ = [f" {pair(study, rival)}: not decided." for rival in withdrawn]
     whence = [record["provenance"] for record in study.records.values()]
     versions = whence[0]["versions"]
     return {
         "report": study,
+        "headline": study.headline + "".join(open_),
+        "withdrawn": [
+            f"{pair(study, rival)}: {' '.join(text.split())}" for rival, text in withdrawn.items()
+        ],
+        "shows": "; ".join(figure.title for figure in shown(study)),
         "command": command(study),
         "commits": sorted({str(one["commit"]) for one in whence}),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -176,24 +202,30 @@ def unseen(study: Report) -> str:
     return wording.gap(study.plan.metric, max(halves)).removeprefix("+")
 
 
+def pair(study: Report, rival: str) -> str:
+    """SGDP against SGD."""
+    baseline = study.plan.baseline(rival) or "no baseline"
+    return f"{label(rival)} against {label(baseline)}"
+
+
 def searched(study: Report) -> str:
     """Where rivals were searched: lr 0.01 to 1, weight_decay 1e-05 to 0.1 (sgd, sgdp); ..."""
     spaces: dict[str, list[str]] = {}
     for name, rival in study.plan.rivals.items():
         axes = [f"{key} {low:g} to {high:g}" for key, (low, high) in rival.space.items()]
-        spaces.setdefault(", ".join(axes), []).append(name)
+        spaces.setdefault(", ".join(axes), []).append(label(name))
     return "; ".join(f"{space} ({', '.join(names)})" for space, names in spaces.items())
 
 
 def floor(study: Report, least: float) -> str:
-    """How the rivals stand to a score that a net that has learnt little does not reach."""
+    """How many optimizers pass a score that a net that has learnt little does not reach."""
     metric = study.plan.metric
     means = [row.score.mean for row in study.rows]
     above = sum(metric.oriented(mean) >= metric.oriented(least) for mean in means)
     best = max(means, key=metric.oriented)
     side = "above" if metric.higher else "below"
     return (
-        f"{wording.score(metric, least)}; {above} of {len(means)} rivals are {side} it, "
+        f"{wording.score(metric, least)}; {above} of {len(means)} optimizers are {side} it, "
         f"the best by {wording.gap(metric, abs(best - least)).removeprefix('+')}"
     )
 

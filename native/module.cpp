@@ -31,41 +31,31 @@ void make_plan(Plan* self, const std::vector<LayoutTuple>& weights, const std::s
   throw nb::value_error("instruction_set: this machine does not run it");
 }
 
-void step(Plan& plan, const std::vector<uintptr_t>& addresses, const Options& options,
-          int threads) {
-  constexpr size_t fields = sizeof(Memory) / sizeof(uintptr_t);
-  if (addresses.size() != fields * plan.size())
-    throw nb::value_error("addresses: six a weight are allowed");
-  nb::gil_scoped_release release;
-  plan.step(reinterpret_cast<const Memory*>(addresses.data()), options, threads);
-}
-
-const Memory* taken(Plan& plan, Tensors& tensors) {
-  if (tensors.size() != plan.size())
-    throw nb::value_error("tensors: as many as the plan has weights are allowed");
-  return tensors.take();
-}
-
-void step_tensors(Plan& plan, Tensors& tensors, const Options& options, int threads) {
-  const Memory* memory = taken(plan, tensors);
-  nb::gil_scoped_release release;
-  plan.step(memory, options, threads);
-}
-
 template <class T>
 using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+
+void step(Plan& plan, Tensors& tensors, const Options& options, int threads,
+          const Watched* watched = nullptr) {
+  if (tensors.size() != plan.size())
+    throw nb::value_error("tensors: expected as many as the plan has weights");
+  const Memory* memory = tensors.take();
+  struct Returned {
+    Tensors& tensors;
+    ~Returned() { tensors.give_back(); }
+  } returned{tensors};
+  nb::gil_scoped_release others_run;
+  plan.step(memory, options, threads, watched);
+}
 
 void step_watched(Plan& plan, Tensors& tensors, const Options& options, int threads,
                   const Array<double>& rows, const Array<int32_t>& verdicts) {
   if (verdicts.size() != plan.size())
-    throw nb::value_error("verdicts: as many as the plan has weights are allowed");
+    throw nb::value_error("verdicts: expected as many as the plan has weights");
   if (rows.size() * sizeof(double) != plan.rows() * sizeof(Sums))
-    throw nb::value_error("rows: [plan.rows, 5] is allowed");
+    throw nb::value_error("rows: expected [plan.rows, 5]");
   const Watched watched{reinterpret_cast<Sums*>(rows.data()),
                         reinterpret_cast<Verdict*>(verdicts.data())};
-  const Memory* memory = taken(plan, tensors);
-  nb::gil_scoped_release release;
-  plan.step(memory, options, threads, &watched);
+  step(plan, tensors, options, threads, &watched);
 }
 
 // Of every weight: dtype, units, fan, the addresses of what it was, is, and of its gradient, keep.
@@ -172,8 +162,12 @@ NB_MODULE(_native, m) {
       .def_rw("rounding", &Options::rounding);
   nb::class_<Plan>(m, "Plan")
       .def("__init__", make_plan, "weights"_a, "instruction_set"_a = "")
-      .def("step", step, "addresses"_a, "options"_a, "threads"_a)
-      .def("step", step_tensors, "tensors"_a, "options"_a, "threads"_a)
+      .def(
+          "step",
+          [](Plan& plan, Tensors& tensors, const Options& options, int threads) {
+            step(plan, tensors, options, threads);
+          },
+          "tensors"_a, "options"_a, "threads"_a)
       .def("step", step_watched, "tensors"_a, "options"_a, "threads"_a, "rows"_a, "verdicts"_a)
       .def_prop_ro("rows", &Plan::rows)
       .def_prop_ro("bytes", &Plan::bytes);
@@ -181,6 +175,7 @@ NB_MODULE(_native, m) {
       .def(nb::init<nb::list, const nb::list&, const nb::tuple&, const nb::object&>(), "weights"_a,
            "states"_a, "names"_a, "exchange"_a.none())
       .def("locate", &Tensors::locate, "params"_a, "states"_a, "left"_a)
+      .def("release", &Tensors::release)
       .def_prop_ro("bytes", &Tensors::bytes);
   m.def("measure_moved", measure_moved, "weights"_a, "rows"_a, "threads"_a);
   m.def("gate", gate_of, "table"_a, "fan"_a, "projection"_a, "delta"_a, "eps"_a);

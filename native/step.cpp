@@ -8,7 +8,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <map>
+#include <mutex>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "stages.h"
@@ -28,6 +30,24 @@ uint32_t mixed(uint32_t x) {
 struct Free {
   void operator()(void* p) const { std::free(p); }
 };
+
+void check(const Layout& layout, const InstructionSet& set) {
+  if (!set.rows(layout.dtype, layout.state_dtype, Rule::adam, false))
+    throw std::invalid_argument(
+        "weights: there is no code for the dtypes of a weight and its state");
+  if (layout.units < 0 || layout.fan < 0 || layout.size < 0 ||
+      (layout.units && (layout.fan > layout.size || layout.units * layout.fan != layout.size)))
+    throw std::invalid_argument("weights: units * fan is not the size of a weight");
+}
+
+// Whether a step finds all that it reads and writes.
+bool complete(const Memory& memory, const Layout& layout, const Options& o) {
+  if (!layout.size) return true;
+  const bool narrow = layout.dtype == Dtype::bfloat16 || layout.dtype == Dtype::float16;
+  return memory.w && memory.g && memory.m && (o.rule != Rule::adam || (memory.v && memory.step)) &&
+         (!narrow || o.rounding != Rounding::kahan || memory.low) &&
+         (!narrow || o.rounding != Rounding::stochastic || memory.step);
+}
 
 constexpr size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -80,6 +100,7 @@ struct Plan::Inside {
   const Watched* watched = nullptr;
   std::vector<size_t> first_rows;  // of every weight among those watched
   std::atomic<size_t> next_task{0}, next_thread{0};
+  std::mutex stepping;
 
   void begin(Weight& w, size_t i, const Room& room, Corrections& corrections) {
     const Memory& where = memory[i];
@@ -185,6 +206,7 @@ struct Plan::Inside {
 Plan::Plan(const std::vector<Layout>& weights, const std::vector<uint32_t>& seeds,
            const InstructionSet& set)
     : inside_(std::make_unique<Inside>()) {
+  for (const Layout& layout : weights) check(layout, set);
   auto& in = *inside_;
   in.set = set;
   std::map<Layout, uint32_t> known;
@@ -221,6 +243,11 @@ Plan::~Plan() = default;
 
 void Plan::step(const Memory* memory, const Options& options, int threads, const Watched* watched) {
   auto& in = *inside_;
+  const std::unique_lock alone(in.stepping, std::try_to_lock);
+  if (!alone) throw std::runtime_error("another thread is in a step of this plan");
+  for (size_t i = 0; i < in.entries.size(); i++)
+    if (!complete(memory[i], in.layouts[in.entries[i].layout], options))
+      throw std::invalid_argument("memory: a weight lacks a buffer that these options need");
   in.watched = watched;
   in.o = options;
   in.memory = memory;

@@ -42,13 +42,14 @@ struct Watched {
 // What a list of weights needs beside its memory: made once, used at every step.
 class Plan {
  public:
-  // Seeds tell weights apart in stochastic rounding.
+  // Seeds tell weights apart in stochastic rounding. Throws if a layout has no code.
   Plan(const std::vector<Layout>& weights, const std::vector<uint32_t>& seeds,
        const InstructionSet& set);
   ~Plan();
 
   // Advance every weight by one step; the result does not depend on `threads`. What the gate saw
-  // goes into `watched`, if that is not null.
+  // goes into `watched`, if that is not null. Throws, before anything has changed, during another
+  // step, or where `memory` lacks what `options` need.
   void step(const Memory* memory, const Options& options, int threads,
             const Watched* watched = nullptr);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <stdexcept>
 #include <tuple>
 #include <utility>
 
@@ -22,7 +23,7 @@ struct ExchangeApi {
 };
 constexpr uint32_t API_VERSION = 1;
 
-enum FormField : int { WEIGHT, STATE, PRESENT, NDIM, AXES };
+enum FormField : int { KIND, STATE_KIND, PRESENT, NDIM, AXES };
 enum Field : int { M, V, LOW, STEP };
 constexpr nb::dlpack::dtype FLOAT32{uint8_t(nb::dlpack::dtype_code::Float), 32, 1};
 
@@ -36,7 +37,9 @@ bool is_complex(int64_t kind) { return kind >> 8 == int(nb::dlpack::dtype_code::
 struct Torch {
   PyObject *tensor, *parameter;
   std::vector<std::pair<PyObject*, nb::dlpack::dtype>> dtypes;
-  PyObject *grad, *is_neg, *is_conj, *is_cpu, *data_ptr, *shape, *stride, *dtype;
+  PyObject *grad, *is_cpu, *data_ptr, *shape, *stride, *dtype;  // names
+  // methods, found once: looking one up takes a third as long as calling it
+  PyObject *is_neg, *is_conj, *untyped_storage, *storage_bytes, *storage_data_ptr;
 
   static const Torch& get() {
     static const Torch found;
@@ -57,16 +60,28 @@ struct Torch {
     for (const auto& [name, code, bits] : known)
       dtypes.push_back({attribute(name), {uint8_t(code), uint8_t(bits), 1}});
     const auto interned = [](const char* name) { return PyUnicode_InternFromString(name); };
-    grad = interned("grad"), is_neg = interned("is_neg"), is_conj = interned("is_conj");
-    is_cpu = interned("is_cpu"), data_ptr = interned("data_ptr"), shape = interned("shape");
-    stride = interned("stride"), dtype = interned("dtype");
+    grad = interned("grad"), is_cpu = interned("is_cpu"), data_ptr = interned("data_ptr");
+    shape = interned("shape"), stride = interned("stride"), dtype = interned("dtype");
+    const nb::object plain = torch.attr("Tensor"), storage = torch.attr("UntypedStorage");
+    const auto method = [](const nb::object& type, const char* name) {
+      return type.attr(name).inc_ref().ptr();
+    };
+    is_neg = method(plain, "is_neg"), is_conj = method(plain, "is_conj");
+    untyped_storage = method(plain, "untyped_storage");
+    storage_bytes = method(storage, "nbytes"), storage_data_ptr = method(storage, "data_ptr");
   }
 };
 
-bool says(PyObject* tensor, PyObject* question) {
-  const nb::object answer = nb::steal(PyObject_CallMethodNoArgs(tensor, question));
+nb::object called(PyObject* method, PyObject* self) {
+  nb::object answer = nb::steal(PyObject_CallOneArg(method, self));
   if (!answer.is_valid()) nb::raise_python_error();
-  return answer.ptr() == Py_True;
+  return answer;
+}
+
+bool says(PyObject* tensor, PyObject* question) { return called(question, tensor).is(Py_True); }
+
+size_t number(PyObject* method, PyObject* self) {
+  return PyLong_AsSize_t(called(method, self).ptr());
 }
 
 // A subclass might keep its values elsewhere.
@@ -97,6 +112,12 @@ PyObject* value_of(PyObject* dict, PyObject* key, Py_ssize_t& at) {
   value = PyDict_GetItemWithError(dict, key);
   if (!value && PyErr_Occurred()) nb::raise_python_error();
   return value;
+}
+
+size_t bytes_of(const nb::dlpack::dltensor& view) {
+  size_t elements = 1;
+  for (int i = 0; i < view.ndim; i++) elements *= size_t(view.shape[i]);
+  return elements * view.dtype.bits / 8;
 }
 
 bool same_axes(const nb::dlpack::dltensor& view, const int64_t* form) {
@@ -136,7 +157,9 @@ Tensors::Tensors(nb::list weights, const nb::list& states, const nb::tuple& name
     for (int k = 0; k < FIELDS; k++)
       if (nb::len(names_[k]) && state.contains(names_[k])) form[PRESENT] |= 1 << k;
     if (!read(state[names_[M]].ptr(), view)) throw nb::value_error("states: one has no strides");
-    form[STATE] = kind_of(view.dtype);
+    form[STATE_KIND] = kind_of(view.dtype);
+    if (is_complex(form[KIND]) != is_complex(form[STATE_KIND]))
+      throw nb::value_error("states: one is real and its weight complex, or the reverse");
     const auto [at, fresh] = known.try_emplace(form, uint32_t(forms_.size()));
     if (fresh) forms_.insert(forms_.end(), form.begin(), form.end());
     form_.push_back(at->second);
@@ -152,6 +175,7 @@ bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb:
   if (size()) first_state_ = position(states.ptr(), weights_[0].ptr(), first_state_);
   Py_ssize_t at = first_state_;
   located_ = false;
+  used_.clear();
   size_t ours = 0, others = 0;
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence.ptr()); i++) {
     const nb::object param = nb::borrow(PySequence_Fast_GET_ITEM(sequence.ptr(), i));
@@ -175,44 +199,65 @@ bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb:
 
 const Memory* Tensors::take() {
   if (!std::exchange(located_, false))
-    throw nb::value_error("tensors: located since the last step are allowed");
+    throw nb::value_error("tensors: locate them before every step");
+  taken_ = true;
   return memory_.data();
+}
+
+void Tensors::release() {
+  if (!taken_) used_.clear();
 }
 
 bool Tensors::locate_one(PyObject* weight, PyObject* grad, PyObject* state, size_t i) {
   const int64_t* form = &forms_[form_[i]];
-  Memory memory{};
-  if (!lies(weight, form, form[WEIGHT], memory.w)) return false;
-  if (!plain(grad) || !lies(grad, form, form[WEIGHT], memory.g)) return false;
+  Memory& memory = memory_[i];
+  if (!lies(weight, form, form[KIND], memory.w)) return false;
+  if (!plain(grad) || !lies(grad, form, form[KIND], memory.g, true)) return false;
   if (says(grad, Torch::get().is_neg)) return false;  // as autograd may leave it
-  void** const at[] = {&memory.m, &memory.v, &memory.low};
+  void* step = memory.step;
+  void** const at[FIELDS] = {&memory.m, &memory.v, &memory.low, &step};
   for (int k = 0; k < FIELDS; k++) {
     if (!(form[PRESENT] >> k & 1)) continue;
     const nb::object tensor = nb::borrow(PyDict_GetItemWithError(state, names_[k].ptr()));
     if (!tensor.is_valid() && PyErr_Occurred()) nb::raise_python_error();
     if (!tensor.is_valid() || !plain(tensor.ptr())) return false;
-    const bool found = k == STEP
-                           ? counts(tensor.ptr(), memory.step)
-                           : lies(tensor.ptr(), form, form[k == LOW ? WEIGHT : STATE], *at[k]);
-    if (!found) return false;
+    const int64_t kind = form[k == LOW ? KIND : STATE_KIND];
+    if (!(k == STEP ? counts(tensor.ptr(), *at[k]) : lies(tensor.ptr(), form, kind, *at[k])))
+      return false;
   }
-  memory_[i] = memory;
+  memory.step = static_cast<float*>(step);
   return true;
 }
 
 // Whether a tensor of `kind` is in this process's memory in the weight's order.
-bool Tensors::lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& at) {
+bool Tensors::lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& place, bool remade) {
   View view{};
-  if (!read(tensor, view) || kind_of(view.dtype) != kind || !same_axes(view, form)) return false;
-  at = view.data;
-  return !is_complex(kind) || !says(tensor, Torch::get().is_conj);
+  return read(tensor, view) && kind_of(view.dtype) == kind && same_axes(view, form) &&
+         !(is_complex(kind) && says(tensor, Torch::get().is_conj)) &&
+         allocated(tensor, view.data, bytes_of(view), place, remade);
 }
 
-bool Tensors::counts(PyObject* tensor, float*& at) {
+bool Tensors::counts(PyObject* tensor, void*& place) {
   View view{};
-  if (!read(tensor, view) || kind_of(view.dtype) != kind_of(FLOAT32)) return false;
-  at = static_cast<float*>(view.data);
-  return std::all_of(view.shape, view.shape + view.ndim, [](int64_t n) { return n == 1; });
+  return read(tensor, view) && kind_of(view.dtype) == kind_of(FLOAT32) &&
+         std::all_of(view.shape, view.shape + view.ndim, [](int64_t n) { return n == 1; }) &&
+         allocated(tensor, view.data, sizeof(float), place, false);
+}
+
+// Whether all bytes of a dense tensor at `at` are in its storage, which may have been freed or cut
+// short (`resize_`). That moves what it had, so weights and states that are where they were need
+// not be asked; gradients are new at every step, and may come to lie where another one was.
+bool Tensors::allocated(PyObject* tensor, void* at, size_t bytes, void*& place, bool remade) {
+  if (bytes && (remade || at != place)) {
+    const Torch& torch = Torch::get();
+    const nb::object storage = called(torch.untyped_storage, tensor);
+    const size_t from = size_t(at), all = number(torch.storage_bytes, storage.ptr()),
+                 first = number(torch.storage_data_ptr, storage.ptr());
+    if (!first || from < first || all < bytes || from - first > all - bytes) return false;
+  }
+  place = at;
+  used_.push_back(nb::borrow(tensor));  // another thread may drop it during the step
+  return true;
 }
 
 // False, without an error, for what has no strides or is on another device.
@@ -256,13 +301,14 @@ int Tensors::traverse(visitproc visit, void* arg) const {
 
 void Tensors::clear() {
   weights_ = nb::list();
+  memory_.clear();
   located_ = false;
 }
 
 size_t Tensors::bytes() const {
   return forms_.capacity() * sizeof(int64_t) + form_.capacity() * sizeof(uint32_t) +
-         memory_.capacity() * sizeof(Memory) + axes_.capacity() * sizeof(int64_t) +
-         weights_.size() * sizeof(PyObject*);
+         memory_.capacity() * sizeof(Memory) + used_.capacity() * sizeof(nb::object) +
+         axes_.capacity() * sizeof(int64_t) + weights_.size() * sizeof(PyObject*);
 }
 
 }  // namespace tangential

@@ -22,15 +22,19 @@ class Tensors {
           const nanobind::object& exchange);
 
   // Find all memory. False if not just our weights and those in `left` have a gradient, each in the
-  // order of `params`, or if one of ours, its gradient or its state lies otherwise than it did.
-  // What it finds holds for one step.
+  // order of `params`, or if one of ours, its gradient or its state lies otherwise than it did, or
+  // has no memory. What it finds holds for one step; throws during one.
   bool locate(const nanobind::object& params, const nanobind::dict& states,
               const nanobind::list& left);
 
   int traverse(visitproc visit, void* arg) const;  // for Python's garbage collector
   void clear();
 
-  const Memory* take();  // what `locate` has found; throws if it failed, or that was taken
+  // What `locate` has found; throws if it failed, or that was taken. Until `give_back`, `locate`
+  // throws.
+  const Memory* take();
+  void give_back() { taken_ = false; }
+  void release();  // the tensors that `locate` has kept alive
   size_t size() const { return memory_.size(); }
   size_t bytes() const;
 
@@ -39,8 +43,9 @@ class Tensors {
   static constexpr int FIELDS = 4;  // m, v, low, step
 
   bool locate_one(PyObject* weight, PyObject* grad, PyObject* state, size_t i);
-  bool lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& at);
-  bool counts(PyObject* tensor, float*& at);
+  bool lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& place, bool remade = false);
+  bool counts(PyObject* tensor, void*& place);
+  bool allocated(PyObject* tensor, void* at, size_t bytes, void*& place, bool remade);
   bool read(PyObject* tensor, View& view);
   bool read_attributes(PyObject* tensor, View& view);
 
@@ -50,9 +55,10 @@ class Tensors {
   // Of each kind of weight: its dtype, the state's, which fields there are, its number of axes, and
   // of each axis the extent and the stride.
   std::vector<int64_t> forms_;
-  std::vector<uint32_t> form_;  // of each weight: where in forms_
-  std::vector<Memory> memory_;
-  bool located_ = false;
+  std::vector<uint32_t> form_;          // of each weight: where in forms_
+  std::vector<Memory> memory_;          // as it was found last
+  std::vector<nanobind::object> used_;  // tensors, from `locate` to `release`
+  bool located_ = false, taken_ = false;
   Py_ssize_t first_state_ = 0;  // where in the optimizer's states ours begin
   std::vector<int64_t> axes_;   // of the tensor that was last read by its attributes
 };

@@ -7,12 +7,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <limits>
 #include <random>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -593,6 +596,52 @@ void test_fork(const InstructionSet& set) {
   check(waitpid(child, &status, 0) == child && status == 0, "a step in the child");
 }
 
+template <class F>
+void check_refused(F f, const char* what) {
+  bool refused = false;
+  try {
+    f();
+  } catch (const std::exception&) {
+    refused = true;
+  }
+  check(refused, what);
+}
+
+void test_refusals(const InstructionSet& set) {
+  where = "refusals";
+  using enum Dtype;
+  for (auto [dtype, state] : {std::pair(float64, float32), {float32, float64}, {float16, bfloat16}})
+    check_refused([&] { Plan({{dtype, state, 2, 3, 6}}, {0}, set); }, "dtypes without code");
+  for (auto [units, fan, size] : {Shape{2, 3, 7}, {-1, 3, 6}, {2, 4, 6}, {1, -6, -6}})
+    check_refused([&] { Plan({{float32, float32, units, fan, size}}, {0}, set); }, "a shape");
+
+  Bench bench(set, {float32, float32}, LARGE[0]);
+  std::vector<Weight> weights = bench.start;
+  const Options sgd = options(Rule::sgd, Projection::automatic, false);
+  const Options adam = options(Rule::adam, Projection::automatic, false);
+  std::vector<Memory> memory;
+  for (Weight& one : weights) memory.push_back(one.memory(sgd));
+  memory.back().v = nullptr;
+  check_refused([&] { bench.plan.step(memory.data(), adam, 1); }, "Adam without a second moment");
+  memory.back().g = nullptr;
+  check_refused([&] { bench.plan.step(memory.data(), sgd, 1); }, "no gradient");
+  check(weights == bench.start, "a refused step changes nothing");
+
+  std::atomic<int> refused = 0;  // two threads that step one plan: one steps, or one after another
+  const auto steps = [&](std::vector<Weight>& mine) {
+    for (int i = 0; i < 20; i++) try {
+        bench.step(mine, sgd, 1);
+      } catch (const std::runtime_error&) {
+        refused++;
+      }
+  };
+  std::vector<Weight> other = bench.start;
+  std::thread thread([&] { steps(other); });
+  steps(weights);
+  thread.join();
+  check(refused < 40, "two threads step one plan");
+}
+
 }  // namespace
 
 int main() {
@@ -605,6 +654,7 @@ int main() {
     test_moved<float>(set, Dtype::float32);
     test_moved<double>(set, Dtype::float64);
   }
+  test_refusals(sets[0]);
   test_fork(sets[0]);
   Plan({}, {}, sets[0]).step(nullptr, Options(), 2);
   if (failures) return std::printf("kernel: %ld of %ld checks failed\n", failures, checks), 1;

@@ -14,13 +14,13 @@ SPACES = {
     "adam": {"lr": (1e-4, 1e-1), "weight_decay": (1e-5, 1e-1)},
 }
 RIVALS = {
-    "sgd": Contender("", "torch SGD", None, "#56b4e9", SPACES["sgd"], {"lr": 0.1}),
-    "sgdp": Contender("", "SGDP", "sgd", "#0072b2", SPACES["sgd"], {"lr": 0.1}),
-    "adam": Contender("", "torch Adam", None, "#f0c419", SPACES["adam"], {"lr": 0.01}),
-    "adamw": Contender("", "torch AdamW", None, "#e69f00", SPACES["adam"], {"lr": 0.01}),
-    "adamp": Contender("", "AdamP", "adamw", "#d55e00", SPACES["adam"], {"lr": 0.01}),
+    "sgd": Contender("", "torch SGD", None, "#1d99c5", SPACES["sgd"], {"lr": 0.1}),
+    "sgdp": Contender("", "SGDP", "sgd", "#032aae", SPACES["sgd"], {"lr": 0.1}),
+    "adam": Contender("", "torch Adam", None, "#7f7f78", SPACES["adam"], {"lr": 0.01}),
+    "adamw": Contender("", "torch AdamW", None, "#d67d07", SPACES["adam"], {"lr": 0.01}),
+    "adamp": Contender("", "AdamP", "adamw", "#af0401", SPACES["adam"], {"lr": 0.01}),
     "adamp-matched": Contender(
-        "", "AdamP, wd_ratio 1/19", "adamw", "#882255", SPACES["adam"], {"lr": 0.01}
+        "", "AdamP, wd_ratio 1/19", "adamw", "#842f73", SPACES["adam"], {"lr": 0.01}
     ),
 }
 SKILL = {"sgd": 0.93, "sgdp": 0.945, "adam": 0.92, "adamw": 0.94, "adamp": 0.955}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -258,6 +259,34 @@ def test_lightning_labels_every_optimizer_and_counts_its_own_steps(tmp_path):
     assert not any(has_hooks(optimizer) for optimizer in trainer.optimizers)
 
 
+class WithProxies(Players):
+    """Whose first optimizer has a loss's weights, which are not the module's."""
+
+    def configure_optimizers(self):
+        self.proxies = [nn.Parameter(torch.ones(3, 8))]
+        second = OPTIMIZERS["AdamP"](self.second.parameters())
+        return [OPTIMIZERS["AdamP"](self.proxies), second]
+
+    def training_step(self, batch, number):
+        x, y = batch
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        loss = cross_entropy(self.second(x), y) + self.proxies[0].square().sum()
+        self.manual_backward(loss)
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+
+def test_lightning_leaves_out_an_optimizer_without_weights_of_the_module(tmp_path):
+    told = Told()
+    monitor = callbacks.LightningMonitor(EVERY, told)
+    trainer = fit(tmp_path, WithProxies(), monitor)
+    assert of("AdamP-1", told) == [2 * step + 1 for step in range(0, STEPS, EVERY)]
+    assert not of("AdamP", told)
+    assert monitor.monitors.before == [0, STEPS]
+    assert not any(has_hooks(optimizer) for optimizer in trainer.optimizers)
+
+
 class Save(L.Callback):
     def __init__(self, path):
         self.path = path
@@ -367,6 +396,79 @@ def test_lightning_in_two_processes_tells_once(tmp_path):
     assert norms == pytest.approx([values["all/grad_norm"] for _, values in mean], rel=1e-5)
 
 
+class Diverges(Module):
+    def loss(self, batch):
+        steps = getattr(self, "steps", 0)
+        self.steps = steps + 1
+        return super().loss(batch) * (torch.nan if steps == 3 else 1)
+
+
+def finite(values):
+    return all(math.isfinite(value) for value in values.values())
+
+
+def test_lightning_loggers_get_no_nan(tmp_path):
+    every = []
+
+    class Logger(L.loggers.CSVLogger):
+        def log_metrics(self, metrics, step=None):
+            every.append(metrics)
+            super().log_metrics(metrics, step)
+
+    told, model = Told(), Diverges()
+    monitor = callbacks.LightningMonitor(EVERY, told, weights=True)
+    fit(tmp_path, model, monitor, logger=Logger(tmp_path, version="0"))
+    ours = [values for values in every if "loss" not in values]
+    assert len(ours) == 4
+    assert all(map(finite, ours))
+    assert finite(told[0][1])
+    assert not finite(told[2][1])  # after the loss was NaN: a sink of one's own is told
+    assert "late/norm" not in ours[0]  # of two matrices
+
+
+def test_lightning_watches_what_another_monitor_watches(tmp_path):
+    told, other, twin = Told(), Told(), Module()
+
+    class Also(L.Callback):
+        def on_train_start(self, trainer, pl_module):
+            self.monitor = Monitor(pl_module, trainer.optimizers[0], 2, other)
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, number):
+            if number == 5:
+                self.monitor.close()
+
+    fit(tmp_path, Module(), callbacks.LightningMonitor(EVERY, told), Also())
+    assert told.exactly() == by_hand(twin, twin.loss).exactly()
+    assert other.steps == [0, 2, 4]
+    assert other[0][1] == told[0][1]
+
+
+class Wrapped(Module):
+    """Takes its net from elsewhere, and a loss with weights of its own."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.scale = net, nn.Parameter(torch.ones(3, 3))
+
+    def loss(self, batch):
+        x, y = batch
+        return cross_entropy(self.net(x) @ self.scale, y)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_lightning_takes_an_audit_of_the_net_inside(compiled, tmp_path):
+    told, net = Told(), nn.Sequential(*layers())
+    audited = audit(net, [x for x, _ in batches()])
+    net = torch.compile(net, backend="eager") if compiled else net
+    monitor = callbacks.LightningMonitor(EVERY, told, weights=True, audit=audited)
+    fit(tmp_path, Wrapped(net), monitor)
+    known = {k: v for k, v in told[0][1].items() if k.endswith("/invariant")}
+    assert known["net.0.weight/invariant"] == 1
+    assert known["net.3.weight/invariant"] == 0
+    assert "scale/invariant" not in known
+    assert told[0][1]["scale/norm"] > 0
+
+
 # ---- Hugging Face
 
 
@@ -467,6 +569,24 @@ def test_transformers_still_logs_what_was_asked_for_meanwhile(tmp_path):
         trainer.train()
     losses = [line["step"] for line in trainer.state.log_history if "loss" in line]
     assert losses == list(range(1, STEPS + 1))
+
+
+def test_transformers_logs_get_no_nan(tmp_path):
+    trainer = hugging_face(tmp_path)
+    plainly, steps = trainer.model.forward, []
+
+    def diverges(x, labels):
+        steps.append(len(steps))
+        return {k: v * (torch.nan if steps[-1] == 3 else 1) for k, v in plainly(x, labels).items()}
+
+    trainer.model.forward = diverges
+    told = Told()
+    with callbacks.TransformersMonitor(trainer, EVERY, told):
+        trainer.train()
+    ours = [line for line in trainer.state.log_history if "all/frozen_norms" in line]
+    assert len(ours) == 4
+    assert all(map(finite, ours))
+    assert not finite(told[2][1])
 
 
 @every_optimizer

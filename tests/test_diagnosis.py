@@ -1,7 +1,11 @@
 """Every verdict is provoked by a training, and none is raised by a sound one."""
 
 import math
+import random
 import re
+import sys
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +19,8 @@ from tangential.invariance.audits import audit
 from tangential.lab import diagnose as command
 from tangential.monitoring import criteria, sinks
 from tangential.monitoring.diagnosis import diagnose, figures
-from tangential.monitoring.lines import FIELDS
+from tangential.monitoring.files import cells, encoded
+from tangential.monitoring.lines import COLUMNS, FIELDS
 from tangential.monitoring.runs import load
 
 SLOW, WEAK, NO_DECAY = "premature slowdown", "decay too weak", "no equilibrium without decay"
@@ -493,6 +498,154 @@ def test_what_cannot_be_diagnosed_is_said_in_a_sentence(name, data, why, runs, t
         assert code == 1
         assert text.startswith(f"Stopped: {path} {why}")
         assert len(text.splitlines()) == 1
+
+
+# ---- damaged files: one line, or a diagnosis, and never a traceback
+
+CELLS = (
+    *(b"", b"0", b"-0.0", b"-1", b"1", b"nan", b"inf", b"-inf", b"1e308", b"1e-320", b"-1e308"),
+    *(b"9" * 30, b"9" * 5000, b"x", b"'", b'"', b"1,", b"\x00", b"\xff", "\u0661".encode(), b"all"),
+)
+BYTES = b',\n\r"\x00\xff-+.e0123456789= '
+
+
+def base():
+    """A run of two weights and a frozen normalisation, as short as criteria allow."""
+    drawn, log = random.Random(0), []
+    for step in range(0, 300, 25):
+        for label in ("a.weight", "b.weight", "all", "early"):
+            line = {name: drawn.uniform(0.01, 1) for name in COLUMNS[:15]}
+            line |= {"gate_row": 1.0, "gate_weight": 0.0, "lr": 0.1, "norm": 1.0 + step}
+            log.append({"step": step, "label": label, **line})
+        log.append({"step": step, "label": "norm", "frozen": 1.0})
+    return log
+
+
+def damaged(data, drawn):
+    """A file with one to six things done to it."""
+    for _ in range(drawn.choice((1, 1, 2, 3, 6))):
+        damage = drawn.choice((in_bytes, in_a_cell, in_rows, in_lines, in_a_column))
+        data = damage(data, drawn)
+    return data
+
+
+def in_bytes(data, drawn):
+    at, byte = drawn.randrange(len(data) + 1), bytes([drawn.choice(BYTES)])
+    rest = (b"", byte + data[at + 1 :], byte + data[at:], data[at + drawn.randrange(200) :])
+    return data[:at] + drawn.choice(rest)
+
+
+def in_a_cell(data, drawn):
+    rows = [line.split(b",") for line in data.split(b"\n")]
+    row = drawn.choice(rows)
+    row[drawn.randrange(len(row))] = drawn.choice(CELLS)
+    return b"\n".join(map(b",".join, rows))
+
+
+def in_rows(data, drawn):
+    """All the numbers of a row, or of every row."""
+    first, *rows = (line.split(b",") for line in data.split(b"\n"))
+    value = drawn.choice(CELLS[:12])
+    for row in drawn.choice((rows, rows[:1], drawn.sample(rows, len(rows) // 2))):
+        row[2:] = [value if cell else cell for cell in row[2:]]
+    return b"\n".join(map(b",".join, [first, *rows]))
+
+
+def in_a_column(data, drawn):
+    first, *rows = (line.split(b",") for line in data.split(b"\n"))
+    value, column = drawn.choice(CELLS[:12]), drawn.randrange(2, len(FIELDS))
+    for row in rows:
+        row[column : column + 1] = [value] if len(row) > column else []
+    return b"\n".join(map(b",".join, [first, *rows]))
+
+
+def in_lines(data, drawn):
+    """Lines in disorder, twice, or some of them."""
+    first, *lines = data.split(b"\n")
+    count = drawn.randrange(len(lines) + 1)
+    drawn_ = (drawn.sample(lines, count), lines * 2, drawn.sample(lines, len(lines)))
+    return b"\n".join([first, *drawn.choice(drawn_)])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_csv_is_diagnosed_or_refused_in_a_line(seed, tmp_path, capsys):
+    drawn, path = random.Random(seed), tmp_path / "run.csv"
+    whole = encoded([FIELDS, *map(cells, base())])
+    codes = []
+    for number in range(100):
+        path.write_bytes(data := damaged(whole, drawn))
+        try:
+            code, text = call(capsys, path)
+        except Exception as error:
+            raise AssertionError(f"{number}: {data!r}") from error
+        assert code == 0 or (text.startswith("Stopped: ") and len(text.splitlines()) == 1), data
+        codes.append(code)
+    assert 20 < sum(codes) < 80  # some can be diagnosed, others not
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, -math.inf, math.nan, 1e308, 5e-324, None])
+@pytest.mark.parametrize("column", [*COLUMNS, "every"])
+def test_a_column_of_one_value_is_diagnosed(column, value):
+    log = [
+        {
+            k: value if k not in ("step", "label") and column in (k, "every") else x
+            for k, x in line.items()
+        }
+        for line in base()
+    ]
+    found = diagnose(log)
+    assert found
+    assert all("\n" not in verdict.text for verdict in found)
+
+
+def of(path, data):
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: Path("/dev/zero"), "is no monitor's file"),
+        (lambda p: Path("/dev/null"), "is empty"),
+        (lambda p: p, "is empty"),
+        (lambda p: (p / "in").mkdir() or p, "is no monitor's file"),
+        (lambda p: Path(sys.executable), "is no monitor's file"),
+        (
+            lambda p: (p / "x").write_bytes(encoded([FIELDS]) + bytes(3_000_000)) and p / "x",
+            "no mon",
+        ),
+        (lambda p: (p / "x").write_bytes(encoded([FIELDS]) + b'0,"' * 9) and p / "x", "is empty"),
+        (
+            lambda p: (p / "x").write_bytes(b"\xef\xbb\xbf" + encoded([FIELDS])) and p / "x",
+            "no mon",
+        ),
+        (lambda p: p / "x" / "y", "is not there"),
+    ],
+    ids=["zero", "null", "folder", "folders", "binary", "zeros", "quotes", "mark", "gone"],
+)
+def test_what_is_no_run_is_said_in_a_line(make, said, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code, text = call(capsys, make(tmp_path))
+    lines = [line for line in text.splitlines() if not line.startswith("Note: ")]
+    assert code == 1
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_damaged_parquet_is_refused_in_a_line(tmp_path, capsys):
+    drawn, folder = random.Random(0), tmp_path / "run"
+    written(base(), sinks.parquet(folder))
+    part = next(folder.iterdir())
+    whole = part.read_bytes()
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(drawn.randrange(1, 20)):
+            data[drawn.randrange(len(data))] = drawn.randrange(256)
+        part.write_bytes(data)
+        code, text = call(capsys, folder)
+        assert code == 0 or (text.startswith("Stopped: ") and len(text.splitlines()) == 1)
 
 
 def test_the_command_is_registered(runs, capsys):

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from threading import Event
 
+import made_study as made
 import pytest
 import torch
 from optuna.exceptions import StorageInternalError
@@ -254,6 +255,10 @@ class TestCheckpoint:
         assert told(record) == told(trained(digits))
 
 
+def finished(plan, spec):
+    return made.record(plan, spec, random.Random(0), 0.5) | {"score": 0.5, "norm": math.nan}
+
+
 class TestStore:
     def test_a_plan_comes_back_as_it_was(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/a/s.db", digits)
@@ -273,7 +278,7 @@ class TestStore:
     def test_a_finished_trial_is_neither_lost_nor_run_again(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         claim = store.claim(plan, plan.tuning())
-        store.finish(claim, {"score": 0.5, "curves": [float("nan")]})
+        store.finish(claim, finished(plan, claim.spec))
         again = Store(store.url, "s")
         assert again.records(plan)[claim.spec]["score"] == 0.5
         missing = [s for s in plan.tuning() if s not in again.records(plan)]
@@ -300,7 +305,7 @@ class TestStore:
             raise StorageInternalError("gone")
 
         monkeypatch.setattr(store.storage, act, unheard)
-        record = {"score": 0.5, "curves": [float("nan")]}
+        record = finished(plan, claim.spec)
         store.patiently(lambda: store.finish(claim, record))
         assert store.records(plan)[claim.spec]["score"] == 0.5
 

@@ -10,7 +10,7 @@ from tangential import SGDP, AdamP
 
 NAN, INF = float("nan"), float("inf")
 BAD = {
-    "lr": [-1e-3, True, NAN, INF, "fast", None, torch.tensor(-1.0), torch.ones(2)],
+    "lr": [-1e-3, True, NAN, INF, "fast", None, torch.tensor(-1.0), torch.ones(2), 10**400, 1j],
     "eps": [-1e-8, NAN, None],
     "weight_decay": [-0.1, NAN, INF],
     "delta": [-0.1, NAN],
@@ -21,13 +21,16 @@ BAD = {
     "foreach": ["auto"],
     "fused": ["auto", 1],
     "low_precision": ["kahn", True],
-    "state_dtype": [torch.bfloat16, "float32"],
-    "row_axis": [0.5, "0"],
-    "row_groups": [0, -1, 1.5],
+    "state_dtype": [torch.bfloat16, "float64"],
+    "row_axis": [0.5, "0", True],
+    "row_groups": [0, -1, 1.5, True],
     "projection": ["rows", None, 1],
 }
 BAD_OF = {
-    "adam": BAD | {"betas": [(1.0, 0.999), (0.9, -0.1), (0.9, NAN), 0.9, (0.9,), ("a", "b")]},
+    "adam": BAD
+    | {
+        "betas": [(1.0, 0.999), (0.9, -0.1), (0.9, NAN), 0.9, (0.9,), ("a", "b"), "99", {0.9, 0.99}]
+    },
     "sgd": BAD | {"momentum": [1.0, -0.1, NAN], "dampening": [NAN, "x"], "project_buffer": [2]},
 }
 
@@ -42,11 +45,12 @@ def weight(*shape):
 )
 def test_hyperparameter_out_of_range(rule, name, value):
     cls = RULES[rule]
-    with pytest.raises(ValueError, match=f"{name} is .*, allowed is ") as error:
+    with pytest.raises(ValueError, match=f"{name} must be .*, got ") as error:
         cls([weight(2, 3)], **{"lr": 0.1} | {name: value})
-    assert repr(value) in str(error.value)
+    assert repr(value)[:200] in str(error.value)
+    assert len(str(error.value)) < 400
     optimizer = cls([weight(2, 3)], lr=0.1)
-    with pytest.raises(ValueError, match=f"{name} is "):
+    with pytest.raises(ValueError, match=f"{name} must be "):
         optimizer.add_param_group({"params": [weight(2)], name: value})
     assert len(optimizer.param_groups) == 1
 
@@ -139,4 +143,4 @@ class TestStepChangesNothingBeforeItFails:
     def test_option_spoilt_between_steps(self, cls, backend, name, value):
         optimizer, params = self.two(cls, backend)
         optimizer.param_groups[1][name] = value
-        unchanged_by(optimizer, params, ValueError, f"{name} is ")
+        unchanged_by(optimizer, params, ValueError, f"{name} (must be|is) ")

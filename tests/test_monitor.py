@@ -1,14 +1,19 @@
 """Every number of the monitor against a plain re-computation on a twin that nobody watches."""
 
 import copy
+import gc
 import math
+import weakref
+from pathlib import Path
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.functional import cross_entropy
 
+import tangential.monitoring.sinks
 from tangential import SGDP, AdamP, Monitor, audit
 from tangential.backends import native
 from tangential.monitoring.monitor import UNITS
@@ -58,6 +63,12 @@ def losses(model, steps=STEPS, batch=32):
         chosen = torch.randint(0, len(X), (batch,), generator=generator)
         images = (X[chosen].view(-1, 1, 8, 8) / 16).to(dtype)
         yield cross_entropy(model(images), Y[chosen])
+
+
+def losses_batch(number):
+    """A batch of images."""
+    generator = torch.Generator().manual_seed(number)
+    return torch.randn(8, 1, 8, 8, generator=generator, dtype=torch.float64)
 
 
 def rows_of(x, by_row):
@@ -160,7 +171,7 @@ def test_every_number_is_that_of_a_plain_twin(name, dtype):
                 assert torch.equal(p, watched.get_parameter(n))  # to be watched changes nothing
                 wanted = expected(name, options, before[n], p.grad, p)
                 for column, value in wanted.items():
-                    found = logged[t][f"{n}/{column}"]
+                    found = logged[t].get(f"{n}/{column}", math.nan)  # what is undefined is not
                     near = pytest.approx(value, abs=tolerance(column, wanted, exact), nan_ok=True)
                     assert found == near, (t, n, column)
                     seen += 1
@@ -193,9 +204,13 @@ EQUILIBRIA = {  # 3.weight is projected by the optimizers that project
 @pytest.mark.parametrize("name", EQUILIBRIA)
 def test_equilibrium_is_that_of_optimizer_and_settings(name):
     values = run(OPTIMIZERS[name], weights=True)[3]
-    target, steps = (values[f"3.weight/{n}"] for n in ("equilibrium_rad", "steps_to_equilibrium"))
-    assert target == pytest.approx(EQUILIBRIA[name], nan_ok=True)
-    assert math.isnan(steps) == math.isnan(EQUILIBRIA[name])
+    found = {n: values.get(f"3.weight/{n}") for n in ("equilibrium_rad", "steps_to_equilibrium")}
+    if math.isnan(EQUILIBRIA[name]):
+        assert found == {"equilibrium_rad": None, "steps_to_equilibrium": None}
+        assert "all/equilibrium_rad" not in values
+    else:
+        assert found["equilibrium_rad"] == pytest.approx(EQUILIBRIA[name])
+        assert found["steps_to_equilibrium"] >= 0
 
 
 @pytest.mark.parametrize(
@@ -253,7 +268,8 @@ def test_bfloat16_steps_that_rounding_loses_are_measured_all_the_same(name):
 
 def test_bfloat16_under_a_rule_that_is_not_known_has_no_update():
     values = run(OPTIMIZERS["RMSprop"], 1, model=net(torch.bfloat16), weights=True)[0]
-    assert math.isnan(values["3.weight/angle_rad"])
+    assert "3.weight/angle_rad" not in values
+    assert "all/angle_rad" not in values
     assert values["3.weight/norm"] > 0
 
 
@@ -462,6 +478,392 @@ def test_every_must_be_a_positive_integer(every):
     model = net()
     with pytest.raises(ValueError, match=f"every is {every!r}, allowed is"):
         Monitor(model, torch.optim.SGD(model.parameters(), lr=0.1), every)
+
+
+# ---- models and optimizers that differ, wrappers
+
+
+def train(model, optimizer, steps=2):
+    for loss in losses(model, steps):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+EVERY_KIND = pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: AdamP(p, lr=1e-2),
+        lambda p: AdamP(p, lr=1e-2, foreach=True),
+        lambda p: AdamP(p, lr=1e-2, caution=True),
+        lambda p: SGDP(p, lr=1e-2),
+        lambda p: torch.optim.AdamW(p, lr=1e-2),
+        lambda p: torch.optim.SGD(p, lr=1e-2),
+    ],
+    ids=["AdamP", "foreach", "caution", "SGDP", "AdamW", "SGD"],
+)
+
+
+@EVERY_KIND
+def test_weights_that_the_model_lacks_are_left_out(make):
+    model, proxies, logged = net(), nn.Parameter(torch.randn(10, 24).double()), []
+    optimizer = make([*model.parameters(), proxies])
+    twin = net()
+    plain_run = run(make, 2, model=twin, weights=True)
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        for loss in losses(model, 2):
+            optimizer.zero_grad()
+            (loss + proxies.square().sum()).backward()
+            optimizer.step()
+    assert logged == [plain_run[0], plain_run[1]]
+    assert not torch.equal(proxies.grad, torch.zeros_like(proxies))
+
+
+@EVERY_KIND
+def test_weights_that_the_optimizer_lacks_or_gets_later(make):
+    model, logged = net(), []
+    optimizer = make([model[0].weight])
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        train(model, optimizer, 1)
+        optimizer.add_param_group({"params": [*model[3:].parameters()]})
+        train(model, optimizer, 1)
+        model[7] = nn.Linear(24, 10).double()
+        optimizer.add_param_group({"params": [*model[7].parameters()]})  # beside the one replaced
+        train(model, optimizer, 1)
+    names = [{key.rpartition("/")[0] for key in values if "norm" in key} for values in logged]
+    groups = {"all", "early"}, {"all", "early", "middle", "late"}
+    rest = {"3.weight", "4.weight", "4.bias", "7.weight", "7.bias"}
+    assert names[0] == {"0.weight", *groups[0]}
+    assert names[1] == names[2] == {"0.weight", *rest, *groups[1]}
+
+
+def test_a_module_that_is_lazy_and_never_used():
+    model = nn.ModuleDict({"used": nn.Linear(3, 2), "spare": nn.LazyLinear(2)})
+    optimizer, logged = torch.optim.SGD(model.parameters(), lr=0.1), []
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        model["used"](torch.randn(4, 3)).square().sum().backward()
+        optimizer.step()
+    assert logged[0]["used.weight/norm"] > 0
+    assert "spare.weight/norm" not in logged[0]
+
+
+def test_an_optimizer_that_chooses_its_own_lr():
+    class Own(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self, closure=None):
+            for p in self.param_groups[0]["params"]:
+                p -= 0.1 * p.grad
+
+    model, logged = net(), []
+    optimizer = Own(model.parameters(), {"lr": None})  # as Adafactor has it
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        train(model, optimizer, 1)
+    assert logged[0]["3.weight/norm"] > 0
+    assert "3.weight/lr" not in logged[0]
+
+
+@pytest.mark.parametrize("base", [AdamP, torch.optim.AdamW])
+def test_a_step_that_calls_the_one_of_its_base_is_one_step(base):
+    base(net().parameters(), lr=1e-2)  # torch has now put the hooks around the base's step
+
+    class Own(base):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    ours, plain_run = run(lambda p: Own(p, lr=1e-2), 3), run(lambda p: base(p, lr=1e-2), 3)
+    assert [*ours] == [0, 1, 2]
+    for step, values in ours.items():
+        for name in ("norm", "angle_rad", "effective_step"):
+            assert values[f"all/{name}"] == pytest.approx(plain_run[step][f"all/{name}"])
+
+
+def test_a_compiled_step_is_not_monitored():
+    model, logged = net(), []
+    optimizer = AdamP(model.parameters(), lr=torch.tensor(1e-2), foreach=False)
+    step = torch.compile(optimizer.step, backend="eager", fullgraph=True)
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v)):
+        for loss in losses(model, 2):
+            optimizer.zero_grad()
+            loss.backward()
+            step()
+    assert not logged
+    assert optimizer.watch is None
+
+
+class Twice(nn.Module):
+    """A model in a model, as a LightningModule has it, with a weight of its own."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.proxies, self.model = nn.Parameter(torch.ones(4, 4).double()), model
+
+    def forward(self, x):
+        return self.model(x)
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+WRAPPERS = {
+    "plain": lambda m: m,
+    "compiled": compiled,
+    "parallel": nn.DataParallel,
+    "compiled parallel": lambda m: compiled(nn.DataParallel(m)),
+    "parallel compiled": lambda m: nn.DataParallel(compiled(m)),
+    "checkpointed": lambda m: nn.Sequential(*map(checkpoint_wrapper, m)),
+    "averaged": torch.optim.swa_utils.AveragedModel,
+    "part": Twice,
+    "compiled part": lambda m: Twice(compiled(m)),
+    "part of a part": lambda m: compiled(Twice(nn.Sequential(nn.DataParallel(m)))),
+}
+
+
+@pytest.mark.parametrize("audited", ["plain", "compiled", "parallel"])
+@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("make", [OPTIMIZERS["AdamP"], OPTIMIZERS["AdamW"]])
+def test_an_audit_fits_the_model_in_its_wrappers(make, name, audited):
+    model = net()
+    found = audit(WRAPPERS[audited](model), [losses_batch(k) for k in range(3)])
+    whole = WRAPPERS[name](model)
+    optimizer, logged = make(whole.parameters()), []
+    with Monitor(whole, optimizer, 1, lambda v, s: logged.append(v), weights=True, audit=found):
+        train(whole, optimizer, 1)
+    known = {k: v for k, v in logged[0].items() if k.endswith("/invariant")}
+    assert sum(known.values()) == 2
+    assert len(known) == 8
+    assert not any(part in key for key in logged[0] for part in ("_orig_mod", "_wrapped_module"))
+    prefix = "model." if "part" in name and "parallel" not in name else ""
+    if name in ("plain", "compiled", "parallel", "part", "compiled part", "checkpointed"):
+        assert known[f"{prefix}3.weight/invariant"] == 1
+
+
+def test_a_part_of_the_audited_model_is_monitored():
+    model = net()
+    found = audit(compiled(model), [losses_batch(k) for k in range(3)])
+    whole = nn.Sequential(model)
+    outer = audit(whole, [losses_batch(k) for k in range(3)])
+    for given in (found, outer):
+        optimizer, logged = torch.optim.SGD(model.parameters(), lr=0.1), []
+        with Monitor(
+            model, optimizer, 1, lambda v, s, to=logged: to.append(v), weights=True, audit=given
+        ):
+            train(model, optimizer, 1)
+        assert (logged[0]["3.weight/invariant"], logged[0]["7.weight/invariant"]) == (1, 0)
+
+
+def test_tied_weights_may_have_another_first_name():
+    class Tied(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.head = model[7]
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x)
+
+    model = net()
+    found = audit(model, [losses_batch(k) for k in range(3)])
+    whole = Tied(model)
+    optimizer, logged = torch.optim.SGD(whole.parameters(), lr=0.1), []
+    with Monitor(whole, optimizer, 1, lambda v, s: logged.append(v), weights=True, audit=found):
+        train(whole, optimizer, 1)
+    assert (logged[0]["head.weight/invariant"], logged[0]["model.3.weight/invariant"]) == (0, 1)
+
+
+def test_an_audit_of_another_model_is_refused():
+    model, other = net(), net()
+    found = audit(other, [losses_batch(k) for k in range(3)])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model[7] = nn.Linear(24, 5).double()  # of another shape
+    optimizer.add_param_group({"params": [*model[7].parameters()]})
+    with pytest.raises(ValueError, match=r"audit must be of this model: .*7\.weight \(5, 24\)"):
+        Monitor(model, optimizer, audit=found)
+    named = nn.ModuleDict({"conv": nn.Conv2d(1, 4, 3)})
+    optimizer = torch.optim.SGD(named.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"no line for conv\.weight .* it has 0\.weight"):
+        Monitor(named, optimizer, audit=found)
+    twins = nn.ModuleDict({"a": net(), "b": net()})
+    optimizer = torch.optim.SGD(twins.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="audit fits 2 modules of the model equally"):
+        Monitor(twins, optimizer, audit=found)
+    Monitor(twins, torch.optim.SGD(twins["b"].parameters(), lr=0.1), audit=found).close()
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_weights_that_come_after_the_audit_are_measured_without_it():
+    model, logged = net(), []
+    found = audit(model, [losses_batch(k) for k in range(3)])
+    optimizer = OPTIMIZERS["AdamW"](model.parameters())
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True, audit=found):
+        model.append(nn.Linear(10, 10).double())
+        optimizer.add_param_group({"params": [*model[8].parameters()]})
+        train(model, optimizer, 1)
+    assert logged[0]["8.weight/norm"] > 0
+    assert "8.weight/invariant" not in logged[0]
+    assert logged[0]["3.weight/invariant"] == 1
+
+
+# ---- several monitors
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("first_closed", [0, 1])
+def test_two_monitors_of_one_optimizer(make, first_closed):
+    alone = run(make, 6, weights=True)
+    model, logged = net(), ([], [])
+    optimizer = make(model.parameters())
+    monitors = [
+        Monitor(model, optimizer, every, lambda v, s, to=to: to.append((s, v)), weights=True)
+        for every, to in zip((1, 2), logged, strict=True)
+    ]
+    for t, loss in enumerate(losses(model, 6)):
+        if t == 3:
+            monitors[first_closed].close()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    monitors[1 - first_closed].close()
+    until = [3 if number == first_closed else 6 for number in range(2)]
+    for number, every in enumerate((1, 2)):
+        assert logged[number] == [(t, alone[t]) for t in range(0, until[number], every)]
+    assert getattr(optimizer, "watch", None) is None
+
+
+def test_two_monitors_and_a_step_that_raises():
+    model, logged = net(), ([], [])
+    optimizer = OPTIMIZERS["AdamP"](model.parameters())
+    monitors = [
+        Monitor(model, optimizer, 1, lambda v, s, to=to: to.append(v), weights=True)
+        for to in logged
+    ]
+    for t, loss in enumerate(losses(model, 3)):
+        loss.backward()
+        if t == 1:
+            optimizer.param_groups[0]["lr"] = -1.0
+            with pytest.raises(ValueError, match="lr"):
+                optimizer.step()
+            optimizer.param_groups[0]["lr"] = 1e-2
+            monitors[0].close()
+            assert optimizer.watch is not None  # the other one goes on
+        optimizer.step()
+    monitors[1].close()
+    assert optimizer.watch is None
+    assert logged[0] == logged[1][:1]
+    assert len(logged[1]) == 3
+
+
+def test_a_watcher_of_ones_own_is_kept():
+    model, seen = net(), []
+    optimizer = OPTIMIZERS["AdamP"](model.parameters())
+    optimizer.watch = seen.append
+    with Monitor(model, optimizer, 1, lambda v, s: None):
+        train(model, optimizer, 1)
+    assert len(seen) == 1
+    assert optimizer.watch(1) is None
+    assert seen[1] == 1
+
+
+# ---- what is undefined, what is dropped
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_thirds_are_as_equal_as_can_be_and_empty_ones_left_out(count):
+    torch.manual_seed(0)
+    model, logged = nn.Sequential(*(nn.Linear(3, 3) for _ in range(count))), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        model(torch.randn(4, 3)).square().sum().backward()
+        optimizer.step()
+    values = logged[0]
+    norms = [values[f"{i}.weight/norm"] for i in range(count)]
+    parts = torch.tensor(norms, dtype=torch.float64).tensor_split(3)
+    for depth, part in zip(("early", "middle", "late"), parts, strict=True):
+        wanted = pytest.approx(part.mean().item()) if len(part) else None
+        assert values.get(f"{depth}/norm") == wanted
+    assert all(value == value for value in values.values())
+
+
+def test_a_run_that_diverged_says_so():
+    model = net()
+    optimizer, logged = OPTIMIZERS["SGD"](model.parameters()), []
+    with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+        for t, loss in enumerate(losses(model, 2)):
+            loss.backward()
+            if t == 0:
+                model[0].weight.grad[0, 0, 0, 0] = torch.nan
+            optimizer.step()
+    assert math.isnan(logged[0]["0.weight/grad_norm"])
+    assert logged[0]["0.weight/norm"] > 0
+    assert math.isnan(logged[1]["0.weight/norm"])
+
+
+@EVERY_KIND
+def test_the_monitor_keeps_no_weight_alive(make):
+    model, spare = net(), nn.Linear(24, 10).double()
+    model[7] = nn.Sequential(model[7])
+    optimizer = make(model.parameters())
+    optimizer.add_param_group({"params": [*spare.parameters()]})
+    monitor = Monitor(nn.ModuleList([model, spare]), optimizer, 1, lambda v, s: None)
+    for loss in losses(model, 1):
+        loss.backward()
+        optimizer.step()
+    gone = weakref.ref(spare.weight)
+    del monitor.model[1], spare
+    for p in optimizer.param_groups.pop()["params"]:
+        optimizer.state.pop(p, None)
+    del p
+    optimizer.step()  # at which the kernel forgets the group
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("sinks", "said"),
+    [
+        ("run.csv", r"got 'run\.csv': use tangential\.monitoring\.sinks\.csv\('run\.csv'\)"),
+        (Path("run.csv"), r"got 'run\.csv': use tangential\.monitoring\.sinks\.csv"),
+        (["run.csv"], r"got 'run\.csv': use"),
+        (5, "got a int"),
+        ([None], "got a NoneType"),
+        ([len], "got len"),
+        (lambda values: None, "got <lambda>"),
+        ([tangential.monitoring.sinks.memory], "got memory"),
+    ],
+)
+def test_sinks_that_cannot_be_called_are_refused_at_once(sinks, said):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match=rf"sinks must be callables \(values, step\), {said}"):
+        Monitor(model, optimizer, sinks=sinks)
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_an_audit_that_is_none_is_refused():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match=r"audit must be what tangential\.audit.* got <function"):
+        Monitor(model, optimizer, audit=audit)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "AdamP", "AdamP foreach"])
+def test_a_default_device_is_none_of_the_monitors(name, kernel, monkeypatch):
+    if not kernel:
+        monkeypatch.setattr(native, "takes", lambda move: False)
+    whole = run(OPTIMIZERS[name], 3, weights=True)
+    model, logged = net(), {}
+    optimizer = OPTIMIZERS[name](model.parameters())
+    with Monitor(model, optimizer, 1, lambda v, s: logged.update({s: v}), weights=True):
+        for t, loss in enumerate(losses(model, 3)):
+            optimizer.zero_grad()
+            loss.backward()
+            if t == 0:
+                optimizer.step()  # which makes the optimizer's own states
+                continue
+            with torch.device("meta"):
+                optimizer.step()
+    assert logged == whole
 
 
 def test_an_error_in_a_step_leaves_no_watch_behind():

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import subprocess
 import sys
 from functools import partial
@@ -348,7 +349,7 @@ def test_a_plan_takes_addresses_once():
     optimizer = AdamP([p], fused=True)
     optimizer.step()
     [fused] = optimizer._fused.values()
-    with pytest.raises(ValueError, match="located since the last step"):
+    with pytest.raises(ValueError, match="locate them before every step"):
         fused.plan.step(fused.tensors, kernel.Options(), 1)
 
 
@@ -414,9 +415,9 @@ def test_grad_scaler_leaves_unscaling_and_skipping_to_the_step(cls):
     shapes = [(6, 4), (5,), (200, 300)]
     start = [torch.randn(shape) for shape in shapes]
     params, twins = ([leaf(w.clone()) for w in start] for _ in range(2))
-    scaled, plain = cls(params, **usual(cls)), cls(twins, **usual(cls))
+    scaled, plain = cls(params, fused=True, **usual(cls)), cls(twins, **usual(cls))
     assert scaled._step_supports_amp_scaling
-    assert not cls(twins, foreach=True, **usual(cls))._step_supports_amp_scaling
+    assert not plain._step_supports_amp_scaling  # trainers would refuse to clip its gradients
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=2)
     for t in range(5):
         for p, q in zip(params, twins, strict=True):
@@ -446,7 +447,7 @@ def test_grad_scaler_and_a_weight_that_the_kernel_leaves(cls):
     p, q = leaf(torch.randn(4, 6)[:, ::2]), leaf(torch.randn(3, 3))
     twins = [leaf(x.detach().clone()) for x in (p, q)]
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
-    optimizer, plain = cls([p, q], **usual(cls)), cls(twins, **usual(cls))
+    optimizer, plain = cls([p, q], fused=True, **usual(cls)), cls(twins, **usual(cls))
     for x, twin in zip((p, q), twins, strict=True):
         twin.grad = torch.randn_like(x)
         x.grad = scaler.scale(twin.grad.clone())
@@ -553,11 +554,40 @@ def test_fused_and_foreach_exclude_each_other():
         AdamP([leaf(torch.ones(2))], fused=True, foreach=True)
 
 
-def test_plan_refuses_what_it_does_not_know():
+def plan(dtype="float32", state_dtype="float32", units=2, fan=3, size=6):
+    layout = kernel.Dtype[dtype], kernel.Dtype[state_dtype], units, fan, size, 0
+    return kernel.Plan([layout])
+
+
+def test_plan_refuses_what_it_has_no_code_for():
     with pytest.raises(ValueError, match="instruction_set"):
         kernel.Plan([], instruction_set="MMX")
-    with pytest.raises(ValueError, match="six a weight"):
-        kernel.Plan([]).step([1], kernel.Options(), 1)
+    kinds = ("float32", "float64", "bfloat16", "float16")
+    taken = {(x, x) for x in kinds} | {("bfloat16", "float32"), ("float16", "float32")}
+    for weight, state in set(itertools.product(kinds, kinds)) - taken:
+        with pytest.raises(ValueError, match="no code for the dtypes"):
+            plan(weight, state)
+    for weight, state in taken:
+        assert plan(weight, state).rows == 2
+    for units, fan, size in [(2, 3, 7), (-1, 3, 6), (2, 4, 6), (2, -3, -6), (2**62, 4, 0)]:
+        with pytest.raises(ValueError, match=r"units \* fan"):
+            plan(units=units, fan=fan, size=size)
+
+
+def test_a_step_refuses_options_whose_buffers_it_was_not_given():
+    """A plan of SGD has no second moment: Adam would write through a null pointer."""
+    p = leaf(torch.ones(2, 3))
+    p.grad = torch.ones(2, 3)
+    optimizer = SGDP([p], lr=0.1, momentum=0.9, fused=True)
+    optimizer.step()
+    [fused] = optimizer._fused.values()
+    assert fused.locate(optimizer.param_groups[0], optimizer.state)
+    before = p.detach().clone()
+    with pytest.raises(ValueError, match="lacks a buffer"):
+        fused.plan.step(fused.tensors, kernel.Options(), 1)  # Adam, by default
+    assert torch.equal(p, before)
+    with pytest.raises(ValueError, match="as many as the plan has weights"):
+        kernel.Plan([]).step(fused.tensors, kernel.Options(), 1)
 
 
 @every_rule

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import made_study as made
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from tangential.lab import html, watch
+from tangential.lab.names import label
 from tangential.lab.plan import Contender
 from tangential.lab.report import page, report, together
 
@@ -133,9 +135,9 @@ def test_hover_tells_names_and_values(chromium, url, whole):
         opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         opened.wait_for_selector("[data-figure=norm] .hoverlayer .legend", timeout=10_000)
         told = opened.locator("[data-figure=norm] .hoverlayer").text_content()
-        assert re.search(r"step \d+sgd : ", told)
+        assert re.search(r"step \d+SGD : ", told)
         for rival in whole.plan.rivals:
-            assert f"{rival} : " in told
+            assert f"{label(rival)} : " in told
         plot = opened.locator("[data-figure=tuning] .plot").first
         plot.scroll_into_view_if_needed()
         at = opened.locator("[data-figure=tuning] .points path").first.bounding_box()
@@ -190,12 +192,71 @@ def light(css):
     return sum(a * b for a, b in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+OVERLAPS = """() => {
+  const box = (place) => place.getBoundingClientRect();
+  const apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top;
+  const found = [];
+  for (const plot of document.querySelectorAll(".plot")) {
+    const labels = [".xtitle", ".ytitle", ".xtick text", ".ytick text"]
+      .flatMap((which) => [...plot.querySelectorAll(which)]);
+    labels.forEach((a, i) => labels.slice(i + 1).forEach((b) => {
+      if (!apart(box(a), box(b))) found.push(`${a.textContent} on ${b.textContent}`);
+    }));
+    for (const title of plot.querySelectorAll(".xtitle")) {
+      if (box(title).bottom > box(plot).bottom) found.push(`${title.textContent} is cut`);
+      for (const tick of plot.querySelectorAll(".xtick text"))
+        if (box(title).top < box(tick).bottom) found.push(`${title.textContent} beside its ticks`);
+    }
+    for (const title of plot.querySelectorAll(".ytitle"))
+      for (const tick of plot.querySelectorAll(".ytick text"))
+        if (box(title).right > box(tick).left) found.push(`${title.textContent} beside its ticks`);
+  }
+  return found;
+}"""  # noqa: E501
+
+
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_no_label_lies_on_another(chromium, url, width):
+    """Titles of axes keep clear of the numbers, and numbers of one another."""
+    with tab(chromium, url, viewport={"width": width, "height": 900}) as opened:
+        assert opened.evaluate(OVERLAPS) == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_heat_map_has_one_scale_of_colours(chromium, url, size):
+    with tab(chromium, url, viewport=size) as opened:
+        assert opened.locator(".plot .colorbar").count() == 0
+        assert opened.locator(".scale").count() == 1
+        low, bar, high = opened.locator(".scale > span").all()
+        assert float(low.inner_text()) < float(high.inner_text())
+        boxes = [place.bounding_box() for place in (low, bar, high)]
+        for left, right in pairwise(boxes):
+            assert left["x"] + left["width"] <= right["x"]
+        assert boxes[-1]["x"] + boxes[-1]["width"] <= size["width"]
+
+
+def test_a_table_that_is_cut_says_so(chromium, url):
+    with tab(chromium, url, viewport=PHONE, has_touch=True, is_mobile=True) as opened:
+        table = opened.locator(".scroll").first
+        hint = opened.locator(".more").first
+        assert table.evaluate("(t) => t.scrollWidth > t.clientWidth")
+        assert hint.is_visible()
+        assert "cut" in table.get_attribute("class")
+        table.evaluate("(t) => t.scrollTo(10_000, 0)")
+        opened.wait_for_function("!document.querySelector('.scroll').matches('.cut')")
+        name = opened.locator(".scroll tbody th").first.bounding_box()
+        assert 0 <= name["x"] < 30  # the optimizer's name stays
+    with tab(chromium, url) as opened:
+        assert not opened.locator(".scroll.cut").count()
+        assert not opened.locator(".more").first.is_visible()
+
+
 def test_colours_follow_the_scheme(chromium, url, whole):
     with tab(chromium, url) as opened:
         opened.emulate_media(color_scheme="dark")
         opened.wait_for_timeout(1500)
         picture = shot(opened.locator("[data-figure=budget] .plot"))
-        assert near(picture, html.on_dark("#882255")) > 20
+        assert near(picture, html.on_dark("#842f73")) > 20
         assert near(picture, "#15181c") > 0.5 * picture.width * picture.height
 
 
@@ -229,8 +290,8 @@ def test_a_screen_reader_finds_its_way(chromium, url):
         )
         assert wrong == 0
         assert opened.locator("h1").count() == 1
-        label = opened.locator("[data-figure=norm] .plot").get_attribute("aria-label")
-        assert label.startswith("Mean weight norm over steps; at the end sgd 2.5, sgdp 1.2")
+        said = opened.locator("[data-figure=norm] .plot").get_attribute("aria-label")
+        assert said.startswith("Mean weight norm over steps; at the end SGD 2.5, SGDP 1.2")
 
 
 # ---- names
@@ -362,7 +423,7 @@ def test_an_error_is_shown_and_the_study_goes_on(chromium, running):
         assert told.inner_text() == "OSError: database <b>is locked</b>"
         running.error, running.count = None, 108
         opened.wait_for_selector("[data-figure=norm]", timeout=30_000)
-        assert opened.inner_text(".verdict").startswith("In accuracy, ")
+        assert opened.inner_text(".verdict").startswith("Accuracy: ")
         all_drawn(opened)
 
 
@@ -423,7 +484,7 @@ def test_only_this_machine_is_answered(running):
 def test_a_port_that_is_taken_is_named(running):
     port = int(running.url.rsplit(":")[-1].strip("/"))
     for wrong in (port, 70_000):
-        with pytest.raises(OSError, match=f"port is {wrong}, which cannot be had"):
+        with pytest.raises(OSError, match=f"port must be a free one .*, got {wrong}: "):
             watch.server(running, wrong)
 
 

@@ -6,25 +6,27 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from cyclopts import App
 from PIL import Image
 
+from tangential.__main__ import main
 from tangential.claims import Lemma
 from tangential.lab import picture, show
 from tangential.lab.rivals import RIVALS
 from tangential.lab.toy import CONTESTANTS
 
-app = App()
-app.command(show.toy)
-app.command(show.lemmas)
-
 
 def call(capsys, *arguments):
-    """Exit code, standard output, and errors as one line without their frame."""
+    """Exit code, standard output, and errors."""
     with pytest.raises(SystemExit) as exit_:
-        app([*map(str, arguments)])
+        main([*map(str, arguments)])
     out, err = capsys.readouterr()
-    return exit_.value.code or 0, out, " ".join(err.replace("\u2502", "").split())
+    return exit_.value.code or 0, out, err
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """A terminal on which every table fits as it is; test_terminal.py has narrow ones."""
+    monkeypatch.setenv("COLUMNS", "150")
 
 
 def rows(text):
@@ -38,7 +40,7 @@ def test_toy_2d_prints_the_known_digits_and_draws(tmp_path, capsys):
     assert code == 0
     assert rows(text) == [
         ["0.9", "50", "3.9999 / 1.00", "1.7578 / 1.42", "1.3491 / 1.07", "1.1973 / 1.08"],
-        ["0.9", "499", "0.0086 / 1.02", "0.0018 / 2.93", "0.0000 / 1.12", "0.0000 / 1.17"],
+        ["0.9", "499", "0.0086 / 1.02", "0.0018 / 2.93", "3.5e-05 / 1.12", "4.5e-05 / 1.17"],
     ]
     files = sorted((tmp_path / "new").iterdir())
     assert [f.name for f in files] == ["cosine_2d.gif", "cosine_2d.png", "cosine_2d.svg"]
@@ -135,17 +137,16 @@ def test_wrong_arguments_are_named(arguments, words, tmp_path, capsys):
 
 def test_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    code, out, _ = call(capsys, "toy", "3d", "--out", tmp_path / "file" / "deeper")
-    assert code == 1
-    assert "Stopped: [Errno 20] Not a directory" in out
+    code, out, err = call(capsys, "toy", "3d", "--out", tmp_path / "file" / "deeper")
+    assert (code, out) == (1, "")
+    assert "Stopped: [Errno 20] Not a directory" in err
 
 
 def test_missing_matplotlib_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    code, out, _ = call(capsys, "toy", "3d", "--out", tmp_path)
-    assert code == 1
-    assert "matplotlib" in out
-    assert "pip install 'tangential[lab]'" in out
+    code, out, err = call(capsys, "toy", "3d", "--out", tmp_path)
+    assert (code, out) == (1, "")
+    assert err == "Stopped: matplotlib is not installed: run pip install 'tangential[lab]'\n"
 
 
 TRUE = Lemma("one is one", "logic", 1.0, 1.0, 1e-16, exact=True)
@@ -168,6 +169,18 @@ class TestLemmas:
             ["nothing", "logic", "0", "2.0e-16", "2.0e-16", "1e-12", "holds"],
         ]
         assert "Does not hold" not in out
+
+    @pytest.mark.parametrize("width", [60, 80])
+    def test_fits_a_narrow_terminal(self, width, monkeypatch, capsys):
+        monkeypatch.setenv("COLUMNS", str(width))
+        long = Lemma("AdamP: squared norm after a projected, decayed step", "derived", 28.324149105,
+                     28.3241491049, 5e-16, exact=True)  # fmt: skip
+        code, _, out = self.printed(monkeypatch, capsys, long, NEARLY)
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= width
+        assert "…" not in out
+        for number in ("28.324149105", "28.3241491049", "5.0e-16", "1e-12", "2.50 %"):
+            assert f" {number} " in out
 
     @pytest.mark.parametrize(
         "wrong",

@@ -124,6 +124,13 @@ def test_p_is_that_of_all_signs(size):
     assert statistics.permutation_p(list(gaps), [0.0] * size) == pytest.approx(as_far.mean())
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 13, 14, 20])
+@pytest.mark.parametrize("comparisons", [1, 3, 7])
+def test_least_p_is_that_of_differences_of_one_sign(n, comparisons):
+    ps = [statistics.permutation_p([1.0 + i for i in range(n)], [0.0] * n)] * comparisons
+    assert min(statistics.holm(ps)) == pytest.approx(statistics.least_p(n, comparisons))
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_lies_between_p_and_bonferroni(ps):
     found = statistics.holm(ps)

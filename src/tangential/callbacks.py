@@ -4,9 +4,11 @@
 library is loaded, or needed, before. Either keeps a `Monitor` on the optimizers of a run from its
 first step to its end, and tells under the trainer's own step number, `global_step`, which counts
 the steps before the one that is measured. Every process measures, since the sums of a sharded
-weight need them all, and the first tells.
+weight need them all, and the first tells. The trainer's loggers get finite numbers only: of NaN and
+infinity, which a run that diverged has, some write files that are not JSON.
 """
 
+import math
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tangential.invariance.findings import Audit
 from tangential.monitoring.columns import Values
-from tangential.monitoring.monitor import Sink
+from tangential.monitoring.given_sinks import Sink
 from tangential.monitoring.monitors import Monitors
 
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")  # one library, two names, own classes each
@@ -58,7 +60,7 @@ class _LightningMonitor:
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach the monitors; the checkpoint has been loaded."""
-        sinks = [*self.monitors.sinks, *(logger.log_metrics for logger in trainer.loggers)]
+        sinks = [*self.monitors.sinks, *(finite_only(x.log_metrics) for x in trainer.loggers)]
         told = sinks if trainer.is_global_zero else []
         now = lambda: trainer.global_step
         self.monitors.attach(pl_module, trainer.optimizers, self.monitors.before, told, now)
@@ -133,7 +135,8 @@ class _TransformersMonitor:
         """Attach the monitor; a checkpoint has been loaded."""
         optimizer = self.trainer.optimizer
         optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper has no hooks
-        told = [*(self.monitors.sinks if state.is_world_process_zero else []), self._log]
+        own = self.monitors.sinks if state.is_world_process_zero else []
+        told = [*own, finite_only(self._log)]
         now = lambda: self.trainer.state.global_step
         self.monitors.attach(self.trainer.model, [optimizer], [now()], told, now)
 
@@ -146,6 +149,15 @@ class _TransformersMonitor:
         wanted = self.trainer.control.should_log
         self.trainer.log(values)
         self.trainer.control.should_log = wanted  # `log` takes it for done
+
+
+def finite_only(sink: Sink) -> Sink:
+    """A sink that gets neither NaN nor infinity."""
+
+    def tell(values: Values, step: int) -> None:
+        sink({name: value for name, value in values.items() if math.isfinite(value)}, step)
+
+    return tell
 
 
 @cache

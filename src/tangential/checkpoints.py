@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tangential import options
+from tangential.backends.checks import wrong_count, wrong_kind
 
 StateDict = dict[str, Any]
 
@@ -20,7 +21,7 @@ def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
     PyPI's adamp and timm count steps in integers and call SGDP's buffer `momentum`.
 
     Raises:
-        ValueError: a buffer is missing or of another shape, or an option is out of range.
+        ValueError: a buffer is missing or does not fit its weight, or an option is out of range.
     """
     saved = state_dict["param_groups"]
     mine = optimizer.param_groups
@@ -45,7 +46,7 @@ def _group(optimizer: Any, mine: StateDict, saved: StateDict) -> StateDict:
     group = {name: value for name, value in mine.items() if name in options.ALLOWED}
     group |= {name: value for name, value in saved.items() if name not in FOREIGN}
     optimizer.checked_rows(group, mine["params"])
-    return group
+    return options.plain(group)
 
 
 def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> StateDict:
@@ -53,8 +54,7 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
     state = {k: v for k, v in state.items() if v is not None and k != "max_exp_avg_sq"}
     if not state:
         return state  # torch's SGD without momentum: nothing to go on from
-    for name in optimizer.buffers:
-        _check_buffer(optimizer, index, weight, name, state)
+    _check_parts(optimizer, index, weight, state)
     state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
     if optimizer.rule == "adam":
         step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
@@ -62,14 +62,18 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
     return state
 
 
-def _check_buffer(optimizer: Any, index: Any, weight: Tensor, name: str, state: StateDict) -> None:
-    if name not in state or (optimizer.rule == "adam" and "step" not in state):
+def _check_parts(optimizer: Any, index: Any, weight: Tensor, state: StateDict) -> None:
+    """Check that every buffer is there and fits."""
+    needed = {*optimizer.buffers, *(("step",) if optimizer.rule == "adam" else ())}
+    if not needed <= state.keys():
         raise ValueError(
             f"the state of weight {index} has {sorted(state)}, "
             f"but {type(optimizer).__name__} goes on from {[*optimizer.buffers]}"
         )
-    if state[name].shape != weight.shape:
-        raise ValueError(
-            f"{name} of weight {index} has shape {tuple(state[name].shape)}, "
-            f"its weight {tuple(weight.shape)}"
-        )
+    for name, x in state.items():
+        if name in (*optimizer.buffers, "compensation"):
+            problem = wrong_kind(x, weight)
+        else:
+            problem = wrong_count(x) if name == "step" else None
+        if problem:
+            raise ValueError(f"{name} of weight {index} {problem}")

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim import Optimizer
 
+from tangential.options import Projection, WdRatio
+
 EXACT = 1e-12  # relative error of an exact claim in float64
 CLOSE = 0.03  # of a claim to first order in lr x decay
 PAPER = "Heo et al. 2021"
@@ -61,8 +63,8 @@ class Setting(NamedTuple):
     lr: float = 0.1
     beta: float = 0.9
     decay: float = 0.01
-    wd_ratio: float | str = 0.1
-    projection: str = "auto"
+    wd_ratio: WdRatio = 0.1
+    projection: Projection = "auto"
     steps: int = 30
     seed: int = 0
 

@@ -6,6 +6,7 @@ of 2 eps / |w| of the radial part in the step.
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,8 +33,9 @@ from tangential.optimizers import SGDP, AdamP
 FORGOTTEN = 1e-18  # a weight that no sum in float64 feels
 
 Build = Callable[[Tensor, Setting], Optimizer]
+Rule = Literal["SGDP", "AdamP"]
 
-PROJECTED: dict[str, Build] = {
+PROJECTED: dict[Rule, Build] = {
     "SGDP": lambda weight, s: SGDP(
         [weight],
         s.lr,
@@ -53,7 +55,7 @@ PROJECTED: dict[str, Build] = {
         projection=s.projection,
     ),
 }
-PLAIN: dict[str, Build] = {  # SGD's decay is part of its momentum, and would bend its path
+PLAIN: dict[Rule, Build] = {  # SGD's decay is part of its momentum, and would bend its path
     "SGDP": lambda weight, s: SGD([weight], s.lr, s.beta),
     "AdamP": lambda weight, s: AdamW([weight], s.lr, (s.beta, 0.999), eps=0, weight_decay=s.decay),
 }
@@ -150,7 +152,7 @@ def _gradient(past: Tensor, weight: Tensor, length: Tensor, noise: Tensor) -> Te
     return radial + (length**2 - square(radial)[:, None]).sqrt() * around - past
 
 
-def projected_norm(rule: str, setting: Setting = USUAL) -> Lemma:
+def projected_norm(rule: Rule, setting: Setting = USUAL) -> Lemma:
     """A projected, decayed step turns |w|^2 into (1 - lr decay')^2 |w|^2 + lr^2 |q|^2.
 
     q is the update without its radial part, decay' what the projection leaves of the decay.
@@ -169,7 +171,7 @@ def projected_norm(rule: str, setting: Setting = USUAL) -> Lemma:
     return worst(f"{rule}: squared norm after a projected, decayed step", DERIVED, cases)
 
 
-def projected_angle(rule: str, setting: Setting = USUAL) -> Lemma:
+def projected_angle(rule: Rule, setting: Setting = USUAL) -> Lemma:
     """A projected, decayed step turns w by atan(lr |q| / ((1 - lr decay') |w|)), in radians.
 
     Args:
@@ -186,7 +188,7 @@ def projected_angle(rule: str, setting: Setting = USUAL) -> Lemma:
     return worst(f"{rule}: angle of a projected, decayed step, rad", DERIVED, cases)
 
 
-def great_circle(rule: str, setting: Setting = USUAL) -> Lemma:
+def great_circle(rule: Rule, setting: Setting = USUAL) -> Lemma:
     """A projected step leaves w's direction on the great circle on which the plain step goes.
 
     So the projection changes how far w turns, not whither. Measured is how far, on the unit
@@ -215,7 +217,7 @@ def great_circle(rule: str, setting: Setting = USUAL) -> Lemma:
     return worst(f"{rule}: distance from the plain step's great circle", DERIVED, cases)
 
 
-def _projected(rule: str, setting: Setting) -> Iterator[tuple[Tensor, Tensor, float, Tensor]]:
+def _projected(rule: Rule, setting: Setting) -> Iterator[tuple[Tensor, Tensor, float, Tensor]]:
     """Every step: units before and after [units, fan], what decay kept, and lr q [units, fan]."""
     known("rule", rule, PROJECTED)
     weight, draw = drawn(setting)

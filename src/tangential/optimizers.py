@@ -1,9 +1,9 @@
 """AdamP and SGDP: momentum optimizers that do not lengthen scale-invariant weights."""
 
-import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, required
 
+from tangential.options import Betas, LowPrecision, Projection, StateDtype, WdRatio
 from tangential.projected import Group, Projected, defaults_of
 
 
@@ -26,12 +26,13 @@ class AdamP(Projected):
         nesterov: Look one step ahead along the first moment.
         maximize: Climb instead.
         foreach: Many weights per operation (True), or one after another (False).
-        fused: The compiled kernel for weights on the CPU that lie as it needs them, foreach for
-            the others (True); not the kernel (False); by default the fastest there is.
-        low_precision: What becomes of digits that weights narrower than float32 have no room for:
-            rounded away (None: small steps are lost), "stochastic" rounding, or "kahan", which
-            keeps them in a further buffer `compensation`.
-        state_dtype: torch.float32 keeps the moments of such weights in float32.
+        fused: The compiled kernel for contiguous CPU weights and foreach for the others (True);
+            not the kernel (False); by default the fastest there is. With True, GradScaler leaves
+            unscaling to the step, as with torch's fused optimizers.
+        low_precision: How float16 and bfloat16 weights are rounded: to nearest (None: small steps
+            are lost), "stochastic", or "kahan", which keeps what rounding lost in a further buffer
+            `compensation`.
+        state_dtype: torch.float32 or "float32" keeps the moments of such weights in float32.
         row_axis: Axis along which the rows lie; 1 for transposed convolutions.
         row_groups: Consecutive rows that form one unit: a GroupNorm group, a head under QK-norm.
         projection: "auto" is the published gate; "row", "weight" and "off" decide beforehand.
@@ -56,21 +57,21 @@ class AdamP(Projected):
         self,
         params: ParamsT,
         lr: float | Tensor = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: Betas = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
         delta: float = 0.1,
-        wd_ratio: float | str = 0.1,
+        wd_ratio: WdRatio = 0.1,
         nesterov: bool = False,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
-        low_precision: str | None = None,
-        state_dtype: torch.dtype | None = None,
+        low_precision: LowPrecision | None = None,
+        state_dtype: StateDtype | None = None,
         row_axis: int = 0,
         row_groups: int = 1,
-        projection: str = "auto",
+        projection: Projection = "auto",
         caution: bool = False,
     ) -> None:
         super().__init__(params, defaults_of(locals()))
@@ -117,16 +118,16 @@ class SGDP(Projected):
         nesterov: bool = False,
         eps: float = 1e-8,
         delta: float = 0.1,
-        wd_ratio: float | str = 0.1,
+        wd_ratio: WdRatio = 0.1,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
-        low_precision: str | None = None,
-        state_dtype: torch.dtype | None = None,
+        low_precision: LowPrecision | None = None,
+        state_dtype: StateDtype | None = None,
         row_axis: int = 0,
         row_groups: int = 1,
-        projection: str = "auto",
+        projection: Projection = "auto",
         caution: bool = False,
         project_buffer: bool = False,
     ) -> None:

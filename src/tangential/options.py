@@ -1,75 +1,135 @@
-"""What a parameter group may hold, and what is said where it does not."""
+"""What a parameter group may hold, and the errors for what it may not."""
 
 import math
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-PROJECTIONS = ("auto", "row", "weight", "off")
-LOW_PRECISION = ("stochastic", "kahan")
+Group = dict[str, Any]
+Projection = Literal["auto", "row", "weight", "off"]
+LowPrecision = Literal["stochastic", "kahan"]
+WdRatio = float | Literal["matched"]
+StateDtype = torch.dtype | Literal["float32"]
+Betas = tuple[float | Tensor, float | Tensor]
 
 
-def check(group: dict[str, Any]) -> None:
+def plain(group: Group) -> Group:
+    """The options in the types that a checkpoint keeps: `betas` a tuple, `state_dtype` a string."""
+    if _is_pair(group.get("betas")):
+        group = group | {"betas": tuple(group["betas"])}
+    if group.get("state_dtype") is torch.float32:
+        group = group | {"state_dtype": "float32"}
+    return group
+
+
+def check(group: Group) -> None:
     """Check the value of every option in a parameter group; keys of the user's own pass.
 
     Raises:
         ValueError: names the option, its value and what is allowed.
     """
     for name, value in group.items():
-        if name in ALLOWED and not ALLOWED[name][1](value):
-            raise ValueError(f"{name} is {value!r}, allowed is {ALLOWED[name][0]}")
+        if name in ALLOWED and not ALLOWED[name][1](value) and not _rounded(name, value, group):
+            raise ValueError(f"{name} must be {ALLOWED[name][0]}, got {_shown(value)}")
     if group.get("fused") and group.get("foreach"):
-        raise ValueError("fused and foreach are both True, allowed is one of them")
+        raise ValueError("fused and foreach are both True: choose one of them")
 
 
-def check_names(group: dict[str, Any], known: dict[str, Any]) -> None:
-    """Check that no key of a group is a misspelt option; keys of the user's own pass.
+def check_new(group: Group, known: Group) -> None:
+    """Check a group that a user adds: no misspelt option, no Nesterov step without momentum.
+
+    Schedulers may turn the momentum to 0 later, as with torch.optim.SGD.
 
     Raises:
-        ValueError: names the key and the option it resembles.
+        ValueError: names the key and the option it resembles, or the options that clash.
     """
     for name in group.keys() - known.keys():
         if near := get_close_matches(name, known, n=1, cutoff=0.85):
             raise ValueError(f"unknown option {name!r} in a parameter group: is it {near[0]!r}?")
+    options = known | group
+    if options["nesterov"] is True and options.get("momentum") == 0:
+        raise ValueError("nesterov is True with momentum 0: choose a momentum above 0, such as 0.9")
 
 
-def _finite(x: Any) -> bool:
-    return isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x)
+def _number(x: Any, allows: Callable[[float], bool] = lambda _: True) -> bool:
+    """Whether x is a finite number, or a tensor with one element, that `allows`.
+
+    Values on other devices are not read, which would wait for the device; nor are those that
+    torch.compile traces, which would be compiled once for each value.
+    """
+    if isinstance(x, bool) or not isinstance(x, (Real, Tensor)):
+        return False
+    if isinstance(x, Tensor) and (x.numel() != 1 or x.is_complex() or x.dtype == torch.bool):
+        return False
+    if torch.compiler.is_compiling() or (isinstance(x, Tensor) and not x.is_cpu):
+        return True
+    try:
+        value = float(x)
+    except OverflowError:  # an integer of over 308 digits
+        return False
+    return math.isfinite(value) and allows(value)
 
 
 def _not_negative(x: Any) -> bool:
-    return _finite(x) and x >= 0
+    return _number(x, lambda value: value >= 0)
 
 
 def _fraction(x: Any) -> bool:
-    return _finite(x) and 0 <= x < 1
+    return _number(x, lambda value: 0 <= value < 1)
 
 
-def _rate(x: Any) -> bool:
-    if not isinstance(x, Tensor):
-        return _not_negative(x)
-    unread = not x.is_cpu or torch.compiler.is_compiling()  # reading it would wait for the device
-    return x.numel() == 1 and (unread or _not_negative(x.item()))
+def _is_pair(x: Any) -> bool:
+    """Whether x is two values in order: a tuple, a list, a configuration's list."""
+    unordered = isinstance(x, (str, bytes, set, dict))
+    return isinstance(x, Iterable) and not unordered and hasattr(x, "__len__") and len(x) == 2  # pyright: ignore[reportArgumentType]
 
 
-def _betas(x: Any) -> bool:
-    return isinstance(x, (tuple, list)) and len(x) == 2 and all(map(_fraction, x))
+def _integer(x: Any) -> bool:
+    return isinstance(x, Integral) and not isinstance(x, bool)
 
 
 def _switch(x: Any) -> bool:
     return isinstance(x, bool)
 
 
+def _one_of(*words: str) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, str) and x in words
+
+
+def _rounded(name: str, value: Any, group: Group) -> bool:
+    """Whether a scheduler meant 0 and its arithmetic ended just below."""
+    if name not in ("lr", "weight_decay", "momentum"):
+        return False
+    first = group.get(f"initial_{name}", 0)  # as torch's schedulers remember it
+    slack = max(1e-12, 1e-6 * float(first)) if _not_negative(first) else 1e-12
+    return _number(value, lambda v: -slack <= v < 0)
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it, cut where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of more digits than Python prints, or the user's own class
+        text = f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _listed(words: Any) -> str:
+    return " or ".join(f'"{word}"' for word in get_args(words))
+
+
 NOT_NEGATIVE = ("a finite number >= 0", _not_negative)
 SWITCH = ("True or False", _switch)
-ALLOWED = {
-    "lr": ("a finite number >= 0, or a tensor of one", _rate),
-    "betas": ("two numbers in [0, 1)", _betas),
+CHOICE = ("True, False or None", lambda x: x is None or _switch(x))
+ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "lr": NOT_NEGATIVE,
+    "betas": ("two numbers in [0, 1)", lambda x: _is_pair(x) and all(map(_fraction, x))),
     "momentum": ("a number in [0, 1)", _fraction),
-    "dampening": ("a finite number", _finite),
+    "dampening": ("a finite number", _number),
     "eps": NOT_NEGATIVE,
     "weight_decay": NOT_NEGATIVE,
     "delta": NOT_NEGATIVE,
@@ -77,19 +137,19 @@ ALLOWED = {
         'a finite number >= 0, or "matched"',
         lambda x: x == "matched" if isinstance(x, str) else _not_negative(x),
     ),
-    "projection": (
-        " or ".join(f'"{word}"' for word in PROJECTIONS),
-        lambda x: isinstance(x, str) and x in PROJECTIONS,
-    ),
-    "row_axis": ("an integer", lambda x: isinstance(x, Integral)),
-    "row_groups": ("an integer >= 1", lambda x: isinstance(x, Integral) and int(x) >= 1),
-    "foreach": ("True, False or None", lambda x: x is None or _switch(x)),
-    "fused": ("True, False or None", lambda x: x is None or _switch(x)),
+    "projection": (_listed(Projection), _one_of(*get_args(Projection))),
+    "row_axis": ("an integer", _integer),
+    "row_groups": ("an integer >= 1", lambda x: _integer(x) and x >= 1),
+    "foreach": CHOICE,
+    "fused": CHOICE,
     "low_precision": (
-        'None or "stochastic" or "kahan"',
-        lambda x: x is None or (isinstance(x, str) and x in LOW_PRECISION),
+        f"None or {_listed(LowPrecision)}",
+        lambda x: x is None or _one_of(*get_args(LowPrecision))(x),
     ),
-    "state_dtype": ("None or torch.float32", lambda x: x is None or x is torch.float32),
+    "state_dtype": (
+        'None, torch.float32 or "float32"',
+        lambda x: x is None or x is torch.float32 or _one_of("float32")(x),
+    ),
     "nesterov": SWITCH,
     "caution": SWITCH,
     "project_buffer": SWITCH,

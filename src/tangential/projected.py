@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from threading import RLock
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch.optim.optimizer import Optimizer, ParamsT, required
 
 from tangential import backends, flattened, maths, options
 from tangential.backends import native
+from tangential.backends.checks import freed, wrong_count, wrong_kind, wrong_place
 from tangential.backends.rounding import narrow
 from tangential.backends.rows import Rows, rows_of
 from tangential.backends.sharded import Task, run_together, shards_of
@@ -46,8 +48,9 @@ class Projected(Optimizer):
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         self._fused: dict[int, native.Fused] = {}
         self._shards: dict[int, list[tuple[int, Tensor]]] = {}
+        self._alone = RLock()  # one thread steps at a time
         self._has_all_groups = False
-        super().__init__(params, defaults)
+        super().__init__(params, options.plain(defaults))
         self._has_all_groups = True
         flattened.check(self.param_groups)
         if not native.kernel and any(_by_default(g) and _on_cpu(g) for g in self.param_groups):
@@ -56,14 +59,18 @@ class Projected(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._fused, self._shards = {}, {}
+        self.__dict__.setdefault("_alone", RLock())
         for group in self.param_groups:
             for name in options.ALLOWED.keys() & self.defaults.keys():
                 group.setdefault(name, self.defaults[name])
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Tells GradScaler that `step` reads `grad_scale` and `found_inf` itself."""
-        return all(native.wanted(group) and _on_cpu(group) for group in self.param_groups)
+        """Tells GradScaler, as torch does with `fused=True`, that `step` unscales and skips.
+
+        Trainers then refuse to clip gradients, so it must have been asked for.
+        """
+        return all(group["fused"] is True and _on_cpu(group) for group in self.param_groups)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group as torch.optim does; options left out take the defaults.
@@ -74,7 +81,7 @@ class Projected(Optimizer):
         """
         if not isinstance(param_group["params"], (Tensor, set)):
             param_group["params"] = list(param_group["params"])  # it may be a generator
-        options.check_names(param_group, self.defaults)
+        options.check_new(param_group, self.defaults)
         group = {**self.defaults, **param_group}
         if group["lr"] is not required:  # else torch.optim says that it is missing
             tensors = _tensors(param_group["params"])
@@ -85,7 +92,7 @@ class Projected(Optimizer):
                 flattened.check([*self.param_groups, {**group, "params": tensors}])
         if group["fused"] and not native.kernel:
             raise RuntimeError(f"fused is True, but {native.reason()}")
-        super().add_param_group(param_group)
+        super().add_param_group(options.plain(param_group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state_dict of this class, of PyPI's adamp, of timm's copies, or of torch.optim.
@@ -95,8 +102,8 @@ class Projected(Optimizer):
         copied, not shared.
 
         Raises:
-            ValueError: a buffer is missing or of another shape, or an option out of range;
-                nothing has changed then.
+            ValueError: a buffer is missing, of another shape, sparse, or real where its weight is
+                complex, or an option is out of range; nothing has changed then.
         """
         adopted: dict[str, Any] = {}
 
@@ -125,21 +132,35 @@ class Projected(Optimizer):
         """Advance every weight that has a gradient; return what `closure` returned, if given.
 
         Raises:
-            RuntimeError: a gradient is sparse.
-            ValueError: an option is out of range, or a buffer or lr lies on another device than
-                its weight. Nothing has changed in either case.
+            RuntimeError: a gradient is sparse, a tensor's memory was freed, or a CUDA graph that is
+                being captured would freeze the count of steps.
+            ValueError: an option is out of range, or a gradient or buffer does not fit its weight.
+                Nothing has changed in any of these cases.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():  # which does not know locks
+            self._step()
+        else:
+            with self._alone:
+                try:
+                    self._step()
+                finally:
+                    for fused in self._fused.values():
+                        fused.release()
+        return loss
+
+    def _step(self) -> None:
+        for number in [n for n in self._fused if n >= len(self.param_groups)]:
+            self._forget(number)  # it would keep the weights of a group that was removed
         work = [self._checked(number) for number in range(len(self.param_groups))]
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return loss
+        if found_inf is not None and float(found_inf):
+            return
         tasks = [self._advance(number, one) for number, one in enumerate(work)]
         run_together(task for of_group in tasks for task in of_group)
-        return loss
 
     def _checked(self, number: int) -> _Work:
         """What there is to do for a group; a kernel that finds all as it was has checked it."""
@@ -149,14 +170,19 @@ class Projected(Optimizer):
         if fused is not None and native.wanted(group):
             options.check(group)
             if fused.locate(group, self.state):
-                self._check_tensors(fused.left)
+                self._check_tensors(fused.left, group)
                 return self._left(number, fused)
+        self._forget(number)
         numbered = [(i, p) for i, p in self._numbered(number) if p.grad is not None or _waits(p)]
         params = [p for _, p in numbered]
         flattened.check_step(self.param_groups, group)
         rows = self.checked_rows(group, params)
-        self._check_tensors(params)
+        self._check_tensors([p for p in params if p.grad is not None], group)
         return _Work(group, params, rows, [i for i, _ in numbered], None)
+
+    def _forget(self, number: int) -> None:
+        self._fused.pop(number, None)
+        self._shards.pop(number, None)
 
     def _numbered(self, number: int) -> list[tuple[int, Tensor]]:
         """The weights of a group with their places in the optimizer."""
@@ -176,32 +202,44 @@ class Projected(Optimizer):
         """Whether `watch` is told of a weight when it takes a step."""
         return not group["caution"] and rows_of(param, group) is not None
 
-    def _check_tensors(self, params: list[Tensor]) -> None:
+    def _check_tensors(self, params: list[Tensor], group: Group) -> None:
+        counted = self.rule == "adam" or group["low_precision"] == "stochastic"
+        if counted and _captured(params):
+            raise RuntimeError(
+                f"{type(self).__name__} counts its steps on the host, and the CUDA graph that is "
+                "being captured would repeat this one: step outside of the graph"
+            )
         for param in params:
-            if param.grad is not None and param.grad.layout != torch.strided:
-                raise RuntimeError(
-                    f"{type(self).__name__} does not support sparse gradients: the gradient of a "
-                    f"weight of shape {tuple(param.shape)} is {param.grad.layout}"
-                )
-            state = self.state.get(param, {})
-            for name in self.buffers:
-                if name in state and state[name].device != param.device:
-                    raise ValueError(
-                        f"{name} of a weight of shape {tuple(param.shape)} is on "
-                        f"{state[name].device}, the weight on {param.device}: "
-                        "move the model before its first step"
-                    )
+            self._check_weight(param)
+
+    def _check_weight(self, param: Tensor) -> None:
+        grad, state = param.grad, self.state.get(param, {})
+        if grad is not None and grad.layout != torch.strided:
+            raise RuntimeError(
+                f"{type(self).__name__} does not support sparse gradients: the gradient of a "
+                f"weight of shape {tuple(param.shape)} is {grad.layout}"
+            )
+        parts: dict[str, Any] = {"data": param, "gradient": grad}
+        parts |= {k: state[k] for k in (*self.buffers, "compensation") if k in state}
+        for name, x in parts.items():
+            _refuse(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
+        if "step" in state:
+            _refuse(ValueError, wrong_count(state["step"]), "step", param)
+            parts["step"] = state["step"]
+        if not torch.compiler.is_compiling():
+            for name, x in parts.items():
+                _refuse(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
 
     def _advance(self, number: int, work: _Work) -> list[Task]:
         """Take a group's step; return what is left to be run, together with other groups' tasks."""
         group = work.group
         resolved = self._resolved(group)
         scale = getattr(self, "grad_scale", None)
-        unscale = 1.0 if scale is None else 1 / scale.item()
+        unscale = 1.0 if scale is None else 1 / float(scale)
         states = [self._state_of(param, group) for param in work.params]
         moving = [i for i, param in enumerate(work.params) if param.grad is not None]
         if work.fused is None and moving and native.wanted(group):
-            self._fused[number] = fused = native.Fused(
+            fused = native.Fused(
                 self.rule,
                 [work.params[i] for i in moving],
                 [states[i] for i in moving],
@@ -209,10 +247,11 @@ class Projected(Optimizer):
                 [work.places[i] for i in moving],
                 group,
             )
-            self._shards[number] = [(i, p) for i, p in self._numbered(number) if shards_of(p)]
-            fused.locate(group, self.state)
-            work = self._left(number, fused)
-            states = [self._state_of(param, group) for param in work.params]
+            if fused.locate(group, self.state):
+                self._fused[number] = fused
+                self._shards[number] = [(i, p) for i, p in self._numbered(number) if shards_of(p)]
+                work = self._left(number, fused)
+                states = [self._state_of(param, group) for param in work.params]
         if work.fused is not None:
             work.fused.step(resolved, unscale, self.watch)
         if work.params:
@@ -239,12 +278,18 @@ class Projected(Optimizer):
         return _Work(group, params, rows, places, fused)
 
     def _state_of(self, param: Tensor, group: Group) -> State:
+        """The state of a weight: made where it is missing, in the dtypes that a step takes."""
         if param.grad is None:
             return self.state.get(param, {})
         state = self.state[param]
         for name in self._names(param, group):
-            if name not in state:
+            x = state.get(name)
+            if x is None:
                 state[name] = self._new(name, param, group)
+            elif name == "step":
+                state[name] = _count(x)
+            elif x.dtype != param.dtype and x.dtype != _widened(param):
+                state[name] = x.to(self._dtype(name, param, group))  # the model was cast
         return state
 
     def _names(self, param: Tensor, group: Group) -> tuple[str, ...]:
@@ -255,12 +300,15 @@ class Projected(Optimizer):
 
     def _new(self, name: str, param: Tensor, group: Group) -> Tensor:
         if name == "step":
-            return torch.zeros((), dtype=torch.float32)
-        dtype = param.dtype if name == "compensation" else _state_dtype(param, group)
-        return torch.zeros_like(param, dtype=dtype)
+            return torch.zeros((), dtype=torch.float32, device="cpu")
+        return torch.zeros_like(param, dtype=self._dtype(name, param, group))
+
+    def _dtype(self, name: str, param: Tensor, group: Group) -> torch.dtype:
+        return param.dtype if name == "compensation" else _state_dtype(param, group)
 
     def _resolved(self, group: Group) -> Group:
         """The options as backends take them: lr 0-D, wd_ratio a number, `decay` per unit of lr."""
+        group = _read(group)
         lr, wd_ratio = group["lr"], group["wd_ratio"]
         beta, decay = self._beta_and_decay(group)
         return {
@@ -284,9 +332,43 @@ def defaults_of(arguments: dict[str, Any]) -> Group:
     return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
 
 
+def _widened(param: Tensor) -> torch.dtype:
+    return torch.promote_types(param.dtype, torch.float32)
+
+
 def _state_dtype(param: Tensor, group: Group) -> torch.dtype:
-    wanted = group["state_dtype"]
-    return param.dtype if wanted is None else torch.promote_types(param.dtype, wanted)
+    if group["state_dtype"] is None:
+        return param.dtype
+    return torch.promote_types(param.dtype, torch.float32)
+
+
+def _count(x: Any) -> Tensor:
+    """A state's `step` as a step takes it: float32, on the CPU, where reading it waits for none."""
+    if isinstance(x, Tensor) and x.is_cpu and x.is_floating_point() and x.dim() == 0:
+        return x
+    return torch.as_tensor(x, dtype=torch.float32, device="cpu").detach().clone().reshape(())
+
+
+def _read(group: Group) -> Group:
+    """The options with numbers in place of tensors of one element; lr stays as it is."""
+    if torch.compiler.is_compiling():
+        return group
+    tensors = (k for k in options.ALLOWED.keys() - {"lr"} if isinstance(group.get(k), Tensor))
+    numbers: Group = {k: float(group[k]) for k in tensors}
+    if "betas" in group:
+        numbers["betas"] = tuple(map(float, group["betas"]))
+    return group | numbers
+
+
+def _refuse(error: type[Exception], problem: str | bool | None, name: str, param: Tensor) -> None:
+    if problem:
+        raise error(f"{name} of a weight of shape {tuple(param.shape)} {problem}")
+
+
+def _captured(params: list[Tensor]) -> bool:
+    if torch.compiler.is_compiling() or not any(p.is_cuda for p in params):
+        return False
+    return torch.cuda.is_current_stream_capturing()
 
 
 def _check_lr(group: Group) -> None:

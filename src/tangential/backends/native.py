@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential import maths
+from tangential.backends.checks import freed, has_own_dispatch
 from tangential.backends.rows import Rows, real
 from tangential.backends.table import Table
 from tangential.backends.watched import Seen, Watch
@@ -116,8 +117,8 @@ class Fused:
         if watch is None or group["caution"] or not self.plan.rows:
             self.plan.step(*args)
             return
-        sums = torch.zeros(self.plan.rows, 5, dtype=torch.float64)
-        verdicts = torch.zeros(len(self.weights), dtype=torch.int32)
+        sums = torch.zeros(self.plan.rows, 5, dtype=torch.float64, device="cpu")
+        verdicts = torch.zeros(len(self.weights), dtype=torch.int32, device="cpu")
         self.plan.step(*args, sums, verdicts)
         watch(self._seen(sums, verdicts, group))
 
@@ -129,6 +130,10 @@ class Fused:
         ww, gg, gw, uw, uu = sums.unbind(1)
         params = [self.weights[i] for i in judged]
         return Seen(params, table, maths.Moments(ww, gg, gw, uw), uu, gate, group)
+
+    def release(self) -> None:
+        """Let go of the gradients and states that `locate` has found."""
+        self.tensors.release()
 
     @property
     def bytes(self) -> int:
@@ -179,7 +184,7 @@ def _layout(
     if step is not None and not (_plain(step) and _counter(step)):
         return None
     parts = [param, grad, *buffers.values()]
-    if _has_own_dispatch(param) or not all(map(_plain, parts[1:])):
+    if has_own_dispatch(param) or not all(map(_plain, parts[1:])):
         return None
     if param.is_conj() or param.is_neg() or not all(x.is_cpu for x in parts):
         return None
@@ -187,11 +192,13 @@ def _layout(
     moments = {x.dtype for x in buffers.values()}
     if {grad.dtype, low.dtype} != {param.dtype} or len(moments) != 1:
         return None
+    if not moments <= {param.dtype, torch.promote_types(param.dtype, torch.float32)}:
+        return None  # neither the weight's own dtype nor what a narrower weight's sums have
     dtype, state_dtype = (
         str(kind.to_real() if kind.is_complex else kind).removeprefix("torch.")
         for kind in (param.dtype, *moments)
     )
-    if dtype not in DTYPES or state_dtype not in (dtype, "float32"):
+    if dtype not in DTYPES:
         return None
     if not _dense(param, parts) or not _blocks(param, rows, group):
         return None
@@ -224,7 +231,7 @@ def takes(move: Move) -> bool:
     """Whether `products` can be had of a move."""
     w, parts = move.before, [move.before, move.after, move.grad]
     real_and_wide = w.dtype in (torch.float32, torch.float64)
-    here = all(_plain(x) and x.is_cpu and x.dtype == w.dtype for x in parts)
+    here = all(_plain(x) and x.is_cpu and x.dtype == w.dtype and not freed(x) for x in parts)
     return bool(
         kernel and real_and_wide and here and _dense(w, parts) and _blocks(w, move.rows, move.group)
     )
@@ -242,15 +249,9 @@ def products(moves: list[Move]) -> list[Tensor]:
         for move in moves
     ]
     units = [move.rows.units for move in moves]
-    sums = torch.zeros(sum(units), 5, dtype=torch.float64)
+    sums = torch.zeros(sum(units), 5, dtype=torch.float64, device="cpu")
     kernel.measure_moved(layouts, sums, torch.get_num_threads())
     return [part.T for part in sums.split(units)]
-
-
-def _has_own_dispatch(x: Tensor) -> bool:
-    """Whether x is of a kind (DTensor, say) that need not have its values in memory."""
-    own = type(x).__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
-    return own is not Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _dense(weight: Tensor, parts: list[Tensor]) -> bool:

@@ -24,3 +24,28 @@ class Seen(NamedTuple):
 
 
 Watch = Callable[[Seen], None]
+
+
+class Watchers(tuple[Watch, ...]):
+    """Several watchers of one optimizer, told in turn."""
+
+    def __call__(self, seen: Seen) -> None:
+        """Tell every watcher."""
+        for watch in self:
+            watch(seen)
+
+
+def with_watcher(watch: Watch | None, added: Watch) -> Watch:
+    """What tells `added` and whoever is told already."""
+    return Watchers((*_each(watch), added))
+
+
+def without_watcher(watch: Watch | None, removed: Watch) -> Watch | None:
+    """What tells all others; None if there are none."""
+    return Watchers(each for each in _each(watch) if each != removed) or None
+
+
+def _each(watch: Watch | None) -> tuple[Watch, ...]:
+    if watch is None:
+        return ()
+    return watch if isinstance(watch, Watchers) else (watch,)

@@ -4,27 +4,28 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from tangential.invariance.evidence import WHOLE, Units, Verdict
+from tangential.backends.rows import real
+from tangential.invariance.evidence import Verdict, described
 from tangential.invariance.probe import Probe, frozen_norms
 from tangential.invariance.proofs import Verdicts, euler
-
-# A question "what if" is asked on one batch, so chance must be kept out otherwise.
-SURE = 1e-6
 
 
 class Catches(NamedTuple):
     """What else was found about a model, and words for it.
 
     `unbiased` and `in_training` hold the verdicts of weights that would be invariant without
-    biases, or if every normalisation worked by the batch's statistics; `tied` the other names.
+    biases, or if every normalisation worked by the batch's statistics; `own_bias` those for which
+    their own bias is the only one in the way; `tied` the other names.
     """
 
     verdicts: Verdicts
     biases: list[str]
     unbiased: Verdicts
+    own_bias: set[str]
     in_training: Verdicts
     tied: dict[str, list[str]]
     frozen: set[str]
@@ -43,17 +44,40 @@ class Catches(NamedTuple):
         ]
         return [words for words in found if words]
 
-    def _dead(self, name: str) -> str:
+    def remedy(self, name: str) -> str:
+        """What to change in the model, if a bias is the matter."""
+        if name in self.own_bias or self._is_subtracted(name):
+            return f"bias=False in {name.rpartition('.')[0] or 'the model'}"
+        if name in self.unbiased:
+            return "bias=False in every layer from this one to the normalisation"
+        return ""
+
+    def _is_subtracted(self, name: str) -> bool:
+        """Whether this is a bias that has no effect, though its weight has one."""
         weight = self.verdicts.get(_weight_of(name))
-        if name.endswith("bias") and weight and weight.kind != "dead":
+        return (
+            name.endswith("bias")
+            and self.verdicts[name].kind == "dead"
+            and not self.verdicts[name].unreached
+            and weight is not None
+            and weight.kind != "dead"
+        )
+
+    def _dead(self, name: str) -> str:
+        if self._is_subtracted(name):
             return "no effect on the loss: what comes after this bias subtracts it again"
+        if self.verdicts[name].unreached:
+            return "no gradient: these batches do not use it, or it is under detach or no_grad"
         return "no effect on the loss of these batches"
 
     def _bias(self, name: str) -> str:
         if name not in self.unbiased:
             return ""
         own = [bias for bias in self.biases if _weight_of(bias) == name]
-        bias = f"the bias before the normalisation ({own[0]})" if own else "biases on the way"
+        bias = "biases before the normalisation"
+        if own:
+            others = "" if name in self.own_bias else " and others"
+            bias = f"the bias before the normalisation ({own[0]}{others})"
         return f"scale-invariant {described(self.unbiased[name].units)} but for {bias}"
 
     def _statistics(self, name: str) -> str:
@@ -61,18 +85,6 @@ class Catches(NamedTuple):
             return ""
         how = described(self.in_training[name].units)
         return f"scale-invariant {how} if BatchNorm were in training mode; it is frozen here"
-
-
-def described(units: Units) -> str:
-    """How a weight is scale-invariant, in words.
-
-    >>> described(Units("row", 1)), described(Units("row", 0, 16)), described(WHOLE)
-    ('by row of axis 1', 'by unit of 16 rows', 'as a whole')
-    """
-    if units == WHOLE:
-        return "as a whole"
-    along = f" of axis {units.row_axis}" if units.row_axis else ""
-    return ("by row" if units.row_groups == 1 else f"by unit of {units.row_groups} rows") + along
 
 
 def catches(model: nn.Module, probe: Probe, batches: list[Any], verdicts: Verdicts) -> Catches:
@@ -94,20 +106,41 @@ def catches(model: nn.Module, probe: Probe, batches: list[Any], verdicts: Verdic
                 after = euler(probe, batches[:1])
         except ValueError:  # a single sample has no statistics: then the question has no answer
             return {}
-        return {n: v for n, v in after.items() if verdicts[n].kind == "variant" and _holds(v)}
+        variant = [name for name, verdict in verdicts.items() if verdict.kind == "variant"]
+        return {n: after[n] for n in variant if _holds(after[n], probe.precision.sure)}
 
+    unbiased = what_if(probe.without(alive)) if alive else {}
     return Catches(
         verdicts,
         biases,
-        what_if(probe.without(alive)) if alive else {},
+        unbiased,
+        _but_for_own_bias(probe, batches[0], alive, unbiased),
         what_if(probe.batch_statistics(norms)) if norms else {},
         _tied(model),
         {name for name, param in model.named_parameters() if not param.requires_grad},
     )
 
 
-def _holds(verdict: Verdict) -> bool:
-    return verdict.kind in ("row", "weight") and verdict.radial <= SURE
+def _but_for_own_bias(probe: Probe, batch: Any, biases: list[str], unbiased: Verdicts) -> set[str]:
+    """Weights that are scale-invariant together with their bias: without it they are alone."""
+    pairs = [(_weight_of(bias), bias) for bias in biases if _weight_of(bias) in unbiased]
+    if not pairs:
+        return set()
+    grads = probe.gradients(batch, 0)
+
+    def together(pair: tuple[str, str]) -> bool:
+        weights = torch.cat([real(probe.params[name].detach()).flatten() for name in pair])
+        parts = [grads.get(name, torch.zeros_like(probe.params[name])) for name in pair]
+        gradient = torch.cat([real(part).flatten() for part in parts])
+        radial = (weights @ gradient).abs() / (weights.norm() * gradient.norm())
+        return bool(weights.numel() ** 0.5 * radial <= probe.precision.sure)
+
+    return {weight for weight, bias in pairs if together((weight, bias))}
+
+
+def _holds(verdict: Verdict, sure: float) -> bool:
+    """Asked on one batch, where TOLERANCE does not rule out chance."""
+    return verdict.kind in ("row", "weight") and verdict.radial <= sure
 
 
 def _weight_of(bias: str) -> str:

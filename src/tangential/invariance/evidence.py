@@ -17,9 +17,6 @@ from tangential.backends.rows import Rows, real, rows_of
 # can see leaves eps/variance, about 1e-5; chance stays below 1e-3 once in 1,250 gradients.
 TOLERANCE = 1e-3
 
-# A unit with less than this share of the model's largest |w||g| has rounding for a gradient.
-NOISE = 1e-9
-
 
 class Units(NamedTuple):
     """What is rescaled as one: `row_groups` rows along `row_axis`, or the whole; optimizer options.
@@ -41,7 +38,8 @@ class Verdict(NamedTuple):
 
     `kind` is "row", "weight", "variant" or "dead" (no gradient on any batch); `radial` the largest
     sqrt(elements) |cos(w, g)| of a unit; `unseen` counts units without a gradient; `part` says in
-    words which rows of a scale-variant weight are invariant all the same.
+    words which rows of a scale-variant weight are invariant all the same; `unreached` is a dead
+    weight that autograd never reached.
     """
 
     kind: str
@@ -49,6 +47,7 @@ class Verdict(NamedTuple):
     radial: float = 0.0
     unseen: int = 0
     part: str = ""
+    unreached: bool = False
 
 
 class Evidence:
@@ -67,6 +66,7 @@ class Evidence:
         self.weight = real(weight.detach())
         self.shape, self.size = tuple(weight.shape), self.weight.numel()
         self.axes = [_rows(weight, Units("row", axis)) for axis in range(weight.dim())]
+        self.reached = False
         self.products: list[list[tuple[Tensor, Tensor]]] = []
         self.norms = [self._dot(rows, self.weight, self.weight) for rows in self._views]
 
@@ -80,6 +80,7 @@ class Evidence:
 
     def add(self, grad: Tensor | None) -> float:
         """Take the gradient of one more batch; return |w||g|."""
+        self.reached |= grad is not None
         g = torch.zeros_like(self.weight) if grad is None else real(grad)
         self.products.append(
             [(self._dot(r, g, g), self._dot(r, g, self.weight)) for r in self._views]
@@ -97,6 +98,21 @@ class Evidence:
 
         A unit of one element has no tangent space: whatever gradient it has is radial.
         """
+        ww, gg, gw = self._sums(units)
+        norms = (ww * gg).sqrt()
+        least = torch.tensor(list(floor), dtype=norms.dtype, device=norms.device)[:, None]
+        shares = (self.size / max(len(ww), 1)) ** 0.5 * gw.abs() / norms
+        return torch.where(norms > least, shares, torch.nan)
+
+    def weighted(self, units: Units) -> float:
+        """Largest sqrt(elements) |cos| of a batch over all units, each weighted by its gradient."""
+        ww, gg, gw = self._sums(units)
+        norms = (ww * gg).sum(1)
+        shares = (self.size / max(len(ww), 1) * gw.square().sum(1) / norms).sqrt()
+        return _largest(shares)
+
+    def _sums(self, units: Units) -> tuple[Tensor, Tensor, Tensor]:
+        """w.w [units], g.g and g.w [batches, units]."""
         axis = units.row_axis
 
         def per_unit(values: Tensor) -> Tensor:
@@ -107,14 +123,23 @@ class Evidence:
         ww = per_unit(self.norms[axis])
         gg = torch.stack([per_unit(batch[axis][0]) for batch in self.products])
         gw = torch.stack([per_unit(batch[axis][1]) for batch in self.products])
-        norms = (ww * gg).sqrt()
-        least = torch.tensor(list(floor), dtype=norms.dtype, device=norms.device)[:, None]
-        shares = (self.size / max(len(ww), 1)) ** 0.5 * gw.abs() / norms
-        return torch.where(norms > least, shares, torch.nan)
+        return ww, gg, gw
 
 
 def _rows(weight: Tensor, units: Units) -> Rows | None:
     return rows_of(weight, units._asdict())
+
+
+def described(units: Units) -> str:
+    """How a weight is scale-invariant, in words.
+
+    >>> described(Units("row", 1)), described(Units("row", 0, 16)), described(WHOLE)
+    ('by row of axis 1', 'by unit of 16 rows', 'as a whole')
+    """
+    if units == WHOLE:
+        return "as a whole"
+    along = f" of axis {units.row_axis}" if units.row_axis else ""
+    return ("by row" if units.row_groups == 1 else f"by unit of {units.row_groups} rows") + along
 
 
 def judge(evidence: Evidence, floor: list[float]) -> Verdict:
@@ -127,7 +152,7 @@ def judge(evidence: Evidence, floor: list[float]) -> Verdict:
     whole = evidence.radial(WHOLE, floor)
     if whole.isnan().all():
         at_zero = evidence.pull > max(floor)  # a weight of zero has no direction to be scaled
-        return Verdict("variant" if at_zero else "dead")
+        return Verdict("variant") if at_zero else Verdict("dead", unreached=not evidence.reached)
     if _largest(whole) > TOLERANCE:  # an invariant part cannot make up for one that is not
         return Verdict("variant", radial=_largest(whole), part=_part(evidence, floor))
     for units in candidates(evidence.shape):

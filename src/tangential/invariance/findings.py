@@ -3,14 +3,14 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from tangential.invariance.evidence import ROWS, Units
+from tangential.invariance.evidence import ROWS, Units, described
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Line:
 
     Attributes:
         kind: Scale-invariant by "row" (or unit of rows) or as a whole "weight"; "variant"; or
-            "dead": without effect on the loss.
+            "dead": without effect on the loss, or without a gradient.
         row_axis: Axis of the rows, for the optimizer.
         row_groups: Consecutive rows that form one unit.
         radial: Largest sqrt(elements) |cos(weight, gradient)| of a unit; of order 1 by chance.
@@ -27,6 +27,7 @@ class Line:
         verified: Whether the functional proof agrees; None where it was not asked for.
         gate: The gate's verdict per batch: "row", "weight", "off".
         notes: Known catches, in words.
+        remedy: What to change in the model, such as "bias=False in conv1".
     """
 
     name: str
@@ -40,6 +41,7 @@ class Line:
     verified: bool | None
     gate: tuple[str, ...]
     notes: tuple[str, ...]
+    remedy: str = ""
 
     @property
     def units(self) -> Units:
@@ -97,9 +99,12 @@ class Audit:
         return [line.name for line in self.lines if line.kind == kind]
 
     def share(self, kind: str) -> float:
-        """Share of all elements that lie in weights of a kind."""
+        """Share of all elements that lie in weights of a kind; "row" includes units of rows."""
+        return self._share_of([line for line in self.lines if line.kind == kind])
+
+    def _share_of(self, lines: Iterable[Line]) -> float:
         every = sum(line.size for line in self.lines)
-        return sum(line.size for line in self.lines if line.kind == kind) / max(every, 1)
+        return sum(line.size for line in lines) / max(every, 1)
 
     @property
     def wrong(self) -> list[Line]:
@@ -114,14 +119,16 @@ class Audit:
     @property
     def summary(self) -> str:
         """One sentence: "96.4 % of the weights are scale-invariant by row"."""
-        more = {"weight": "as a whole", "dead": "have no effect"}
+        manners: dict[str, list[Line]] = {}
+        for line in self.lines:
+            manners.setdefault(_manner(line), []).append(line)
         rest = [
-            f"{_percent(share)} {how}"
-            for kind, how in more.items()
-            if (share := self.share(kind)) >= 0.0005
+            f"{_percent(share)} {_together(lines)}"
+            for manner in ("axis", "unit", "weight", "dead")
+            if (share := self._share_of(lines := manners.get(manner, []))) >= 0.0005
         ]
-        text = f"{_percent(self.share('row'))} of the weights are scale-invariant by row"
-        return ", ".join([text, *rest])
+        by_row = _percent(self._share_of(manners.get("row", [])))
+        return ", ".join([f"{by_row} of the weights are scale-invariant by row", *rest])
 
     def records(self) -> list[dict[str, Any]]:
         """A dictionary for every weight."""
@@ -133,22 +140,63 @@ class Audit:
         ]
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a line for every weight; shape, gate and notes are joined by spaces."""
+        """Write a line for every weight; shape, gate and notes are joined by spaces.
+
+        A text that a spreadsheet would run as a formula, such as a name that begins with "=", gets
+        a single quote before it.
+        """
         joined = {"shape": " ", "gate": " ", "notes": "; "}
-        with Path(path).open("w", newline="") as file:
+        with Path(path).open("w", newline="", encoding="utf-8", errors="replace") as file:
             lines = csv.writer(file)
             for number, record in enumerate(self.records()):
                 record |= {key: sep.join(map(str, record[key])) for key, sep in joined.items()}
                 if number == 0:
                     lines.writerow(record)
-                lines.writerow(record.values())
+                lines.writerow(map(_no_formula, record.values()))
 
     def to_json(self, path: str | Path) -> None:
         """Write everything: summary, mode, number of batches, shares, notes and weights."""
         shares = {kind: self.share(kind) for kind in ("row", "weight", "variant", "dead")}
         whole = {"summary": self.summary, "mode": self.mode, "batches": self.batches}
         whole |= {"shares": shares, "notes": self.notes, "weights": self.records()}
-        Path(path).write_text(json.dumps(whole, indent=1) + "\n")
+        Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def _no_formula(value: Any) -> Any:
+    """The value of a cell, quoted if a spreadsheet would take it for a formula.
+
+    >>> _no_formula("=1+1"), _no_formula("net.0.weight"), _no_formula(-1)
+    ("'=1+1", 'net.0.weight', -1)
+    """
+    risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if risky else value
+
+
+def _manner(line: Line) -> str:
+    """The kind of a line; of "row" whether by row, by row of another axis, or by unit of rows."""
+    if line.kind != "row" or line.units == ROWS:
+        return line.kind
+    return "axis" if line.row_groups == 1 else "unit"
+
+
+def _together(lines: list[Line]) -> str:
+    """How several weights are scale-invariant, in words.
+
+    >>> from dataclasses import replace
+    >>> line = Line("w", (8, 8), 64, "row", 0, 4, 0.0, 0.0, None, ("off",), ())
+    >>> _together([line]), _together([line, replace(line, row_groups=2, row_axis=1)])
+    ('by unit of 4 rows', 'by unit of 2 to 4 rows')
+    """
+    if lines[0].kind == "dead":
+        return "have no effect"
+    kinds = {line.units for line in lines}
+    if len(kinds) == 1:
+        return described(kinds.pop())
+    groups, axes = ({getattr(line, key) for line in lines} for key in ("row_groups", "row_axis"))
+    if len(groups) > 1:
+        return f"by unit of {min(groups)} to {max(groups)} rows"
+    rows = "by row" if groups == {1} else f"by unit of {groups.pop()} rows"
+    return f"{rows} of axes {' and '.join(map(str, sorted(axes)))}"
 
 
 def _percent(share: float) -> str:

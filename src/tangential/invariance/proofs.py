@@ -1,5 +1,6 @@
 """Two proofs of scale invariance, one by derivatives, one by values of the loss."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,6 @@ import torch
 from torch import Tensor
 
 from tangential.invariance.evidence import (
-    NOISE,
     ROWS,
     TOLERANCE,
     WHOLE,
@@ -22,9 +22,6 @@ from tangential.invariance.evidence import (
 from tangential.invariance.probe import Probe
 
 Verdicts = dict[str, Verdict]
-
-# A loss in float64 that changes by less, of its size, has not changed.
-UNCHANGED = 1e-9
 
 
 def euler(probe: Probe, batches: list[Any]) -> Verdicts:
@@ -41,7 +38,7 @@ def euler(probe: Probe, batches: list[Any]) -> Verdicts:
     for number, batch in enumerate(batches):
         grads = probe.gradients(batch, number)
         effects = [one.add(grads.get(name)) for name, one in evidence.items()]
-        floor.append(NOISE * max(effects))
+        floor.append(probe.precision.noise * max(effects))
     return {name: judge(one, floor) for name, one in evidence.items()}
 
 
@@ -61,10 +58,11 @@ def functional(probe: Probe, batch: Any, verdicts: Verdicts, seed: int) -> dict[
     """
     generator = torch.Generator().manual_seed(seed)
     base = probe.value(batch, 0, {})
+    unit = max(abs(base) * probe.precision.unchanged, sys.float_info.min)
 
     def borne_out(name: str) -> bool:
         def change(weight: Tensor) -> float:
-            return abs(probe.value(batch, 0, {name: weight}) - base) / (abs(base) * UNCHANGED)
+            return abs(probe.value(batch, 0, {name: weight}) - base) / unit
 
         return _borne_out(verdicts[name], probe.params[name].detach(), change, generator)
 

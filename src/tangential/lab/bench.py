@@ -9,8 +9,10 @@ import gc
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from tangential.lab.errors import deaf_children
 from tangential.lab.peers import PEERS, present
 from tangential.lab.timings import Result
 from tangential.lab.workloads import GATES, SHAPES, Shape, gradient
@@ -48,6 +51,7 @@ def bench(
 
     Raises:
         ModuleNotFoundError: a shape needs torchvision; nothing was measured then.
+        ChildProcessError: the memory does not suffice.
     """
     sizes = {shape: SHAPES[shape]() for shape in shapes}
     before, results = torch.get_num_threads(), []
@@ -152,13 +156,20 @@ def _extra_memory(sizes: list[Shape], threads: int) -> dict[str, tuple[float, fl
     context = get_context("forkserver")
     # imported once for all; not our kernel, which works in one thread after a fork
     context.set_forkserver_preload(["torch._dynamo"])
+    with deaf_children():
+        ensure_running()
     shares = {}
     for name in present():
         answer, into = context.Pipe(duplex=False)
-        child = context.Process(target=_peak, args=(name, sizes, threads, into))
+        child = context.Process(target=_peak, args=(name, sizes, threads, into), daemon=True)
         child.start()
         into.close()  # so that a child that dies ends the waiting
-        shares[name] = answer.recv()
+        try:
+            shares[name] = answer.recv()
+        except EOFError:
+            raise ChildProcessError(
+                f"the process that measures the memory of {name} died: choose smaller --shapes"
+            ) from None
         child.join()
     return shares
 
@@ -181,7 +192,8 @@ def _peak(name: str, sizes: list[Shape], threads: int, into: Connection) -> None
         optimizer.step()
     kept = sum(fused.bytes for fused in getattr(optimizer, "_fused", {}).values())
     weights = sum(p.nbytes for p in params)
-    into.send(((_status("VmHWM") - before) / weights, kept / weights))
+    with suppress(BrokenPipeError):  # the bench has been stopped
+        into.send(((_status("VmHWM") - before) / weights, kept / weights))
 
 
 def _status(field: str) -> int:

@@ -24,6 +24,7 @@ from tangential.lab.standings import trials
 from tangential.lab.task import Metric
 
 STEP = Axis("step")
+DARKEST = 0.02  # share of a heat map's values that have the darkest colour
 CELLS = 60_000  # of all heat maps together: a page stays small
 COLUMNS = (16, 100)  # of a heat map, at least and at most
 
@@ -152,7 +153,7 @@ def layers(seeds: Seeds) -> Figure:
     columns = min(COLUMNS[1], max(COLUMNS[0], CELLS // size)) if size else 0
     heats = {rival: _heat(some, columns) for rival, some in known.items()}
     values = [x for heat in heats.values() for row in heat.values for x in row if x > 0]
-    low, high = min(values, default=1.0), max(values, default=1.0)
+    low, high = _range(values)
     x, y = STEP, Axis("layer")
     panels = [
         Panel(rival, x, y, heat=heat._replace(low=low, high=high))
@@ -160,7 +161,8 @@ def layers(seeds: Seeds) -> Figure:
         if values
     ]
     says = f"Effective step of every scale-invariant layer over steps, {low:.2g} to {high:.2g}."
-    note = "First seed, first layer on top; one logarithmic scale of colours for all."
+    note = "First seed, first layer on top; one logarithmic scale of colours for all. "
+    note += "The smallest 2 % share the darkest colour."
     return Figure("layers", "Effective step, layer by layer", says, panels, note)
 
 
@@ -170,6 +172,12 @@ def _heat(found: Record, columns: int) -> Heat:
     chunks = [slice(i, i + size) for i in range(0, len(steps), size)]
     across = [[_log_mean(row[i] for row in rows[c]) for c in chunks] for i in range(len(rows[0]))]
     return Heat(found["names"], [mean(steps[c]) for c in chunks], across, 0.0, 0.0)
+
+
+def _range(values: Iterable[float]) -> tuple[float, float]:
+    """Of colours; the last steps of a schedule that ends at 0 would take most of it."""
+    rising = sorted(values) or [1.0]
+    return rising[int(DARKEST * len(rising))], rising[-1]
 
 
 def _log_mean(values: Iterable[float]) -> float:

@@ -1,17 +1,17 @@
 """The command line."""
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
 from tangential.backends import described
 from tangential.lab import audit, compare, diagnose, show
 from tangential.lab.bench import bench
+from tangential.lab.errors import check_file, one_line, stop
 from tangential.lab.names import one_of
 from tangential.lab.timings import print_table, write_csv
 from tangential.lab.workloads import GATES, SHAPES
@@ -20,10 +20,19 @@ app = App(
     name="tangential",
     help="Optimizers that move where it matters: a laboratory for AdamP and SGDP.",
     version=version("tangential"),
+    suppress_keyboard_interrupt=False,
 )
 
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
+def run(arguments: list[str]) -> None:
+    """Run a command; a wrong argument is one line on standard error."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        stop(f"Error: {one_line(error)}", 2)
+
+
+MOST_THREADS, MOST_ROUNDS = 1024, 1_000_000
 
 app.command(compare.compare)
 app.command(compare.worker)
@@ -45,9 +54,9 @@ def bench_(
     ] = [*GATES],  # noqa: B006
     threads: Annotated[
         list[int],
-        Parameter(validator=Number(gte=1), consume_multiple=True, negative=()),
+        Parameter(validator=Number(gte=1, lte=MOST_THREADS), consume_multiple=True, negative=()),
     ] = [1, 2],  # noqa: B006
-    rounds: Count = 15,
+    rounds: Annotated[int, Parameter(validator=Number(gte=1, lte=MOST_ROUNDS))] = 15,
     csv: Path | None = None,
 ) -> None:
     """Time one optimizer step against its peers: interleaved rounds, medians, one table.
@@ -60,11 +69,9 @@ def bench_(
         csv: File for the figures.
     """
     console = Console()
-    try:
-        results = bench(shapes, gates, threads, rounds, Console(stderr=True).print)
-    except ModuleNotFoundError as error:
-        console.print(f"Stopped: {error}", highlight=False)
-        sys.exit(1)
+    if csv:
+        check_file(csv)  # before minutes of work
+    results = bench(shapes, gates, threads, rounds, Console(stderr=True).print)
     print_table(results, Console(width=max(console.width, 160)))  # narrower, it is unreadable
     if csv:
         write_csv(results, csv)

@@ -1,10 +1,7 @@
 """The commands that begin a study, work on it, judge it and show it."""
 
 import os
-import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,18 +15,23 @@ from tangential.lab.cores import cores
 from tangential.lab.crew import Ended
 from tangential.lab.database import failures
 from tangential.lab.display import Display
+from tangential.lab.errors import TRACEBACK, check_folder, reported
 from tangential.lab.names import one_of
 from tangential.lab.plan import Plan
 from tangential.lab.report import report, together, write
 from tangential.lab.rivals import DEFAULT, RIVALS
 from tangential.lab.store import Store
 from tangential.lab.study import Wishes, interruptible
-from tangential.lab.worker import Place, work
+from tangential.lab.worker import Failed, Place, work
 
 OUT = Path("runs")
 KEPT = "Finished trials are kept: the same command goes on from here."
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
-Whole = Annotated[int, Parameter(validator=Number(gte=0))]
+MOST = 10_000  # a number beyond it is a slip of the keyboard, and would never end
+Count = Annotated[int, Parameter(validator=Number(gte=1, lte=MOST))]
+Whole = Annotated[int, Parameter(validator=Number(gte=0, lte=MOST))]
+Processes = Annotated[int, Parameter(validator=Number(gte=0, lte=1024))]
+Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=1024))]
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 Url = Annotated[str | None, Parameter(env_var="TANGENTIAL_STORAGE")]
 Many = Parameter(consume_multiple=True, negative=())
 
@@ -44,10 +46,10 @@ def compare(
     rival: Annotated[list[str], Many] = [],  # noqa: B006
     trials: Whole = 16,
     seeds: Count = 5,
-    epochs: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    epochs: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1_000_000))] = None,
     undecayed: bool = False,
-    workers: Whole | None = None,
-    threads: Count = 1,
+    workers: Processes | None = None,
+    threads: Threads = 1,
     precision: Literal["no", "bf16", "fp16"] = "no",
     sharded: bool = False,
     study: str | None = None,
@@ -86,13 +88,14 @@ def compare(
         checkpoint_s: Seconds between checkpoints of a trial.
     """
     console = Console()
-    with _said(console):
+    with _reported():
         chosen = tasks.parsed(task, [*([f"preset={preset}"] if preset else []), *set])
         wishes = Wishes(
             *(task, chosen, tuple(dict.fromkeys(rivals)), _own(rival), trials, seeds, epochs),
             *(undecayed, precision, threads, sharded),
         )
         name = study or name_of(task, chosen)
+        check_folder(out / name)
         store = Store(storage or _file(out / name), name)
         place = Place(data, out / name, checkpoint_s)
         if reason := native.reason():
@@ -156,7 +159,7 @@ def worker(
             one that shares this folder, goes on from the last.
     """
     console = Console()
-    with _said(console):
+    with reported(Failed, *failures(), hint=f"{KEPT} {TRACEBACK}=1 shows the traceback."):
         folder, store = _found(study, storage, out)
         plan = store.plan()
         with Display(plan, console) as display, interruptible(display.stopping) as stop:
@@ -173,7 +176,7 @@ def report_(studies: list[str], /, *, storage: Url = None, out: Path = OUT) -> N
         out: Folder that holds the studies' folders.
     """
     console, reports = Console(), []
-    with _said(console):
+    with _reported():
         for name in studies:
             folder, store = _found(name, storage, out)
             plan = store.plan()
@@ -182,7 +185,7 @@ def report_(studies: list[str], /, *, storage: Url = None, out: Path = OUT) -> N
             _list(together(reports, out), console)
 
 
-def watch(study: str, /, *, storage: Url = None, out: Path = OUT, port: Whole = 0) -> None:
+def watch(study: str, /, *, storage: Url = None, out: Path = OUT, port: Port = 0) -> None:
     """Serve a study's page on this machine while it runs.
 
     Args:
@@ -193,7 +196,7 @@ def watch(study: str, /, *, storage: Url = None, out: Path = OUT, port: Whole = 
     """
     from tangential.lab.watch import watch as serve
 
-    with _said(Console()):
+    with _reported():
         _, store = _found(study, storage, out)
         store.plan()
         serve(lambda: ((plan := store.plan()), store.records(plan)), port)
@@ -242,8 +245,8 @@ def _found(study: str, storage: str | None, out: Path) -> tuple[Path, Store]:
 
 
 def _conclude(store: Store, plan: Plan, folder: Path, console: Console) -> Any:
+    check_folder(folder)
     result = report(plan, store.records(plan))
-    folder.mkdir(parents=True, exist_ok=True)
     paths = write(result, folder)
     printed.print_report(result, console)
     _list(paths[:1], console)
@@ -255,23 +258,5 @@ def _list(paths: list[Path], console: Console) -> None:
         console.print(str(path.resolve()), soft_wrap=True, highlight=False, markup=False)
 
 
-@contextmanager
-def _said(console: Console) -> Iterator[None]:
-    """Errors in a line, without a traceback; what is finished is kept."""
-    try:
-        yield
-    except ValueError as error:
-        _stop(console, f"Stopped: {_line(str(error))}", 1)
-    except KeyboardInterrupt:
-        _stop(console, f"Stopped. {KEPT}", 130)
-    except (OSError, Ended, *failures()) as error:
-        _stop(console, f"Stopped: {_line(str(error.__cause__ or error))}. {KEPT}", 1)
-
-
-def _line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().removesuffix(".")
-
-
-def _stop(console: Console, text: str, code: int) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-    sys.exit(code)
+def _reported() -> AbstractContextManager[None]:
+    return reported(Ended, *failures(), hint=KEPT)

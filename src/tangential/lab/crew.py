@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from threading import Thread
@@ -11,9 +13,11 @@ from typing import Any
 import torch
 
 from tangential.lab.database import failures
+from tangential.lab.errors import cut, deaf_children
 from tangential.lab.store import Store
 from tangential.lab.worker import Failed, Place, work
 
+LONGEST_TRACEBACK = 10_000  # characters of one that are printed
 DEATHS = 3  # of workers that are replaced, each; then something is wrong
 
 
@@ -37,7 +41,8 @@ class Crew:
         """Start so many workers."""
         for _ in range(count):
             process = self.context.Process(target=_worker, args=(self.hired, *self.arguments))
-            process.start()
+            with deaf_children():
+                process.start()
             self.processes.append(process)
             self.hired += 1
 
@@ -91,10 +96,11 @@ def _worker(
         work(Store(url, name), place, lambda: bool(stop.value), print)
     except Exception as error:  # whatever a task or a rival raises: the study says it
         messages.put(
-            str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+            cut(str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}")
         )
         if not isinstance(error, (ValueError, OSError, *failures())):
-            raise
+            sys.stderr.write(cut(traceback.format_exc(), LONGEST_TRACEBACK))
+            sys.exit(1)
 
 
 def _one_device(number: int, gpus: int) -> None:

@@ -8,16 +8,17 @@ MEANS = (
     *("norm", "effective_step", "angle_rad"),
     *("growth_step", "growth_memory", "growth_decay"),
 )
-COLUMNS = ("step", "loss", "lr", *MEANS)
+COLUMNS = ("step", "loss", "lr")
 LAYERS = ("norm", "effective_step")
 DIGITS = 6  # significant ones are kept
 
 
 class Curves:
-    """Means over the scale-invariant weights (all matrices, where none is known), and layers.
+    """Means over the scale-invariant weights, and layers.
 
     Args:
-        names: Of the weights that are averaged, in the order of the model.
+        names: Of the weights that are averaged, in the order of the model. Without any there are
+            no means: norms of other weights say nothing about effective steps.
         layers: Keep every one of them, too.
     """
 
@@ -25,19 +26,22 @@ class Curves:
 
     def __init__(self, names: Iterable[str], *, layers: bool) -> None:
         self.names = list(names)
-        self.columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
-        self.layers: dict[str, list[list[float]]] = {name: [] for name in LAYERS if layers}
+        self.means_of = MEANS if self.names else ()
+        self.columns: dict[str, list[float]] = {name: [] for name in (*COLUMNS, *self.means_of)}
+        self.layers: dict[str, list[list[float]]] = {
+            name: [] for name in LAYERS if layers and self.names
+        }
         self._forget()
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Take what the monitor says of a step."""
-        lines = {c: [values.get(f"{n}/{c}", math.nan) for n in self.names] for c in MEANS}
+        lines = {c: [values.get(f"{n}/{c}", math.nan) for n in self.names] for c in self.means_of}
         self.means = {column: _mean(line) for column, line in lines.items()}
         self.rows = {column: [_short(x) for x in lines[column]] for column in self.layers}
 
     def _forget(self) -> None:
         """Know nothing of the next logged step, which a scaler may skip."""
-        self.means = dict.fromkeys(MEANS, math.nan)
+        self.means = dict.fromkeys(self.means_of, math.nan)
         self.rows = {column: [math.nan] * len(self.names) for column in self.layers}
 
     def add(self, step: int, loss: float, lr: float) -> None:
@@ -71,9 +75,14 @@ class Curves:
         self.columns, self.layers = state["columns"], state["layers"]
 
     def record(self) -> dict[str, Any]:
-        """`curves` and `layers` of a trial's record."""
+        """The mechanism, `curves` and `layers` of a trial's record; None where nothing is known."""
+        means = {
+            "norm": self.last("norm") if self.names else None,
+            "effective_step": self.mean("effective_step") if self.names else None,
+            "memory_share": self.memory_share() if self.names else None,
+        }
         layers = {"step": self.columns["step"], "names": self.names, **self.layers}
-        return {"curves": self.columns, "layers": layers if self.layers else None}
+        return means | {"curves": self.columns, "layers": layers if self.layers else None}
 
 
 def _mean(values: Iterable[float]) -> float:

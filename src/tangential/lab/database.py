@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def opened(url: str, *, beat_s: int, grace_s: int) -> Any:
     )
     try:
         storage = _made(make)
-    except (ImportError, *failures()) as error:
+    except (ImportError, RuntimeError, *failures()) as error:  # RuntimeError: another schema
         raise ValueError(
             f"--storage {without_password(url)!r} is not to be had: {_first_line(error)}"
         ) from error
@@ -59,8 +58,12 @@ def without_password(text: str) -> str:
 def _made(make: Callable[[], Any]) -> Any:
     """What `make` makes, tried again: of several who make the tables at once, all but one fail."""
     for _ in range(TRIES - 1):
-        with suppress(*failures()), unwarned():
-            return make()
+        try:
+            with unwarned():
+                return make()
+        except failures() as error:
+            if "is locked" in str(error):  # SQLite has waited for WAIT_S
+                raise
         time.sleep(PAUSE_S)
     with unwarned():
         return make()

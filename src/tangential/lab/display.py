@@ -8,7 +8,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from tangential.lab.names import label
 from tangential.lab.plan import Plan, Record, Records, Spec
+from tangential.lab.terminal import sentence
+from tangential.lab.wording import setting, settings
 
 
 class Display:
@@ -52,7 +55,7 @@ class Display:
             self.live.update(self._frame())
             return
         for number, spec in enumerate(new, before + 1):
-            self.say(self._line(number, spec, records[spec]))
+            self.say(sentence(self._line(number, spec, records[spec]), self.console.width))
 
     def stopping(self) -> None:
         """Say that the study stops as soon as the trials under way are saved."""
@@ -72,19 +75,20 @@ class Display:
         return f"{hours}:{minutes:02}:{seconds % 60:02} left"
 
     def _line(self, number: int, spec: Spec, record: Record) -> str:
-        point = " ".join(f"{name} {value:<9g}" for name, value in spec.point)
+        left = f"; {left}" if (left := self._left()) else ""
         return (
-            f"[{number:3}/{self.plan.size}] {spec.rival:13} {spec.phase:9} seed {spec.seed:<4} "
-            f"{point} {self.plan.metric.name} {self._score(record)}  {self._left()}"
+            f"[{number:3}/{self.plan.size}] {label(spec.rival)}, {spec.phase}, seed {spec.seed}: "
+            f"{self._score(record)} at {settings(spec.values)}{left}"
         )
 
     def _frame(self) -> Group:
         table = Table(box=None, pad_edge=False)
         metric = escape(self.plan.metric.name)
-        for heading in ("rival", "tuned", "best", "point", "seeds", metric):
-            table.add_column(heading, justify="left" if heading == "rival" else "right")
+        table.add_column("optimizer", overflow="fold")
+        for heading in ("tuned", "best", "lr", "decay", "seeds", metric.replace(" ", "\n")):
+            table.add_column(heading, justify="right", no_wrap=True)
         for name, rival in self.plan.rivals.items():
-            table.add_row(f"[{rival.colour}]{escape(name)}[/]", *self._standing(name))
+            table.add_row(f"[{rival.colour}]{escape(label(name))}[/]", *self._standing(name))
         return Group(self.progress, table)
 
     def _standing(self, rival: str) -> list[str]:
@@ -92,12 +96,12 @@ class Display:
         tuned = [s for s in mine if s.phase == "tune"]
         seeds = [r for s, r in mine.items() if s.phase == "report"]
         best = max(tuned, key=lambda s: self.plan.rank(mine[s]), default=None)
-        point = " ".join(f"{k} {v:g}" for k, v in best.point) if best else ""
+        point = best.values if best else {}
         mean = {"score": sum(r["score"] for r in seeds) / len(seeds)} if seeds else None
         return [
             f"{len(tuned)}/{self.plan.trials}",
             self._score(mine[best]) if best else "",
-            point,
+            *(setting(point, name) for name in ("lr", "weight_decay")),
             f"{len(seeds)}/{self.plan.seeds}",
             self._score(mean) if mean else "",
         ]

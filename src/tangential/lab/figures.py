@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from tangential.lab.names import label
 from tangential.lab.plan import Record
 from tangential.lab.task import Metric
 
@@ -135,8 +136,8 @@ def summed(record: Record, column: str) -> tuple[Values, Values]:
 
 
 def ends(series: Sequence[Series]) -> str:
-    """Where every line ends: sgd 1.94, sgdp 3.2."""
-    return ", ".join(f"{one.name} {one.y[-1]:.3g}" for one in series if one.y)
+    """Where every line ends: SGD 1.94, SGDP 3.2."""
+    return ", ".join(f"{label(one.name)} {one.y[-1]:.3g}" for one in series if one.y)
 
 
 def plain(figures: Iterable[Figure]) -> list[dict[str, Any]]:

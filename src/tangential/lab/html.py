@@ -14,12 +14,14 @@ from typing import Any
 
 from tangential.lab import wording
 from tangential.lab.figures import Figure, Style, plain
-from tangential.lab.statistics import Interval
+from tangential.lab.names import label
+from tangential.lab.statistics import MIN_SEEDS, Interval
+from tangential.lab.terminal import whole
 
-DARK_PAPER = "#15181c"  # as in page.css
-CONTRAST = 4.5  # of a line with it
+LIGHT_PAPER, DARK_PAPER = "#ffffff", "#15181c"  # as in page.css
+CONTRAST = 3.0  # of a line with it, at least (WCAG 2.2, 1.4.11)
 LINE_HEIGHT, HEAT_HEIGHTS = 300, (200, 460)  # of a plot, in pixels
-LAYER_HEIGHT, HEAT_MARGIN = 11, 130
+LAYER_HEIGHT, HEAT_MARGIN = 11, 90
 
 
 def render(
@@ -39,7 +41,7 @@ def render(
         live: Version of what it shows, for a page that is served.
         context: For the template.
     """
-    data = {"figures": plain(figures), "styles": {n: _look(s) for n, s in styles.items()}}
+    data = {"figures": plain(figures), "styles": {n: _look(n, s) for n, s in styles.items()}}
     scripts = [_plotly(), _file("page.js")]
     return (
         _environment()
@@ -47,7 +49,7 @@ def render(
         .render(
             **context,
             figures={figure.key: figure for figure in figures},
-            styles={name: _look(style) for name, style in styles.items()},
+            styles={name: _look(name, style) for name, style in styles.items()},
             data=_markup(json.dumps(data, separators=(",", ":")).replace("<", r"\u003c")),
             css=_markup(_file("page.css")),
             scripts=[_markup(script) for script in scripts],
@@ -74,13 +76,37 @@ def colour(text: str) -> str:
 def on_dark(colour: str) -> str:
     """The colour, mixed with white until it can be seen on dark paper.
 
-    >>> on_dark("#56b4e9"), on_dark("#000000")
-    ('#56b4e9', '#808080')
+    >>> on_dark("#1d99c5"), on_dark("#000000")
+    ('#1d99c5', '#666666')
     """
+    return _seen(colour, DARK_PAPER, 255)
+
+
+def on_light(colour: str) -> str:
+    """The colour, mixed with black until it can be seen on white paper.
+
+    >>> on_light("#1d99c5"), on_light("#ffffff")
+    ('#1d99c5', '#8c8c8c')
+    """
+    return _seen(colour, LIGHT_PAPER, 0)
+
+
+def contrast(a: str, b: str) -> float:
+    """Contrast ratio of two colours, from 1 to 21 (WCAG 2.2).
+
+    >>> contrast("#000000", "#ffffff")
+    21.0
+    """
+    low, high = sorted(_light(_channels(colour)) for colour in (a, b))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _seen(colour: str, paper: str, end: int) -> str:
     for part in range(0, 101, 5):
-        mixed = [round(x + (255 - x) * part / 100) for x in _channels(colour)]
-        if (_light(mixed) + 0.05) / (_light(_channels(DARK_PAPER)) + 0.05) >= CONTRAST:
-            return "#" + "".join(f"{x:02x}" for x in mixed)
+        mixed = [round(x + (end - x) * part / 100) for x in _channels(colour)]
+        text = "#" + "".join(f"{x:02x}" for x in mixed)
+        if contrast(text, paper) >= CONTRAST:
+            return text
     return colour
 
 
@@ -97,8 +123,8 @@ def _light(channels: Sequence[int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _look(style: Style) -> dict[str, Any]:
-    return {**style._asdict(), "dark": on_dark(style.colour)}
+def _look(name: str, style: Style) -> dict[str, Any]:
+    return {**style._asdict(), "dark": on_dark(style.colour), "label": label(name)}
 
 
 def height(figure: Figure) -> int:
@@ -132,8 +158,9 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(wording=wording, height=height, whisker=whisker)
-    made.filters.update(number=wording.number, p=wording.p_value)
+    made.globals.update(wording=wording, label=label, height=height, whisker=whisker)
+    made.globals.update(min_seeds=MIN_SEEDS)
+    made.filters.update(number=wording.number, p=wording.p_value, whole=whole)
     return made
 
 

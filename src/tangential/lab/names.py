@@ -26,3 +26,16 @@ def one_of(known: Iterable[str], what: str) -> Callable[[Any, str | Sequence[str
                 raise ValueError(unknown(name, known, what))
 
     return check
+
+
+SPELT = {"sgd": "SGD", "sgdp": "SGDP", "adam": "Adam", "adamw": "AdamW", "adamp": "AdamP"}
+
+
+def label(name: str) -> str:
+    """An optimizer's name as its papers spell it; a user's own stays as it is.
+
+    >>> label("adamp-matched"), label("mine")
+    ('AdamP-matched', 'mine')
+    """
+    first, dash, rest = name.partition("-")
+    return SPELT.get(first, first) + dash + rest

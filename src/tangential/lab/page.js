@@ -31,7 +31,7 @@
     const dash = styles[series.name].dashed ? "5px,3px" : "solid";
     const line = { color: colour(series.name), width: 2, dash, shape: stairs ? "hv" : "linear" };
     const dots = series.x.length < FEW_POINTS && !stairs ? { mode: "lines+markers", marker: { size: 5, color: line.color } } : { mode: "lines" };
-    const drawn = [{ type: "scatter", ...dots, name: literal(series.name), x: series.x, y: series.y, line }];
+    const drawn = [{ type: "scatter", ...dots, name: literal(styles[series.name].label), x: series.x, y: series.y, line }];
     if (!series.low) return drawn;
     const band = { type: "scatter", mode: "lines", x: [...series.x, ...series.x.toReversed()], y: [...series.high, ...series.low.toReversed()] };
     return [{ ...band, fill: "toself", fillcolor: faint(line.color), line: { width: 0 }, hoverinfo: "skip" }, ...drawn];
@@ -42,7 +42,7 @@
     const symbols = series.x.map(() => MARKS[mark % MARKS.length] + (dashed ? "-open" : ""));
     for (const i of series.lost ?? []) symbols[i] = "x-thin-open";
     const own = { color: colour(series.name), line: { width: 1.5, color: colour(series.name) } };
-    const all = { type: "scatter", mode: "markers", name: literal(series.name), x: series.x, y: series.y };
+    const all = { type: "scatter", mode: "markers", name: literal(styles[series.name].label), x: series.x, y: series.y };
     const marker = { ...own, size: 8, symbol: symbols };
     const drawn = [{ ...all, marker, text: series.texts.map(literal), hovertemplate: "%{text}<extra></extra>" }];
     if (series.best === undefined) return drawn;
@@ -53,12 +53,7 @@
   function heat(map) {
     const log = (x) => (x > 0 ? Math.log10(x) : null);
     const text = map.values.map((row, i) => row.map((x, j) => `${literal(map.layers[i])}<br>step ${short(map.x[j])}: ${x === null ? "not known" : short(x)}`));
-    const [low, high] = [log(map.low), log(map.high)];
-    const digits = high - low > 1.5 * DECADE ? [1] : [1, 3];
-    const ticks = [];
-    for (let power = Math.floor(low); power <= high; power++) ticks.push(...digits.map((digit) => digit * 10 ** power));
-    const colorbar = { orientation: "h", y: 1, yanchor: "bottom", x: 1, xanchor: "right", len: 0.75, thickness: 7, ypad: 4, xpad: 0, outlinewidth: 0, tickangle: 0, tickfont: { size: 10 }, tickvals: ticks.map(log), ticktext: ticks.map(short) };
-    return [{ type: "heatmap", x: map.x, y: map.layers.map((_, i) => i), z: map.values.map((row) => row.map(log)), zmin: low, zmax: high, colorscale: "Cividis", colorbar, text, hovertemplate: "%{text}<extra></extra>" }];
+    return [{ type: "heatmap", x: map.x, y: map.layers.map((_, i) => i), z: map.values.map((row) => row.map(log)), zmin: log(map.low), zmax: log(map.high), colorscale: "Cividis", showscale: false, text, hovertemplate: "%{text}<extra></extra>" }];
   }
 
   function traces(panel) {
@@ -69,7 +64,7 @@
 
   function axis(told, values, plain) {
     const grid = plain ? { showgrid: false } : { gridcolor: variable("--grid") };
-    const drawn = { title: { text: literal(told.title), standoff: 8 }, type: told.log ? "log" : "linear", ...grid, linecolor: variable("--line"), zeroline: false, exponentformat: "power", automargin: true, hoverformat: ".4~g" };
+    const drawn = { title: { text: literal(told.title), standoff: 12 }, type: told.log ? "log" : "linear", ...grid, linecolor: variable("--line"), zeroline: false, exponentformat: "power", automargin: true, hoverformat: ".4~g" };
     const known = values.filter((x) => x > 0);
     if (!told.log || !known.length) return drawn;
     const decades = Math.log10(known.reduce((a, b) => Math.max(a, b)) / known.reduce((a, b) => Math.min(a, b)));
@@ -91,7 +86,7 @@
     return {
       width: printing ? PRINTED_WIDTH : plot.clientWidth,
       height: plot.clientHeight,
-      margin: { l: 52, r: 14, t: 8, b: 44 },
+      margin: { l: 52, r: 14, t: 8, b: 52 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif", size: 12, color: variable("--quiet") },
@@ -128,6 +123,18 @@
   }, { rootMargin: "200px" });
   panels.forEach((_, plot) => near.observe(plot));
   if (!panels.size) root.dataset.drawn = "true";
+
+  // A table that is cut says so.
+  function mark(table) {
+    const cut = table.scrollWidth - table.clientWidth > 1;
+    const end = table.scrollWidth - table.clientWidth - table.scrollLeft <= 1;
+    table.classList.toggle("cut", cut && !end);
+    table.nextElementSibling.hidden = !cut;
+  }
+  for (const table of document.querySelectorAll(".scroll")) {
+    new ResizeObserver(() => mark(table)).observe(table);
+    table.addEventListener("scroll", () => mark(table), { passive: true });
+  }
 
   dark.addEventListener("change", redraw);
   let resized;

@@ -49,6 +49,12 @@ class Trace(NamedTuple):
         self.head.set_data(self.x[: step + 1][-1:], self.y[: step + 1][-1:])
 
 
+def files(problem: str, folder: Path) -> list[Path]:
+    """The files that `draw` writes."""
+    suffixes = ("png", "svg", "gif") if problem == "2d" else ("png", "svg")
+    return [folder / f"{NAMES[problem]}.{suffix}" for suffix in suffixes]
+
+
 def draw(problem: str, done: list[Run], folder: Path) -> list[Path]:
     """Draw the runs of a problem, "2d" or "3d", into `folder`; return the paths of the files."""
     from matplotlib import rc_context
@@ -57,7 +63,7 @@ def draw(problem: str, done: list[Run], folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = [list(row) for _, row in groupby(done, key=lambda run: run.momentum)]
-    png, svg, gif = (folder / f"{NAMES[problem]}.{suffix}" for suffix in ("png", "svg", "gif"))
+    png, svg, *gif = paths = files(problem, folder)
     with rc_context(STYLE):
         layout = ConstrainedLayoutEngine(wspace=0.08)
         figure = Figure(figsize=(12, 4.2 * len(rows)), layout=layout)
@@ -65,10 +71,9 @@ def draw(problem: str, done: list[Run], folder: Path) -> list[Path]:
         _legend(figure)
         figure.savefig(png, dpi=DPI)
         figure.savefig(svg, metadata={"Date": None})
-        if problem == "3d":
-            return [png, svg]
-        _animate(figure, traces, gif)
-    return [png, svg, gif]
+        for path in gif:
+            _animate(figure, traces, path)
+    return paths
 
 
 def _legend(figure: Any) -> None:

@@ -1,11 +1,13 @@
 """What a study compares, and in which trials."""
 
 import json
+import math
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 from tangential.lab.engine import points
 from tangential.lab.rivals import Space
+from tangential.lab.stored import loaded, structured
 from tangential.lab.task import Metric
 
 Point = dict[str, float]
@@ -72,10 +74,26 @@ class Plan(NamedTuple):
 
     @staticmethod
     def of(text: str) -> "Plan":
-        """The plan of a `text`."""
-        fields = json.loads(text)
-        rivals = {name: Contender(**rival) for name, rival in fields["rivals"].items()}
-        return Plan(**{**fields, "metric": Metric(**fields["metric"]), "rivals": rivals})
+        """The plan of a `text`.
+
+        Raises:
+            ValueError: it is none, or that of another version.
+        """
+        plan: Plan = structured(Plan, loaded(text), "plan")
+        right = {
+            "data": len(plan.data) == 2,
+            "trials": plan.trials >= 0,
+            "seeds": plan.seeds >= 1,
+            "epochs": 0 < plan.epochs < math.inf,
+            "batch_size": plan.batch_size >= 1,
+        }
+        for name in (name for name, holds in right.items() if not holds):
+            raise ValueError(f"plan.{name} is {getattr(plan, name)!r}, which no study has")
+        for rival in plan.rivals.values():
+            for name, (low, high) in rival.space.items():
+                if not 0 < low <= high < math.inf:
+                    raise ValueError(f"plan has a search space of {name} from {low} to {high}")
+        return plan
 
     def key(self, spec: Spec) -> str:
         """Fingerprint of all that decides how a trial ends."""

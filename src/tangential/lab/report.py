@@ -1,13 +1,16 @@
 """The report of a study: what was seen, its page, its pictures and its data."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tangential.lab import charts, html, sentences, standings, stills, tables
 from tangential.lab.aside import aside
+from tangential.lab.curves import MEANS
 from tangential.lab.figures import Figure, Style
-from tangential.lab.plan import Plan, Records
+from tangential.lab.plan import Plan, Record, Records
+from tangential.lab.rivals import RIVALS
 from tangential.lab.sentences import Finding
 from tangential.lab.standings import Row
 from tangential.lab.together import Panorama, panorama
@@ -21,49 +24,83 @@ class Report(NamedTuple):
 
     plan: Plan
     records: Records
-    headline: str
-    findings: list[Finding]  # a rival that has a baseline each
     rows: list[Row]  # at each rival's best point
     undecayed: list[Row]  # at its baseline's lr, without decay
     target: float  # the common one
     figures: list[Figure]
     styles: Mapping[str, Style]
+    headline: str = ""
+    untuned: str = ""  # whose best point is at the edge of the search
+    findings: Sequence[Finding] = ()  # one per rival that has a baseline
 
     @property
     def complete(self) -> bool:
         """Whether there is a verdict."""
         return standings.complete(self.plan, self.records)
 
+    def judged(self, rows: list[Row]) -> "Report":
+        """With these rows, and what they say."""
+        plan, records = self.plan, self.records
+        if not self.complete:
+            return self._replace(rows=rows, headline=sentences.unfinished(plan, records))
+        bare_done = plan.undecayed and standings.complete(plan, records, "undecayed")
+        bare = self.undecayed if bare_done else []
+        return self._replace(
+            rows=rows,
+            headline=sentences.headline(plan, rows),
+            untuned=sentences.untuned(plan, records),
+            findings=sentences.findings(plan, rows, bare, self.target),
+        )
+
     @property
     def sentences(self) -> list[str]:
         """All that is said, the headline first."""
-        return [self.headline, *(text for finding in self.findings for text in finding.texts)]
+        said = [text for finding in self.findings for text in finding.texts]
+        return [text for text in (self.headline, self.untuned, *said) if text]
 
 
 def report(plan: Plan, records: Records) -> Report:
     """Sum up the trials that there are."""
+    if not plan.invariant:
+        records = {spec: without_mechanism(record) for spec, record in records.items()}
     rows = standings.rows(plan, records)
-    bare = standings.rows(plan, records, "undecayed")
-    target = standings.target(plan, standings.trials(records))
-    done = standings.complete(plan, records)
-    bare_done = plan.undecayed and standings.complete(plan, records, "undecayed")
     return Report(
         plan=plan,
         records=records,
-        headline=sentences.headline(plan, rows) if done else sentences.unfinished(plan, records),
-        findings=sentences.findings(plan, rows, bare if bare_done else [], target) if done else [],
         rows=rows,
-        undecayed=bare,
-        target=target,
+        undecayed=standings.rows(plan, records, "undecayed"),
+        target=standings.target(plan, standings.trials(records)),
         figures=charts.figures(plan, records),
         styles=styles(plan),
-    )
+    ).judged(rows)
+
+
+def without_mechanism(record: Record) -> Record:
+    """A record without norms, effective steps and causes of growth.
+
+    Where the audit proved no weight scale-invariant, older trials took all matrices instead, whose
+    norms say nothing about effective steps.
+    """
+    curves = record["curves"]
+    unknown = {name: [math.nan] * len(curves["step"]) for name in MEANS}
+    means = dict.fromkeys(tables.MECHANISM, math.nan)
+    return record | means | {"curves": curves | unknown, "layers": None}
+
+
+def jointly(reports: Sequence[Report]) -> list[Report]:
+    """Reports that stand on one page, p adjusted for all their comparisons together."""
+    rows = iter(standings.adjusted([row for one in reports for row in one.rows]))
+    return [one.judged([next(rows) for _ in one.rows]) for one in reports]
 
 
 def styles(plan: Plan) -> dict[str, Style]:
-    """How each rival is drawn."""
+    """How each rival is drawn; a study may be older than the laboratory's colours."""
+    colours = {
+        name: RIVALS[name].colour if name in RIVALS else rival.colour
+        for name, rival in plan.rivals.items()
+    }
     return {
-        name: Style(html.colour(rival.colour), rival.baseline is None, mark)
+        name: Style(html.on_light(html.colour(colours[name])), rival.baseline is None, mark)
         for mark, (name, rival) in enumerate(plan.rivals.items())
     }
 
@@ -119,7 +156,7 @@ def together(reports: Sequence[Report], folder: Path) -> list[Path]:
         reports: Of the studies; those without a verdict are named and left out.
         folder: For report.html and its figures.
     """
-    whole = panorama([(r.plan, r.rows) for r in reports if r.complete])
+    whole = panorama([(r.plan, r.rows) for r in jointly([r for r in reports if r.complete])])
     looks = {name: style for r in reversed(reports) for name, style in r.styles.items()}
     left = [r.plan.task for r in reports if not r.complete]
     text = html.render("together.html.jinja", whole.figures, looks, whole=whole, left=left)

@@ -65,42 +65,42 @@ def _rival(
     return Rival(build, about, baseline, family, colour)
 
 
-# colours of Okabe and Ito and of Tol's muted scheme, told apart by colour-blind readers too
+# contrast of 3:1 or more with white; colour-blind readers tell apart those of the default ones
 RIVALS = {
     "sgd": _rival(
-        _sgd(SGD), "torch SGD, momentum .9, Nesterov, coupled decay", None, "sgd", "#56b4e9"
+        _sgd(SGD), "torch SGD, momentum .9, Nesterov, coupled decay", None, "sgd", "#1d99c5"
     ),
-    "sgdp": _rival(_sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#0072b2"),
-    "adam": _rival(_built(Adam), "torch Adam, coupled decay", None, "adam", "#f0c419"),
-    "adamw": _rival(_built(AdamW), "torch AdamW, decoupled decay", None, "adam", "#e69f00"),
-    "adamp": _rival(_built(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#d55e00"),
+    "sgdp": _rival(_sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#032aae"),
+    "adam": _rival(_built(Adam), "torch Adam, coupled decay", None, "adam", "#7f7f78"),
+    "adamw": _rival(_built(AdamW), "torch AdamW, decoupled decay", None, "adam", "#d67d07"),
+    "adamp": _rival(_built(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#af0401"),
     "adamp-matched": _rival(
         _built(AdamP, wd_ratio="matched"),
         "AdamP, wd_ratio 1/19: turns as fast as AdamW at equilibrium",
         "adamw",
         "adam",
-        "#882255",
+        "#842f73",
     ),
     "adamp-projection-only": _rival(
-        _built(AdamP, wd_ratio=1.0), "AdamP, wd_ratio 1: AdamW's decay", "adamw", "adam", "#cc79a7"
+        _built(AdamP, wd_ratio=1.0), "AdamP, wd_ratio 1: AdamW's decay", "adamw", "adam", "#c0699f"
     ),
     "adamw-decay-only": _rival(
         _decay_only,
         "AdamW, a tenth of the decay on the scale-invariant weights: no projection",
         "adamw",
         "adam",
-        "#999933",
+        "#7d8500",
     ),
     "sgdp-published": _rival(
         _sgd(SGDP, project_buffer=True),
         "SGDP as published: projects its momentum, too",
         "sgd",
         "sgd",
-        "#009e73",
+        "#00916a",
     ),
 }
 DEFAULT = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
-OTHERS = ("#332288", "#44aa99", "#661100", "#6699cc", "#aa4466", "#777777")  # a user's rivals
+OTHERS = ("#332288", "#3a9a8a", "#661100", "#5f93c8", "#aa4466", "#777777")  # a user's rivals
 
 
 def around(published: dict[str, float]) -> Space:

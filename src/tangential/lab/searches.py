@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tangential.lab.figures import Axis, Figure, Panel, Series, ends, metric_axis, shown
+from tangential.lab.names import label
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.statistics import best_of_k
 from tangential.lab.task import Metric
@@ -33,7 +34,7 @@ def every(plan: Plan, tried: dict[str, Records]) -> Figure:
     ]
     count = sum(map(len, tried.values()))
     says = f"{count} tuning trials: {plan.metric.name} over {', '.join(names)}."
-    note = "Ringed: the best of each rival. Crosses: diverged."
+    note = "Ringed: the best of each optimizer. Crosses: diverged."
     return Figure("tuning", "Every tuning trial", says, panels, note)
 
 
@@ -42,7 +43,7 @@ def budget(plan: Plan, tried: dict[str, Records]) -> Figure:
     series = [_budget(plan, rival, some) for rival, some in tried.items()]
     says = f"Expected best {plan.metric.name} of k tuning trials; of all, {ends(series)}."
     panel = Panel("", Axis("tuning trials k"), metric_axis(plan.metric), series)
-    note = "Expectation over which k of a rival's tuning trials were run."
+    note = "Expected best score of k tuning trials."
     return Figure("budget", "Best of k trials", says, [panel], note)
 
 
@@ -69,7 +70,7 @@ def _dots(plan: Plan, rival: str, some: Records, name: str) -> Series:
 
 def _told(metric: Metric, spec: Spec, record: Record) -> str:
     ended = "diverged" if record["diverged"] else score(metric, record["score"])
-    return f"{spec.rival}: {ended} at {settings(spec.values)}"
+    return f"{label(spec.rival)}: {ended} at {settings(spec.values)}"
 
 
 def _budget(plan: Plan, rival: str, some: Records) -> Series:

@@ -3,165 +3,244 @@
 import math
 from typing import Literal, NamedTuple
 
+from tangential.lab.names import label
 from tangential.lab.plan import PHASES, Plan, Records
-from tangential.lab.standings import Comparison, Row
-from tangential.lab.statistics import Interval
+from tangential.lab.standings import Comparison, Row, at_edge, comparable
+from tangential.lab.statistics import ALPHA, MIN_SEEDS, Interval
 from tangential.lab.task import Metric
-from tangential.lab.wording import gap, listed, number, p_value, reach, score, span
+from tangential.lab.wording import (
+    capital,
+    gap,
+    listed,
+    number,
+    p_value,
+    reach,
+    score,
+    share,
+    span,
+)
 
-Side = Literal["ahead", "behind", "even", "untold"]
+Side = Literal["ahead", "behind", "leans ahead", "leans behind", "even", "untold"]
+EVEN = "no difference detected "
+WORDS: dict[Side, str] = {  # {0}: the optimizer, {1}: its baseline
+    "ahead": "{0} is ahead of {1}",
+    "behind": "{0} is behind {1}",
+    "leans ahead": "{0} leans ahead of {1}",
+    "leans behind": "{0} leans behind {1}",
+    "even": EVEN + "between {0} and {1}",
+    "untold": "one seed cannot tell {0} from {1}",
+}
 
 
 def side(metric: Metric, against: Comparison) -> Side:
-    """Where a rival stands: "even" if no difference is seen, "untold" at one seed."""
+    """Where an optimizer stands: "even" if no difference is detected, "untold" at one seed.
+
+    The interval must exclude 0, and from MIN_SEEDS pairs on Holm's p must be small, too.
+    """
     found = against.difference
     if not found.known:
         return "untold"
-    if found.covers(0):
+    few = found.n < MIN_SEEDS
+    if found.covers(0) or not (few or against.p_holm <= ALPHA):
         return "even"
-    return "ahead" if metric.oriented(found.mean) > 0 else "behind"
+    if metric.oriented(found.mean) > 0:
+        return "leans ahead" if few else "ahead"
+    return "leans behind" if few else "behind"
 
 
 # ---- the verdict
 
 
 class Finding(NamedTuple):
-    """What is said of a rival and its baseline."""
+    """What is said of an optimizer and its baseline."""
 
     rival: str
     baseline: str
     side: Side
-    texts: list[str]  # the metric, the mechanism, the cost; the mechanism without decay
+    verdict: str
+    mechanism: str  # "" where their settings do not allow a comparison
+    cost: str
+
+    @property
+    def texts(self) -> list[str]:
+        """All that is said."""
+        return [text for text in (self.verdict, self.mechanism, self.cost) if text]
 
 
 def findings(plan: Plan, rows: list[Row], undecayed: list[Row], target: float) -> list[Finding]:
-    """Of every rival that has a baseline."""
-    bare = {row.rival: row for row in undecayed if row.against}
-    found = []
-    for row in rows:
-        if row.against:
-            texts = [
-                verdict(plan, row, rows),
-                f"Mechanism: {mechanism(row, rows)}",
-                f"Cost: {cost(plan, row, rows, target)}",
-            ]
-            if row.rival in bare:
-                texts.append(without_decay(bare[row.rival], undecayed))
-            at = side(plan.metric, row.against)
-            found.append(Finding(row.rival, row.against.baseline, at, texts))
-    return found
+    """Of every optimizer that has a baseline."""
+    return [
+        Finding(
+            rival=row.rival,
+            baseline=row.against.baseline,
+            side=side(plan.metric, row.against),
+            verdict=verdict(plan, row, rows),
+            mechanism=fair_mechanism(row.rival, rows, undecayed),
+            cost=cost(plan, row, rows, target),
+        )
+        for row in rows
+        if row.against
+    ]
 
 
 def headline(plan: Plan, rows: list[Row]) -> str:
     """All comparisons in a sentence."""
-    sides: dict[tuple[str, str], list[str]] = {}
+    said: dict[Side, list[str]] = {}
     for row in rows:
         if row.against:
-            key = (side(plan.metric, row.against), row.against.baseline)
-            sides.setdefault(key, []).append(row.rival)
-    if not sides:
-        return "Nothing is compared: no rival here has its baseline beside it."
-    words = {
-        "ahead": "{} {} ahead of {}",
-        "behind": "{} {} behind {}",
-        "even": "no difference from {1} is seen in {0}",
-        "untold": "one seed cannot tell {} from {}",
-    }
-    parts = []
-    for at in words:
-        for (found, baseline), names in sides.items():
-            if found == at:
-                verb = ["are" if names[1:] else "is"] if at in ("ahead", "behind") else []
-                parts.append(words[at].format(listed(names), *verb, baseline))
-    return f"In {plan.metric.name}, {'; '.join(parts)}."
+            at = side(plan.metric, row.against)
+            said.setdefault(at, []).append(_words(at, row.rival, row.against.baseline))
+    if not said:
+        return "Nothing is compared: no optimizer here has its baseline in the study."
+    if "even" in said:
+        said["even"] = [EVEN + listed([text.removeprefix(EVEN) for text in said["even"]])]
+    parts = [text for at in WORDS for text in said.get(at, [])]
+    return f"{capital(plan.metric.name)}: {'; '.join(parts)}."
+
+
+def _words(at: Side, rival: str, baseline: str) -> str:
+    return WORDS[at].format(label(rival), label(baseline))
 
 
 def verdict(plan: Plan, row: Row, rows: list[Row]) -> str:
-    """What the metric says of a rival and its baseline."""
+    """What the metric says of an optimizer and its baseline."""
     metric, against = plan.metric, row.against
     assert against is not None
-    words = {
-        "ahead": f"{row.rival} is ahead of {against.baseline}",
-        "behind": f"{row.rival} is behind {against.baseline}",
-        "even": f"No difference seen between {row.rival} and {against.baseline}",
-        "untold": f"One seed cannot tell {row.rival} from {against.baseline}",
-    }[side(metric, against)]
-    sign = "" if metric.higher else ", where lower is better"
-    text = f"{words}: {metric.name} {gap(metric, against.difference.mean)}{sign}"
-    return f"{text} ({_evidence(metric, against, rows)}).{_diverged(metric, row, rows)}"
+    at = side(metric, against)
+    words = _words(at, row.rival, against.baseline)
+    words = capital(words) if at in ("even", "untold") else words  # others begin with a name
+    text = f"{words}: {metric.name} {gap(metric, against.difference.mean)}"
+    return f"{text} ({_evidence(metric, against)}).{_diverged(metric, row, rows)}"
 
 
-def _evidence(metric: Metric, against: Comparison, rows: list[Row]) -> str:
+def _evidence(metric: Metric, against: Comparison) -> str:
     found = against.difference
+    parts = [] if metric.higher else ["lower is better"]
     if not found.known:
-        return "no interval"
+        return "; ".join([*parts, "no interval"])
     low, high = (gap(metric, end, unit=False) for end in (found.low, found.high))
-    compared = sum(row.against is not None for row in rows)
-    adjusted = f"p {p_value(against.p_holm)} by Holm" if compared > 1 else f"p {p_value(against.p)}"
-    return f"{span(low, high)}; {found.n} paired seeds; P(better) {against.better:.2f}; {adjusted}"
+    parts += [span(low, high), f"{found.n} paired seeds", f"P(better) {against.better:.2f}"]
+    if against.tested:
+        by = " by Holm" if against.family > 1 else ""
+        parts.append(f"p {p_value(against.p_holm)}{by}")
+    return "; ".join(parts)
 
 
 def _diverged(metric: Metric, row: Row, rows: list[Row]) -> str:
     assert row.against is not None
     pair = [row, *(other for other in rows if other.rival == row.against.baseline)]
-    told = [f"{r.diverged} of {r.seeds} seeds of {r.rival}" for r in pair if r.diverged]
+    told = [f"{r.diverged} of {r.seeds} seeds of {label(r.rival)}" for r in pair if r.diverged]
     if not told:
         return ""
     return f" Diverged: {listed(told)}; each counts as {score(metric, metric.guess)}."
 
 
-def mechanism(row: Row, rows: list[Row]) -> str:
-    """What the update did to the weights, beside what the baseline's did."""
+# ---- the mechanism
+
+
+def fair_mechanism(rival: str, rows: list[Row], undecayed: list[Row]) -> str:
+    """The mechanism where only the update differs: without decay, else at best points if equal."""
+    for some, without_decay in ((undecayed, True), (rows, False)):
+        mine = next((row for row in some if row.rival == rival and row.against), None)
+        if mine and mine.against:
+            theirs = next(row for row in some if row.rival == mine.against.baseline)
+            text = mechanism(mine, theirs) if comparable(mine.point, theirs.point) else ""
+            if text:
+                return f"{_at(mine, theirs, without_decay=without_decay)}: {text}"
+    return ""
+
+
+def _at(mine: Row, theirs: Row, *, without_decay: bool) -> str:
+    if without_decay:
+        lr = mine.point.get("lr")
+        same = "At the same settings" if lr is None else f"At the same learning rate {lr:.3g}"
+        return f"{same}, without weight decay"
+    if mine.point == theirs.point:
+        return "At the same settings"
+    return "At the same learning rate times weight decay"
+
+
+def mechanism(row: Row, other: Row) -> str:
+    """What the update did to the weights, compared with what the baseline's did; or nothing."""
     against = row.against
     assert against is not None
-    other = next(r for r in rows if r.rival == against.baseline)
-    parts = [
-        _times("final mean weight norm", against.norm, row.norm, other.norm),
-        _times("mean effective step", against.effective_step, row.effective_step,
-               other.effective_step),
-    ]  # fmt: skip
+    mine, theirs = label(row.rival), label(other.rival)
     shares = row.memory_share.mean, other.memory_share.mean
-    if all(map(math.isfinite, shares)):
-        mine, theirs = (f"{100 * share:.0f} %" for share in shares)
-        parts.append(f"momentum's memory makes {mine} of its norm growth, against {theirs}")
-    return f"{row.rival} beside {against.baseline}: {'; '.join(parts)}."
+    known = all(map(math.isfinite, shares))
+    parts = [
+        _times(
+            against.norm, row.norm, other.norm,
+            f"{mine}'s weights end {{}}× as long as {theirs}'s", "the final weight norm",
+        ),
+        _times(
+            against.effective_step, row.effective_step, other.effective_step,
+            f"{mine}'s mean effective step is {{}}× {theirs}'s", "the mean effective step",
+        ),
+        f"momentum causes {share(shares[0])} of {mine}'s norm growth and {share(shares[1])} "
+        f"of {theirs}'s" if known else "",
+    ]  # fmt: skip
+    text = "; ".join(filter(None, parts))
+    return f"{text}." if text else ""
 
 
-def _times(what: str, ratio: Interval, mine: Interval, theirs: Interval, scale: float = 1) -> str:
-    """A ratio with its interval, and the two means."""
-    means = f"{number(scale * mine.mean)} against {number(scale * theirs.mean)}"
+def _times(
+    ratio: Interval, mine: Interval, theirs: Interval, words: str, what: str, unit: str = ""
+) -> str:
+    """A ratio with its interval and the two means; "" where it was not measured in both."""
     if not ratio.n:
-        return f"{what} not measured in both"
-    times = f"{ratio.mean:.2f} times"
+        return ""
+    means = f"{number(mine.mean)} against {number(theirs.mean)}{unit}"
+    times = number(ratio.mean)
     if not ratio.known:
-        return f"{what} {times} as large ({means}; one pair of seeds, no interval)"
-    among = span(f"{ratio.low:.2f}", f"{ratio.high:.2f}")
+        return f"{words.format(times)} ({means}; one pair of seeds, no interval)"
+    among = span(number(ratio.low), number(ratio.high))
     if ratio.covers(1):
-        return f"no difference seen in {what} ({times}, {among}; {means})"
-    return f"{what} {times} as large ({among}; {means})"
+        return f"no difference detected in {what} ({means}; ratio {times}, {among})"
+    return f"{words.format(times)} ({means}; {among})"
 
 
-def without_decay(row: Row, rows: list[Row]) -> str:
-    """The mechanism where rival and baseline have the same lr and no decay."""
-    lr = row.point.get("lr")
-    at = "At the same settings" if lr is None else f"At the same lr {lr:.3g}"
-    return f"{at} without decay: {mechanism(row, rows)}"
+# ---- the cost
 
 
 def cost(plan: Plan, row: Row, rows: list[Row], target: float) -> str:
-    """What a step costs beside the baseline's, and how far it is to the common target."""
+    """What a step costs compared with the baseline's, and how long each takes to the target."""
     against = row.against
     assert against is not None
     other = next(r for r in rows if r.rival == against.baseline)
-    step = _times("ms per step", against.step_s, row.step_s, other.step_s, 1000)
-    text = f"{row.rival} beside {against.baseline}: {step}"
+    mine, theirs = label(row.rival), label(other.rival)
+    times = _times(
+        against.step_s, row.step_s.mapped(_ms), other.step_s.mapped(_ms),
+        f"a step of {mine} takes {{}}× as long as one of {theirs}", "the time of a step", " ms",
+    )  # fmt: skip
+    parts = [times] if times else []
     if row.steps and row.seconds and other.steps and other.seconds:
-        text += (
-            f"; to {score(plan.metric, target)} it takes {reach(row.steps, 'steps')} and "
-            f"{reach(row.seconds, 's')}, {against.baseline} {reach(other.steps, 'steps')} and "
-            f"{reach(other.seconds, 's')}"
-        )
-    return f"{text}."
+        mine += f" takes {reach(row.steps, row.seconds)}"
+        theirs += f" {reach(other.steps, other.seconds)}"
+        parts.append(f"to reach {score(plan.metric, target)}, {mine}, {theirs}")
+    return f"Cost: {'; '.join(parts)}." if parts else ""
+
+
+def _ms(seconds: float) -> float:
+    return 1000 * seconds
+
+
+# ---- the search
+
+
+def untuned(plan: Plan, records: Records) -> str:
+    """Whose search should have been wider; "" if nobody's."""
+    edges = at_edge(plan, records)
+    only = [name for name in edges["lowest"] if name in edges["highest"]]
+    sides = {side: [n for n in names if n not in only] for side, names in edges.items()}
+    parts = [
+        f"the {side} for {listed([*map(label, names)])}"
+        for side, names in (sides | {"only one": only}).items()
+        if names
+    ]
+    if not parts:
+        return ""
+    tried = "of the learning rates tried at a similar weight decay"
+    return f"Not tuned: {tried}, the best is {listed(parts)}."
 
 
 # ---- while it runs
@@ -170,8 +249,8 @@ def cost(plan: Plan, row: Row, rows: list[Row], target: float) -> str:
 def unfinished(plan: Plan, records: Records) -> str:
     """That there is no verdict yet."""
     return (
-        f"{len(records)} of {plan.size} trials are done; no verdict before every rival has all "
-        "its seeds."
+        f"{len(records)} of {plan.size} trials are done; no verdict before every optimizer has "
+        "all its seeds."
     )
 
 

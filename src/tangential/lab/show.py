@@ -1,6 +1,7 @@
 """The commands `tangential toy` and `tangential lemmas`."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential.claims import CLOSE, EXACT, Lemma
-from tangential.lab.picture import draw
+from tangential.lab.errors import check_file, check_folder
+from tangential.lab.picture import draw, files
+from tangential.lab.terminal import fitting
 from tangential.lab.toy import MOMENTUM, runs, table
 from tangential.lemmas import lemmas as claims
-
-WIDTH = 140  # narrower, the tables are unreadable
 
 
 def _fractions(_: Any, values: list[float] | None) -> None:
@@ -40,17 +41,16 @@ def toy(
         out: Folder for the files: PNG and SVG, for 2d a GIF too.
     """
     console = Console()
+    import_module("matplotlib")  # before any work
+    check_folder(out)
+    for path in files(problem, out):
+        check_file(path)
     done = runs(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
-    Console(width=max(console.width, WIDTH)).print(table(problem, done))
-    try:
-        paths = draw(problem, done, out)
-    except (ModuleNotFoundError, OSError) as error:
-        missing = isinstance(error, ModuleNotFoundError)
-        hint = ": run pip install 'tangential\\[lab]'" if missing else ""
-        console.print(f"Stopped: {error}{hint}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    for path in paths:
-        console.print(f"[dim]{path.resolve()}[/dim]", soft_wrap=True, highlight=False)
+    console.print(table(problem, done, console.width))
+    for path in draw(problem, done, out):
+        console.print(
+            str(path.resolve()), style="dim", soft_wrap=True, highlight=False, markup=False
+        )
 
 
 def lemmas() -> None:
@@ -59,21 +59,39 @@ def lemmas() -> None:
     Exact claims must hold to 1e-12, equilibria to 3 %; the exit code is 1 where one does not.
     """
     console = Console()
-    result = Table(title="Claims, each at its worst among all rows and steps")
-    result.title_justify = "left"
+    with console.status("stepping ..."):
+        found = list(claims())
+    console.print(fitting([_wide(found), _narrow(found)], console.width))
+    failed = [lemma.name for lemma in found if not lemma.holds]
+    for name in failed:
+        console.print(f"Does not hold: {name}", highlight=False, soft_wrap=True)
+    sys.exit(1 if failed else 0)
+
+
+TITLE = "Claims, each at its worst among all rows and steps"
+
+
+def _wide(found: list[Lemma]) -> Table:
+    result = Table(title=TITLE, title_justify="left")
     for heading in ("claim", "source"):
         result.add_column(heading)
     for heading in ("claimed", "measured", "error", "allowed", ""):
         result.add_column(heading, justify="right")
-    failed = []
-    with console.status("stepping ..."):
-        for lemma in claims():
-            result.add_row(*_cells(lemma))
-            failed += [] if lemma.holds else [lemma.name]
-    Console(width=max(console.width, WIDTH)).print(result)
-    for name in failed:
-        console.print(f"Does not hold: {name}", highlight=False, soft_wrap=True)
-    sys.exit(1 if failed else 0)
+    for lemma in found:
+        result.add_row(*_cells(lemma))
+    return result
+
+
+def _narrow(found: list[Lemma]) -> Table:
+    result = Table(title=TITLE, title_justify="left")
+    result.add_column("claim")
+    for heading in ("claimed,\nmeasured", "error,\nallowed", ""):
+        result.add_column(heading, justify="right", no_wrap=True)
+    for lemma in found:
+        name, source, claimed, measured, error, allowed, holds = _cells(lemma)
+        claim = f"{name} ({source})"
+        result.add_row(claim, f"{claimed}\n{measured}", f"{error}\n{allowed}", holds)
+    return result
 
 
 def _cells(lemma: Lemma) -> tuple[str, ...]:

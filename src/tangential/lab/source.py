@@ -20,7 +20,7 @@ class Source(NamedTuple):
     """A model to audit: its batches, if it brings some, and the size of an input else."""
 
     model: nn.Module
-    batches: list[Any] | None
+    batches: Iterable[Any] | None
     size: Size
 
 
@@ -48,7 +48,10 @@ def load(source: str) -> Source:
         )
     if not find_spec(kind):
         raise ModuleNotFoundError(f"{source} needs {kind}: pip install {kind}")
-    return LIBRARIES[kind](name)
+    try:
+        return LIBRARIES[kind](name)
+    except RuntimeError as error:  # of a tag that timm does not know, for example
+        raise ValueError(f"{kind} cannot make {name!r}: {error}") from error
 
 
 def _known(name: str, known: Iterable[str], where: str) -> None:
@@ -91,11 +94,30 @@ LIBRARIES: dict[str, Callable[[str], Source]] = {"torchvision": _torchvision, "t
 
 
 def _from_file(path: Path, name: str) -> Source:
-    made = in_file(path, name)()
-    model, batches = made if isinstance(made, tuple) else (made, None)
+    try:
+        factory = in_file(path, name)
+    except ValueError:  # names the file already
+        raise
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        signature = inspect.signature(factory)
+        raise ValueError(
+            f"{name} in {path} must be a function without arguments, but is {name}{signature}"
+        ) from error
+    try:
+        made = factory()
+    except (Exception, SystemExit) as error:  # it is the user's, and may raise anything
+        raise ValueError(f"{name} in {path} fails: {type(error).__name__}: {error}") from error
+    model, batches = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{name} returned a {type(model).__name__}, allowed are a torch.nn.Module")
-    return Source(model, None if batches is None else list(batches), (3, 224, 224))
+        raise ValueError(
+            f"{name} returned a {type(model).__name__}, "
+            "allowed are a torch.nn.Module, or (module, batches)"
+        )
+    return Source(model, batches, (3, 224, 224))
 
 
 def in_file(path: Path, name: str) -> Callable[..., Any]:

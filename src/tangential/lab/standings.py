@@ -1,7 +1,7 @@
 """How rivals stand: what their seeds gave, and how each compares with its baseline."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -36,9 +36,29 @@ class Comparison(NamedTuple):
     better: float  # P(a seed of the rival is better than one of the baseline)
     p: float
     p_holm: float
+    family: int  # number of comparisons that p_holm is adjusted for
     norm: Interval  # ratio
     effective_step: Interval  # ratio
     step_s: Interval  # ratio
+
+    @property
+    def tested(self) -> bool:
+        """Whether p_holm can be small with so few pairs; if not, it says nothing."""
+        return statistics.least_p(self.difference.n, self.family) <= statistics.ALPHA
+
+
+class Range(NamedTuple):
+    """The mean over seeds, the lowest and the highest."""
+
+    mean: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Iterable[float]) -> "Range":
+        """Of the values that are finite; NaN without any."""
+        known = [x for x in values if math.isfinite(x)] or [math.nan]
+        return Range(math.fsum(known) / len(known), min(known), max(known))
 
 
 class Row(NamedTuple):
@@ -49,7 +69,7 @@ class Row(NamedTuple):
     seeds: int
     diverged: int
     score: Interval
-    metrics: dict[str, Interval]
+    metrics: dict[str, Range]
     norm: Interval
     effective_step: Interval
     memory_share: Interval
@@ -87,7 +107,7 @@ def rows(plan: Plan, records: Records, phase: str = "report") -> list[Row]:
     at = target(plan, found)
     points = {s.rival: s.values for s in records if s.phase == phase}
     known = [rival for rival in plan.rivals if rival in points]
-    return _adjusted([_row(plan, found, rival, phase, points[rival], at) for rival in known])
+    return adjusted([_row(plan, found, rival, phase, points[rival], at) for rival in known])
 
 
 def _sound(found: Trials, rival: str, phase: str) -> dict[int, Record]:
@@ -98,6 +118,7 @@ def _sound(found: Trials, rival: str, phase: str) -> dict[int, Record]:
 def _row(plan: Plan, found: Trials, rival: str, phase: str, point: Point, at: float) -> Row:
     mine, sound = found[rival, phase], _sound(found, rival, phase)
     mean: Callable[[str], Interval] = lambda name: interval(r[name] for r in sound.values())
+    share = plan.metric.unit == "%"
     names = dict.fromkeys(name for record in sound.values() for name in record["metrics"])
     baseline = plan.baseline(rival)
     compared = baseline is not None and mine.keys() & found.get((baseline, phase), {}).keys()
@@ -106,11 +127,11 @@ def _row(plan: Plan, found: Trials, rival: str, phase: str, point: Point, at: fl
         point=point,
         seeds=len(mine),
         diverged=len(mine) - len(sound),
-        score=interval(r["score"] for r in mine.values()),
-        metrics={n: interval(r["metrics"].get(n, math.nan) for r in sound.values()) for n in names},
+        score=interval((r["score"] for r in mine.values()), share=share),
+        metrics={n: Range.of(r["metrics"].get(n, math.nan) for r in sound.values()) for n in names},
         norm=mean("norm"),
         effective_step=mean("effective_step"),
-        memory_share=mean("memory_share"),
+        memory_share=interval((r["memory_share"] for r in sound.values()), share=True),
         step_s=mean("step_s"),
         optimizer_s=mean("optimizer_s"),
         steps=_reach(plan, list(mine.values()), "step", at),
@@ -152,16 +173,61 @@ def _comparison(plan: Plan, found: Trials, rival: str, baseline: str, phase: str
         better=better,
         p=p,
         p_holm=p,
+        family=1,
         norm=ratio("norm"),
         effective_step=ratio("effective_step"),
         step_s=ratio("step_s"),
     )
 
 
-def _adjusted(rows: list[Row]) -> list[Row]:
-    """With p adjusted by Holm over all rivals that have a baseline."""
-    ps = iter(statistics.holm([row.against.p for row in rows if row.against]))
+def adjusted(rows: Sequence[Row]) -> list[Row]:
+    """With p adjusted by Holm for all comparisons in these rows: those that one page shows."""
+    ps = [row.against.p for row in rows if row.against]
+    adjusted_ps = iter(statistics.holm(ps))
     return [
-        row._replace(against=row.against._replace(p_holm=next(ps))) if row.against else row
+        row._replace(against=row.against._replace(p_holm=next(adjusted_ps), family=len(ps)))
+        if row.against
+        else row
         for row in rows
     ]
+
+
+SIMILAR = 10.0  # weight decays that differ by at most this factor
+
+
+def at_edge(plan: Plan, records: Records) -> dict[str, list[str]]:
+    """Optimizers whose best learning rate is at the edge of those tried at a similar weight decay.
+
+    A learning rate that was tried with a weight decay that stops learning has not been tried.
+
+    Returns:
+        By edge, "lowest" and "highest", their names; one that had no other trial has both.
+    """
+    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for rival in plan.rivals:
+        tried = [s for s in records if s[:2] == (rival, "tune") and "lr" in s.values]
+        if tried:
+            best = max(tried, key=lambda spec: plan.rank(records[spec])).values
+            lrs = [s.values["lr"] for s in tried if _similar(s.values, best)]
+            edges["lowest"] += [rival] if best["lr"] == min(lrs) else []
+            edges["highest"] += [rival] if best["lr"] == max(lrs) else []
+    return edges
+
+
+def _similar(a: Point, b: Point) -> bool:
+    decays = sorted(point.get("weight_decay", 1.0) for point in (a, b))
+    return decays[1] <= SIMILAR * decays[0]
+
+
+def comparable(a: Point, b: Point) -> bool:
+    """Whether norms and steps at two points can be compared: no setting but the update differs.
+
+    Weight decay brings a norm to an equilibrium that lr * weight_decay decides; without decay the
+    learning rate decides how far a norm grows.
+    """
+    if a == b:
+        return True
+    if not all(name in point for point in (a, b) for name in ("lr", "weight_decay")):
+        return False
+    pulls = [point["lr"] * point["weight_decay"] for point in (a, b)]
+    return a["lr"] == b["lr"] if not any(pulls) else math.isclose(*pulls, rel_tol=1e-6)

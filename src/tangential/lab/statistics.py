@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 LEVEL = 0.95
-TAIL = (1 - LEVEL) / 2
+ALPHA = 1 - LEVEL
+TAIL = ALPHA / 2
+MIN_SEEDS = 8  # with fewer, nothing is called ahead or behind
 RESAMPLES = 9_999
+EXACT_PAIRS = 13  # 2^13 swaps are fewer than the resamples
 MOST = math.log(sys.float_info.max)  # beyond it math.exp raises
 
 
@@ -39,8 +42,13 @@ class Interval(NamedTuple):
         return Interval(mean, low, high, self.n)
 
 
-def interval(values: Iterable[float]) -> Interval:
+def interval(values: Iterable[float], *, share: bool = False) -> Interval:
     """Mean and 95 % interval by Student's t, of the values that are finite.
+
+    Args:
+        values: One per seed.
+        share: They are parts of 1. The interval then ends at 0 and 1: no true mean lies beyond,
+            so what is cut off cannot have covered it, and the level stays.
 
     >>> [round(x, 3) for x in interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484, 3]
@@ -56,7 +64,10 @@ def interval(values: Iterable[float]) -> Interval:
     squares = math.fsum(((x - mean) / furthest) ** 2 for x in known)
     error = furthest * math.sqrt(squares / (n - 1) / n)
     half = float(stats.t.ppf(1 - TAIL, n - 1)) * error
-    return Interval(mean, mean - half, mean + half, n)
+    low, high = mean - half, mean + half
+    if share and all(0 <= x <= 1 for x in known):
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Interval(mean, low, high, n)
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -142,6 +153,16 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
+
+
+def least_p(n: int, comparisons: int = 1) -> float:
+    """The smallest p, adjusted by Holm, that `permutation_p` can give with n pairs.
+
+    >>> least_p(3, 3), least_p(8, 3)
+    (0.75, 0.0234375)
+    """
+    one = 2.0 ** (1 - n) if n <= EXACT_PAIRS else 2 / (RESAMPLES + 1)
+    return min(1.0, comparisons * one)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tangential.lab.aside import aside
 from tangential.lab.figures import Axis, Figure, Heat, Panel, Series, Style
+from tangential.lab.names import label
 
 LOOK: Any = {
     "axes.axisbelow": True,
@@ -84,7 +85,7 @@ def _drawn(figure: Figure, styles: Mapping[str, Style]) -> Any:
 
 
 def _panel(place: Any, panel: Panel, styles: Mapping[str, Style]) -> None:
-    place.set(title=literal(panel.title))
+    place.set(title=literal(label(panel.title) if panel.heat else panel.title))
     place.set(xlabel=literal(panel.x.title), ylabel=literal(panel.y.title))
     if panel.heat:
         return _heat(place, panel.heat)
@@ -162,7 +163,7 @@ def _legend(canvas: Any, panels: Sequence[Panel], styles: Mapping[str, Style]) -
     names = dict.fromkeys(series.name for panel in panels for series in panel.series)
     handles = [_key(Line2D, styles[name], points=points) for name in names]
     shown = [
-        f"\u200b{literal(name)}" for name in names
+        f"\u200b{literal(label(name))}" for name in names
     ]  # else a name that begins with _ is left out
     columns = min(len(shown), 6 if len(panels) > 1 else 4)
     canvas.legend(handles, shown, loc="outside lower center", ncols=columns, handlelength=2.4)

@@ -5,10 +5,7 @@ died or stopped, or a double. Of the living ones with one key, the first counts;
 lock to queue what a plan still lacks, and nothing is lost whenever a worker dies.
 """
 
-import base64
-import json
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -17,10 +14,15 @@ from tangential.lab.database import failures, is_file, opened, without_password
 from tangential.lab.engine import optuna
 from tangential.lab.owners import Lookout, owner
 from tangential.lab.plan import Plan, Record, Records, Spec
+from tangential.lab.stored import owner_of, packed, unpacked
 
 BEAT_S = 15  # seconds between a running trial's signs of life
 GRACE_S = 60  # without one it is missed
 WATCH_S = 2 * BEAT_S  # that one is missed before it is dead
+DAMAGE = (  # what reading what another program wrote may raise
+    *(ValueError, TypeError, LookupError, AssertionError, AttributeError),
+    RecursionError,
+)
 PATIENCE_S = 300  # with a server that is gone
 
 Frozen = Any  # optuna.trial.FrozenTrial
@@ -75,20 +77,36 @@ class Store:
         study = optuna().create_study(
             storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
         )
+        with self._readable("the plan"):
+            foreign = "plan" not in study.user_attrs and study.get_trials(deepcopy=False)
+        if foreign:
+            raise ValueError(
+                f"study {self.name!r} in {without_password(self.url)} was not made by `tangential "
+                "compare`: choose another name (--study NAME)"
+            )
         study.set_user_attr("plan", plan.text())
 
     def plan(self) -> Plan:
         """The study's plan.
 
         Raises:
-            ValueError: there is no such study.
+            ValueError: there is no such study, or it has no plan that can be read.
         """
-        if not self.exists():
-            known = ", ".join(sorted(optuna().get_all_study_names(self.storage))) or "none"
+        with self._readable("the list of studies"):
+            names = sorted(optuna().get_all_study_names(self.storage))
+        url = without_password(self.url)
+        if self.name not in names:
             raise ValueError(
-                f"no study {self.name!r} in {without_password(self.url)}; known: {known}"
+                f"no study {self.name!r} in {url}; known: {', '.join(map(str, names)) or 'none'}"
             )
-        return Plan.of(self._study.user_attrs["plan"])
+        with self._readable("the plan"):
+            attributes = self._study.user_attrs
+        if "plan" not in attributes:
+            raise ValueError(
+                f"study {self.name!r} in {url} has no plan: `tangential compare` did not make it"
+            )
+        with self._readable("the plan"):
+            return Plan.of(attributes["plan"])
 
     @property
     def _study(self) -> Any:
@@ -146,11 +164,11 @@ class Store:
         Raises:
             Taken: another has it.
         """
-        packed, found = _packed(record), self.storage.get_trial(claim.id)
-        if found.state.name == "COMPLETE" and found.user_attrs["record"] == packed:
+        text, found = packed(record), self.storage.get_trial(claim.id)
+        if found.state.name == "COMPLETE" and found.user_attrs["record"] == text:
             return
         with _still_ours():
-            self.storage.set_trial_user_attr(claim.id, "record", packed)
+            self.storage.set_trial_user_attr(claim.id, "record", text)
             states = optuna().trial.TrialState
             self.storage.set_trial_state_values(claim.id, states.COMPLETE, [record["score"]])
 
@@ -161,9 +179,22 @@ class Store:
 
     def _record(self, trial: Frozen) -> Record:
         if trial.number not in self.unpacked:
-            packed = base64.b85decode(trial.user_attrs["record"])
-            self.unpacked[trial.number] = json.loads(zlib.decompress(packed))
+            with self._readable(f"trial {trial.number}"):
+                self.unpacked[trial.number] = unpacked(trial.user_attrs.get("record"))
         return self.unpacked[trial.number]
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        """Turns errors of reading a damaged database into one that says what to do."""
+        try:
+            yield
+        except DAMAGE as error:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(
+                f"{what} of study {self.name!r} in {without_password(self.url)} cannot be read: "
+                f"{reason}. Another program or another version of Tangential wrote it: use that "
+                "version, restore a backup, or begin another study (--study NAME)"
+            ) from error
 
     def patiently(self, act: Callable[[], Any]) -> Any:
         """What `act` returns, tried again while the database is gone.
@@ -182,8 +213,11 @@ class Store:
                 pause_s = min(2 * pause_s, 15.0)
 
     def _trials(self) -> list[Frozen]:
+        """The study's trials without those that another program may have added."""
         number = self.storage.get_study_id_from_name(self.name)
-        return self.storage.get_all_trials(number, deepcopy=False)
+        with self._readable("a trial"):
+            trials = self.storage.get_all_trials(number, deepcopy=False)
+        return [trial for trial in trials if isinstance(trial.user_attrs.get("key"), str)]
 
     def _queue(self, plan: Plan, key: str, spec: Spec) -> None:
         space = plan.rivals[spec.rival].space
@@ -221,7 +255,7 @@ class Store:
         number = self.storage.get_study_id_from_name(self.name)
         self.lookout.miss(self.rdb._get_stale_trial_ids(number))
         for trial in self._trials():
-            trial_id, known = trial._trial_id, trial.user_attrs.get("owner")
+            trial_id, known = trial._trial_id, owner_of(trial.user_attrs.get("owner"))
             dead = self.lookout.is_dead(trial_id, known)
             unheard = trial_id in self.unsure and known == owner()
             if trial.state.name == "RUNNING" and (dead or unheard):
@@ -246,7 +280,3 @@ def _still_ours() -> Iterator[None]:
 def _living(trials: list[Frozen]) -> dict[str, Frozen]:
     """The first trial of every key that waits, runs or is complete."""
     return {t.user_attrs["key"]: t for t in reversed(trials) if t.state.name != "FAIL"}
-
-
-def _packed(record: Record) -> str:
-    return base64.b85encode(zlib.compress(json.dumps(record).encode())).decode()

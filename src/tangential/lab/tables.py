@@ -5,16 +5,18 @@ pyarrow is imported where a table is made.
 
 import json
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tangential.lab.aside import aside
+from tangential.lab.aside import FORMULA, aside, literal
+from tangential.lab.curves import MEANS
 from tangential.lab.plan import Plan, Record, Records, Spec
 
-RESULTS = (
-    *("score", "loss", "diverged", "steps", "norm", "effective_step", "memory_share"),
-    *("step_s", "optimizer_s"),
-)
+MECHANISM = ("norm", "effective_step", "memory_share")  # of the scale-invariant weights
+RESULTS = ("score", "loss", "diverged", "steps", *MECHANISM, "step_s", "optimizer_s")
+SECONDS = "trial_{}_s"  # of the whole trial; step_s and optimizer_s are means per step
+PLAIN = ("lr", "weight_decay")  # settings whose columns have their own names
 
 
 def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
@@ -44,9 +46,8 @@ def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
 
 
 def _of(plan: Plan, spec: Spec) -> Record:
-    """What a trial is; a setting whose name is taken gets a prefix."""
-    taken = {"rival", "phase", "seed", "step", "time_s", "lr_now", *RESULTS}
-    named = {f"space_{k}" if k in taken else k: v for k, v in spec.point}
+    """What a trial is; a prefix keeps the settings of a user's space apart from other columns."""
+    named = {k if k in PLAIN else f"space_{k}": v for k, v in spec.point}
     return {
         "task": plan.task,
         "options": json.dumps(plan.options),
@@ -59,31 +60,48 @@ def _of(plan: Plan, spec: Spec) -> Record:
 
 def _trial(plan: Plan, spec: Spec, record: Record) -> Record:
     whence = record["provenance"]
-    return {
-        **_of(plan, spec),
-        **{name: record[name] for name in RESULTS},
-        **{f"metric_{name}": value for name, value in record["metrics"].items()},
-        **{f"{name}_s": value for name, value in record["seconds"].items()},
-        **{k: json.dumps(v) if isinstance(v, dict) else v for k, v in whence.items()},
-    }
+    return _apart(
+        _of(plan, spec),
+        {name: record[name] for name in RESULTS if plan.invariant or name not in MECHANISM},
+        {f"metric_{name}": value for name, value in record["metrics"].items()},
+        {SECONDS.format(name): value for name, value in record["seconds"].items()},
+        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in whence.items()},
+    )
+
+
+def _apart(*parts: Record) -> Record:
+    """The columns of all parts, none of which may overwrite another's."""
+    whole: Record = {}
+    for part in parts:
+        if twice := whole.keys() & part.keys():
+            raise ValueError(f"columns {sorted(twice)} have two meanings")
+        whole |= part
+    return whole
 
 
 def _series(plan: Plan, spec: Spec, columns: dict[str, list[float]]) -> dict[str, list[Any]]:
     size = len(columns["step"])
-    named = {"lr_now" if name == "lr" else name: values for name, values in columns.items()}
-    return {name: [value] * size for name, value in _of(plan, spec).items()} | named
+    named = {
+        "lr_now" if name == "lr" else name: values
+        for name, values in columns.items()
+        if plan.invariant or name not in MEANS
+    }
+    return _apart({name: [value] * size for name, value in _of(plan, spec).items()}, named)
 
 
 def _layers(plan: Plan, spec: Spec, layers: Record) -> Iterable[dict[str, list[Any]]]:
     """A part a layer, so that names are few and columns long."""
     steps = layers["step"]
     for i, name in enumerate(layers["names"]):
-        yield {key: [value] * len(steps) for key, value in _of(plan, spec).items()} | {
-            "layer": [name] * len(steps),
-            "step": steps,
-            "norm": [row[i] for row in layers["norm"]],
-            "effective_step": [row[i] for row in layers["effective_step"]],
-        }
+        yield _apart(
+            {key: [value] * len(steps) for key, value in _of(plan, spec).items()},
+            {
+                "layer": [name] * len(steps),
+                "step": steps,
+                "norm": [row[i] for row in layers["norm"]],
+                "effective_step": [row[i] for row in layers["effective_step"]],
+            },
+        )
 
 
 def _columns(rows: list[Record]) -> dict[str, list[Any]]:
@@ -100,8 +118,22 @@ def _csv(table: Any, path: Path) -> Path:
     import pyarrow.csv
 
     with aside(path, "wb") as file:
-        pyarrow.csv.write_csv(table, file)
+        pyarrow.csv.write_csv(_literal(table), file)
     return path
+
+
+def _literal(table: Any) -> Any:
+    """The table with names and texts that no spreadsheet takes for a formula."""
+    import pyarrow as pa
+
+    pc = import_module("pyarrow.compute")  # whose functions no type checker knows
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if pa.types.is_string(column.type):
+            marked = pc.binary_join_element_wise("'", column, "")
+            column = pc.if_else(pc.match_substring_regex(column, FORMULA), marked, column)
+        table = table.set_column(i, literal(name), column)
+    return table
 
 
 def _parquet(table: Any, path: Path) -> Path:

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tangential.lab.aside import literal
 from tangential.lab.peers import BASE, OURS, PEERS, absent
 
 # bytes per weight that a step has to move: it reads w, g and the states, and writes all but g
@@ -123,4 +124,5 @@ def write_csv(results: list[Result], path: Path) -> None:
                     r.of_copy(name),
                     *r.memory.get(name, ("", "")),
                 )
-                lines.writerow((r.shape, r.gate, r.threads, name, *figures))
+                texts = (literal(r.shape), literal(r.gate))
+                lines.writerow((*texts, r.threads, literal(name), *figures))

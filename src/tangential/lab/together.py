@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tangential.lab import sentences
 from tangential.lab.figures import Axis, Figure, Panel, Series
+from tangential.lab.names import label
 from tangential.lab.plan import Plan
 from tangential.lab.standings import Row
 from tangential.lab.statistics import profile
@@ -60,21 +61,17 @@ def _names(plans: Sequence[Plan]) -> list[str]:
 
 
 def _finding(studies: Sequence[Study], rival: str, baseline: str) -> str:
-    """How often ahead, behind and neither; at intervals of 95 % one in twenty errs."""
+    """How often ahead, behind and neither."""
     sides = []
     for study in studies:
         row = study.row(rival)
         if row and row.against and row.against.baseline == baseline:
             sides.append(sentences.side(study.metric, row.against))
-    words = {
-        "ahead": "ahead",
-        "behind": "behind",
-        "even": "no difference seen",
-        "untold": "one seed, which cannot tell,",
-    }
-    first, *rest = (f"{words[side]} in {sides.count(side)}" for side in words if side in sides)
+    words = {"even": "no difference detected", "untold": "one seed, which cannot tell,"}
+    told = [s for s in sentences.WORDS if s in sides]
+    first, *rest = (f"{words.get(side, side)} in {sides.count(side)}" for side in told)
     among = f"{first} of {len(sides)} {'studies' if sides[1:] else 'study'}"
-    return f"{rival} against {baseline}: {', '.join([among, *rest])}."
+    return f"{label(rival)} against {label(baseline)}: {', '.join([among, *rest])}."
 
 
 def _profile(studies: Sequence[Study], rivals: Sequence[str]) -> Figure | None:
@@ -94,12 +91,15 @@ def _profile(studies: Sequence[Study], rivals: Sequence[str]) -> Figure | None:
         for rival, points in shares.items()
     ]
     says = "Share of studies solved in at most as many steps as the fastest: " + ", ".join(
-        f"{rival} {100 * points[0][1]:.0f} %" for rival, points in shares.items()
+        f"{label(rival)} {100 * points[0][1]:.0f} %" for rival, points in shares.items()
     )
     left = [rival for rival in rivals if rival not in common]
-    note = "Solved: more than half of a rival's seeds got to the target; the median seed counts."
-    note += f" Left out, as not in every study: {', '.join(left)}." if left else ""
-    x, y = Axis("steps to the target, over those of the fastest rival"), Axis("share of studies")
+    note = "Solved: more than half of the seeds reached the target; the median seed counts."
+    note += f" Left out, because not in every study: {', '.join(map(label, left))}." if left else ""
+    x, y = (
+        Axis("steps to the target, relative to the fastest"),
+        Axis("share of studies"),
+    )
     panel = Panel("", x, y, series, kind="stairs")
     return Figure("profile", "Performance profile", f"{says}.", [panel], note)
 

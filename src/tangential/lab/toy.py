@@ -10,6 +10,7 @@ from torch.optim import SGD, Optimizer
 
 from tangential import SGDP
 from tangential.lab.rivals import RIVALS
+from tangential.lab.terminal import fitting
 from tangential.toys import OPTIMUM_3D, Path, chart, cosine_2d, rosenbrock_3d
 
 STEPS_SHOWN = {"2d": (50, 499), "3d": (0, 10, 25, 50, 100, 150, 200)}
@@ -49,7 +50,7 @@ class Run(NamedTuple):
         return PUBLISHED_3D.get(self.name, ()) if self.momentum == PUBLISHED_MOMENTUM else ()
 
 
-PLAIN, DECAYED, BUFFER = "#999999", "#cc79a7", "#009e73"  # of the same palette as the rivals
+PLAIN, DECAYED, BUFFER = "#7f7f78", "#c0699f", "#00916a"  # of the same palette as the rivals
 
 CONTESTANTS = {
     "2d": {
@@ -96,34 +97,90 @@ def runs(problem: str, momentum: Iterable[float]) -> list[Run]:
     ]
 
 
-def table(problem: str, done: list[Run]) -> Table:
-    """What is printed of the runs of a problem."""
-    return _table_2d(done) if problem == "2d" else _table_3d(done)
+def table(problem: str, done: list[Run], width: int) -> Table:
+    """What is printed of the runs of a problem, on a terminal of this width."""
+    if problem == "2d":
+        return fitting([_wide_2d(done), _narrow_2d(done)], width)
+    steps = STEPS_SHOWN["3d"]
+    few = [_narrow_3d(done, shown) for shown in (steps[1:5] + steps[6:], (10, 50, 200))]
+    return fitting([_wide_3d(done), *few], width)
 
 
-def _table_2d(done: list[Run]) -> Table:
-    title = "Loss before step t / norm of the weight after it"
+def _started(title: str, *headings: str, names: int) -> Table:
+    """A table without rows; the columns after the first `names` hold numbers."""
     result = Table(title=title, title_justify="left")
-    for heading in ("momentum", "t", *CONTESTANTS["2d"]):
-        result.add_column(heading, justify="right")
-    for momentum in dict.fromkeys(run.momentum for run in done):
-        paths = [run.path for run in done if run.momentum == momentum]
+    for i, heading in enumerate(headings):
+        numeric = i >= names
+        result.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    return result
+
+
+TITLES = {
+    "2d": "Loss before step t / norm of the weight after it",
+    "3d": "Norm of the weight after t steps",
+}
+
+
+def _wide_2d(done: list[Run]) -> Table:
+    result = _started(TITLES["2d"], "momentum", "t", *CONTESTANTS["2d"], names=0)
+    for momentum, some in _by_momentum(done).items():
         for t in STEPS_SHOWN["2d"]:
-            cells = (f"{path.losses[t]:.4f} / {path.norms[t + 1]:.2f}" for path in paths)
-            result.add_row(f"{momentum:g}", str(t), *cells)
+            result.add_row(f"{momentum:g}", str(t), *(_cell_2d(run, t) for run in some))
         result.add_section()
     return result
 
 
-def _table_3d(done: list[Run]) -> Table:
-    result = Table(title="Norm of the weight after t steps", title_justify="left")
-    result.add_column("momentum", justify="right")
-    result.add_column("optimizer")
-    for heading in (*(f"t = {t}" for t in STEPS_SHOWN["3d"]), "to optimum"):
-        result.add_column(heading, justify="right")
-    for run in done:
-        figures = (*run.path.norms[[*STEPS_SHOWN["3d"]]], run.distance)
-        result.add_row(f"{run.momentum:g}", run.name, *(f"{x:.3f}" for x in figures))
-        if published := run.published:
-            result.add_row("", "  paper's figure", *(f"{x:.3f}" for x in published), style="dim")
+def _narrow_2d(done: list[Run]) -> Table:
+    steps = STEPS_SHOWN["2d"]
+    result = _started(TITLES["2d"], "optimizer", *(f"t = {t}" for t in steps), names=1)
+    for momentum, some in _by_momentum(done).items():
+        result.add_row(f"[dim]momentum {momentum:g}[/]")
+        for run in some:
+            result.add_row(run.name, *(_cell_2d(run, t) for t in steps))
+        result.add_section()
     return result
+
+
+def _by_momentum(done: list[Run]) -> dict[float, list[Run]]:
+    return {m: [run for run in done if run.momentum == m] for m in (run.momentum for run in done)}
+
+
+def _cell_2d(run: Run, t: int) -> str:
+    loss = float(run.path.losses[t])
+    shown = f"{loss:.4f}" if loss >= 0.001 or loss == 0 else f"{loss:.1e}"
+    return f"{shown} / {run.path.norms[t + 1]:.2f}"
+
+
+def _wide_3d(done: list[Run]) -> Table:
+    headings = (*(f"t = {t}" for t in STEPS_SHOWN["3d"]), "to optimum")
+    result = _started(TITLES["3d"], "momentum", "optimizer", *headings, names=2)
+    for run in done:
+        result.add_row(f"{run.momentum:g}", run.name, *_cells_3d(run, STEPS_SHOWN["3d"]))
+        if run.published:
+            shown = _cells_3d(run, STEPS_SHOWN["3d"], published=True)
+            result.add_row("", "  paper's figure", *shown, style="dim")
+    return result
+
+
+def _narrow_3d(done: list[Run], steps: tuple[int, ...]) -> Table:
+    headings = (*(f"t = {t}" for t in steps), "to\noptimum")
+    result = _started(TITLES["3d"], "optimizer", *headings, names=1)
+    for momentum, some in _by_momentum(done).items():
+        result.add_row(f"[dim]momentum {momentum:g}[/]")
+        for run in some:
+            result.add_row(run.name.replace(", ", ",\n"), *_cells_3d(run, steps))
+            if run.published:
+                shown = _cells_3d(run, steps, published=True)
+                result.add_row("  paper's", *shown, style="dim")
+        result.add_section()
+    return result
+
+
+def _cells_3d(run: Run, steps: tuple[int, ...], *, published: bool = False) -> list[str]:
+    """The norm at each step, and the distance to the optimum at last."""
+    if published:
+        norms = dict(zip(STEPS_SHOWN["3d"], run.published, strict=False))
+        figures = [*(norms[t] for t in steps), run.published[-1]]
+    else:
+        figures = [*run.path.norms[[*steps]], run.distance]
+    return [f"{x:.3f}" for x in figures]

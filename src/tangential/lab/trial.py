@@ -80,7 +80,7 @@ class Trial:
         self.steps = max(1, round(run.epochs * steps_an_epoch(task)))
         self.every = max(LOG_EVERY, math.ceil(self.steps / LOGS))
         names = [name for name, p in model.named_parameters() if p.dim() > 1]
-        self.curves = Curves([n for n in names if n in run.invariant] or names, layers=run.layers)
+        self.curves = Curves([n for n in names if n in run.invariant], layers=run.layers)
         self.scores: dict[str, list[float]] = {"step": [], "time_s": [], "score": []}
         count = run.evaluations
         along = {round(self.steps * (i + 1) / (count + 1)) for i in range(count)}
@@ -192,9 +192,6 @@ class Trial:
             "loss": math.inf if self.diverged else loss,
             "diverged": self.diverged,
             "steps": self.step,
-            "norm": self.curves.last("norm"),
-            "effective_step": self.curves.mean("effective_step"),
-            "memory_share": self.curves.memory_share(),
             "step_s": sum(seconds[name] for name in ("forward", "backward", "step")) / self.step,
             "optimizer_s": seconds["step"] / self.step,
             "seconds": {**seconds, "total": sum(seconds.values())},

@@ -1,9 +1,10 @@
 """A study's page while it runs, served on this machine and to it alone."""
 
 import json
+import re
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,8 @@ from tangential.lab.plan import Plan, Records
 from tangential.lab.report import page, report
 
 HOST = "127.0.0.1"
+NAMES = (HOST, "localhost", "[::1]")  # of this machine, in a request
+HTTP_PORT = 80  # where a request names none
 PAUSE_S = 1.0  # between two looks at the study, however many browsers ask
 
 Load = Callable[[], tuple[Plan, Records]]
@@ -86,11 +89,12 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    timeout = 30  # seconds for a request: a connection that stays silent holds no thread for ever
+
     def do_GET(self) -> None:
         """Answer; only to names of this machine, so that no foreign page can read along."""
         served = cast(_Server, self.server)
-        port = served.server_port
-        if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
+        if not is_here(self.headers.get_all("Host", []), served.server_port):
             self.send_error(403)
         elif self.path == "/":
             self._send("text/html; charset=utf-8", served.watched.current())
@@ -100,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
+    do_HEAD = do_GET  # noqa: N815 - `_send` and `send_error` leave the body out
+
     def _send(self, kind: str, text: str) -> None:
         body = text.encode()
         self.send_response(200)
@@ -107,11 +113,44 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        with suppress(ConnectionError):  # a browser that has gone on
+        if self.command != "HEAD":
             self.wfile.write(body)
+
+    def end_headers(self) -> None:
+        """Add what every answer says: it is what it is called, and no page may frame it."""
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Security-Policy", "frame-ancestors 'none'")  # and the page's own
+        super().end_headers()
+
+    def handle(self) -> None:
+        """Answer, as long as the browser waits for it."""
+        with suppress(ConnectionError):
+            super().handle()
+
+    def version_string(self) -> str:
+        """No version: what serves the page is nobody's business."""
+        return "tangential"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is there
         """Say nothing: a line a second would bury the address."""
+
+
+def is_here(hosts: Sequence[str], port: int) -> bool:
+    """Whether the Host headers of a request name this machine, and the port that it serves.
+
+    Browsers leave the port out where it is 80. Any other name may be one that a foreign page has
+    let point to this machine (DNS rebinding).
+
+    >>> [is_here([host], 80) for host in ("localhost", "LOCALHOST.:80", "[::1]", "evil.example")]
+    [True, True, True, False]
+    """
+    if len(hosts) != 1:
+        return False
+    found = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?", hosts[0].strip())
+    if found is None:
+        return False
+    name, given = found[1].lower().removesuffix("."), int(found[2] or HTTP_PORT)
+    return name in NAMES and given == port
 
 
 def server(load: Load, port: int) -> _Server:
@@ -128,8 +167,7 @@ def server(load: Load, port: int) -> _Server:
         return _Server(load, port)
     except (OSError, OverflowError) as error:
         raise OSError(
-            f"port is {port}, which cannot be had ({error}); allowed is a free one up to 65535, "
-            "or 0 for any"
+            f"port must be a free one up to 65535, or 0 for any, got {port}: {error}"
         ) from error
 
 

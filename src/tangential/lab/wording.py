@@ -2,9 +2,11 @@
 
 import math
 
-from tangential.lab.standings import Reach
+from tangential.lab.standings import Range, Reach
 from tangential.lab.statistics import Interval
 from tangential.lab.task import Metric
+
+DIGITS = 4  # of a mean with an interval, at most
 
 
 def score(metric: Metric, value: float) -> str:
@@ -21,25 +23,76 @@ def gap(metric: Metric, value: float, *, unit: bool = True) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, or four before the point.
+    """Three significant digits, or all that stand before the point.
 
-    >>> number(0.012345), number(1234.5), number(12345678.0)
-    ('0.0123', '1234', '1.23e+07')
+    >>> number(0.012345), number(2), number(1234.5), number(12345678.0)
+    ('0.0123', '2.00', '1234', '1.23e+07')
     """
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".removesuffix(".")
 
 
-def near(found: Interval, scale: float = 1) -> tuple[str, str]:
-    """A mean, and half its interval to two digits or nothing; both with as many decimals.
+def near(found: Interval, scale: float = 1) -> tuple[str, str, str]:
+    """A mean and the ends of its interval, to two digits of half the interval; or no ends.
 
     >>> near(Interval(0.0124963, 0.0123, 0.0127, 5), 1000)
-    ('12.50', '0.20')
+    ('12.50', '12.30', '12.70')
+    >>> near(Interval(3.14e-7, 2.5e-7, 3.8e-7, 5))
+    ('3.14e-07', '2.50e-07', '3.80e-07')
     """
-    mean, half = scale * found.mean, scale * found.half
+    mean, low, high, half = (scale * x for x in (*found[:3], found.half))
+    if not found.n:
+        return "?", "", ""
     if not found.known or not half:
-        return (number(mean) if found.n else "?"), ""
-    decimals = max(0, 1 - math.floor(math.log10(half)))
-    return (f"{mean:.{decimals}f}", f"{half:.{decimals}f}") if decimals < 9 else (number(mean), "")
+        return number(mean), "", ""
+    form = _form(max(map(abs, (mean, low, high))), half)
+    return f"{mean:{form}}", f"{low:{form}}", f"{high:{form}}"
+
+
+def _form(largest: float, half: float) -> str:
+    first = math.floor(math.log10(largest))
+    last = max(math.floor(math.log10(half)) - 1, first - DIGITS + 1)  # the last decimal place
+    if -4 <= first < 6:
+        return f".{max(0, -last)}f"
+    return f".{max(first - last, 1)}e"
+
+
+def near_range(found: Range) -> tuple[str, str, str]:
+    """A mean, the lowest and the highest, four digits of the mean; or the mean alone.
+
+    >>> near_range(Range(0.98765, 0.98, 0.99))
+    ('0.9877', '0.9800', '0.9900')
+    """
+    if not math.isfinite(found.mean):
+        return "?", "", ""
+    if found.low == found.high:
+        return number(found.mean), "", ""
+    largest = max(map(abs, found))
+    form = _form(largest, largest * 1e-6)
+    return f"{found.mean:{form}}", f"{found.low:{form}}", f"{found.high:{form}}"
+
+
+def percent(found: Interval) -> tuple[str, str, str]:
+    """A share in percent, with one decimal; tiny ones are 0.0."""
+    mean, low, high = (f"{100 * x:.1f}".replace("-0.0", "0.0") for x in found[:3])
+    if not found.n:
+        return "?", "", ""
+    return (mean, low, high) if found.known and low != high else (mean, "", "")
+
+
+def near_score(metric: Metric, found: Interval) -> tuple[str, str, str]:
+    """The mean score and the ends of its interval, percentages to two decimals."""
+    if metric.unit != "%":
+        return near(found)
+    mean, low, high = (f"{100 * x:.2f}" for x in found[:3])
+    return (mean, low, high) if found.known and low != high else (mean, "", "")
+
+
+def setting(point: dict[str, float], name: str) -> str:
+    """A setting to three digits, the decay to two; "" where the point has none."""
+    digits = 2 if name == "weight_decay" else 3
+    return f"{point[name]:.{digits}g}" if name in point else ""
 
 
 def p_value(p: float) -> str:
@@ -53,13 +106,39 @@ def p_value(p: float) -> str:
     return "1" if p > 0.9995 else f"{p:.3f}"[1:]
 
 
-def reach(to: Reach, unit: str) -> str:
-    """Steps or seconds to the target: 310 steps, at least 480 steps (3 of 5 seeds got there)."""
-    if not to.there:
-        return f"not within {number(to.mean)} {unit}"
-    if to.there == to.n:
-        return f"{number(to.mean)} {unit}"
-    return f"at least {number(to.mean)} {unit} ({to.there} of {to.n} seeds got there)"
+def reach(steps: Reach, seconds: Reach) -> str:
+    """How long it took to the target.
+
+    >>> reach(Reach(310.0, 5, 5, 300.0), Reach(3.9, 5, 5, 3.8))
+    '310 steps (3.90 s)'
+    >>> reach(Reach(480.0, 3, 5, 470.0), Reach(5.8, 3, 5, 5.7))
+    'at least 480 steps (5.80 s; 3 of 5 seeds reached it)'
+    """
+    took = f"{number(steps.mean)} steps ({number(seconds.mean)} s"
+    if steps.there == steps.n:
+        return f"{took})"
+    if steps.there:
+        return f"at least {took}; {steps.there} of {steps.n} seeds reached it)"
+    return f"more than {took}; none of {steps.n} seeds reached it)"
+
+
+def share(part: float) -> str:
+    """A share in words.
+
+    >>> share(0.896), share(0.001)
+    ('90 %', 'none')
+    """
+    text = f"{100 * part:.0f} %"
+    return "none" if text.removeprefix("-") == "0 %" else text
+
+
+def capital(text: str) -> str:
+    """With a capital first letter, the others as they are.
+
+    >>> capital("recall@1 of SGD")
+    'Recall@1 of SGD'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def settings(point: dict[str, float]) -> str:

@@ -15,9 +15,11 @@ from tangential.lab import provenance, tasks
 from tangential.lab.aside import aside
 from tangential.lab.database import failures
 from tangential.lab.datasets.data import DataError
+from tangential.lab.errors import cut
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.rivals import RIVALS, Rival, of_user
 from tangential.lab.store import BEAT_S, Claim, Store, Taken
+from tangential.lab.stored import Settings, record_of, structured
 from tangential.lab.task import Task
 
 POLL_S = 1.0  # while others run what is left
@@ -61,6 +63,7 @@ def work(
 
     leads = here().is_main_process
     plan = store.patiently(store.plan)
+    structured(Settings, plan.settings, "plan.settings")
     torch.set_num_threads(plan.settings["threads"])
     bench = _Bench(store, place, stop, say, see)
     while True:
@@ -133,7 +136,7 @@ class _Bench:
         rival, finished = rival_of(plan, claim.spec), folder / "finished.json"
         if finished.exists():  # its worker died before the database had it
             with suppress(ValueError):
-                return json.loads(finished.read_text())
+                return record_of(finished.read_text())
         reports = claim.spec.phase != "tune"
         run = Run(
             plan.epochs,
@@ -157,7 +160,7 @@ class _Bench:
             raise
         except Exception as error:
             where = f"{claim.spec.rival}, {claim.spec.phase} trial of seed {claim.spec.seed}"
-            raise Failed(f"{where}: {type(error).__name__}: {error}") from error
+            raise Failed(f"{where}: {type(error).__name__}: {cut(str(error))}") from error
         if trial.accelerator.is_main_process:
             try:
                 folder.mkdir(parents=True, exist_ok=True)

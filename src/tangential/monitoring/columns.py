@@ -35,7 +35,9 @@ def published(sums: Values, size: int) -> Values:
 
 
 def line(sums: Values, lr: float, settings: Settings | None) -> Values:
-    """The columns of a weight.
+    """The columns of a weight, without those that are undefined or unknown.
+
+    NaN is left only where weight or gradient are not finite: that is what a run has to tell.
 
     Args:
         sums: By the names in `motion.ADDED`.
@@ -53,7 +55,7 @@ def line(sums: Values, lr: float, settings: Settings | None) -> Values:
     if settings:
         projected = settings.projects and fired
         target = equilibrium_rad(rate, settings.beta, projected=projected)
-    return {
+    values = {
         "norm": _root(ww, 1),
         "grad_norm": _root(sums["gg"], 1),
         "update_norm": _root(sums["update2"], 1),
@@ -72,6 +74,8 @@ def line(sums: Values, lr: float, settings: Settings | None) -> Values:
             _ratio(angle, target), rate, adaptive=bool(settings and settings.adaptive)
         ),
     }
+    finite = math.isfinite(ww) and math.isfinite(sums["gg"])
+    return {k: x for k, x in values.items() if x == x} if finite else values
 
 
 def _ratio(x: float, y: float) -> float:
@@ -85,20 +89,30 @@ def _root(square: float, share: float) -> float:
 def aggregates(lines: list[Values]) -> Values:
     """Means over weights: every column of all, three of the early, middle and late ones.
 
-    `all/memory_share` is the memory's share of what lengthens the weights that are scale-invariant:
-    by the audit, or, without one, where the gate fires.
+    What no weight has is left out. `all/memory_share` is the memory's share of what lengthens the
+    weights that are scale-invariant: by the audit, or, without one, where the gate fires.
     """
-    result = {f"all/{name}": _mean(lines, name) for name in COLUMNS}
+    means = {f"all/{name}": _mean(lines, name) for name in COLUMNS}
     fired = [v for v in lines if v.get("invariant", v["gate_row"] + v["gate_weight"])]
     memory, step = _mean(fired, "growth_memory"), _mean(fired, "growth_step")
-    result["all/memory_share"] = _ratio(memory, memory + step)
-    third = max(1, math.ceil(len(lines) / 3))
-    for number, depth in enumerate(DEPTHS):
-        part = lines[number * third : (number + 1) * third]
-        result |= {f"{depth}/{name}": _mean(part, name) for name in BY_DEPTH}
-    return result
+    if memory is not None and step is not None and memory + step:
+        means["all/memory_share"] = memory / (memory + step)
+    for depth, part in _thirds(lines).items():
+        means |= {f"{depth}/{name}": _mean(part, name) for name in BY_DEPTH}
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def _mean(lines: list[Values], name: str) -> float:
-    known = [values[name] for values in lines if math.isfinite(values[name])]
-    return sum(known) / len(known) if known else math.nan
+def _thirds(lines: list[Values]) -> dict[str, list[Values]]:
+    """As equal as can be, the earlier ones longer."""
+    share, rest = divmod(len(lines), len(DEPTHS))
+    ends = [(i + 1) * share + min(i + 1, rest) for i in range(len(DEPTHS))]
+    return {depth: lines[a:b] for depth, a, b in zip(DEPTHS, [0, *ends], ends, strict=False)}
+
+
+def _mean(lines: list[Values], name: str) -> float | None:
+    """Of the finite values; NaN where there are others alone, None where there is none at all."""
+    known = [values[name] for values in lines if name in values]
+    finite = [x for x in known if math.isfinite(x)]
+    if finite:
+        return sum(finite) / len(finite)
+    return math.nan if known else None

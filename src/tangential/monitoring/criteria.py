@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 
 from tangential.monitoring.motion import CLOSE
-from tangential.monitoring.runs import MOSTLY, WARM_UP, Columns, Run, fires, middle
+from tangential.monitoring.runs import MOSTLY, WARM_UP, Columns, Log, Run, fired, middle, ratio
 from tangential.monitoring.verdicts import Verdict, counted, fell, fold, listed, percent
 
 SLOWDOWN = 2.0  # what the effective step has fallen more than lr
@@ -54,25 +54,24 @@ def weak_decay(run: Run) -> Iterator[Verdict]:
         name: middle(x.last[name] for x in off.values())
         for name in ("angle_rad", "equilibrium_rad", "steps_to_equilibrium")
     }
-    ratio = middle(x.last["angle_rad"] / x.last["equilibrium_rad"] for x in off.values())
+    over = middle(x.last["angle_rad"] / x.last["equilibrium_rad"] for x in off.values())
     text = (
         f"Decay is too weak to reach equilibrium in this run: after {counted(length(run), 'step')} "
-        f"the angle per step is {ratio:,.2g} times that of equilibrium ({last['angle_rad']:.2g} "
+        f"the angle per step is {over:,.2g} times that of equilibrium ({last['angle_rad']:.2g} "
         f"against {last['equilibrium_rad']:.2g} rad, medians over {len(off)} of "
         f"{subject(run, len(decayed))} with decay); at the last lr another "
         f"{counted(last['steps_to_equilibrium'], 'step')} would be needed."
     )
-    numbers = {"angle_over_equilibrium": ratio, **last, "steps": float(length(run))}
+    numbers = {"angle_over_equilibrium": over, **last, "steps": float(length(run))}
     yield Verdict("decay too weak", text, numbers, tuple(off))
 
 
 def _never_near(run: Run, name: str, last: Columns) -> bool:
-    ratios = [
-        line["angle_rad"] / line["equilibrium_rad"]
-        for step, line in run.weights[name].items()
-        if line.get("equilibrium_rad", 0.0) > 0 and step >= run.steps[0] + WARM_UP
-    ]
-    reached = sum(not _off(ratio) for ratio in ratios) >= NEAR_LOGS * len(ratios)
+    log = run.weights[name]
+    rows = zip(log.steps, log.column("angle_rad"), log.column("equilibrium_rad"), strict=True)
+    warm = run.steps[0] + WARM_UP
+    ratios = [angle / balance for step, angle, balance in rows if balance > 0 and step >= warm]
+    reached = sum(not _off(x) for x in ratios) >= NEAR_LOGS * len(ratios)
     ends_off = _off(last["angle_rad"] / last["equilibrium_rad"])
     return not reached and ends_off and last["steps_to_equilibrium"] > length(run)
 
@@ -84,7 +83,7 @@ def _off(ratio: float) -> bool:
 def no_decay(run: Run) -> Iterator[Verdict]:
     """No decay is known of, and norms grew by more than what equilibria are told apart by."""
     free = {k: x for k, x in run.courses.items() if not x.last["equilibrium_rad"] > 0}
-    growth = middle(1 / x.fall("norm") for x in free.values())
+    growth = middle(ratio(1, x.fall("norm")) for x in free.values())
     if not growth > 1 + CLOSE:
         return
     text = (
@@ -115,17 +114,18 @@ def projected(run: Run) -> Iterator[Verdict]:
 
 def _projected(run: Run, name: str) -> float:
     """Share of logs; 0 of a weight that may be scale-invariant."""
-    lines = run.weights[name].values()
-    cosine = middle(line.get("cosine", math.nan) for line in lines)
+    log = run.weights[name]
+    cosine = middle(log.column("cosine"))
     if not run.audited and not (run.fired(name) <= MOSTLY and cosine >= BY_CHANCE):
         return 0.0
-    fired = [line for line in lines if fires(line) and line.get("grad_norm", 0.0) > 0]
-    return run.fired(name) if middle(map(_radial, fired)) < ORTHOGONAL else 0.0
+    columns = (log.column(x) for x in ("grad_norm", "growth_memory", "growth_step"))
+    rows = zip(fired(log), *columns, strict=True)
+    radial = [_radial(memory, step) for fires, g, memory, step in rows if fires and g > 0]
+    return run.fired(name) if middle(radial) < ORTHOGONAL else 0.0
 
 
-def _radial(line: Columns) -> float:
+def _radial(memory: float, step: float) -> float:
     """|cos(w, update)|: the memory's growth is 2 w.e, the step's e.e, in shares of w.w."""
-    memory, step = line.get("growth_memory", math.nan), line.get("growth_step", math.nan)
     return abs(memory) / (2 * math.sqrt(step)) if step > 0 else math.nan
 
 
@@ -135,17 +135,17 @@ def unequal(run: Run) -> Iterator[Verdict]:
         return
     slow, fast = extremes(run)
     a, b = run.courses[fast].last, run.courses[slow].last
-    ratio = a["angle_rad"] / b["angle_rad"]
-    if not ratio > UNEQUAL:
+    apart = ratio(a["angle_rad"], b["angle_rad"])
+    if not apart > UNEQUAL:
         return
     lrs = f", lr {a['lr']:.3g}", f", lr {b['lr']:.3g}"
     first, second = lrs if a["lr"] != b["lr"] else ("", "")
     text = (
-        f"Layers rotate unequally: {fast} turns {fold(ratio)} as far per step as {slow} "
+        f"Layers rotate unequally: {fast} turns {fold(apart)} as far per step as {slow} "
         f"({a['angle_rad']:.2g} rad{first}, against {b['angle_rad']:.2g} rad{second}; medians over "
         f"the last tenth of logs)."
     )
-    numbers = {"ratio": ratio, "fastest_rad": a["angle_rad"], "slowest_rad": b["angle_rad"]}
+    numbers = {"ratio": apart, "fastest_rad": a["angle_rad"], "slowest_rad": b["angle_rad"]}
     yield Verdict("layers rotate unequally", text, numbers, (fast, slow))
 
 
@@ -162,8 +162,8 @@ def frozen(run: Run) -> Iterator[Verdict]:
         first = run.frozen[names[0]][0]
         numbers = {"frozen_norms": float(len(names)), "since_step": float(first)}
         yield Verdict("frozen normalisation", text, numbers, tuple(names))
-    counts = {s: x.get("frozen_norms", 0.0) for s, x in run.lines.get("all", {}).items()}
-    counts = {step: count for step, count in counts.items() if count}
+    log = run.logs.get("all", Log())
+    counts = {s: x for s, x in zip(log.steps, log.column("frozen_norms"), strict=True) if x > 0}
     if counts and not run.frozen:
         text = (
             f"Frozen normalisation: {counted(max(counts.values()), 'normalisation')} worked by "
@@ -209,14 +209,14 @@ def length(run: Run) -> int:
 
 def norm_growth(run: Run) -> float:
     """Last norm over the first, median."""
-    return run.over(lambda course: 1 / course.fall("norm"))
+    return run.over(lambda course: ratio(1, course.fall("norm")))
 
 
 def memory_share(run: Run) -> float:
     """Momentum's memory's share of what lengthens them, over all logs; NaN without growth."""
-    lines = [line for name in run.courses for line in run.weights[name].values()]
+    logs = [run.weights[name] for name in run.courses]
     memory, step = (
-        sum(x for line in lines if math.isfinite(x := line.get(name, 0.0)))
+        sum(x for log in logs for x in log.column(name) if math.isfinite(x))
         for name in ("growth_memory", "growth_step")
     )
     return memory / (memory + step) if memory + step > 0 else math.nan

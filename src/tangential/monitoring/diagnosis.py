@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tangential.monitoring import criteria
-from tangential.monitoring.runs import MIN_LOGS, SHARE, WARM_UP, Rows, Run, load, middle
+from tangential.monitoring.runs import MIN_LOGS, SHARE, WARM_UP, Log, Rows, Run, load, middle, ratio
 from tangential.monitoring.verdicts import Verdict, counted, fell, fold, listed
 
 CRITERIA = (
@@ -110,18 +110,18 @@ def figures(run: Run) -> dict[str, float]:
     }
     fall = {name: run.over(lambda x, c=name: x.fall(c)) for name in ("effective_step", "lr")}
     ends = [run.courses[k].last["angle_rad"] for k in criteria.extremes(run)] if run.courses else []
-    every = list(run.lines.get("all", {}).values())
-    end = every[-max(1, len(every) // SHARE) :]
+    every = run.logs.get("all", Log())
+    end = -max(1, len(every.steps) // SHARE)
     return {
         **last,
         "norm_growth": criteria.norm_growth(run),
-        "slowdown": fall["effective_step"] / fall["lr"],
+        "slowdown": ratio(fall["effective_step"], fall["lr"]),
         "angle_over_equilibrium": run.over(
-            lambda x: x.last["angle_rad"] / x.last["equilibrium_rad"]
+            lambda x: ratio(x.last["angle_rad"], x.last["equilibrium_rad"])
         ),
         "memory_share": criteria.memory_share(run),
-        "fastest_over_slowest": ends[1] / ends[0] if len(run.courses) > 1 else math.nan,
-        "frozen_norms": max((x.get("frozen_norms", 0.0) for x in every), default=0.0),
-        "all_norm": middle(x.get("norm", math.nan) for x in end),
-        "all_angle_rad": middle(x.get("angle_rad", math.nan) for x in end),
+        "fastest_over_slowest": ratio(ends[1], ends[0]) if len(run.courses) > 1 else math.nan,
+        "frozen_norms": max((x for x in every.column("frozen_norms") if x > 0), default=0.0),
+        "all_norm": middle(every.column("norm")[end:]),
+        "all_angle_rad": middle(every.column("angle_rad")[end:]),
     }

@@ -1,23 +1,25 @@
 """Norms, effective steps and angles of a model's weights while it trains."""
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from typing import Any
+import math
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from tangential.backends.watched import Seen
+from tangential.backends.watched import Seen, with_watcher, without_watcher
 from tangential.invariance.findings import Audit
 from tangential.invariance.probe import frozen_norms
 from tangential.monitoring.columns import COLUMNS, Values, aggregates, line, published
+from tangential.monitoring.given_sinks import Sink, checked, close
 from tangential.monitoring.motion import ADDED
+from tangential.monitoring.names import audited, labels, plain, unwrapped
 from tangential.monitoring.samples import Copies, Group, Sample, seen_by
 from tangential.monitoring.updates import settings_of
 from tangential.projected import Projected
-
-Sink = Callable[[Values, int], Any]
 
 UNITS: Group = {"projection": "row", "row_axis": 0, "row_groups": 1}
 
@@ -30,19 +32,22 @@ class Monitor:
     Columns: `tangential.monitoring.columns`; equations and sources: `tangential.monitoring.motion`.
 
     Args:
-        model: Names the weights, in the order of its depth.
+        model: Names the weights, in the order of its depth; names are those inside torch.compile,
+            DataParallel and other wrappers. Weights of the optimizer that it lacks are left out.
         optimizer: Any of torch's kind, or a wrapper (Accelerate's, say) with it as `optimizer`.
         every: Steps from one log to the next, >= 1; the first step is logged.
-        sinks: One or more; called with ({"weight/column": value}, step). `wandb.run.log` is one.
+        sinks: One or more; called with ({"weight/column": value}, step). What is undefined (the
+            equilibrium without decay, say) is left out. A W&B run is taken as `sinks.wandb(run)`.
         weights: Give a line for every weight, not only "all", "early", "middle" and "late"; a sink
             that has an attribute `weights` decides for itself.
-        audit: Of this model: `invariant` says what it proved, and its units are measured where the
-            optimizer does not judge.
+        audit: Of this model, or of one inside it: `invariant` says what it proved, and its units
+            are measured where the optimizer does not judge.
         step: Number of the next step, where a run goes on.
 
     Raises:
-        ValueError: `every` is no positive integer, or the optimizer has no weight of the model.
-        TypeError: there is no optimizer.
+        ValueError: `every` is no positive integer, the optimizer has no weight of the model, or
+            the audit is of another model.
+        TypeError: there is no optimizer, or a sink cannot be called.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -67,17 +72,15 @@ class Monitor:
         audit: Audit | None = None,
         step: int = 0,
     ) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every is {every!r}, allowed is an integer of 1 or more")
+        check(every, audit)
         optimizer = _unwrapped(optimizer)
-        self.model, self.optimizer, self.every, self.step = model, optimizer, every, step
-        self.sinks = [sinks] if callable(sinks) else list(sinks)
-        self.weights, self.audit = weights, audit
-        self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-        if not any(p in self.names for group in optimizer.param_groups for p in group["params"]):
+        self.model, self.optimizer, self.every, self.step = unwrapped(model), optimizer, every, step
+        self.sinks, self.weights = checked(sinks), weights
+        if not shares_weights(model, optimizer):
             raise ValueError("the optimizer has no weight of the model, allowed is one that has")
-        self.samples: list[Sample] = []
-        self.copies: Copies | None = None
+        trained = (p for group in optimizer.param_groups for p in group["params"])
+        self.lines = audited(self.model, trained, audit) if audit else {}
+        self._forget()
         self.handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -93,46 +96,63 @@ class Monitor:
         """Let the optimizer go, and close the sinks that can be closed."""
         for handle in self.handles:
             handle.remove()
-        if isinstance(self.optimizer, Projected):
-            self.optimizer.watch = None
+        self._stop_watching()
+        self._forget()
         close(self.sinks)
 
     # ---- around a step
 
+    def _forget(self) -> None:
+        """Hold no weight from one step to the next: the model or the optimizer may drop it."""
+        self.watched: dict[Tensor, _Weight] = {}
+        self.samples: list[Sample] = []
+        self.copies: Copies | None = None
+        self.in_step = False
+
     def _before(self, *_: object) -> None:
-        self.samples, self.copies = [], None
-        if self.step % self.every or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return
+        self._stop_watching()  # the last step may have raised
+        self._forget()
+        self.in_step = True
+        if self.step % self.every:
+            return
+        groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
+        names = labels(self.model)
+        self.watched = {p: _Weight(n, groups[p]) for p, n in names.items() if p in groups}
         ours = self.optimizer if isinstance(self.optimizer, Projected) else None
         if ours:
-            ours.watch = self._see
+            ours.watch = with_watcher(ours.watch, self._see)
         self.copies = Copies(
             p
-            for group in self.optimizer.param_groups
-            for p in group["params"]
-            if p in self.names and p.requires_grad and not (ours and ours.judges(p, group))
+            for p, weight in self.watched.items()
+            if p.requires_grad and not is_lazy(p) and not (ours and ours.judges(p, weight.group))
         )
 
     def _see(self, seen: Seen) -> None:
-        self.samples += seen_by(seen)
+        self.samples += [sample for sample in seen_by(seen) if sample.param in self.watched]
+
+    def _stop_watching(self) -> None:
+        if isinstance(self.optimizer, Projected):
+            self.optimizer.watch = without_watcher(self.optimizer.watch, self._see)
 
     def _after(self, *_: object) -> None:
-        if isinstance(self.optimizer, Projected):
-            self.optimizer.watch = None
-        if torch.compiler.is_compiling():
-            return
-        copies, samples, step = self.copies, self.samples, self.step
-        self.copies, self.samples, self.step = None, [], step + 1  # whatever a sink raises
+        if torch.compiler.is_compiling() or not self.in_step:
+            return  # torch runs hooks twice where a `step` calls the one of its base
+        self._stop_watching()
+        watched, copies, samples, step = self.watched, self.copies, self.samples, self.step
+        self._forget()
+        self.step = step + 1  # whatever a sink raises
         found_inf = getattr(self.optimizer, "found_inf", None)
         if copies and (found_inf is None or not found_inf.item()):  # else there was no step
-            groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
-            units = {p: self._units(p, groups[p]) for p in copies.before}
+            groups = {p: weight.group for p, weight in watched.items()}
+            units = {p: self._units(watched[p]) for p in copies.before}
             samples += copies.samples(self.optimizer, groups, units)
-            self._tell(samples, groups, step)
+            self._tell(samples, watched, step)
 
-    def _units(self, param: Tensor, group: Group) -> Group:
-        """What of a weight is measured as one."""
-        line = self.audit[self.names[param]] if self.audit else None
+    def _units(self, weight: "_Weight") -> Group:
+        """The part of a weight that is measured as one."""
+        line, group = self.lines.get(weight.name), weight.group
         if line and line.kind in ("row", "weight"):
             return line.units._asdict()
         if isinstance(self.optimizer, Projected):
@@ -142,35 +162,63 @@ class Monitor:
 
     # ---- what the samples say
 
-    def _tell(self, samples: list[Sample], groups: dict[Tensor, Group], step: int) -> None:
+    def _tell(self, samples: list[Sample], watched: dict[Tensor, "_Weight"], step: int) -> None:
         sums = _to_host([sample.sums for sample in samples])
-        order = {param: number for number, param in enumerate(self.names)}
-        ours = [i for i, sample in enumerate(samples) if sample.param in order]
-        ours.sort(key=lambda i: order[samples[i].param])
-        lines = {}
-        for i in ours:
-            sample = samples[i]
-            lines[self.names[sample.param]] = self._line(sample, groups[sample.param], sums[i])
-        matrices = {self.names[s.param] for s in samples if s.param.dim() > 1}
-        values = aggregates([values for name, values in lines.items() if name in matrices])
-        frozen = frozen_norms(self.model)
-        values["all/frozen_norms"] = float(len(frozen))
+        measured = {x.param: (x, row) for x, row in zip(samples, sums, strict=True)}
+        lines, matrices = {}, []
+        for param, weight in watched.items():  # in the order of the model
+            if param in measured:
+                lines[weight.name] = self._line(*measured[param], weight)
+                matrices += [lines[weight.name]] if param.dim() > 1 else []
+        frozen = [plain(name) for name in frozen_norms(self.model)]
+        values = {**aggregates(matrices), "all/frozen_norms": float(len(frozen))}
         detailed = {f"{name}/{k}": v for name, line in lines.items() for k, v in line.items()}
         detailed |= {f"{name}/frozen": 1.0 for name in frozen}
         for sink in self.sinks:
             wants = getattr(sink, "weights", self.weights)
             sink({**values, **detailed} if wants else dict(values), step)
 
-    def _line(self, sample: Sample, group: Group, sums: list[float]) -> Values:
-        param, settings = sample.param, settings_of(self.optimizer, group)
+    def _line(self, sample: Sample, sums: list[float], weight: "_Weight") -> Values:
+        param, group = sample.param, weight.group
         named = dict(zip(ADDED, sums, strict=True))
         if not (sample.judged or param.dim() < 2 or group.get("projection") == "off"):
             named |= published(named, param.numel())
-        values = line(named, float(group["lr"]), settings)
-        if self.audit:
-            kind = self.audit[self.names[param]].kind
-            values["invariant"] = float(kind in ("row", "weight"))
+        lr = group.get("lr")  # some optimizers choose their own
+        values = line(
+            named, math.nan if lr is None else float(lr), settings_of(self.optimizer, group)
+        )
+        audited_line = self.lines.get(weight.name)
+        if audited_line:
+            values["invariant"] = float(audited_line.kind in ("row", "weight"))
         return values
+
+
+class _Weight(NamedTuple):
+    """The label of a weight, and its group in the optimizer."""
+
+    name: str
+    group: Group
+
+
+def shares_weights(model: nn.Module, optimizer: Any) -> bool:
+    """Whether an optimizer has a weight of a model."""
+    own = set(model.parameters())
+    return any(p in own for group in optimizer.param_groups for p in group["params"])
+
+
+def check(every: Any, audit: Any) -> None:
+    """Check what a monitor is given.
+
+    Raises:
+        ValueError: `every` is no positive integer.
+        TypeError: `audit` is no result of `tangential.audit`.
+    """
+    if not isinstance(every, Integral) or every < 1:  # NumPy's integers are some
+        raise ValueError(f"every is {every!r}, allowed is an integer of 1 or more")
+    if not (audit is None or isinstance(audit, Audit)):
+        raise TypeError(
+            f"audit must be what tangential.audit(model, batches) returns, got {audit!r:.80}"
+        )
 
 
 def _unwrapped(optimizer: Any) -> Optimizer:
@@ -181,17 +229,6 @@ def _unwrapped(optimizer: Any) -> Optimizer:
             raise TypeError(f"optimizer is a {given}, allowed is a torch.optim.Optimizer")
         optimizer = optimizer.optimizer
     return optimizer
-
-
-def close(sinks: list[Sink]) -> None:
-    """Close the sinks that can be closed, all of them, whatever one raises."""
-    with ExitStack() as closing:
-        for sink in reversed(sinks):
-            closing.callback(getattr(sink, "close", _nothing))
-
-
-def _nothing() -> None:
-    """Close a sink that cannot be closed."""
 
 
 def _to_host(sums: list[Tensor]) -> list[list[float]]:

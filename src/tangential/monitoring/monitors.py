@@ -7,7 +7,8 @@ from torch import nn
 
 from tangential.invariance.findings import Audit
 from tangential.monitoring.columns import Values
-from tangential.monitoring.monitor import Monitor, Sink, close
+from tangential.monitoring.given_sinks import Sink, checked, close
+from tangential.monitoring.monitor import Monitor, check, shares_weights
 
 
 class Shared(NamedTuple):
@@ -40,14 +41,16 @@ class Monitors:
     def __init__(
         self, every: int, sinks: Sink | Iterable[Sink], weights: bool, audit: Audit | None
     ) -> None:
+        check(every, audit)
         self.every, self.weights, self.audit = every, weights, audit
-        self.sinks = [sinks] if callable(sinks) else list(sinks)
-        self.each: list[Monitor] = []
+        self.sinks = checked(sinks)
+        self.each: list[Monitor | None] = []
         self.before: list[int] = []  # steps that each optimizer has taken without these monitors
 
     def steps(self) -> list[int]:
         """The steps that each optimizer has taken; `every` counts by them."""
-        return [monitor.step for monitor in self.each] or self.before
+        known = zip(self.each, self.before, strict=False)
+        return [monitor.step if monitor else step for monitor, step in known] or self.before
 
     def attach(
         self,
@@ -59,6 +62,8 @@ class Monitors:
     ) -> None:
         """Attach a monitor to every optimizer, in place of those that an earlier run has left.
 
+        Of several optimizers, those that have no weight of the model are left out.
+
         Args:
             model: As in `Monitor`.
             optimizers: As in `Monitor`; Accelerate's own unwrapped.
@@ -69,17 +74,23 @@ class Monitors:
         self.detach()
         if len(before) != len(optimizers):
             before = [now() // len(optimizers)] * len(optimizers)
-        for label, optimizer, step in zip(labels(optimizers), optimizers, before, strict=True):
+        self.before, shares = before, [shares_weights(model, one) for one in optimizers]
+        for i, label in enumerate(labels(optimizers)):
+            if any(shares) and not shares[i]:
+                self.each.append(None)
+                continue
             own = [Shared(s, label, getattr(s, "weights", self.weights), now) for s in sinks]
-            self.each.append(
-                Monitor(model, optimizer, self.every, own, audit=self.audit, step=step)
+            monitor = Monitor(
+                model, optimizers[i], self.every, own, audit=self.audit, step=before[i]
             )
+            self.each.append(monitor)
 
     def detach(self) -> None:
         """Let the optimizers go."""
         self.before = self.steps()
         for monitor in self.each:
-            monitor.close()
+            if monitor:
+                monitor.close()
         self.each = []
 
     def close(self) -> None:

@@ -1,22 +1,30 @@
 """A run as a monitor has logged it: lines by label, and what they come to."""
 
 import math
+from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise, repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tangential.monitoring.files import read
-from tangential.monitoring.lines import AGGREGATES, COLUMNS
+from tangential.monitoring.files import stream
+from tangential.monitoring.lines import AGGREGATES
 
 WARM_UP = 20  # first steps that are left out: averages of the optimizer still fill
 SHARE = 10  # the first and the last tenth of logs are compared, by their medians
 MIN_LOGS = 4  # of a weight after warming up, to say how it changes
 MOSTLY = 0.5  # of logs: where the gate fires more often, it takes a weight for scale-invariant
 
-KEYS = ("step", "label")
+# the columns that criteria and figures look at
+KEPT = (
+    *("norm", "grad_norm", "cosine", "effective_step", "angle_rad", "growth_step"),
+    *("growth_memory", "gate_row", "gate_weight", "lr", "equilibrium_rad"),
+    *("steps_to_equilibrium", "invariant", "frozen_norms", "frozen"),
+)
 
 Columns = dict[str, float]
 Rows = Iterable[Mapping[str, Any]]
@@ -38,46 +46,95 @@ class Course:
 
     def fall(self, column: str) -> float:
         """First over last."""
-        return self.first[column] / self.last[column]
+        return ratio(self.first[column], self.last[column])
+
+
+class Log:
+    """What was logged of a label: columns of numbers by step, NaN where there is none.
+
+    A run may have millions of rows, which as dictionaries would take ten times the memory.
+
+    Attributes:
+        steps: In ascending order.
+        lost: The first step in which the norm is not finite.
+    """
+
+    def __init__(self) -> None:
+        self.steps = array("q")
+        self.lost: int | None = None
+        self.columns: dict[str, array[float]] = {}
+
+    def add(self, step: int, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        for name in KEPT:
+            if row.get(name) is not None:
+                self.columns.setdefault(name, array("d"))
+                self.column(name).append(float(row[name]))
+        self.steps.append(step)
+        norm = row.get("norm")
+        if norm is not None and not math.isfinite(norm):
+            self.lost = step if self.lost is None else min(self.lost, step)
+
+    def column(self, name: str) -> "array[float]":
+        """The numbers of a column [steps], one of `KEPT`."""
+        column = self.columns.get(name, array("d"))
+        column.extend(repeat(math.nan, len(self.steps) - len(column)))
+        return column
+
+    def settle(self) -> "Log":
+        """Put the steps in order; of those with one number the last row counts."""
+        if any(b <= a for a, b in pairwise(self.steps)):
+            places = sorted({step: i for i, step in enumerate(self.steps)}.items())
+            columns = {name: self.column(name) for name in self.columns}
+            self.columns = {k: array("d", (x[i] for _, i in places)) for k, x in columns.items()}
+            self.steps = array("q", (step for step, _ in places))
+        return self
+
+    def has(self, name: str) -> bool:
+        """Whether a column was ever logged."""
+        return any(x == x for x in self.column(name))
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was logged: the columns by label and step; not logged is not there."""
+    """What was logged, by label."""
 
     name: str
-    lines: dict[str, dict[int, Columns]]
+    logs: dict[str, Log]
 
     @cached_property
     def steps(self) -> list[int]:
         """The steps that were logged, in order."""
-        return sorted({step for lines in self.lines.values() for step in lines})
+        return sorted({step for log in self.logs.values() for step in log.steps})
 
     @cached_property
-    def weights(self) -> dict[str, dict[int, Columns]]:
-        """The lines of weights, where they were logged."""
+    def weights(self) -> dict[str, Log]:
+        """The logs of weights."""
         return {
-            label: lines
-            for label, lines in self.lines.items()
-            if label not in AGGREGATES and any("norm" in line for line in lines.values())
+            label: log
+            for label, log in self.logs.items()
+            if label not in AGGREGATES and (log.lost is not None or log.has("norm"))
         }
 
     @cached_property
     def audited(self) -> bool:
         """Whether an audit says which weights are scale-invariant."""
-        return any("invariant" in x for lines in self.weights.values() for x in lines.values())
+        return any(log.has("invariant") for log in self.weights.values())
 
     @cached_property
     def invariant(self) -> list[str]:
         """Scale-invariant weights: the audit's, or else those where the gate fires mostly."""
         if self.audited:
-            return [name for name, x in self.weights.items() if _last(x).get("invariant") == 1]
+            return [k for k, log in self.weights.items() if log.column("invariant")[-1] == 1]
         return [name for name in self.weights if self.fired(name) > MOSTLY]
 
-    def fired(self, name: str, also: Callable[[Columns], bool] = lambda line: True) -> float:
-        """Share of a weight's logs with a gradient in which the gate fired, and `also`."""
-        lines = [line for line in self.weights[name].values() if line.get("grad_norm", 0) > 0]
-        return sum(fires(line) and also(line) for line in lines) / len(lines) if lines else 0.0
+    def fired(self, name: str) -> float:
+        """Share of a weight's logs with a gradient in which the gate fired."""
+        log = self.weights[name]
+        seen = [
+            fires for g, fires in zip(log.column("grad_norm"), fired(log), strict=True) if g > 0
+        ]
+        return sum(seen) / len(seen) if seen else 0.0
 
     @cached_property
     def courses(self) -> dict[str, Course]:
@@ -89,34 +146,36 @@ class Run:
     def frozen(self) -> dict[str, list[int]]:
         """The steps in which a normalisation was frozen, by name."""
         found = {
-            name: sorted(step for step, line in lines.items() if line.get("frozen"))
-            for name, lines in self.lines.items()
+            name: [s for s, x in zip(log.steps, log.column("frozen"), strict=True) if x > 0]
+            for name, log in self.logs.items()
         }
         return {name: steps for name, steps in found.items() if steps}
 
     @cached_property
     def lost(self) -> dict[str, int]:
         """The first step in which the norm of a weight is not finite, by name."""
-        found = {}
-        for name, lines in self.weights.items():
-            bad = [step for step, x in lines.items() if not math.isfinite(x.get("norm", 0.0))]
-            found |= {name: min(bad)} if bad else {}
-        return found
+        return {k: log.lost for k, log in self.weights.items() if log.lost is not None}
 
     def over(self, figure: Callable[[Course], float]) -> float:
         """Median over the scale-invariant weights; NaN where none has the figure."""
         return middle(figure(course) for course in self.courses.values())
 
 
-def fires(line: Columns) -> bool:
-    """Whether the gate fired, or the published one would have."""
-    return line.get("gate_row", 0.0) + line.get("gate_weight", 0.0) > 0
+def fired(log: Log) -> list[bool]:
+    """Where the gate fired, or the published one would have [steps]."""
+    pairs = zip(log.column("gate_row"), log.column("gate_weight"), strict=True)
+    return [row > 0 or weight > 0 for row, weight in pairs]
 
 
 def middle(values: Iterable[float]) -> float:
     """Median of the finite values; NaN of none."""
     finite = [value for value in values if math.isfinite(value)]
     return median(finite) if finite else math.nan
+
+
+def ratio(x: float, y: float) -> float:
+    """X / y; NaN where y is zero."""
+    return x / y if y else math.nan
 
 
 def load(run: str | Path | Rows) -> Run:
@@ -129,38 +188,43 @@ def load(run: str | Path | Rows) -> Run:
         FileNotFoundError: nothing is there.
         ValueError: it is no monitor's, or has no line.
 
-    >>> load([{"step": 0, "label": "all", "norm": 2.0}]).steps
+    >>> list(load([{"step": 0, "label": "all", "norm": 2.0}]).steps)
     [0]
     """
     path = isinstance(run, (str, Path))
     name = str(run) if path else "the run"
-    lines: dict[str, dict[int, Columns]] = {}
-    for row in read(run) if path else run:
-        if any(row.get(key) is None for key in KEYS):
-            raise ValueError(f"{name} has a row {dict(row)}, allowed is one with step and label")
-        columns = {k: float(x) for k, x in row.items() if k not in KEYS and x is not None}
-        lines.setdefault(str(row["label"]), {})[int(row["step"])] = columns
-    if not lines:
+    logs: dict[str, Log] = defaultdict(Log)
+    for row in stream(run) if path else run:
+        try:
+            step, label = int(row["step"]), row["label"]
+            if label is None:
+                raise ValueError
+            logs[str(label)].add(step, row)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            raise ValueError(
+                f"{name} has a row {dict(row)!r:.200}, allowed is one with step and label, and "
+                "numbers"
+            ) from None
+    if not logs:
         raise ValueError(f"{name} is empty, allowed is a run with at least one log")
-    return Run(name, {k: dict(sorted(steps.items())) for k, steps in lines.items()})
+    return Run(name, {label: log.settle() for label, log in logs.items()})
 
 
-def _last(lines: dict[int, Columns]) -> Columns:
-    return lines[max(lines)]
-
-
-def _course(lines: dict[int, Columns], begin: int) -> Course | None:
+def _course(log: Log, begin: int) -> Course | None:
     """Without the logs in which a weight cannot move, at lr 0, or did not."""
+    rows = zip(log.steps, log.column("lr"), log.column("angle_rad"), strict=True)
     moved = [
-        step
-        for step, line in lines.items()
-        if step >= begin + WARM_UP and line.get("lr", 0.0) > 0 and line.get("angle_rad", 0.0) > 0
+        place
+        for place, (step, lr, angle) in enumerate(rows)
+        if step >= begin + WARM_UP and lr > 0 and angle > 0
     ]
     if len(moved) < MIN_LOGS:
         return None
     count = max(1, len(moved) // SHARE)
-    return Course(moved[0], *(_middles(lines, part) for part in (moved[:count], moved[-count:])))
+    first, last = (_middles(log, places) for places in (moved[:count], moved[-count:]))
+    return Course(log.steps[moved[0]], first, last)
 
 
-def _middles(lines: dict[int, Columns], steps: list[int]) -> Columns:
-    return {name: middle(lines[s].get(name, math.nan) for s in steps) for name in COLUMNS}
+def _middles(log: Log, places: list[int]) -> Columns:
+    columns = {name: log.column(name) for name in KEPT}
+    return {name: middle(column[i] for i in places) for name, column in columns.items()}

@@ -59,8 +59,13 @@ def seen_by(seen: Seen) -> list[Sample]:
 
 
 def _over_units(sums: Tensor, units: list[int]) -> Tensor:
-    owner = torch.repeat_interleave(torch.tensor(units)).to(sums.device)
+    owner = _owner(units).to(sums.device)
     return sums.new_zeros(len(units), sums.shape[1]).index_add_(0, owner, sums)
+
+
+def _owner(units: list[int]) -> Tensor:
+    """The number of its weight for every unit, on the CPU."""
+    return torch.repeat_interleave(torch.tensor(units, device="cpu"))
 
 
 class Copies:
@@ -167,7 +172,7 @@ def _others(param: Tensor, units: Group, *, split: bool) -> list[Process]:
 def _together(parts: list[_Part], units: dict[Tensor, Group]) -> list[Sample]:
     """Squares first, then roots: products of split units are added up before angles are taken."""
     _reduce([(x.products, _others(x.param, units[x.param], split=True)) for x in parts])
-    sums = [torch.empty(0)] * len(parts)
+    sums = [part.products for part in parts]
     for device in {part.products.device for part in parts}:
         here = [i for i, part in enumerate(parts) if part.products.device == device]
         for i, one in zip(here, _added_up([parts[i] for i in here]), strict=True):
@@ -181,9 +186,9 @@ def _added_up(parts: list[_Part]) -> Tensor:
     """Sums of weights on one device [weights, ADDED], all units at once: many have few."""
     units = [part.products.shape[1] for part in parts]
     products = torch.cat([part.products for part in parts], dim=1)
-    known = torch.tensor([(part.keep, part.fan) for part in parts], dtype=products.dtype)
-    owner = torch.repeat_interleave(torch.tensor(units))
-    keep, fan = known[owner].T.to(products.device)
+    each = [(part.keep, part.fan) for part in parts]
+    known = torch.tensor(each, dtype=products.dtype, device="cpu")
+    keep, fan = known[_owner(units)].T.to(products.device)
     ww, gg, gw, we, ee = products
     return _over_units(added(Moved(ww, gg, gw, we, ee, keep, fan)), units)
 

@@ -1,7 +1,7 @@
-"""Where a monitor's logs go: CSV, Parquet, TensorBoard, a list.
+"""Where a monitor's logs go: CSV, Parquet, TensorBoard, W&B, a list.
 
-A sink is any callable (values, step), so `wandb.run.log` is one as it is. What these have besides:
-`weights`, whether they take a line for every weight, and `close()`, which `Monitor.close` calls.
+A sink is any callable (values, step). What these have besides: `weights`, whether they take a line
+for every weight, and `close()`, which `Monitor.close` calls.
 
 - A run that goes on, goes on in its file. The first log says where: lines of its step and later
   ones are dropped before it is written, they come again. A file with no earlier step is another
@@ -12,10 +12,12 @@ A sink is any callable (values, step), so `wandb.run.log` is one as it is. What 
 - Of several processes one should have the sinks: a file is one process's.
 """
 
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tangential.monitoring.columns import Values
+from tangential.monitoring.given_sinks import Wandb, wandb_run
 from tangential.monitoring.lines import Line, long
 from tangential.monitoring.writers import Csv, Parquet
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 def csv(path: str | Path, weights: bool = True) -> Csv:
     """A CSV file in long form: a line for every step and label, as pandas reads it.
 
-    Every log is in the file when the step ends. Empty is what was not logged, "nan" what could not
-    be computed.
+    Every log is in the file when the step ends. A cell is empty where a value is undefined or was
+    not logged, and "nan" where it comes from a weight or gradient that is not finite. A label that
+    begins with =, +, - or @, a formula to spreadsheets, is written with an apostrophe before it;
+    Tangential removes it when it reads the file.
 
     Args:
         path: File; its folder is made. One that is there is gone on with.
@@ -68,13 +72,13 @@ def parquet(path: str | Path, weights: bool = True, *, flush_every: int = 20) ->
     ...     [file.name for file in Path(folder).iterdir()]
     ['part-000000.parquet']
     """
-    if not isinstance(flush_every, int) or flush_every < 1:
+    if not isinstance(flush_every, Integral) or flush_every < 1:
         raise ValueError(f"flush_every is {flush_every!r}, allowed is an integer of 1 or more")
-    return Parquet(Path(path), weights, flush_every)
+    return Parquet(Path(path), weights, int(flush_every))
 
 
 def tensorboard(to: "str | Path | SummaryWriter", weights: bool = False) -> "TensorBoard":
-    """TensorBoard's scalars, "label/column" each; what could not be computed is left out.
+    """TensorBoard's scalars, "label/column" each; NaN is left out.
 
     Args:
         to: A folder, or a SummaryWriter, which stays its owner's to close.
@@ -92,6 +96,24 @@ def tensorboard(to: "str | Path | SummaryWriter", weights: bool = False) -> "Ten
     all/norm 2.0 7
     """
     return TensorBoard(to, weights)
+
+
+def wandb(run: Any, weights: bool = False) -> Wandb:
+    """A W&B run's metrics "tangential/label/column" over a step of their own, "tangential/step".
+
+    The loop may log to the run as often as it likes, with or without a step: neither its values nor
+    the monitor's are dropped. Values come with the next row that the loop logs.
+
+    Args:
+        run: What `wandb.init` returns.
+        weights: Take metrics for every weight.
+
+    Raises:
+        ValueError: `run` is no run.
+    """
+    if wandb_run(run) is None:
+        raise ValueError(f"run must be a W&B run, got {run!r:.80}: call wandb.init() first")
+    return Wandb(run, weights)
 
 
 def memory(weights: bool = True) -> "Memory":

@@ -1,5 +1,6 @@
 """A verdict on a run, and how its numbers are put into words."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def fell(ratio: float) -> str:
     >>> fell(0.5)
     'rose 2.0-fold'
     """
-    return f"fell {fold(ratio)}" if ratio >= 1 else f"rose {fold(1 / ratio)}"
+    return f"fell {fold(ratio)}" if ratio >= 1 else f"rose {fold(1 / (ratio or math.nan))}"
 
 
 def percent(share: float) -> str:

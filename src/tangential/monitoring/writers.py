@@ -2,6 +2,8 @@
 
 import atexit
 import errno
+import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,11 +14,11 @@ from tangential.monitoring.columns import Values
 from tangential.monitoring.files import (
     arrow,
     cells,
+    cut_part,
     encoded,
+    kept,
     parts,
-    read_csv,
-    read_part,
-    replace,
+    span,
     write_part,
 )
 from tangential.monitoring.lines import FIELDS, Line, long
@@ -29,10 +31,11 @@ class Csv:
         self.path, self.weights = path, weights
         self.pending, self.first, self.gone_on = b"", -1, False
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder, allowed is a file")
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise ValueError(f"{path} is {kind}, allowed is a file")
         if path.exists():
-            read_csv(path)
+            kept(path, math.inf)
 
     def __call__(self, values: Values, step: int) -> None:
         """Take a log."""
@@ -121,30 +124,30 @@ def go_on_csv(path: Path, step: int) -> None:
     if path.exists():
         with warnings.catch_warnings():  # told when the sink was made
             warnings.simplefilter("ignore")
-            lines = read_csv(path)
-        kept = [line for line in lines if line["step"] < step]
-        if kept or not lines:
-            data = encoded([FIELDS, *map(cells, kept)])
-            if data != path.read_bytes():
-                replace(path, lambda aside: aside.write_bytes(data))
+            found = kept(path, step)
+        if found.end and (found.lines or not found.later):
+            if found.end < path.stat().st_size:
+                os.truncate(path, found.end)
             return
-        _set_aside(path, step)
+        if found.later:
+            _set_aside(path, step)
     path.write_bytes(encoded([FIELDS]))
 
 
 def go_on_parquet(folder: Path, step: int) -> None:
     """Leave in a folder the lines of earlier steps, the latest files first."""
-    there = [(part, read_part(part)) for part in parts(folder)]
-    if there and all(line["step"] >= step for _, lines in there for line in lines):
+    there, later = parts(folder), []
+    for part in reversed(there):  # until one that is older: steps never fall along them
+        steps = span(part)
+        if steps and steps[1] < step:
+            break
+        later.append((part, steps is not None and steps[0] < step))
+    if there and len(later) == len(there) and not any(partly for _, partly in later):
         _set_aside(folder, step)
         folder.mkdir()
         return
-    for part, lines in reversed(there):
-        kept = [line for line in lines if line["step"] < step]
-        if not kept:
-            part.unlink()
-        elif len(kept) < len(lines):
-            write_part(kept, part)
+    for part, partly in later:
+        cut_part(part, step) if partly else part.unlink()
 
 
 def _set_aside(path: Path, step: int) -> None:

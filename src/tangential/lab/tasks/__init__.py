@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, get_args, get_origin, get_type_hints
 
+from tangential.lab.names import unknown
 from tangential.lab.task import Task
 
 NAMES = (  # each a module here with a function of its name
@@ -33,7 +34,13 @@ def checked(function: Callable[P, Task]) -> Callable[P, Task]:
 
 
 def function(name: str) -> Callable[..., Task]:
-    """The function of a task."""
+    """The function of a task.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    if name not in NAMES:
+        raise ValueError(unknown(name, NAMES, "task"))
     return getattr(import_module(f"tangential.lab.tasks.{name}"), name)
 
 
@@ -64,6 +71,8 @@ def make(name: str, data: Path | None, chosen: dict[str, Any]) -> Task:
         ValueError: an option has no such value, or the data are missing or broken.
     """
     make = function(name)
+    for key in chosen.keys() - _options(make).keys():
+        raise ValueError(f"{name} has no option {key!r}. Known: {spelt(name)}.")
     _check(make, chosen)
     return make(data=data, **chosen)
 

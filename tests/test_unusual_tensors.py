@@ -1,0 +1,271 @@
+"""Tensors that were cast, moved, freed or shared under an optimizer: a right step, or an error."""
+
+import copy
+import threading
+from itertools import product
+
+import pytest
+import torch
+from table import RULES, every_backend
+from torch import nn
+
+from tangential import AdamP
+
+every_rule = pytest.mark.parametrize("cls", RULES.values())
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def usual(cls):
+    return {"lr": 1e-2} if cls is AdamP else {"lr": 1e-2, "momentum": 0.9}
+
+
+def stepped(cls, backend, shape=(8, 4), steps=1, dtype=torch.float32, **options):
+    param = nn.Parameter(torch.randn(shape, dtype=dtype))
+    optimizer = cls([param], **usual(cls), **backend, **options)
+    for _ in range(steps):
+        param.grad = torch.randn(shape, dtype=dtype)
+        optimizer.step()
+    param.grad = torch.randn(shape, dtype=dtype)
+    return param, optimizer
+
+
+def refused(optimizer, param, error, match):
+    """A step raises, and neither the weight nor its state has changed."""
+    state = optimizer.state[param]
+    before = {name: copy.deepcopy(x) for name, x in state.items()}
+    whole = param.untyped_storage().nbytes() == param.nbytes
+    weight = param.detach().clone() if whole else None
+    with pytest.raises(error, match=match):
+        optimizer.step()
+    assert state.keys() == before.keys()
+    if weight is not None:
+        assert torch.equal(param, weight)
+    assert all(torch.equal(state[name], x) for name, x in before.items() if x.dim() == 0)
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize(("first", "then"), [x for x in product(FLOATS, FLOATS) if x[0] != x[1]])
+def test_a_model_that_is_cast_trains_on(cls, backend, first, then):
+    """As one that had the second dtype from the start, within what the narrower dtype holds."""
+    param, optimizer = stepped(cls, backend, dtype=first)
+    twin = nn.Parameter(param.detach().double())
+    oracle = cls([twin], **usual(cls), foreach=False)
+    oracle.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    param.data = param.data.to(then)
+    for _ in range(3):
+        param.grad = torch.randn(8, 4).to(then)
+        twin.grad = param.grad.double()
+        optimizer.step()
+        oracle.step()
+    assert param.dtype == then
+    narrowest = max(torch.finfo(first).eps, torch.finfo(then).eps)
+    torch.testing.assert_close(param.double(), twin, rtol=8 * narrowest, atol=8 * narrowest)
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("left", [0, 24])
+@pytest.mark.parametrize("part", ["data", "gradient", "buffer"])
+def test_freed_memory_is_an_error_and_may_come_back(cls, backend, steps, left, part):
+    param, optimizer = stepped(cls, backend, steps=steps)
+    twin = copy.deepcopy(param)
+    buffer = optimizer.buffers[0]
+    if part == "buffer" and not steps:
+        pytest.skip("there is no buffer before the first step")
+    x = {"data": param.data, "gradient": param.grad}.get(part)
+    x = optimizer.state[param][buffer] if x is None else x
+    values, size = x.clone(), x.untyped_storage().nbytes()
+    x.untyped_storage().resize_(left)
+    name = buffer if part == "buffer" else part
+    refused(optimizer, param, RuntimeError, rf"{name} of .*\(8, 4\) is not in memory: .* {left} b")
+    x.untyped_storage().resize_(size)
+    x.copy_(values)
+    optimizer.step()
+    assert torch.equal(param == twin, torch.zeros(8, 4, dtype=torch.bool))
+
+
+@every_backend
+def test_a_view_into_freed_memory(backend):
+    """As FSDP has them, in one flat buffer: their addresses are not null when it is freed."""
+    flat = torch.randn(4096)
+    params = [nn.Parameter(flat[i : i + 64].view(8, 8)) for i in (0, 1024, 2048)]
+    optimizer = AdamP(params, **backend)
+    for _ in range(2):
+        for p in params:
+            p.grad = torch.randn(8, 8)
+        optimizer.step()
+    flat.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match=r"data of .* is not in memory"):
+        optimizer.step()
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_real_and_complex_do_not_mix(cls, backend, dtype):
+    other = torch.float32 if dtype.is_complex else torch.complex64
+    param, optimizer = stepped(cls, backend, shape=(4, 5), dtype=dtype)
+    name = optimizer.buffers[-1]
+    mixed = copy.deepcopy(optimizer.state_dict())
+    mixed["state"][0][name] = torch.zeros(4, 5, dtype=other)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=f"{name} of weight 0 is {other} and the weight {dtype}"):
+        optimizer.load_state_dict(mixed)
+    assert torch.equal(optimizer.state[param][name], before["state"][0][name])
+    optimizer.state[param][name] = torch.zeros(4, 5, dtype=other)
+    refused(optimizer, param, ValueError, f"{name} of .* is {other} and the weight {dtype}")
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize(
+    ("x", "problem"),
+    [
+        (torch.zeros(4, 8), r"has shape \(4, 8\), expected the weight's \(8, 4\)"),
+        (torch.zeros(8, 4).to_sparse(), "is torch.sparse_coo, expected a dense tensor"),
+        (torch.zeros(8, 4, dtype=torch.int32), "is torch.int32, expected a floating-point"),
+        (0.0, "is 0.0, expected a tensor"),
+        (None, "is None, expected a tensor"),
+    ],
+)
+def test_a_buffer_that_does_not_fit(cls, backend, x, problem):
+    param, optimizer = stepped(cls, backend)
+    name = optimizer.buffers[0]
+    good = optimizer.state[param][name]
+    optimizer.state[param][name] = x
+    with pytest.raises(ValueError, match=f"{name} of a weight of shape .* {problem}"):
+        optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    optimizer.state[param][name] = good
+    if x is not None:  # torch.optim writes None for what it has not made yet
+        with pytest.raises(ValueError, match=f"{name} of weight 0 {problem}"):
+            optimizer.load_state_dict(saved)
+    optimizer.step()
+
+
+@every_backend
+@pytest.mark.parametrize(
+    "step", [torch.tensor(1), 1, 1.0, torch.ones(1), torch.tensor(1.0).double()]
+)
+def test_a_count_of_steps_of_any_kind_goes_on(backend, step):
+    param, optimizer = stepped(AdamP, backend)
+    optimizer.state[param]["step"] = copy.deepcopy(step)
+    optimizer.step()
+    assert float(optimizer.state[param]["step"]) == 2
+
+
+@every_backend
+@pytest.mark.parametrize("step", ["one", None, torch.ones(2), -1, float("nan")])
+def test_a_count_of_steps_that_is_none(backend, step):
+    param, optimizer = stepped(AdamP, backend)
+    optimizer.state[param]["step"] = step
+    with pytest.raises(ValueError, match=r"step of a weight of shape \(8, 4\) is"):
+        optimizer.step()
+
+
+@every_backend
+@every_rule
+def test_a_weight_whose_shape_was_changed_under_its_gradient(cls, backend):
+    param, optimizer = stepped(cls, backend)
+    param.data = torch.randn(6, 4)
+    refused(optimizer, param, ValueError, r"gradient of .*\(6, 4\) has shape \(8, 4\)")
+
+
+@every_backend
+@every_rule
+def test_threads_that_share_an_optimizer_take_turns(cls, backend):
+    """Each step counts once, as if one thread had taken them all; other threads drop gradients."""
+    params = [nn.Parameter(torch.randn(64, 64)) for _ in range(3)]
+    twins = copy.deepcopy(params)
+    optimizer, plain = (cls(ps, **usual(cls), **backend) for ps in (params, twins))
+    grads = [torch.randn(64, 64) for _ in params]
+    for ps in (params, twins):
+        for p, g in zip(ps, grads, strict=True):
+            p.grad = g.clone()
+    errors = []
+
+    def run():
+        try:
+            for _ in range(10):
+                optimizer.step()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(40):
+        plain.step()
+    assert not errors
+    assert all(torch.equal(p, q) for p, q in zip(params, twins, strict=True))
+
+
+@every_backend
+@every_rule
+def test_nothing_is_made_on_the_default_device(cls, backend):
+    param, optimizer = stepped(cls, backend, steps=0, low_precision="stochastic")
+    narrow = nn.Parameter(torch.randn(4, 3).bfloat16())
+    optimizer.add_param_group({"params": [narrow]})
+    for _ in range(2):
+        narrow.grad = torch.ones_like(narrow)
+        with torch.device("meta"):
+            optimizer.step()
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer.load_state_dict(saved)
+    devices = {x.device.type for s in optimizer.state.values() for x in s.values()}
+    assert devices == {"cpu"}
+    assert param.isfinite().all()
+
+
+@every_backend
+@every_rule
+def test_a_step_in_a_cuda_graph_is_refused(cls, backend, monkeypatch):
+    """Its count of steps would stand still; torch's SGD has none, and nor has ours."""
+    from torch._subclasses import FakeTensorMode
+
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        param = nn.Parameter(torch.empty(4, 3, device="cuda"))
+        param.grad = torch.empty(4, 3, device="cuda")
+        optimizer = cls([param], **usual(cls), **backend)
+        if cls is AdamP:
+            with pytest.raises(RuntimeError, match="CUDA graph that is being captured"):
+                optimizer.step()
+        else:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("keeps_group", [True, False])
+def test_a_weight_that_left_the_optimizer_is_freed(keeps_group):
+    import gc
+    import weakref
+
+    params = [nn.Parameter(torch.randn(4, 3)) for _ in range(2)]
+    optimizer = AdamP([{"params": [p]} for p in params])
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    gone = weakref.ref(params[1])
+    if keeps_group:
+        optimizer.param_groups[1]["params"].clear()
+    else:
+        optimizer.param_groups.pop()
+    optimizer.state.pop(params.pop())
+    del p
+    optimizer.step()
+    gc.collect()
+    assert gone() is None
+
+
+def test_gradients_are_not_kept_after_a_step():
+    param, optimizer = stepped(AdamP, {})
+    import weakref
+
+    gone = weakref.ref(param.grad)
+    optimizer.step()
+    param.grad = None
+    assert gone() is None
