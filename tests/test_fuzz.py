@@ -46,6 +46,7 @@ def cases(draw):
             shape[axis] = groups * draw(st.integers(0, 3))
         shapes.append(tuple(shape))
     options = draw(OPTIONS[rule]) | draw(SHARED) | {"row_axis": axis, "row_groups": groups}
+    assume(options.get("momentum") != 0 or not options["nesterov"])
     assume(options["projection"] != "row" or any(len(shape) > 1 for shape in shapes))
     return rule, shapes, options, draw(st.booleans()), draw(st.integers(0, 2**32 - 1))
 

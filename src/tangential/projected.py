@@ -154,8 +154,7 @@ class Projected(Optimizer):
 
     def _step(self) -> None:
         for number in [n for n in self._fused if n >= len(self.param_groups)]:
-            del self._fused[number]  # it would keep the weights of a group that was removed
-            del self._shards[number]
+            self._forget(number)  # it would keep the weights of a group that was removed
         work = [self._checked(number) for number in range(len(self.param_groups))]
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and float(found_inf):
@@ -173,13 +172,17 @@ class Projected(Optimizer):
             if fused.locate(group, self.state):
                 self._check_tensors(fused.left, group)
                 return self._left(number, fused)
-        self._fused.pop(number, None)
+        self._forget(number)
         numbered = [(i, p) for i, p in self._numbered(number) if p.grad is not None or _waits(p)]
         params = [p for _, p in numbered]
         flattened.check_step(self.param_groups, group)
         rows = self.checked_rows(group, params)
-        self._check_tensors(params, group)
+        self._check_tensors([p for p in params if p.grad is not None], group)
         return _Work(group, params, rows, [i for i, _ in numbered], None)
+
+    def _forget(self, number: int) -> None:
+        self._fused.pop(number, None)
+        self._shards.pop(number, None)
 
     def _numbered(self, number: int) -> list[tuple[int, Tensor]]:
         """The weights of a group with their places in the optimizer."""
@@ -227,8 +230,7 @@ class Projected(Optimizer):
             )
             if fused.locate(group, self.state):
                 self._fused[number] = fused
-                shards = [(i, p) for i, p in self._numbered(number) if shards_of(p)]
-                self._shards[number] = shards
+                self._shards[number] = [(i, p) for i, p in self._numbered(number) if shards_of(p)]
                 work = self._left(number, fused)
                 states = [self._state_of(param, group) for param in work.params]
         if work.fused is not None:

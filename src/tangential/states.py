@@ -31,15 +31,17 @@ def completed(
         x = state.get(name)
         if x is None:
             state[name] = torch.zeros_like(param, dtype=dtype)
-        elif x.dtype not in (param.dtype, torch.promote_types(param.dtype, torch.float32)):
+        elif x.dtype != param.dtype and x.dtype != _widened(param):
             state[name] = x.to(dtype)  # the model was cast
     return state
 
 
 def moment_dtype(param: Tensor, group: Group) -> torch.dtype:
     """The dtype of the moments: the weight's, or float32 at least where `state_dtype` says so."""
-    if group["state_dtype"] is None:
-        return param.dtype
+    return param.dtype if group["state_dtype"] is None else _widened(param)
+
+
+def _widened(param: Tensor) -> torch.dtype:
     return torch.promote_types(param.dtype, torch.float32)
 
 
