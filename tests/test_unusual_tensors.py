@@ -65,6 +65,30 @@ def test_a_model_that_is_cast_trains_on(cls, backend, first, then):
 
 @every_backend
 @every_rule
+@pytest.mark.parametrize("wide", [{0}, {1}, {1, 2}])
+def test_weights_of_one_group_may_have_moments_of_two_dtypes(cls, backend, wide):
+    """Each steps as it would alone, whichever of them a checkpoint has left in float32."""
+    params = [nn.Parameter(torch.randn(4, 5).bfloat16()) for _ in range(3)]
+    twins = copy.deepcopy(params)
+    together = cls(params, **usual(cls), **backend)
+    alone = [cls([p], **usual(cls), **backend) for p in twins]
+    for t in range(4):
+        for p, q in zip(params, twins, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        for optimizer in (together, *alone):
+            optimizer.step()
+        for i in wide if t == 0 else ():
+            for state in (together.state[params[i]], alone[i].state[twins[i]]):
+                state.update({k: state[k].float() for k in together.buffers})
+    for p, q, optimizer in zip(params, twins, alone, strict=True):
+        torch.testing.assert_close(p, q)
+        for name in together.buffers:
+            torch.testing.assert_close(together.state[p][name], optimizer.state[q][name])
+
+
+@every_backend
+@every_rule
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("left", [0, 24])
 @pytest.mark.parametrize("part", ["data", "gradient", "buffer"])

@@ -70,9 +70,9 @@ def sgd(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
 
 def _store(states: list[State], name: str, values: Tensors) -> None:
     """Round what was widened back into the states; the rest was changed in place."""
-    buffers = [real(state[name]) for state in states]
-    if buffers[0].dtype != values[0].dtype:
-        torch._foreach_copy_(buffers, values)
+    pairs = [(real(state[name]), value) for state, value in zip(states, values, strict=True)]
+    if pairs := [(buffer, value) for buffer, value in pairs if buffer.dtype != value.dtype]:
+        torch._foreach_copy_([buffer for buffer, _ in pairs], [value for _, value in pairs])
 
 
 RULES = {"adam": adam, "sgd": sgd}
