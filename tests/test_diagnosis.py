@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cyclopts import App
 from torch import nn
 from torch.optim import SGD, AdamW
 
 import tangential
 from tangential import SGDP, AdamP, Monitor
+from tangential.__main__ import main
 from tangential.invariance.audits import audit
-from tangential.lab import diagnose as command
 from tangential.monitoring import criteria, sinks
 from tangential.monitoring.diagnosis import diagnose, figures
 from tangential.monitoring.files import cells, encoded
@@ -412,17 +411,17 @@ def test_no_rows_are_no_run():
 
 # ---- the command
 
-app = App()
-app.command(command.command, name="diagnose")
-
 
 def call(capsys, *paths):
-    """Exit code and output, its lines as they were printed."""
-    with pytest.raises(SystemExit) as exit_:
-        app(["diagnose", *map(str, paths)])
+    """Exit code and what was printed: output, or else errors."""
+    try:
+        main(["diagnose", *map(str, paths)])
+        code = 0
+    except SystemExit as exit_:
+        code = exit_.code or 0
     out, err = capsys.readouterr()
-    assert not err
-    return exit_.value.code or 0, out
+    assert not (out and err)
+    return code, out or err
 
 
 def written(log, sink):
@@ -646,12 +645,3 @@ def test_damaged_parquet_is_refused_in_a_line(tmp_path, capsys):
         part.write_bytes(data)
         code, text = call(capsys, folder)
         assert code == 0 or (text.startswith("Stopped: ") and len(text.splitlines()) == 1)
-
-
-def test_the_command_is_registered(runs, capsys):
-    from tangential.lab.cli import app as whole
-
-    with pytest.raises(SystemExit) as exit_:
-        whole(["diagnose", str(runs / "good")])
-    assert not exit_.value.code
-    assert "Nothing wrong was found" in capsys.readouterr().out

@@ -42,6 +42,7 @@ class AdamP(Projected):
     Raises:
         ValueError: names the option, its value and what is allowed.
 
+    >>> import torch
     >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
     >>> weight.grad = torch.tensor([[4.0, -3.0]])  # orthogonal, as scale invariance has it
     >>> AdamP([weight], lr=0.1).step()
@@ -101,6 +102,7 @@ class SGDP(Projected):
     Raises:
         ValueError: names the option, its value and what is allowed.
 
+    >>> import torch
     >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
     >>> optimizer = SGDP([weight], lr=0.1, momentum=0.9)
     """
