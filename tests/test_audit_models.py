@@ -273,3 +273,13 @@ def test_nothing_outside_is_changed(fails):
     assert torch.get_default_dtype() == torch.float32
     assert proxies.grad is grad
     assert grad.eq(1).all()
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_a_default_device_changes_nothing(device):
+    """As inside `torch.set_default_device("cuda")`: what the audit makes is where the model is."""
+    model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.LayerNorm(3), nn.Linear(3, 2))
+    batches = [torch.randn(5, 4)]
+    usual = audit(model, batches)
+    with torch.device(device):
+        assert audit(model, batches).lines == usual.lines

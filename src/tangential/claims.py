@@ -82,7 +82,7 @@ def drawn(setting: Setting) -> tuple[Tensor, Draw]:
     generator = torch.Generator().manual_seed(setting.seed)
 
     def draw() -> Tensor:
-        return torch.randn(setting.shape, dtype=torch.float64, generator=generator)
+        return torch.randn(setting.shape, dtype=torch.float64, device="cpu", generator=generator)
 
     return draw().requires_grad_(), draw
 

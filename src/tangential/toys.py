@@ -52,8 +52,8 @@ def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> Path:
     '1.7578 1.42 2.93'
     """
     start = [[math.sin(0.001), math.cos(0.001)]]
-    weight = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-    target = torch.tensor([0.0, -1.0], dtype=torch.float64)
+    weight = torch.tensor(start, dtype=torch.float64, device="cpu", requires_grad=True)
+    target = torch.tensor([0.0, -1.0], dtype=torch.float64, device="cpu")
 
     def loss() -> Tensor:
         return (1 - torch.cosine_similarity(weight, target).squeeze()) ** 2
@@ -83,7 +83,7 @@ def rosenbrock_3d(optimizer: Build, steps: int = STEPS_3D) -> Path:
     longitude, latitude = (x / CHART_SCALE for x in START_3D)
     flat = math.cos(latitude)
     start = [[flat * math.cos(longitude), flat * math.sin(longitude), math.sin(latitude)]]
-    weight = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor(start, dtype=torch.float64, device="cpu", requires_grad=True)
     weight.register_hook(lambda grad: grad / grad.norm())
     stepper = optimizer([weight])
     schedule = LambdaLR(stepper, lambda step: 1 - step / max(steps, 1))

@@ -74,7 +74,9 @@ def in_general_position(model: nn.Module, seed: int, precision: Precision) -> nn
     for param in model.parameters():
         if param.requires_grad and param.numel():
             values = real(param)
-            noise = torch.randn(values.shape, generator=generator, dtype=torch.float64)
+            noise = torch.randn(
+                values.shape, generator=generator, dtype=torch.float64, device="cpu"
+            )
             values += _distance(values) * noise.to(values)
     return model
 

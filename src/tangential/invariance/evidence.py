@@ -219,7 +219,9 @@ def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor
     ([0.0, 0.0], False)
     """
     rows = _rows(weight, units)
-    draws = torch.rand(2, rows.units if rows else 1, generator=generator, dtype=torch.float64)
+    draws = torch.rand(
+        2, rows.units if rows else 1, generator=generator, dtype=torch.float64, device="cpu"
+    )
     factors = torch.where(draws[0] < 0.5, 0.5, -0.5) * (1 + draws[1])
     factors = torch.exp2(factors).to(weight.device)
     changed = real(weight) * (rows.spread(factors) if rows else factors.view(()))
@@ -229,6 +231,8 @@ def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor
 def shaken(weight: Tensor, distance: float, generator: torch.Generator) -> Tensor:
     """The weight, moved by `distance` in a random direction."""
     values = real(weight)
-    noise = torch.randn(values.shape, generator=generator, dtype=torch.float64).to(values)
+    noise = torch.randn(values.shape, generator=generator, dtype=torch.float64, device="cpu").to(
+        values
+    )
     moved = values + noise * (distance / noise.norm().clamp_min(1e-300))
     return torch.view_as_complex(moved) if weight.is_complex() else moved

@@ -43,10 +43,10 @@ def seed_generators(devices: list[torch.device], seed: int) -> None:
 def generator_states(devices: list[torch.device]) -> list[Tensor]:
     """What tells whether anything was drawn."""
     states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
-    states.append(torch.tensor(random.getstate()[1]))
+    states.append(torch.tensor(random.getstate()[1], device="cpu"))
     if numpy := _numpy():
         _, key, position, *_ = numpy.random.get_state()
-        states.append(torch.tensor([*key.tolist(), position]))
+        states.append(torch.tensor([*key.tolist(), position], device="cpu"))
     return states
 
 

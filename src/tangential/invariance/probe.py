@@ -132,7 +132,9 @@ class Probe:
             )
         parts = []
         for leaf in map(real, leaves):
-            direction = torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf)
+            direction = torch.randn(
+                leaf.shape, generator=generator, dtype=torch.float64, device="cpu"
+            ).to(leaf)
             parts.append((leaf * direction).sum() / max(leaf.numel(), 1) ** 0.5)
         return torch.stack([part.to(parts[0]) for part in parts]).sum()
 
