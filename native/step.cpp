@@ -184,6 +184,7 @@ struct Plan::Inside {
   void reserve(int threads) {
     tasks.reserve(partials.size());
     if (watched && first_rows.empty()) {
+      first_rows.reserve(entries.size());
       size_t row = 0;
       for (const Entry& entry : entries) {
         first_rows.push_back(row);

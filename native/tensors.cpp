@@ -170,6 +170,7 @@ Tensors::Tensors(nb::list weights, const nb::list& states, const nb::tuple& name
 }
 
 bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb::list& left) {
+  if (taken_) throw std::runtime_error("tensors: another thread is in a step of these weights");
   const nb::object sequence = nb::steal(PySequence_Fast(params.ptr(), "params: a list is allowed"));
   if (!sequence.is_valid()) nb::raise_python_error();
   if (size()) first_state_ = position(states.ptr(), weights_[0].ptr(), first_state_);

@@ -382,6 +382,14 @@ def test_a_run_that_diverged_is_not_sound():
     assert "Norms are not finite since step 200: 0.weight" in found["not finite"].text
 
 
+def test_a_run_that_was_resumed_before_it_diverged_is_judged_by_what_followed(good):
+    last = max(x["step"] for x in good)
+    spoilt = [x | {"norm": math.nan} if x["step"] == last else x for x in good]
+    again = [x for x in good if x["step"] == last]
+    assert "not finite" in kinds(spoilt)
+    assert "not finite" not in kinds([*spoilt, *again])
+
+
 def test_lr_of_zero_is_left_out():
     log = trained(sound, before=lambda m, o, step: falling(0.01, 200)(m, o, min(step, 200)))
     assert all(x["lr"] == 0 for x in log if x["step"] >= 200 and x["label"] in HIDDEN)

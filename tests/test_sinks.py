@@ -158,6 +158,31 @@ def test_a_resumed_run_goes_on_in_its_file(kind, again, tmp_path):
 
 
 @both
+def test_a_sink_that_was_closed_goes_on_like_a_new_one(kind, tmp_path):
+    """As the callbacks' sinks are when a trainer fits twice."""
+    path = tmp_path / "run"
+    sink = KINDS[kind](path)
+    log(sink, 0, 1, 2, 3)
+    log(sink, 2, 3, 4)
+    assert same(files.read(path), expected(*range(5)))
+
+
+def test_a_sink_that_raises_keeps_no_log_from_the_others():
+    def broken(values, step):
+        raise OSError(errno.ENOSPC, "no space")
+
+    before, after = sinks.memory(), sinks.memory()
+    model, optimizer = small()
+    with (
+        Monitor(model, optimizer, 1, [before, broken, after]),
+        pytest.raises(OSError, match="no space"),
+    ):
+        train(model, optimizer, range(2))
+    assert before
+    assert same(before, after)
+
+
+@both
 def test_resumed_is_uninterrupted(kind, tmp_path):
     model, optimizer = small()
     with Monitor(model, optimizer, 2, KINDS[kind](tmp_path / "run")):

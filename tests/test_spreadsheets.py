@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from tangential.lab import tables, timings
-from tangential.lab.aside import literal
+from tangential.words import literal
 
 
 def rows_of(path):

@@ -1,7 +1,7 @@
 """What a parameter group may hold, and the errors for what it may not."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
@@ -84,8 +84,9 @@ def _fraction(x: Any) -> bool:
 
 def _is_pair(x: Any) -> bool:
     """Whether x is two values in order: a tuple, a list, a configuration's list."""
-    unordered = isinstance(x, (str, bytes, set, dict))
-    return isinstance(x, Iterable) and not unordered and hasattr(x, "__len__") and len(x) == 2  # pyright: ignore[reportArgumentType]
+    if isinstance(x, Tensor):
+        return x.shape == (2,)
+    return isinstance(x, Sequence) and not isinstance(x, (str, bytes)) and len(x) == 2
 
 
 def _integer(x: Any) -> bool:

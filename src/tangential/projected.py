@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -316,12 +317,7 @@ def _on_cpu(group: Group) -> bool:
     return all(param.is_cpu for param in group["params"])
 
 
-_told = False
-
-
-def _tell_of_missing_kernel() -> None:
-    global _told
-    if not _told:
-        _told = True
-        message = f"{native.reason()}. Until then the optimizers run on foreach, which is slower"
-        warnings.warn(message, stacklevel=4)
+@cache
+def _tell_of_missing_kernel() -> None:  # once
+    message = f"{native.reason()}. Until then the optimizers run on foreach, which is slower"
+    warnings.warn(message, stacklevel=4)

@@ -1,6 +1,5 @@
 """Known catches, in words: why a weight is not scale-invariant though it may seem so."""
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from tangential.backends.rows import real
 from tangential.invariance.evidence import Verdict, described
 from tangential.invariance.probe import Probe, frozen_norms
 from tangential.invariance.proofs import Verdicts, euler
+from tangential.words import listed
 
 
 class Catches(NamedTuple):
@@ -39,7 +39,7 @@ class Catches(NamedTuple):
             f"only {verdict.part} are scale-invariant" if verdict.part else "",
             self._bias(name),
             self._statistics(name),
-            f"tied with {_listed(self.tied[name])}" if name in self.tied else "",
+            f"tied with {listed(self.tied[name])}" if name in self.tied else "",
             "frozen (requires_grad=False)" if name in self.frozen else "",
         ]
         return [words for words in found if words]
@@ -170,11 +170,11 @@ def of_model(model: nn.Module, batches: int, *, noisy: bool) -> list[str]:
     running = [n for n, m in model.named_modules() if _keeps_statistics(m) and n not in frozen]
     found = [
         f"Audited in {mode} mode, as the model was given.",
-        f"Frozen BatchNorm ({_listed(frozen + theirs)}): normalises by running statistics, so what "
+        f"Frozen BatchNorm ({listed(frozen + theirs)}): normalises by running statistics, so what "
         "comes before it is not scale-invariant."
         if frozen or theirs
         else "",
-        f"In eval mode {_listed(running)} would normalise by running statistics, and what comes "
+        f"In eval mode {listed(running)} would normalise by running statistics, and what comes "
         "before would not be scale-invariant."
         if running
         else "",
@@ -188,14 +188,3 @@ def of_model(model: nn.Module, batches: int, *, noisy: bool) -> list[str]:
 
 def _keeps_statistics(module: nn.Module) -> bool:
     return isinstance(module, _NormBase) and module.running_mean is not None
-
-
-def _listed(names: Iterable[str]) -> str:
-    """The first three names and how many more there are.
-
-    >>> _listed("abcde")
-    'a, b, c and 2 more'
-    """
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

@@ -191,7 +191,7 @@ def _part(evidence: Evidence, floor: list[float]) -> str:
     for units in candidates(evidence.shape):
         shares = evidence.radial(units, floor)
         holds = (shares.nan_to_num(0.0) <= TOLERANCE).all(0) & ~shares.isnan().all(0)
-        if (share := holds.double().mean().item()) > best:
+        if (share := holds.float().mean().item()) > best:
             best, rows = share, _words(holds.tolist(), units)
     return rows
 
@@ -223,7 +223,7 @@ def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor
         2, rows.units if rows else 1, generator=generator, dtype=torch.float64, device="cpu"
     )
     factors = torch.where(draws[0] < 0.5, 0.5, -0.5) * (1 + draws[1])
-    factors = torch.exp2(factors).to(weight.device)
+    factors = torch.exp2(factors).to(real(weight))
     changed = real(weight) * (rows.spread(factors) if rows else factors.view(()))
     return torch.view_as_complex(changed) if weight.is_complex() else changed.to(weight.dtype)
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from tangential.invariance.evidence import ROWS, Units, described
+from tangential.words import literal
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Audit:
                 record |= {key: sep.join(map(str, record[key])) for key, sep in joined.items()}
                 if number == 0:
                     lines.writerow(record)
-                lines.writerow(map(_no_formula, record.values()))
+                lines.writerow(literal(x) if isinstance(x, str) else x for x in record.values())
 
     def to_json(self, path: str | Path) -> None:
         """Write everything: summary, mode, number of batches, shares, notes and weights."""
@@ -160,16 +161,6 @@ class Audit:
         whole = {"summary": self.summary, "mode": self.mode, "batches": self.batches}
         whole |= {"shares": shares, "notes": self.notes, "weights": self.records()}
         Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-
-
-def _no_formula(value: Any) -> Any:
-    """The value of a cell, quoted if a spreadsheet would take it for a formula.
-
-    >>> _no_formula("=1+1"), _no_formula("net.0.weight"), _no_formula(-1)
-    ("'=1+1", 'net.0.weight', -1)
-    """
-    risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if risky else value
 
 
 def _manner(line: Line) -> str:

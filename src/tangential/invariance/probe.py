@@ -63,7 +63,7 @@ class Probe:
         self.model.zero_grad()
         dense = {n: g.to_dense() if g.layout != torch.strided else g for n, g in grads.items()}
         for name, grad in dense.items():
-            if not real(grad).sum(dtype=torch.float64).isfinite():
+            if not real(grad).isfinite().all():
                 raise ValueError(f"the gradient of {name} is not finite on batch {number}")
         return dense
 

@@ -1,22 +1,10 @@
-"""Files that are there whole or not at all, and cells of tables that are read as they are."""
+"""Files that are there whole or not at all."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-FORMULA = r"^[=+\-@\t\r\n]"  # how a cell begins that a spreadsheet runs
-
-
-def literal(text: str) -> str:
-    """A text for a CSV file that no spreadsheet takes for a formula: such begin with a quote.
-
-    >>> literal("=1+1"), literal("a=1")
-    ("'=1+1", 'a=1')
-    """
-    return f"'{text}" if re.match(FORMULA, text) else text
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command `tangential audit`: a model's audit as a table, CSV and JSON."""
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from tangential.invariance.audits import audit
 from tangential.lab.audit_tables import print_audit, say
-from tangential.lab.errors import check_file, one_line, stop
+from tangential.lab.errors import TRACEBACK, check_file, one_line, stop
 from tangential.lab.source import Source, drawn, load, mixes_samples, size_of
 
 BYTES = 4 + 8  # of an input's element and its copy in float64
@@ -64,6 +65,8 @@ def command(
     try:
         result = audit(loaded.model, inputs, verify=verify, seed=seed)
     except (Exception, SystemExit) as error:  # of the user's model, which may raise anything
+        if os.environ.get(TRACEBACK):
+            raise
         stop(
             f"Stopped: {source}: {type(error).__name__}: {one_line(error).removesuffix('.')}. "
             "Give --input-size if the input is wrong, or a FILE.py:FACTORY that returns "

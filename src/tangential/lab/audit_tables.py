@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tangential.invariance.evidence import Units, described
+from tangential.invariance.evidence import described
 from tangential.invariance.findings import Audit, Line
 from tangential.lab.errors import one_line
 from tangential.lab.terminal import fits, sentence
@@ -93,7 +93,7 @@ ORDER = ("row", "weight", "variant", "dead")
 
 def _kind(line: Line) -> str:
     if line.kind in ("row", "weight"):
-        return described(Units(line.kind, line.row_axis, line.row_groups))
+        return described(line.units)
     if line.kind == "dead":
         return "no effect on the loss"
     return "no" if len(line.shape) > 1 else "no (vectors and scalars)"

@@ -32,7 +32,7 @@ def save(folder: Path, state: State) -> None:
         file.write(sha256(whole).digest())
         file.write(whole)
     for path in _newest_first(folder)[KEPT:]:
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process may have removed it
 
 
 def load(folder: Path) -> State | None:

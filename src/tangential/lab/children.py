@@ -42,6 +42,7 @@ class Child(NamedTuple):
         """End it at once."""
         self.process.kill()
         self.process.join()
+        self.messages.close()
 
 
 def start(target: Callable[..., None], *arguments: Any) -> Child:

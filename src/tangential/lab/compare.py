@@ -119,7 +119,9 @@ def _compare(wishes: Wishes, store: Store, place: Place, workers: int, console: 
         with warnings.catch_warnings(record=True) as caught:
             plan = study.planned(wishes, tasks.make(wishes.task, place.data, wishes.options))
         for warning in caught:
-            console.print(f"Note: {warning.message}.", highlight=False, markup=False)
+            console.print(
+                f"Note: {str(warning.message).removesuffix('.')}.", highlight=False, markup=False
+            )
         store.begin(plan)
     if "WORLD_SIZE" in os.environ:
         _together(store, place, console, leads=leads)

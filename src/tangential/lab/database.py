@@ -136,7 +136,7 @@ def _reason(error: Exception, url: str) -> str:
     parsed = _parsed(url)
     if parsed is None or not _is_clear(url, parsed):
         return f"{type(error).__name__}. Write special characters as %XX (@ is %40, / is %2F)"
-    text = str(error.__cause__ or error).strip().splitlines()[0]
+    text = str(error.__cause__ or error).strip().partition("\n")[0]
     query = [
         v for key, values in parsed.normalized_query.items() if SECRET.search(key) for v in values
     ]
@@ -159,7 +159,7 @@ def _made(make: Callable[[], Any], wait_s: float) -> Any:
             locked = "is locked" in str(error)  # SQLite has waited for WAIT_S
             connected = not isinstance(error, DBAPIError) or error.statement is not None
             starting = STARTING.search(str(error)) and time.monotonic() < deadline
-            if locked or not (tries if connected else starting):
+            if locked or not (tries > 0 if connected else starting):
                 raise
         time.sleep(PAUSE_S)
 

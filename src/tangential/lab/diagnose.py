@@ -65,9 +65,10 @@ def table(runs: list[Run]) -> Table:
         result.add_column(escape(run.name), justify="right", overflow="fold")
     result.add_row("steps", *(f"{length(run):,}" for run in runs))
     result.add_row("logs", *(f"{len(run.steps):,}" for run in runs))
-    known = (f"{len(run.courses):,} of {len(run.weights):,}" for run in runs)
-    result.add_row("weights: scale-invariant of all", *known)
+    invariant = (f"{len(run.courses):,} of {len(run.weights):,}" for run in runs)
+    result.add_row("weights: scale-invariant of all", *invariant)
+    known = [figures(run) for run in runs]
     for key, (words, say) in FIGURES.items():
-        values = [figures(run)[key] for run in runs]
+        values = [one[key] for one in known]
         result.add_row(words, *(say(x) if x == x else "" for x in values))
     return result

@@ -4,7 +4,6 @@ Jinja2 and Plotly are imported where a page is made.
 """
 
 import json
-import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -57,20 +56,6 @@ def render(
             live=live,
         )
     )
-
-
-def colour(text: str) -> str:
-    """A colour that is safe to write into a style.
-
-    Raises:
-        ValueError: it is none.
-
-    >>> colour("#56b4e9")
-    '#56b4e9'
-    """
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        raise ValueError(f"colour is {text!r}, allowed are six hexadecimal digits after a #")
-    return text
 
 
 def on_dark(colour: str) -> str:

@@ -124,8 +124,10 @@ def _built(
     weights = [nn.Parameter(value.detach().clone().to(on or "cpu")) for value in values]
     left, built = iter(weights), []
     for group in groups:
-        scaled = {"lr": group["lr"] * point["lr"]} if {"lr"} <= group.keys() & point.keys() else {}
-        built.append(group | scaled | {"params": [next(left) for _ in group["params"]]})
+        options = {name: x for name, x in group.items() if name not in ("lr", "params")}
+        if "lr" in group and "lr" in point:  # else the trial's groups have none
+            options["lr"] = group["lr"] * point["lr"]
+        built.append(options | {"params": [next(left) for _ in group["params"]]})
     optimizer = rival.build(built, **point)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"returned {type(optimizer).__name__}, expected a torch.optim.Optimizer")

@@ -111,7 +111,7 @@ def styles(plan: Plan) -> dict[str, Style]:
         for name, rival in plan.rivals.items()
     }
     return {
-        name: Style(html.on_light(html.colour(colours[name])), rival.baseline is None, mark)
+        name: Style(html.on_light(colours[name]), rival.baseline is None, mark)
         for mark, (name, rival) in enumerate(plan.rivals.items())
     }
 

@@ -61,39 +61,33 @@ def _decay_only(groups: Groups, lr: float, weight_decay: float) -> Optimizer:
     return AdamW(damped, lr=lr)
 
 
-def _rival(
-    build: Callable[..., Optimizer], about: str, baseline: str | None, family: str, colour: str
-) -> Rival:
-    return Rival(build, about, baseline, family, colour)
-
-
 # contrast of 3:1 or more with white; colour-blind readers tell apart those of the default ones
 RIVALS = {
-    "sgd": _rival(
+    "sgd": Rival(
         _sgd(SGD), "torch SGD, momentum .9, Nesterov, coupled decay", None, "sgd", "#1d99c5"
     ),
-    "sgdp": _rival(_sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#032aae"),
-    "adam": _rival(_built(Adam), "torch Adam, coupled decay", None, "adam", "#7f7f78"),
-    "adamw": _rival(_built(AdamW), "torch AdamW, decoupled decay", None, "adam", "#d67d07"),
-    "adamp": _rival(_built(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#af0401"),
-    "adamp-matched": _rival(
+    "sgdp": Rival(_sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#032aae"),
+    "adam": Rival(_built(Adam), "torch Adam, coupled decay", None, "adam", "#7f7f78"),
+    "adamw": Rival(_built(AdamW), "torch AdamW, decoupled decay", None, "adam", "#d67d07"),
+    "adamp": Rival(_built(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#af0401"),
+    "adamp-matched": Rival(
         _built(AdamP, wd_ratio="matched"),
         "AdamP, wd_ratio 1/19: turns as fast as AdamW at equilibrium",
         "adamw",
         "adam",
         "#842f73",
     ),
-    "adamp-projection-only": _rival(
+    "adamp-projection-only": Rival(
         _built(AdamP, wd_ratio=1.0), "AdamP, wd_ratio 1: AdamW's decay", "adamw", "adam", "#c0699f"
     ),
-    "adamw-decay-only": _rival(
+    "adamw-decay-only": Rival(
         _decay_only,
         "AdamW, a tenth of the decay on the scale-invariant weights: no projection",
         "adamw",
         "adam",
         "#7d8500",
     ),
-    "sgdp-published": _rival(
+    "sgdp-published": Rival(
         _sgd(SGDP, project_buffer=True),
         "SGDP as published: projects its momentum, too",
         "sgd",

@@ -98,12 +98,7 @@ LIBRARIES: dict[str, Callable[[str], Source]] = {"torchvision": _torchvision, "t
 
 
 def _from_file(path: Path, name: str) -> Source:
-    try:
-        factory = in_file(path, name)
-    except ValueError:  # names the file already
-        raise
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    factory = in_file(path, name)
     try:
         inspect.signature(factory).bind()
     except TypeError as error:

@@ -19,10 +19,8 @@ from tangential.lab.stored import owner_of, packed, unpacked
 BEAT_S = 15  # seconds between a running trial's signs of life
 GRACE_S = 60  # without one it is missed
 WATCH_S = 2 * BEAT_S  # that one is missed before it is dead
-DAMAGE = (  # what reading what another program wrote may raise
-    *(ValueError, TypeError, LookupError, AssertionError, AttributeError),
-    RecursionError,
-)
+# what reading what another program wrote may raise
+DAMAGE = (ValueError, TypeError, LookupError, AssertionError, AttributeError, RecursionError)
 PATIENCE_S = 300  # with a server that is gone
 
 Frozen = Any  # optuna.trial.FrozenTrial
@@ -272,10 +270,12 @@ class Store:
         number = self.storage.get_study_id_from_name(self.name)
         self.lookout.miss(self.rdb._get_stale_trial_ids(number))
         for trial in self._trials():
+            if trial.state.name != "RUNNING":
+                continue
             trial_id, known = trial._trial_id, owner_of(trial.user_attrs.get("owner"))
             dead = self.lookout.is_dead(trial_id, known)
             unheard = trial_id in self.unsure and known == owner()
-            if trial.state.name == "RUNNING" and (dead or unheard):
+            if dead or unheard:
                 with suppress(Taken):
                     self._drop(trial_id, "its worker died" if dead else "the database was gone")
 

@@ -4,18 +4,21 @@ pyarrow is imported where a table is made.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tangential.lab.aside import FORMULA, aside, literal
+from tangential.lab.aside import aside
 from tangential.lab.curves import MEANS
 from tangential.lab.plan import Plan, Record, Records, Spec
+from tangential.words import FORMULA, literal
 
 MECHANISM = ("norm", "effective_step", "memory_share")  # of the scale-invariant weights
 RESULTS = ("score", "loss", "diverged", "steps", *MECHANISM, "step_s", "optimizer_s")
 SECONDS = "trial_{}_s"  # of the whole trial; step_s and optimizer_s are means per step
+FORMULAS = f"^[{re.escape(''.join(FORMULA))}]"
 PLAIN = ("lr", "weight_decay")  # settings whose columns have their own names
 
 
@@ -29,7 +32,7 @@ def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
         if record["layers"]
         for part in _layers(plan, spec, record["layers"])
     ]
-    trials = [_columns([_trial(plan, spec, record)]) for spec, record in records.items()]
+    trials = [_one_row(_trial(plan, spec, record)) for spec, record in records.items()]
     named = {"trials": trials, "curves": curves, "scores": scores}
     paths = [path for name, parts in named.items() for path in _both(parts, folder / name)]
     return paths + ([_parquet(_joined(layers), folder / "layers.parquet")] if layers else [])
@@ -37,7 +40,7 @@ def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
 
 def write_rows(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
     """Write rows, which may lack columns, as CSV and Parquet."""
-    return _both([_columns([row]) for row in rows], stem) if rows else []
+    return _both([_one_row(row) for row in rows], stem) if rows else []
 
 
 def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
@@ -104,8 +107,8 @@ def _layers(plan: Plan, spec: Spec, layers: Record) -> Iterable[dict[str, list[A
         )
 
 
-def _columns(rows: list[Record]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
+def _one_row(row: dict[str, Any]) -> dict[str, list[Any]]:
+    return {name: [value] for name, value in row.items()}
 
 
 def _joined(parts: list[dict[str, list[Any]]]) -> Any:
@@ -131,7 +134,7 @@ def _literal(table: Any) -> Any:
         column = table.column(i)
         if pa.types.is_string(column.type):
             marked = pc.binary_join_element_wise("'", column, "")
-            column = pc.if_else(pc.match_substring_regex(column, FORMULA), marked, column)
+            column = pc.if_else(pc.match_substring_regex(column, FORMULAS), marked, column)
         table = table.set_column(i, literal(name), column)
     return table
 

@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tangential.lab.aside import literal
 from tangential.lab.peers import BASE, OURS, PEERS, absent
+from tangential.words import literal
 
 # bytes per weight that a step has to move: it reads w, g and the states, and writes all but g
 TRAFFIC = {"adam": 28, "sgd": 20, "copy": 8}

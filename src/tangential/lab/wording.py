@@ -25,12 +25,12 @@ def gap(metric: Metric, value: float, *, unit: bool = True) -> str:
 def number(value: float) -> str:
     """Three significant digits, or all that stand before the point.
 
-    >>> number(0.012345), number(2), number(1234.5), number(12345678.0)
-    ('0.0123', '2.00', '1234', '1.23e+07')
+    >>> number(0.012345), number(2), number(999.7), number(1234.5), number(12345678.0)
+    ('0.0123', '2.00', '1000', '1234', '1.23e+07')
     """
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".removesuffix(".")
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:#.3g}".removesuffix(".")
 
 
 def near(found: Interval, scale: float = 1) -> tuple[str, str, str]:

@@ -138,12 +138,12 @@ class _Bench:
     def _trained(
         self, plan: Plan, task: Task, claim: Claim, folder: Path, lost: Event
     ) -> Record | None:
+        from tangential.lab.processes import first_ones
         from tangential.lab.trial import Run, Stopped, Trial
 
-        rival, finished = rival_of(plan, claim.spec), folder / "finished.json"
-        if finished.exists():  # its worker died before the database had it
-            with suppress(ValueError):
-                return record_of(finished.read_text())
+        rival = rival_of(plan, claim.spec)
+        if (record := first_ones(_finished(folder))) is not None:
+            return record
         reports = claim.spec.phase != "tune"
         run = Run(
             plan.epochs,
@@ -171,7 +171,7 @@ class _Bench:
         if trial.accelerator.is_main_process:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                with aside(finished) as file:
+                with aside(folder / "finished.json") as file:
                     json.dump(record, file)
             except OSError as error:  # the database may have room
                 self.say(f"A finished trial is not kept in {folder} beside the database: {error}")
@@ -185,6 +185,13 @@ class _Bench:
                 lost.set()
             except failures():
                 continue  # the database may come back
+
+
+def _finished(folder: Path) -> Record | None:
+    """The record of a trial whose worker died before the database had it."""
+    with suppress(FileNotFoundError, ValueError):
+        return record_of((folder / "finished.json").read_text())
+    return None
 
 
 def rival_of(plan: Plan, spec: Spec) -> Rival:

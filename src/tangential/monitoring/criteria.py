@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from tangential.monitoring.motion import CLOSE
 from tangential.monitoring.runs import MOSTLY, WARM_UP, Columns, Log, Run, fired, middle, ratio
-from tangential.monitoring.verdicts import Verdict, counted, fell, fold, listed, percent
+from tangential.monitoring.verdicts import Verdict, counted, fell, fold, percent
+from tangential.words import listed
 
 SLOWDOWN = 2.0  # what the effective step has fallen more than lr
 NORM_GROWTH = 2**0.5  # that halves the effective step of SGD, whose gradients shrink with it too

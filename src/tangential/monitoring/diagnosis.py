@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tangential.monitoring import criteria
 from tangential.monitoring.runs import MIN_LOGS, SHARE, WARM_UP, Log, Rows, Run, load, middle, ratio
-from tangential.monitoring.verdicts import Verdict, counted, fell, fold, listed
+from tangential.monitoring.verdicts import Verdict, counted, fell, fold
+from tangential.words import listed
 
 CRITERIA = (
     criteria.slowdown,

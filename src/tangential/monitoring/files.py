@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from tangential.monitoring.lines import FIELDS, Line
+from tangential.words import FORMULA
 
 ALLOWED = f"allowed is a monitor's CSV file, which begins with {','.join(FIELDS[:3])},..., or its "
 ALLOWED += "folder of Parquet files"
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is one to a spreadsheet
 LONGEST = 2**20  # bytes of a line of CSV
 BLOCK = 2**18  # bytes that are read at once from the end
 BATCH = 2**12  # lines of Parquet that are in memory at once
@@ -284,7 +284,7 @@ def read_part(path: Path) -> Iterator[Line]:
             for row in batch.to_pylist():
                 yield {name: cell for name, cell in row.items() if cell is not None}
     except (OSError, ValueError, _damage()) as error:
-        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from error
 
 
 def _damage() -> type[Exception]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -174,9 +175,10 @@ class Monitor:
         values = {**aggregates(matrices), "all/frozen_norms": float(len(frozen))}
         detailed = {f"{name}/{k}": v for name, line in lines.items() for k, v in line.items()}
         detailed |= {f"{name}/frozen": 1.0 for name in frozen}
-        for sink in self.sinks:
-            wants = getattr(sink, "weights", self.weights)
-            sink({**values, **detailed} if wants else dict(values), step)
+        with ExitStack() as telling:  # one that raises must not keep a log from the others
+            for sink in reversed(self.sinks):
+                wants = getattr(sink, "weights", self.weights)
+                telling.callback(sink, {**values, **detailed} if wants else dict(values), step)
 
     def _line(self, sample: Sample, sums: list[float], weight: "_Weight") -> Values:
         param, group = sample.param, weight.group

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tangential.invariance.findings import Audit, Line
-from tangential.monitoring.verdicts import listed
+from tangential.words import listed
 
 # attributes under which torch.compile, activation checkpointing and FSDP keep the inner module
 WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")

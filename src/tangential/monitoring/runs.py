@@ -56,12 +56,11 @@ class Log:
 
     Attributes:
         steps: In ascending order.
-        lost: The first step in which the norm is not finite.
     """
 
     def __init__(self) -> None:
         self.steps = array("q")
-        self.lost: int | None = None
+        self._lost: set[int] = set()
         self.columns: dict[str, array[float]] = {}
 
     def add(self, step: int, row: Mapping[str, Any]) -> None:
@@ -73,7 +72,14 @@ class Log:
         self.steps.append(step)
         norm = row.get("norm")
         if norm is not None and not math.isfinite(norm):
-            self.lost = step if self.lost is None else min(self.lost, step)
+            self._lost.add(step)
+        else:
+            self._lost.discard(step)  # the run was resumed before it, and logged it again
+
+    @property
+    def lost(self) -> int | None:
+        """The first step in which the norm is not finite."""
+        return min(self._lost, default=None)
 
     def column(self, name: str) -> "array[float]":
         """The numbers of a column [steps], one of `KEPT`."""
@@ -202,8 +208,7 @@ def load(run: str | Path | Rows) -> Run:
             logs[str(label)].add(step, row)
         except (KeyError, OverflowError, TypeError, ValueError):
             raise ValueError(
-                f"{name} has a row {dict(row)!r:.200}, allowed is one with step and label, and "
-                "numbers"
+                f"{name} has a row {row!r:.200}, allowed is one with step and label, and numbers"
             ) from None
     if not logs:
         raise ValueError(f"{name} is empty, allowed is a run with at least one log")

@@ -1,10 +1,7 @@
 """A verdict on a run, and how its numbers are put into words."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-NAMED = 3  # names in a sentence; `Verdict.labels` has them all
 
 
 @dataclass(frozen=True)
@@ -58,14 +55,3 @@ def counted(number: float, thing: str) -> str:
     ('1,200 logs', '1 log')
     """
     return f"{number:,.0f} {thing}{'' if number == 1 else 's'}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Some names and how many more: a, b, c and 2 more.
-
-    >>> listed("abcde")
-    'a, b, c and 2 more'
-    """
-    every = list(names)
-    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
-    return ", ".join(every[:NAMED]) + more

@@ -69,6 +69,7 @@ class Csv:
         """Write what could not be written before."""
         if self.pending:
             self._flush(None)
+        self.gone_on = False  # who logs again, may resume at an earlier step
 
 
 def _write_all(file: Any, data: bytes) -> None:
@@ -117,6 +118,7 @@ class Parquet:
         """Write what is pending."""
         if self.pending:
             self._flush(None)
+        self.gone_on = False  # who logs again, may resume at an earlier step
 
 
 def go_on_csv(path: Path, step: int) -> None:
