@@ -1,6 +1,7 @@
 #include "tensors.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <stdexcept>
 #include <tuple>
@@ -112,6 +113,11 @@ PyObject* value_of(PyObject* dict, PyObject* key, Py_ssize_t& at) {
   value = PyDict_GetItemWithError(dict, key);
   if (!value && PyErr_Occurred()) nb::raise_python_error();
   return value;
+}
+
+bool is_count(const void* step) {
+  const float value = *static_cast<const float*>(step);
+  return value >= 0 && std::isfinite(value);
 }
 
 size_t bytes_of(const nb::dlpack::dltensor& view) {
@@ -242,12 +248,12 @@ bool Tensors::counts(PyObject* tensor, void*& place) {
   View view{};
   return read(tensor, view) && kind_of(view.dtype) == kind_of(FLOAT32) &&
          std::all_of(view.shape, view.shape + view.ndim, [](int64_t n) { return n == 1; }) &&
-         allocated(tensor, view.data, sizeof(float), place, false);
+         allocated(tensor, view.data, sizeof(float), place, false) && is_count(view.data);
 }
 
 // Whether all bytes of a dense tensor at `at` are in its storage, which may have been freed or cut
-// short (`resize_`). That moves what it had, so weights and states that are where they were need
-// not be asked; gradients are new at every step, and may come to lie where another one was.
+// short (`resize_`). That moves it, so weights and states that are where they were are not asked
+// again; gradients are new at every step, and may come to lie where another one was.
 bool Tensors::allocated(PyObject* tensor, void* at, size_t bytes, void*& place, bool remade) {
   if (bytes && (remade || at != place)) {
     const Torch& torch = Torch::get();
@@ -255,6 +261,7 @@ bool Tensors::allocated(PyObject* tensor, void* at, size_t bytes, void*& place, 
     const size_t from = size_t(at), all = number(torch.storage_bytes, storage.ptr()),
                  first = number(torch.storage_data_ptr, storage.ptr());
     if (!first || from < first || all < bytes || from - first > all - bytes) return false;
+    if (!remade && says(tensor, torch.is_neg)) return false;
   }
   place = at;
   used_.push_back(nb::borrow(tensor));  // another thread may drop it during the step

@@ -581,7 +581,7 @@ def test_a_step_refuses_options_whose_buffers_it_was_not_given():
     optimizer = SGDP([p], lr=0.1, momentum=0.9, fused=True)
     optimizer.step()
     [fused] = optimizer._fused.values()
-    assert fused.locate(optimizer.param_groups[0], optimizer.state)
+    assert fused.locate(optimizer.param_groups[0], optimizer.state, 0)
     before = p.detach().clone()
     with pytest.raises(ValueError, match="lacks a buffer"):
         fused.plan.step(fused.tensors, kernel.Options(), 1)  # Adam, by default

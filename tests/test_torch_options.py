@@ -2,9 +2,12 @@
 
 import copy
 import json
+import shutil
 from collections.abc import MutableSequence
+from fractions import Fraction
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from table import RULES, every_backend
@@ -132,6 +135,116 @@ def test_a_compiled_step_is_not_compiled_again_when_a_scheduler_turns_numbers(cl
         for p, q in zip(params, twins, strict=True):
             torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
     assert len(graphs) == 2
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="Inductor needs a C++ compiler")
+@pytest.mark.parametrize("name", ["lr", "betas"])
+def test_a_graph_that_inductor_compiled_follows_a_schedule(name, tmp_path, monkeypatch):
+    """Its cache of graphs has kept the first value of a float that is an alpha or an exponent."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    values = {
+        "lr": [0.1, 0.07, 0.05, 0.02],
+        "betas": [(0.9, 0.99), (0.8, 0.95), (0.7, 0.9), (0.6, 0.8)],
+    }
+    param = nn.Parameter(torch.randn(8, 4))
+    twin = copy.deepcopy(param)
+    optimizer, plain = AdamP([param], weight_decay=0.1), AdamP([twin], weight_decay=0.1)
+    step = torch.compile(optimizer.step)
+    for value in values[name]:
+        for group in (*optimizer.param_groups, *plain.param_groups):
+            group[name] = value
+        given_gradients([param])
+        twin.grad = param.grad.clone()
+        step()
+        plain.step()
+        torch.testing.assert_close(param, twin, rtol=1e-5, atol=1e-6)
+
+
+KINDS = {  # of the number 2, and of betas
+    "numpy": (np.float32(2), np.int64(2), np.array([0.5, 0.75])),
+    "fraction": (Fraction(2), 2, (Fraction(1, 2), Fraction(3, 4))),
+    "tensor": (torch.tensor(2.0), 2, torch.tensor([0.5, 0.75])),
+}
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("later", [False, True])
+def test_numbers_of_any_kind_are_numbers(cls, backend, kind, later):
+    number, integer, betas = KINDS[kind]
+    odd = dict.fromkeys(("lr", "eps", "weight_decay", "delta", "wd_ratio"), number)
+    odd |= {"row_groups": integer} | ({"betas": betas} if cls is AdamP else {"dampening": number})
+    usual_ = dict.fromkeys(odd, 2) | ({"betas": (0.5, 0.75)} if cls is AdamP else {})
+    params, twins = [nn.Parameter(torch.randn(6, 4))], None
+    twins = copy.deepcopy(params)
+    optimizer = cls(params, **backend, **({"lr": 1} if later else odd))
+    plain = cls(twins, **backend, **usual_)
+    if later:
+        optimizer.param_groups[0].update(odd)
+    given_gradients(params)
+    twins[0].grad = params[0].grad.clone()
+    optimizer.step()
+    plain.step()
+    assert torch.equal(params[0], twins[0])
+    if not later and kind == "numpy":
+        assert type(optimizer.param_groups[0]["row_groups"]) is int
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize("name", ["lr", "eps", "wd_ratio", "weight_decay"])
+def test_a_huge_integer_is_its_float(cls, backend, name):
+    params = weights()
+    optimizer = cls(params, **usual(cls) | backend | {name: 10**30})
+    given_gradients(params)
+    optimizer.step()
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fan", [16, 17])
+def test_without_second_moment_and_eps_rows_are_projected_all_the_same(backend, dtype, fan):
+    """The kernel fills up rows with zeros; 0 / 0 there must not reach the row's sums."""
+    param = nn.Parameter(torch.randn(4, fan, dtype=dtype))
+    twin = copy.deepcopy(param)
+    options = {"lr": 0.1, "betas": (0.9, 0.0), "eps": 0.0, "projection": "row"}
+    optimizer, plain = AdamP([param], **backend, **options), AdamP([twin], foreach=False, **options)
+    for _ in range(3):
+        given_gradients([param])
+        twin.grad = param.grad.clone()
+        optimizer.step()
+        plain.step()
+    torch.testing.assert_close(param, twin)
+
+
+def test_a_weight_that_moves_on_in_the_optimizer_resumes_with_its_noise():
+    """Stochastic rounding tells weights apart by their places, which a new weight shifts."""
+    first, second = (nn.Parameter(torch.randn(8, 8).bfloat16()) for _ in range(2))
+    optimizer = AdamP([{"params": [first]}, {"params": [second]}], low_precision="stochastic")
+    given_gradients([first, second])
+    optimizer.step()
+    optimizer.param_groups[0]["params"].append(nn.Parameter(torch.randn(2)))
+    saved, twin = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(second)
+    other = AdamP(
+        [
+            {
+                "params": [
+                    nn.Parameter(torch.randn_like(p)) for p in optimizer.param_groups[0]["params"]
+                ]
+            },
+            {"params": [twin]},
+        ],
+        low_precision="stochastic",
+    )
+    other.load_state_dict(saved)
+    given_gradients([second])
+    twin.grad = second.grad.clone()
+    first.grad = None
+    optimizer.step()
+    other.step()
+    assert torch.equal(second, twin)
 
 
 @every_backend

@@ -127,6 +127,54 @@ def test_a_view_into_freed_memory(backend):
 
 @every_backend
 @every_rule
+def test_freed_memory_of_a_weight_with_holes(cls, backend):
+    """Its storage may have as many bytes as its elements, and yet end before the last one."""
+    param = nn.Parameter(torch.randn(64, 64)[:, ::2])
+    optimizer = cls([param], **usual(cls), **backend)
+    param.grad = torch.randn(64, 32)
+    param.untyped_storage().resize_(param.nbytes)
+    with pytest.raises(RuntimeError, match=r"data of .* is not in memory"):
+        optimizer.step()
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize(
+    ("weight", "problem"),
+    [
+        (torch.randn(3, 1).expand(3, 4), "is expanded"),
+        (torch.randn(3, 4, dtype=torch.complex64).conj(), "is a lazy negation or conjugate"),
+        (torch.randn(3, 4, dtype=torch.complex64).conj().imag, "is a lazy negation or conjugate"),
+        (
+            torch.randn(3, 4).to(torch.float8_e4m3fn),
+            "is torch.float8_e4m3fn, expected a floating-point",
+        ),
+    ],
+    ids=["expanded", "conjugate", "negative", "float8"],
+)
+def test_weights_that_no_step_can_write_to(cls, backend, weight, problem):
+    first = nn.Parameter(torch.randn(3, 4))
+    param = nn.Parameter(torch.zeros(weight.shape, dtype=weight.dtype))
+    optimizer = cls([{"params": [first]}, {"params": [param]}], **usual(cls), **backend)
+    param.data = weight.detach()
+    first.grad, param.grad = torch.ones_like(first), torch.zeros_like(weight).resolve_neg()
+    before = first.detach().clone()
+    with pytest.raises(ValueError, match=f"data of a weight .* {problem}"):
+        optimizer.step()
+    assert torch.equal(first, before)
+
+
+@every_backend
+@every_rule
+def test_a_weight_that_becomes_a_negation_after_its_first_step(cls, backend):
+    param, optimizer = stepped(cls, backend, steps=2)
+    param.data = torch._neg_view(-param.data)
+    with pytest.raises(ValueError, match=r"data of .* is a lazy negation"):
+        optimizer.step()
+
+
+@every_backend
+@every_rule
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
 def test_real_and_complex_do_not_mix(cls, backend, dtype):
     other = torch.float32 if dtype.is_complex else torch.complex64
@@ -181,7 +229,21 @@ def test_a_count_of_steps_of_any_kind_goes_on(backend, step):
 
 
 @every_backend
-@pytest.mark.parametrize("step", ["one", None, torch.ones(2), -1, float("nan")])
+@pytest.mark.parametrize(
+    "step",
+    [
+        *(
+            "one",
+            None,
+            torch.ones(2),
+            -1,
+            float("nan"),
+            torch.tensor(-1.0),
+            torch.tensor(torch.nan),
+        ),
+        *(torch.tensor(torch.inf), torch.ones((), device="meta")),
+    ],
+)
 def test_a_count_of_steps_that_is_none(backend, step):
     param, optimizer = stepped(AdamP, backend)
     optimizer.state[param]["step"] = step
@@ -226,6 +288,32 @@ def test_threads_that_share_an_optimizer_take_turns(cls, backend):
         plain.step()
     assert not errors
     assert all(torch.equal(p, q) for p, q in zip(params, twins, strict=True))
+
+
+@every_rule
+def test_a_state_dict_may_be_loaded_while_another_thread_steps(cls):
+    params = [nn.Parameter(torch.randn(16, 8)) for _ in range(3)]
+    optimizer = cls(params, **usual(cls))
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    errors, over = [], threading.Event()
+
+    def run():
+        try:
+            while not over.is_set():
+                optimizer.step()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for _ in range(50):
+        optimizer.load_state_dict(saved)
+    over.set()
+    thread.join()
+    assert not errors
 
 
 @every_backend

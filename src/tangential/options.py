@@ -1,7 +1,7 @@
 """What a parameter group may hold, and the errors for what it may not."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
@@ -23,7 +23,20 @@ def plain(group: Group) -> Group:
         group = group | {"betas": tuple(group["betas"])}
     if group.get("state_dtype") is torch.float32:
         group = group | {"state_dtype": "float32"}
-    return group
+    integers = {k: int(group[k]) for k in ("row_axis", "row_groups") if _integer(group.get(k))}
+    return group | integers
+
+
+def numbers(group: Group) -> Group:
+    """The checked options as numbers, whatever kind they had; a tensor lr stays one."""
+    if torch.compiler.is_compiling():  # they may be inputs of the graph
+        return group
+    pair = {"betas": tuple(map(float, group["betas"]))} if "betas" in group else {}
+    kinds = {"row_axis": int, "row_groups": int} | dict.fromkeys(NUMBERS & group.keys(), float)
+    read: Group = {k: kind(group[k]) for k, kind in kinds.items() if not isinstance(group[k], str)}
+    if isinstance(group["lr"], Tensor):
+        read["lr"] = group["lr"]
+    return group | read | pair
 
 
 def check(group: Group) -> None:
@@ -84,9 +97,12 @@ def _fraction(x: Any) -> bool:
 
 def _is_pair(x: Any) -> bool:
     """Whether x is two values in order: a tuple, a list, a configuration's list."""
-    if isinstance(x, Tensor):
-        return x.shape == (2,)
-    return isinstance(x, Sequence) and not isinstance(x, (str, bytes)) and len(x) == 2
+    if isinstance(x, (str, bytes, set, dict)):
+        return False
+    try:
+        return len(x) == 2
+    except TypeError:  # a number, a tensor without axes
+        return False
 
 
 def _integer(x: Any) -> bool:
@@ -124,6 +140,7 @@ def _listed(words: Any) -> str:
 
 
 NOT_NEGATIVE = ("a finite number >= 0", _not_negative)
+NUMBERS = {"lr", "momentum", "dampening", "eps", "weight_decay", "delta", "wd_ratio"}
 SWITCH = ("True or False", _switch)
 CHOICE = ("True, False or None", lambda x: x is None or _switch(x))
 ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -31,7 +31,7 @@ class _Work(NamedTuple):
     Where the kernel knows them already, `params` and the rest are those that it leaves.
     """
 
-    group: Group
+    group: Group  # as backends take it
     params: list[Tensor]
     rows: list[Rows | None]
     places: list[int]  # in the optimizer
@@ -114,7 +114,8 @@ class Projected(Optimizer):
 
         handle = self.register_load_state_dict_pre_hook(hook)
         try:
-            super().load_state_dict(state_dict)
+            with self._alone:
+                super().load_state_dict(state_dict)
         finally:
             handle.remove()
         for group, saved in zip(self.param_groups, adopted["param_groups"], strict=True):
@@ -165,19 +166,18 @@ class Projected(Optimizer):
 
     def _checked(self, number: int) -> _Work:
         """What there is to do for a group; a kernel that finds all as it was has checked it."""
-        group = self.param_groups[number]
+        options.check(self.param_groups[number])
+        group = self._resolved(self.param_groups[number])
         check_lr(group["lr"], group["params"])
         fused = self._fused.get(number)
-        if fused is not None and native.wanted(group):
-            options.check(group)
-            if fused.locate(group, self.state):
-                self._check_tensors(fused.left, group)
-                return self._left(number, fused)
+        if fused and native.wanted(group) and fused.locate(group, self.state, self._first(number)):
+            self._check_tensors(fused.left, group)
+            return self._left(number, group, fused)
         self._forget(number)
         numbered = [(i, p) for i, p in self._numbered(number) if p.grad is not None or _waits(p)]
         params = [p for _, p in numbered]
         flattened.check_step(self.param_groups, group)
-        rows = self.checked_rows(group, params)
+        rows = [rows_of(param, group) for param in params]
         self._check_tensors([p for p in params if p.grad is not None], group)
         return _Work(group, params, rows, [i for i, _ in numbered], None)
 
@@ -185,10 +185,13 @@ class Projected(Optimizer):
         self._fused.pop(number, None)
         self._shards.pop(number, None)
 
+    def _first(self, number: int) -> int:
+        """The place in the optimizer of a group's first weight."""
+        return sum(len(before["params"]) for before in self.param_groups[:number])
+
     def _numbered(self, number: int) -> list[tuple[int, Tensor]]:
         """The weights of a group with their places in the optimizer."""
-        first = sum(len(before["params"]) for before in self.param_groups[:number])
-        return list(enumerate(self.param_groups[number]["params"], first))
+        return list(enumerate(self.param_groups[number]["params"], self._first(number)))
 
     def checked_rows(self, group: Group, params: list[Tensor]) -> list[Rows | None]:
         """The rows of every weight, as `rows_of` finds them.
@@ -215,7 +218,6 @@ class Projected(Optimizer):
     def _advance(self, number: int, work: _Work) -> list[Task]:
         """Take a group's step; return what is left to be run, together with other groups' tasks."""
         group = work.group
-        resolved = self._resolved(group)
         scale = getattr(self, "grad_scale", None)
         unscale = 1.0 if scale is None else 1 / float(scale)
         states = [self._state_of(param, group) for param in work.params]
@@ -228,26 +230,26 @@ class Projected(Optimizer):
                 [work.rows[i] for i in moving],
                 [work.places[i] for i in moving],
                 group,
+                first := self._first(number),
             )
-            if fused.locate(group, self.state):
+            if fused.locate(group, self.state, first):
                 self._fused[number] = fused
                 self._shards[number] = [(i, p) for i, p in self._numbered(number) if shards_of(p)]
-                work = self._left(number, fused)
+                work = self._left(number, group, fused)
                 states = [self._state_of(param, group) for param in work.params]
         if work.fused is not None:
-            work.fused.step(resolved, unscale, self.watch)
+            work.fused.step(group, unscale, self.watch)
         if work.params:
             grads = [p.grad for p in work.params if p.grad is not None]
             if unscale != 1 and grads:
                 torch._foreach_mul_(grads, unscale)
             backend = backends.choose(group["foreach"])
             batch = work.params, states, work.rows, work.places
-            return step(backend, self.rule, *batch, resolved, self.watch)
+            return step(backend, self.rule, *batch, group, self.watch)
         return []
 
-    def _left(self, number: int, fused: native.Fused) -> _Work:
+    def _left(self, number: int, group: Group, fused: native.Fused) -> _Work:
         """What the kernel leaves of a group, in its order, and shards without a gradient."""
-        group = self.param_groups[number]
         left = list(zip(fused.left_places, fused.left, fused.left_rows, strict=True))
         absent = [(i, p) for i, p in self._shards[number] if p.grad is None and _waits(p)]
         left += [(i, p, rows_of(p, group)) for i, p in absent]
@@ -267,7 +269,7 @@ class Projected(Optimizer):
 
     def _resolved(self, group: Group) -> Group:
         """The options as backends take them: lr 0-D, wd_ratio a number, `decay` per unit of lr."""
-        group = _read(group)
+        group = options.numbers(group)
         lr, wd_ratio = group["lr"], group["wd_ratio"]
         beta, decay = self._beta_and_decay(group)
         return {
@@ -289,17 +291,6 @@ def _waits(param: Tensor) -> bool:
 def defaults_of(arguments: dict[str, Any]) -> Group:
     """The options among the `locals()` of an optimizer's `__init__`."""
     return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
-
-
-def _read(group: Group) -> Group:
-    """The options with numbers in place of tensors of one element; lr stays as it is."""
-    if torch.compiler.is_compiling():
-        return group
-    tensors = (k for k in options.ALLOWED.keys() - {"lr"} if isinstance(group.get(k), Tensor))
-    numbers: Group = {k: float(group[k]) for k in tensors}
-    if "betas" in group:
-        numbers["betas"] = tuple(map(float, group["betas"]))
-    return group | numbers
 
 
 def _tensors(params: Any) -> list[Tensor]:

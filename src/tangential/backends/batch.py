@@ -71,7 +71,8 @@ def _gradients(batch: Batch) -> Tensors:
 def apply(batch: Batch, us: Tensors) -> None:
     """Take the step w <- w - lr u and round it to what the weights keep."""
     ws, shards, lr = batch.of_moving(batch.ws), batch.of_moving(batch.shards), batch.group["lr"]
-    if isinstance(lr, Tensor):
+    # Inductor's cache of graphs keeps the first value of a float that is an alpha
+    if isinstance(lr, Tensor) or torch.compiler.is_compiling():
         torch._foreach_sub_(ws, [lr * u for u in us])
     else:
         torch._foreach_add_(ws, us, alpha=-lr)

@@ -4,6 +4,7 @@ Most functions say what is wrong as the end of a sentence, or return None: a ste
 tensor, so a sentence is only made where there is something to say.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -31,11 +32,13 @@ def check_weight(param: Tensor, state: dict[str, Any], owner: str) -> None:
     for name, x in parts.items():
         _refuse(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
     if "step" in state:
-        _refuse(ValueError, wrong_count(state["step"]), "step", param)
         parts["step"] = state["step"]
     if not torch.compiler.is_compiling():
         for name, x in parts.items():
             _refuse(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
+            _refuse(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
+    if "step" in state:
+        _refuse(ValueError, wrong_count(state["step"]), "step", param)
 
 
 def _refuse(error: type[Exception], problem: str | bool | None, name: str, param: Tensor) -> None:
@@ -73,6 +76,12 @@ def check_lr(lr: Any, params: list[Tensor]) -> None:
                 )
 
 
+DTYPES = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.complex32, torch.complex64, torch.complex128),
+}
+
+
 def wrong_kind(x: Any, weight: Tensor) -> str | None:
     """What keeps x from being a gradient or buffer of a weight; its dtype may be wider."""
     if not isinstance(x, Tensor):
@@ -81,18 +90,33 @@ def wrong_kind(x: Any, weight: Tensor) -> str | None:
         return f"is {x.layout}, expected a dense tensor"
     if x.shape != weight.shape:
         return f"has shape {tuple(x.shape)}, expected the weight's {tuple(weight.shape)}"
-    if not (x.is_floating_point() or x.is_complex()):
-        return f"is {x.dtype}, expected a floating-point or complex tensor"
+    if x.dtype not in DTYPES:
+        return f"is {x.dtype}, expected a floating-point or complex tensor of 16 bits or more"
     if x.is_complex() != weight.is_complex():
         return f"is {x.dtype} and the weight {weight.dtype}: expected both real or both complex"
+    return None
+
+
+def wrong_view(x: Tensor) -> str | None:
+    """What keeps a step from writing to a weight or buffer."""
+    if x.is_neg() or x.is_conj():
+        return (
+            "is a lazy negation or conjugate, which cannot be written to: call resolve_neg() "
+            "or resolve_conj()"
+        )
+    if not x.is_contiguous() and any(
+        n > 1 and stride == 0 for n, stride in zip(x.shape, x.stride(), strict=True)
+    ):
+        return "is expanded, so its elements share memory: call contiguous()"
     return None
 
 
 def wrong_count(x: Any) -> str | None:
     """What keeps x from being a state's number of steps."""
     try:
-        fits = x.numel() == 1 if isinstance(x, Tensor) else float(x) >= 0
-    except (TypeError, ValueError, OverflowError):
+        unread = isinstance(x, Tensor) and (torch.compiler.is_compiling() or x.is_cuda)
+        fits = x.numel() == 1 if unread else 0 <= float(x) < math.inf
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         fits = False
     return None if fits else f"is {x!r:.80}, expected a number of steps"
 
@@ -116,7 +140,7 @@ def freed(x: Tensor) -> str | None:
     if has_own_dispatch(x) and has_own_dispatch(x := local(x)):
         return None
     size, offset = x.untyped_storage().nbytes(), x.storage_offset()
-    if not x.numel() or (size == x.nbytes and offset == 0):
+    if not x.numel() or (size == x.nbytes and offset == 0 and x.is_contiguous()):
         return None
     last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
     if size >= (offset + last + 1) * x.dtype.itemsize:

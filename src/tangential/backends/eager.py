@@ -22,13 +22,16 @@ def batches(params: list[Tensor], rows: list[Rows | None]) -> Iterator[list[int]
 def adam(grads: list[Tensor], states: list[State], group: dict[str, Any]) -> list[Tensor]:
     """Advance Adam's moments; return the updates u, before the learning rate."""
     (g,), (state,) = grads, states
+    betas = group["betas"]
+    if torch.compiler.is_compiling():  # Inductor's cache would keep the first value of b ** step
+        betas = [state["step"].new_full((), beta, dtype=torch.float64) for beta in betas]
     m, v, u = maths.adam(
         torch,
         g,
         wide(state["exp_avg"]),
         wide(state["exp_avg_sq"]),
         state["step"].double(),  # in float32, 1 - beta2**step keeps five digits
-        betas=group["betas"],
+        betas=betas,
         eps=group["eps"],
         nesterov=group["nesterov"],
     )

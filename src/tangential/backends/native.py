@@ -34,7 +34,7 @@ State = dict[str, Tensor]
 Group = dict[str, Any]
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
-BUFFERS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer",)}
+BUFFERS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer", "step")}
 EXTRA = {None: (), "kahan": ("compensation",), "stochastic": ("step",)}
 # what the kernel takes after weight and gradient; "" is none
 FIELDS = {
@@ -42,6 +42,7 @@ FIELDS = {
     "sgd": ("momentum_buffer", "", "compensation", "step"),
 }
 ROW, WEIGHT = 1, 2  # verdicts
+TINY = torch.finfo(torch.float32).tiny
 GEOMETRY = ("row_axis", "row_groups", "projection", "low_precision", "state_dtype")
 
 
@@ -60,6 +61,9 @@ def wanted(group: Group) -> bool:
     """Whether the kernel should take what it can of a group."""
     if kernel is None or torch.compiler.is_compiling():
         return False
+    # the kernel fills up the end of a row with zeros, which would become 0 / 0
+    if group["eps"] < TINY and "betas" in group and group["betas"][1] == 0:
+        return False
     return group["fused"] is True or (group["fused"] is None and group["foreach"] is None)
 
 
@@ -73,6 +77,7 @@ class Fused:
         rows: Their rows, as `rows_of` finds them.
         places: Their places in the optimizer, which tell stochastic rounding one from another.
         group: The group's options.
+        first: The place of the group's first weight.
     """
 
     def __init__(
@@ -83,8 +88,10 @@ class Fused:
         rows: list[Rows | None],
         places: list[int],
         group: Group,
+        first: int,
     ) -> None:
         self.rule, self.geometry = rule, [group[name] for name in GEOMETRY]
+        self.first = first
         names = BUFFERS[rule] + EXTRA[group["low_precision"]]
         each = list(zip(params, states, rows, places, strict=True))
         layouts = [_layout(*one, names, group) for one in each]
@@ -98,10 +105,11 @@ class Fused:
         fields = tuple(name if name in names else "" for name in FIELDS[rule])
         self.tensors = kernel.Tensors(self.weights, [states[i] for i in taken], fields, EXCHANGE)
 
-    def locate(self, group: Group, states: dict[Tensor, State]) -> bool:
+    def locate(self, group: Group, states: dict[Tensor, State], first: int) -> bool:
         """Find weights, gradients and states; False if they no longer are or lie as they did."""
         return (
-            self.geometry == [group[name] for name in GEOMETRY]
+            self.first == first
+            and self.geometry == [group[name] for name in GEOMETRY]
             and self.tensors.locate(group["params"], states, self.left)
             and self.left_facts == self._facts()
         )

@@ -148,8 +148,8 @@ def rows_of(weight: Tensor, group: dict) -> Rows | None:
     rows = layout(
         weight.shape,
         weight.is_complex(),
-        group["row_axis"],
-        group["row_groups"],
+        int(group["row_axis"]),
+        int(group["row_groups"]),
         group["projection"],
     )
     return _of_shard(rows, weight, group) if rows and is_dtensor(weight) else rows
