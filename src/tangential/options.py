@@ -33,10 +33,9 @@ def numbers(group: Group) -> Group:
         return group
     pair = {"betas": tuple(map(float, group["betas"]))} if "betas" in group else {}
     kinds = {"row_axis": int, "row_groups": int} | dict.fromkeys(NUMBERS & group.keys(), float)
-    read: Group = {k: kind(group[k]) for k, kind in kinds.items() if not isinstance(group[k], str)}
-    if isinstance(group["lr"], Tensor):
-        read["lr"] = group["lr"]
-    return group | read | pair
+    kept = {"lr"} if isinstance(group["lr"], Tensor) else set()
+    kept |= {k for k in kinds if isinstance(group[k], str)}  # "matched"
+    return group | {k: kind(group[k]) for k, kind in kinds.items() if k not in kept} | pair
 
 
 def check(group: Group) -> None:
