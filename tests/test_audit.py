@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -710,6 +711,14 @@ TANGENT = {
 }
 
 
+WRAPPERS = {
+    "plain": lambda m: m,
+    "compiled": partial(torch.compile, backend="eager"),
+    "parallel": nn.DataParallel,
+    "parallel compiled": lambda m: nn.DataParallel(torch.compile(m, backend="eager")),
+}
+
+
 class TestParamGroups:
     def model(self):
         return Model(
@@ -760,6 +769,44 @@ class TestParamGroups:
         model.c[2] = nn.Linear(6, 3)
         with pytest.raises(ValueError, match=r"c.2.weight has shape \(3, 6\), but \(2, 6\)"):
             param_groups(model, result)
+
+    def test_wrong_types_are_named(self):
+        model, result, _ = self.groups()
+        with pytest.raises(TypeError, match=r"audit must be what .*audit\(.*returns, got None"):
+            param_groups(model, None)
+        with pytest.raises(
+            TypeError, match=r"model must be a torch.nn.Module, got an object of type Audit: call"
+        ):
+            param_groups(result, model)
+
+    @pytest.mark.parametrize("outer", WRAPPERS.values(), ids=WRAPPERS)
+    @pytest.mark.parametrize("inner", WRAPPERS.values(), ids=WRAPPERS)
+    def test_wrappers_do_not_matter(self, inner, outer):
+        """Whether the model, the audited model or both are wrapped."""
+        model, _, groups = self.groups()
+        result = audit(inner(model), [torch.randn(IMAGE) for _ in range(3)])
+        said = [
+            [{**g, "params": [id(p) for p in g["params"]]} for g in x]
+            for x in (groups, param_groups(outer(model), result))
+        ]
+        assert said[0] == said[1]
+
+    @pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
+    def test_errors_name_weights_inside_wrappers(self, wrap):
+        _, result, _ = self.groups()
+        with pytest.raises(ValueError, match=r"^0.weight is not in the audit"):
+            param_groups(wrap(nn.Sequential(nn.Linear(2, 2))), result)
+
+    def test_a_model_with_a_module_of_the_wrappers_name(self):
+        """Its weights have equal names without "module"."""
+        both = Model(
+            lambda m, x: m.head(m.module(x)),
+            head=nn.Linear(4, 4),
+            module=Model(lambda m, x: m.head(x), head=nn.Linear(4, 4)),
+        )
+        result = audit(both, [torch.randn(8, 4) for _ in range(3)])
+        for model in (both, nn.DataParallel(both)):
+            assert sum(len(g["params"]) for g in param_groups(model, result)) == 4
 
 
 class TestOutput:

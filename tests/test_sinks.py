@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import gc
 import math
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tracemalloc
 import warnings
 from pathlib import Path
 
+import numpy
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
@@ -268,7 +270,7 @@ def test_a_foreign_csv_is_refused_and_left_as_it_is(data, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_bytes(data)
     for use in (sinks.csv, files.read):
-        with pytest.raises(ValueError, match=r"mine\.csv is no monitor's file.*step,label,norm"):
+        with pytest.raises(ValueError, match=r"mine\.csv was not written by .*step,label,norm"):
             use(path)
     assert path.read_bytes() == data
 
@@ -282,17 +284,17 @@ def test_a_foreign_line_is_named(tmp_path):
 
 
 def test_a_folder_is_no_csv_and_a_file_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="is a folder, allowed is a file"):
+    with pytest.raises(ValueError, match=r"path must be a file, but .* is a folder"):
         sinks.csv(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is a file, allowed is a folder"):
+    with pytest.raises(ValueError, match=r"path must be a folder, but .* is a file"):
         sinks.parquet(tmp_path / "file")
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for use in (sinks.parquet, files.read):
-        with pytest.raises(ValueError, match=r"notes\.txt is no monitor's file"):
+        with pytest.raises(ValueError, match=r"notes\.txt was not written by Monitor"):
             use(tmp_path)
     (tmp_path / "notes.txt").unlink()
     table = pyarrow.table({"step": [1], "label": ["all"]})
@@ -534,7 +536,8 @@ print([m for m in ("pyarrow", "tensorboard", "pandas", "rich") if m in sys.modul
 
 
 def test_reading_what_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is not there, allowed is a monitor's CSV"):
+    said = r"No such file: .*nowhere\. Pass a file written by Monitor"
+    with pytest.raises(FileNotFoundError, match=said):
         files.read(tmp_path / "nowhere")
     with warnings.catch_warnings():
         assert files.read(tmp_path) == []
@@ -652,3 +655,84 @@ def test_parquet_goes_on_without_reading_what_is_older(tmp_path):
     log(sink, 5)
     assert same(files.read(tmp_path / "run"), expected(*range(6)))
     assert [part.stat().st_mtime_ns for part in parts[:2]] == before[:2]
+
+
+# ---- step numbers, and monitors that share a sink
+
+
+def test_a_run_goes_on_in_a_file_that_excel_saved(tmp_path):
+    path = tmp_path / "run.csv"
+    log(sinks.csv(path), 0, 1, 2)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    log(sinks.csv(path), 2, 3)
+    assert same(files.read(path), expected(0, 1, 2, 3))
+
+
+class Metrics:
+    """A W&B run as far as a sink needs one."""
+
+    def __init__(self):
+        self.logged = []
+
+    def define_metric(self, *_, **__):
+        pass
+
+    def log(self, values, commit=None):
+        self.logged.append(values["tangential/step"])
+
+
+SINKS = {
+    "csv": lambda p: sinks.csv(p / "run.csv"),
+    "parquet": lambda p: sinks.parquet(p / "run"),
+    "memory": lambda p: sinks.memory(),
+    "tensorboard": lambda p: sinks.tensorboard(p / "board"),
+    "wandb": lambda p: sinks.wandb(Metrics()),
+}
+
+
+@pytest.mark.parametrize("step", [torch.tensor(3.0), torch.tensor([3]), 3.0, numpy.int64(3)])
+@pytest.mark.parametrize("make", SINKS.values(), ids=SINKS)
+def test_a_sink_takes_an_integral_step_of_any_type(make, step, tmp_path):
+    sink = make(tmp_path)
+    sink({"all/norm": 2.0}, step)
+    getattr(sink, "close", int)()
+    steps = {
+        "Csv": lambda: [line["step"] for line in files.read(tmp_path / "run.csv")],
+        "Parquet": lambda: [line["step"] for line in files.read(tmp_path / "run")],
+        "Memory": lambda: [line["step"] for line in sink],
+        "TensorBoard": lambda: [event[0] for event in scalars(tmp_path / "board")["all/norm"]],
+        "Wandb": lambda: sink.run.logged,
+    }[type(sink).__name__]()
+    assert steps == [3]
+    assert type(steps[0]) is int
+
+
+@pytest.mark.parametrize("step", [torch.tensor(0.5), True, -1, None])
+@pytest.mark.parametrize("make", SINKS.values(), ids=SINKS)
+def test_a_sink_refuses_other_steps(make, step, tmp_path):
+    sink = make(tmp_path)
+    with pytest.raises(ValueError, match=r"step must be an integer >= 0, got "):
+        sink({"all/norm": 2.0}, step)
+    getattr(sink, "close", int)()
+    assert not (tmp_path / "run.csv").exists()
+
+
+def test_a_sink_of_two_open_monitors_is_warned_about(tmp_path):
+    sink, pairs = sinks.csv(tmp_path / "run.csv"), [small() for _ in range(3)]
+    with Monitor(*pairs[0], 1, sink):
+        with pytest.warns(UserWarning, match=r"another open Monitor .* Csv sink \(.*run\.csv\)"):
+            second = Monitor(*pairs[1], 1, sink)
+        second.close()
+    with Monitor(*pairs[2], 1, sink):  # the others are closed
+        pass
+
+
+def test_plain_functions_and_monitors_that_are_gone_share_without_a_warning():
+    sink, pairs = sinks.memory(), [small() for _ in range(2)]
+    with Monitor(*pairs[0], 1, print), Monitor(*pairs[1], 1, print):
+        pass
+    monitor = Monitor(*pairs[0], 1, sink)
+    del monitor
+    pairs[0] = None
+    gc.collect()
+    Monitor(*pairs[1], 1, sink).close()

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from tangential.invariance.evidence import ROWS, Units, described
+from tangential.invariance.names import plain, plainest, unwrapped
 from tangential.words import literal
 
 
@@ -201,11 +202,13 @@ def param_groups(model: nn.Module, audit: Audit) -> list[dict[str, Any]]:
     are "off". Further options of a group may be added; those left out are the optimizer's.
 
     Args:
-        model: The one audited, or another with the same weights.
+        model: The one audited, or another with the same weights. Either may
+            be inside torch.compile, DataParallel, DistributedDataParallel and other wrappers.
         audit: Its audit.
 
     Raises:
         ValueError: a weight is not in the audit, or has another shape there.
+        TypeError: `model` is not a module, or `audit` is not an audit.
 
     >>> import torch, tangential
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
@@ -213,16 +216,50 @@ def param_groups(model: nn.Module, audit: Audit) -> list[dict[str, Any]]:
     >>> [(g["projection"], len(g["params"])) for g in param_groups(model, result)]
     [('row', 1), ('off', 3)]
     """
-    known = {line.name: line for line in audit.lines}
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, got {_shown(model)}: call param_groups(model, audit)"
+        )
+    if not isinstance(audit, Audit):
+        raise TypeError(
+            "audit must be what tangential.audit(model, batches) returns, "
+            f"got {_shown(audit)}: call param_groups(model, audit)"
+        )
     groups: dict[Units, list[nn.Parameter]] = {}
-    for name, param in model.named_parameters():
-        if name not in known:
-            raise ValueError(f"{name} is not in the audit: allowed is the model that was audited")
-        line = known[name]
-        if line.shape != tuple(param.shape):
-            raise ValueError(
-                f"{name} has shape {tuple(param.shape)}, but {line.shape} in the audit: "
-                "allowed is the model that was audited"
-            )
+    for param, line in _lines_of(model, audit):
         groups.setdefault(line.units, []).append(param)
     return [{"params": params, **units._asdict()} for units, params in groups.items()]
+
+
+def _shown(given: Any) -> str:
+    return "None" if given is None else f"an object of type {type(given).__name__}"
+
+
+def _lines_of(model: nn.Module, audit: Audit) -> list[tuple[nn.Parameter, Line]]:
+    """Every weight with its line, by the same name or by that without wrappers' parts."""
+    inner = unwrapped(model)
+    for module, simplified in ((model, str), (inner, plain), (inner, plainest)):
+        named = [(simplified(name), param) for name, param in module.named_parameters()]
+        known = {simplified(line.name): line for line in audit.lines}
+        unique = len({name for name, _ in named}) == len(named) and len(known) == len(audit.lines)
+        if unique and all(_fits(known.get(name), param) for name, param in named):
+            return [(param, known[name]) for name, param in named]
+    raise ValueError(_mismatch(inner, audit))
+
+
+def _fits(line: Line | None, param: nn.Parameter) -> bool:
+    return line is not None and line.shape == tuple(param.shape)
+
+
+def _mismatch(model: nn.Module, audit: Audit) -> str:
+    """The first weight that has no line of its name and shape."""
+    known = {plainest(line.name): line for line in audit.lines}
+    advice = "pass the model that was audited, or audit this one"
+    for name, param in model.named_parameters():
+        line = known.get(plainest(name))
+        if line is None:
+            return f"{plain(name)} is not in the audit: {advice}"
+        if not _fits(line, param):
+            shapes = f"{tuple(param.shape)}, but {line.shape} in the audit"
+            return f"{plain(name)} has shape {shapes}: {advice}"
+    return f"several weights have the same name in the model or in the audit: {advice}"

@@ -4,12 +4,13 @@ A file may be larger than memory has room for: it is read line by line, and wher
 it, from its end.
 """
 
+import codecs
 import csv
 import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
@@ -17,8 +18,9 @@ from typing import Any, BinaryIO, NamedTuple
 from tangential.monitoring.lines import FIELDS, Line
 from tangential.words import FORMULA
 
-ALLOWED = f"allowed is a monitor's CSV file, which begins with {','.join(FIELDS[:3])},..., or its "
-ALLOWED += "folder of Parquet files"
+FOREIGN = "was not written by Monitor, or has other columns. Pass a CSV file written by Monitor, "
+FOREIGN += f"which begins with {','.join(FIELDS[:3])},..., or its folder of Parquet files"
+MARK = codecs.BOM_UTF8  # with which Excel begins a "CSV UTF-8" file
 
 LONGEST = 2**20  # bytes of a line of CSV
 BLOCK = 2**18  # bytes that are read at once from the end
@@ -52,7 +54,9 @@ def stream(path: str | Path) -> Iterator[Line]:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there, {ALLOWED}")
+        raise FileNotFoundError(
+            f"No such file: {path}. Pass a file written by Monitor, or its folder of Parquet files"
+        )
     if path.is_dir():
         for part in parts(path):
             yield from read_part(part)
@@ -104,47 +108,63 @@ def heading(file: BinaryIO, path: Path) -> int:
         ValueError: the file begins otherwise.
     """
     first = file.readline(LONGEST)
-    if not first.endswith(b"\n") and encoded([FIELDS]).startswith(first):
+    text = first.removeprefix(MARK)
+    if not text.endswith(b"\n") and encoded([FIELDS]).startswith(text):
         return 0
-    with _ours(path):
-        if tuple(next(csv.reader([first.decode()]), ())) != FIELDS or not first.endswith(b"\n"):
-            raise csv.Error
+    try:
+        ours = tuple(next(csv.reader([text.decode()]), ())) == FIELDS and text.endswith(b"\n")
+    except (UnicodeDecodeError, csv.Error):
+        ours = False
+    if not ours:
+        raise ValueError(f"{path} {FOREIGN}")
     return len(first)
 
 
-def records(file: BinaryIO, path: Path, start: int) -> Iterator[Record]:
-    """The records from byte `start` on, where the file is read next."""
-    end, whole = start, True
+def records(file: BinaryIO, path: Path, start: int, *, counted: bool) -> Iterator[Record]:
+    """The records from byte `start` on, where the file is read next; see `whole_lines`."""
+    end, whole, row = start, True, 2
 
     def lines() -> Iterator[str]:
         nonlocal end, whole
         while data := file.readline(LONGEST):
             end, whole = end + len(data), data.endswith(b"\n")
             if len(data) == LONGEST and not whole:
-                raise csv.Error
+                raise csv.Error(f"it is longer than {LONGEST:,} bytes")
             yield data.decode(errors="strict" if whole else "replace")
 
-    with _ours(path):
+    try:
         for cells_ in csv.reader(lines()):
             yield Record(cells_, end, whole)
+            row += 1
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(
+            f"{path}: {_place(row, counted)} has the byte 0x{byte:02x}, which is not UTF-8 text"
+        ) from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: {_place(row, counted)} is not valid CSV: {error}") from None
 
 
-@contextmanager
-def _ours(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path} is no monitor's file or has other columns, {ALLOWED}") from None
+def _place(row: int, counted: bool) -> str:
+    return f"row {row}" if counted else "a row at its end"
 
 
-def whole_lines(file: BinaryIO, path: Path, start: int) -> Iterator[tuple[Line, int]]:
+def whole_lines(
+    file: BinaryIO, path: Path, start: int, *, counted: bool = True
+) -> Iterator[tuple[Line, int]]:
     """Lines and where each ends, from byte `start` on; a warning where the last one is cut off.
+
+    Args:
+        file: Is read next at `start`.
+        path: Its path, for messages.
+        start: Where a line begins.
+        counted: Whether that is the first line after the heading, so that row numbers are known.
 
     Raises:
         ValueError: a line is no monitor's.
     """
-    rest = records(file, path, start)
-    for number, record in enumerate(rest, 2):
+    rest = records(file, path, start, counted=counted)
+    for row, record in enumerate(rest, 2):
         cut = not record.whole or len(record.cells) < len(FIELDS)  # within a label of two lines
         if cut and next(rest, None) is None:
             warnings.warn(f"{path}: the last line is cut off and was left out", stacklevel=2)
@@ -152,10 +172,9 @@ def whole_lines(file: BinaryIO, path: Path, start: int) -> Iterator[tuple[Line, 
         try:
             yield parsed(record.cells), record.end
         except ValueError:
-            where = f"row {number}" if start == len(encoded([FIELDS])) else "a row at its end"
             raise ValueError(
-                f"{path}: {where} is {','.join(record.cells)[:80]!r}, allowed are {len(FIELDS)} "
-                "cells: a step, a label, and numbers"
+                f"{path}: {_place(row, counted)} is {','.join(record.cells)[:80]!r}. Expected "
+                f"{len(FIELDS)} cells: a step, a label, and numbers"
             ) from None
 
 
@@ -202,7 +221,7 @@ def kept(path: Path, before: float) -> Kept:
         end = _last_before(file, path, start, before)
         lines = end > start
         file.seek(end)
-        for line, after in whole_lines(file, path, end):
+        for line, after in whole_lines(file, path, end, counted=not lines):
             if line["step"] >= before:
                 return Kept(end, lines, True)
             end, lines = after, True
@@ -269,7 +288,7 @@ def parts(folder: Path) -> list[Path]:
         except (OSError, ValueError, _damage()):
             ours = False
         if not ours:
-            raise ValueError(f"{path} is no monitor's file or has other columns, {ALLOWED}")
+            raise ValueError(f"{path} {FOREIGN}")
     return found
 
 

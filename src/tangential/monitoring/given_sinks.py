@@ -1,16 +1,46 @@
 """The sinks that a user gives: checked when they are given, and closed together."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from numbers import Integral
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tangential.monitoring.columns import Values
 
 Sink = Callable[[Values, int], Any]
 
 PREFIX = "tangential/"  # of W&B's metrics, which share a run with the user's own
+STEPS = range(2**63)  # Parquet files have room for these
+
+
+def step_number(step: Any) -> int:
+    """A step number as an int: of an integer, or a float, array or tensor with an integral value.
+
+    Raises:
+        ValueError: it is no integer, or it is negative.
+
+    >>> import torch
+    >>> step_number(torch.tensor(3.0)), step_number(2.0)
+    (3, 2)
+    """
+    value = step
+    if callable(getattr(step, "item", None)):
+        try:
+            value = step.item()
+        except (RuntimeError, ValueError):  # a tensor or an array of several elements
+            value = None
+    if not isinstance(value, (Integral, float)) or isinstance(value, bool) or value % 1:
+        raise ValueError(f"step must be an integer >= 0, got {step!r:.80}")
+    number = int(value)
+    if number < 0:
+        raise ValueError(f"step must be an integer >= 0, got {step!r:.80}")
+    if number not in STEPS:
+        raise ValueError(f"step must be less than 2**63, got {step!r:.80}")
+    return number
 
 
 def checked(sinks: Sink | Iterable[Sink]) -> list[Sink]:
@@ -57,6 +87,34 @@ def _explained(sink: Any) -> str:
     )
 
 
+_open: WeakValueDictionary[int, Any] = WeakValueDictionary()  # monitors by the id of their sink
+
+
+def claim(sinks: list[Sink], monitor: Any) -> None:
+    """Note that a monitor logs to these sinks; warn where another open monitor does too.
+
+    Only sinks that have a `close` are checked: a plain function may serve several monitors.
+    """
+    for sink in sinks:
+        if hasattr(sink, "close"):
+            if _open.get(id(sink), monitor) is not monitor:
+                path = getattr(sink, "path", getattr(sink, "folder", None))
+                warnings.warn(
+                    f"another open Monitor logs to this {type(sink).__name__} sink"
+                    f"{f' ({path})' if path else ''}, which will mix the values of both: close the "
+                    "other Monitor first, or give each Monitor its own sink",
+                    stacklevel=3,
+                )
+            _open[id(sink)] = monitor
+
+
+def release(sinks: list[Sink], monitor: Any) -> None:
+    """Note that a monitor no longer logs to these sinks."""
+    for sink in sinks:
+        if _open.get(id(sink)) is monitor:
+            del _open[id(sink)]
+
+
 def close(sinks: list[Sink]) -> None:
     """Close the sinks that have a `close`, all of them, even if one raises."""
     with ExitStack() as closing:
@@ -94,6 +152,7 @@ class Wandb:
 
     def __call__(self, values: Values, step: int) -> None:
         """Log all but NaN."""
+        step = step_number(step)
         if not self.defined:
             self.run.define_metric(f"{PREFIX}step")
             self.run.define_metric(f"{PREFIX}*", step_metric=f"{PREFIX}step")

@@ -8,6 +8,7 @@ from typing import Any
 
 from tangential.monitoring import columns
 from tangential.monitoring.columns import DEPTHS
+from tangential.monitoring.given_sinks import step_number
 
 COLUMNS = (*columns.COLUMNS, "invariant", "memory_share", "frozen_norms", "frozen")
 FIELDS = ("step", "label", *COLUMNS)
@@ -24,11 +25,12 @@ def long(values: Mapping[str, float], step: int) -> list[Line]:
         step: Of the log.
 
     Raises:
-        ValueError: a key is no label and column of the monitor.
+        ValueError: a key is no label and column of the monitor, or the step is no integer >= 0.
 
     >>> long({"all/norm": 2.0, "all/lr": 0.1, "bn/frozen": 1.0}, step=5)[1]
     {'step': 5, 'label': 'bn', 'frozen': 1.0}
     """
+    step = step_number(step)
     lines: dict[str, Line] = {}
     for key, value in values.items():
         label, _, column = key.rpartition("/")

@@ -13,11 +13,12 @@ from torch.optim.optimizer import Optimizer
 
 from tangential.backends.watched import Seen, with_watcher, without_watcher
 from tangential.invariance.findings import Audit
+from tangential.invariance.names import plain, unwrapped
 from tangential.invariance.probe import frozen_norms
 from tangential.monitoring.columns import COLUMNS, Values, aggregates, line, published
-from tangential.monitoring.given_sinks import Sink, checked, close
+from tangential.monitoring.given_sinks import Sink, checked, claim, close, release, step_number
 from tangential.monitoring.motion import ADDED
-from tangential.monitoring.names import audited, labels, plain, unwrapped
+from tangential.monitoring.names import audited, labels
 from tangential.monitoring.samples import Copies, Group, Sample, seen_by
 from tangential.monitoring.updates import settings_of
 from tangential.projected import Projected
@@ -43,11 +44,11 @@ class Monitor:
             that has an attribute `weights` decides for itself.
         audit: Of this model, or of one inside it: `invariant` says what it proved, and its units
             are measured where the optimizer does not judge.
-        step: Number of the next step, where a run goes on.
+        step: Number of the next step, >= 0, where a run goes on.
 
     Raises:
-        ValueError: `every` is no positive integer, the optimizer has no weight of the model, or
-            the audit is of another model.
+        ValueError: `every` is no positive integer, `step` no integer >= 0, the optimizer has no
+            weight of the model, or the audit is of another model.
         TypeError: there is no optimizer, or a sink cannot be called.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
@@ -82,6 +83,7 @@ class Monitor:
         trained = (p for group in optimizer.param_groups for p in group["params"])
         self.lines = audited(self.model, trained, audit) if audit else {}
         self._forget()
+        claim(self.sinks, self)
         self.handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -99,7 +101,17 @@ class Monitor:
             handle.remove()
         self._stop_watching()
         self._forget()
+        release(self.sinks, self)
         close(self.sinks)
+
+    @property
+    def step(self) -> int:
+        """Number of the next step."""
+        return self._step
+
+    @step.setter
+    def step(self, step: Any) -> None:
+        self._step = step_number(step)
 
     # ---- around a step
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from tangential.invariance.findings import Audit
 from tangential.monitoring.columns import Values
-from tangential.monitoring.given_sinks import Sink, checked, close
+from tangential.monitoring.given_sinks import Sink, checked, close, step_number
 from tangential.monitoring.monitor import Monitor, check, shares_weights
 
 
@@ -25,7 +25,9 @@ class Shared(NamedTuple):
 
     def __call__(self, values: Values, _: int) -> None:
         """Tell the sink."""
-        self.sink({self.label + name: value for name, value in values.items()}, self.now())
+        self.sink(
+            {self.label + name: value for name, value in values.items()}, step_number(self.now())
+        )
 
 
 class Monitors:

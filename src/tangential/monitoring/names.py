@@ -1,53 +1,16 @@
-"""The names of a model's weights without what wrappers add to them, and their lines in an audit."""
+"""The labels of a model's weights, and their lines in an audit."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from tangential.invariance.findings import Audit, Line
+from tangential.invariance.names import plain, plainest
 from tangential.words import listed
-
-# attributes under which torch.compile, activation checkpointing and FSDP keep the inner module
-WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
-PARALLEL = "module"  # DataParallel's; a model may have an attribute of that name, too
 
 Weights = dict[str, Tensor]
 Lines = dict[str, Line]
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside torch.compile, DataParallel and DistributedDataParallel.
-
-    >>> model = nn.Linear(2, 2)
-    >>> unwrapped(DataParallel(model)) is model
-    True
-    """
-    while True:
-        if isinstance(model, (DataParallel, DistributedDataParallel)):
-            model = model.module
-        elif isinstance(inner := getattr(model, WRAPPED[0], None), nn.Module):
-            model = inner
-        else:
-            return model
-
-
-def plain(name: str) -> str:
-    """A name without the parts that wrappers have added.
-
-    >>> plain("encoder._orig_mod.0._checkpoint_wrapped_module.weight")
-    'encoder.0.weight'
-    """
-    return _without(name, WRAPPED)
-
-
-def _plainest(name: str) -> str:
-    return _without(name, (*WRAPPED, PARALLEL))
-
-
-def _without(name: str, parts: tuple[str, ...]) -> str:
-    return ".".join(part for part in name.split(".") if part not in parts)
 
 
 def labels(model: nn.Module) -> dict[Tensor, str]:
@@ -71,7 +34,7 @@ def audited(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Lines:
             several modules.
     """
     own = set(trained)
-    for simplified in (plain, _plainest):
+    for simplified in (plain, plainest):
         places = [*_places(_weights(model, simplified), _lines(audit, simplified), own)]
         if len(places) == 1:
             return {label: places[0][p] for p, label in labels(model).items() if p in places[0]}

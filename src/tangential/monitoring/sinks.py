@@ -9,6 +9,8 @@ for every weight, and `close()`, which `Monitor.close` calls.
 - A log that cannot be written, on a full disk say, raises OSError out of `optimizer.step()` when
   the step is complete. The log is kept and written with the next one: who catches the error can
   train on, and loses neither step nor log.
+- Two monitors that are open at once need a sink each: in one file their lines would mix. The
+  second one warns.
 - Of several processes one should have the sinks: a file is one process's.
 """
 
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tangential.monitoring.columns import Values
-from tangential.monitoring.given_sinks import Wandb, wandb_run
+from tangential.monitoring.given_sinks import Wandb, step_number, wandb_run
 from tangential.monitoring.lines import Line, long
 from tangential.monitoring.writers import Csv, Parquet
 
@@ -157,6 +159,7 @@ class TensorBoard:
 
     def __call__(self, values: Values, step: int) -> None:
         """Take a log."""
+        step = step_number(step)
         if self.writer is None:  # its viewer then hides what an earlier run has from here on
             self.writer = _summary_writer()(str(self.folder), purge_step=step)
         for name, value in values.items():

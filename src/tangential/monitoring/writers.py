@@ -21,6 +21,7 @@ from tangential.monitoring.files import (
     span,
     write_part,
 )
+from tangential.monitoring.given_sinks import step_number
 from tangential.monitoring.lines import FIELDS, Line, long
 
 
@@ -32,13 +33,14 @@ class Csv:
         self.pending, self.first, self.gone_on = b"", -1, False
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "no regular file"
-            raise ValueError(f"{path} is {kind}, allowed is a file")
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise ValueError(f"path must be a file, but {path} is {kind}")
         if path.exists():
             kept(path, math.inf)
 
     def __call__(self, values: Values, step: int) -> None:
         """Take a log."""
+        step = step_number(step)
         data = encoded(map(cells, long(values, step)))
         if not (self.pending or self.gone_on):
             self.first = step
@@ -87,12 +89,13 @@ class Parquet:
         self.pending: list[Line] = []
         self.logs, self.number, self.first, self.gone_on = 0, 0, -1, False
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file, allowed is a folder")
+            raise ValueError(f"path must be a folder, but {folder} is a file")
         folder.mkdir(parents=True, exist_ok=True)
         parts(folder)
 
     def __call__(self, values: Values, step: int) -> None:
         """Take a log."""
+        step = step_number(step)
         lines = long(values, step)
         if not (self.pending or self.gone_on):
             self.first = step
