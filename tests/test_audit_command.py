@@ -276,3 +276,22 @@ def test_a_full_disk_for_the_output(file):
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     assert_one_line(done.returncode, "", done.stderr, "No space left on device")
+
+
+def test_two_spellings_of_one_file_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["audit", "x.py:f", "--csv", "./x", "--json", str(tmp_path / "x")])
+    assert "but must be two files" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_noise_are_refused_for_a_factory_with_batches(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.py").write_text(FILE)
+    for option in ("--batches=1", "--batch-size=2", "--input-size=4"):
+        with pytest.raises(SystemExit):
+            main(["audit", "m.py:good", option])
+        name = option.partition("=")[0]
+        said = f"Stopped: m.py:good returns its own batches: leave out {name}\n"
+        assert capsys.readouterr().err == said

@@ -199,6 +199,21 @@ def test_a_long_message_is_cut_and_kept_on_one_line(capsys, monkeypatch):
     assert "(2,999,009 characters left out)" in err
 
 
+def test_a_message_that_was_cut_before_has_one_count(capsys, monkeypatch):
+    inner = errors.cut("begin" + "x" * 5000 + "end")
+    raising(monkeypatch, ValueError("y" * 600 + inner))
+    err = called(capsys, "info")[2]
+    assert err.count("left out") == 1
+    left_out = int(err.split(" ... (")[1].split()[0].replace(",", ""))
+    assert left_out == 600 + 5008 - 1000
+
+
+def test_an_output_that_cannot_be_written_promises_nothing(here, capsys):
+    err = called(capsys, "compare", "digits", "--out", "file")[2]
+    assert err.startswith("Stopped: [Errno 20] Not a directory: ")
+    assert "are kept" not in err
+
+
 def test_a_terminal_wraps_at_words_and_never_in_a_path(capsys, monkeypatch):
     path = "/data/" + "long/" * 12
     raising(monkeypatch, ValueError(f"no such folder {path}: choose one that exists, or make it"))

@@ -2,12 +2,14 @@
 
 import json
 import random
+import re
 import shutil
 import sqlite3
 
 import made_study as made
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tangential.__main__ import main
 from tangential.lab import database
@@ -233,14 +235,18 @@ def test_another_schema_of_optuna(study, capsys):
 @pytest.mark.parametrize("size", [5000, 20_000])
 def test_a_file_that_is_cut_off(size, study, capsys):
     study.write_bytes(study.read_bytes()[:size])
-    assert "malformed" in refused(capsys, "report", "s")
+    line = refused(capsys, "report", "s")
+    assert "database disk image is malformed" in line
+    assert str(study) in line
+    assert not re.search("SQL:|Background|sqlite3|Finished trials", line)
 
 
 def test_files_that_are_no_database(study, capsys):
     study.write_bytes(b"hello" * 1000)
     assert "file is not a database" in refused(capsys, "report", "s")
     study.write_bytes(b"")
-    assert "no study 's' in" in refused(capsys, "worker", "s")
+    assert "no study in " in refused(capsys, "worker", "s")
+    assert not study.read_bytes()
     study.unlink()
     study.mkdir()
     assert "there is no study" in refused(capsys, "watch", "s")
@@ -304,3 +310,27 @@ def test_an_owner_that_is_none():
 def test_a_plan_comes_back_from_its_text():
     plan = made.plan()
     assert Plan.of(plan.text()) == plan
+
+
+def test_a_column_that_is_missing_is_damage(study, capsys):
+    sql(study, ["ALTER TABLE trials RENAME COLUMN state TO status"])
+    line = refused(capsys, "report", "s")
+    assert line.startswith(
+        f"Stopped: sqlite:///{study} cannot be used: no such column: trials.state"
+    )
+    assert line.endswith("Restore the database from a backup, or choose another --study or --out\n")
+
+
+def test_damage_is_told_from_a_failure_that_passes():
+    def failure(text):
+        error = optuna.exceptions.StorageInternalError("wrapped")
+        error.__cause__ = OperationalError("SELECT 1", None, sqlite3.OperationalError(text))
+        error.__cause__.__cause__ = error.__cause__.orig
+        return error
+
+    for text in ("database is locked", "disk I/O error", "database or disk is full"):
+        assert database.damage(failure(text), "sqlite:////tmp/s.db") == ""
+    damaged = database.damage(failure("no such table: x"), "sqlite:////tmp/s.db")
+    assert damaged.startswith("sqlite:////tmp/s.db cannot be used: no such table: x. Restore")
+    gone = OperationalError("SELECT 1", None, Exception("server closed the connection"))
+    assert database.damage(gone, "postgresql://127.0.0.1:9/x") == ""

@@ -9,7 +9,7 @@ import torch
 from tangential.lab import preflight, study, tasks
 from tangential.lab.plan import Spec
 from tangential.lab.preflight import Request, unresumable
-from tangential.lab.rivals import RIVALS, grouped
+from tangential.lab.rivals import RIVALS, grouped, of_user
 from tangential.lab.trial import Run, Stopped, Trial
 
 CODE = """
@@ -261,3 +261,17 @@ def test_a_tasks_own_groups_are_handed_over(digits):
     groups = preflight.shapes(grouped(digits.groups(model), model, frozenset({"0.weight"}), 1.0))
     assert [group["scale_invariant"] for group in groups] == [True, False]
     assert groups[0]["params"] == [tuple(model.get_parameter("0.weight").shape)]
+
+
+def test_a_setting_that_the_space_lacks_is_named(tmp_path):
+    path = tmp_path / "noisy.py"
+    path.write_text(
+        "from torch.optim import SGD\n"
+        "def noisy(params, lr, weight_decay): return SGD(params, lr=lr)\n"
+        "noisy.space = {'lr': (0.01, 1)}\n"
+        "def more(params, lr, rho, eps=0): return SGD(params, lr=lr)\n"
+        "more.space = {'lr': (0.01, 1)}\n"
+    )
+    for name, setting in (("noisy", "weight_decay"), ("more", "rho")):
+        with pytest.raises(ValueError, match=f"^{name}.space lacks {setting}, which the factory"):
+            of_user(0, name, f"{path}:{name}")

@@ -15,7 +15,7 @@ from PIL import Image
 from tangential.lab import charts, figures, html, sentences, standings, stills, tables, wording
 from tangential.lab.aside import aside
 from tangential.lab.curves import Curves
-from tangential.lab.plan import Contender, Spec
+from tangential.lab.plan import Contender, Plan, Spec
 from tangential.lab.report import jointly, page, report, together, write
 from tangential.lab.rivals import DEFAULT, OTHERS, RIVALS
 from tangential.lab.standings import Range, Reach
@@ -553,8 +553,8 @@ def lab(rgb):
 
 def test_a_colour_that_is_none_is_refused():
     plan = made.plan({"x": Contender("", "", None, "red;}", made.SPACES["sgd"], {})})
-    with pytest.raises(ValueError, match=r"colour is 'red;}', allowed are six hexadecimal digits"):
-        report(plan, {})
+    with pytest.raises(ValueError, match=r"plan has a colour 'red;}', expected # and six digits"):
+        Plan.of(plan.text())  # as every report reads it
 
 
 def test_pictures_are_drawn_and_the_same_again(whole, tmp_path):

@@ -1,6 +1,8 @@
 """A study's database: its file is where its folder is, its password is shown nowhere."""
 
 import re
+import sqlite3
+import sys
 
 import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
@@ -172,3 +174,52 @@ class TestWaiting:
         error = ProgrammingError("CREATE TABLE", None, Exception("already exists"))
         assert self.calls(monkeypatch, error, 0.0, last=3) == ("made", 3)
         assert self.calls(monkeypatch, error, 60.0) == ("raised", database.TRIES)
+
+
+@pytest.mark.parametrize("command", ["report", "worker", "watch"])
+def test_a_command_that_reads_creates_nothing(command, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        app([command, "x", "--storage", f"sqlite:///{tmp_path}/new/typo.db"])
+    assert f"Stopped: no such database: {tmp_path}/new/typo.db. " in capsys.readouterr().err
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(SystemExit):
+        app([command, "x", "--storage", f"sqlite:///{tmp_path}/empty.db"])
+    assert f"Stopped: no study in {tmp_path}/empty.db" in capsys.readouterr().err
+    assert [(p.name, p.stat().st_size) for p in tmp_path.iterdir()] == [("empty.db", 0)]
+
+
+@pytest.mark.parametrize("table", ["moz(a)", "studies(a)"])
+@pytest.mark.parametrize("create", [False, True])
+def test_another_programs_file_is_left_as_it_is(create, table, tmp_path):
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE {table}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"belongs to another program .*: choose another file"):
+        Store(file_url(path), "s", create=create)
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_an_empty_file_or_tables_half_made_become_ours(tmp_path):
+    (tmp_path / "empty.db").touch()
+    with sqlite3.connect(tmp_path / "half.db") as connection:
+        connection.execute("CREATE TABLE studies(study_id, study_name)")
+    connection.close()
+    Store(file_url(tmp_path / "empty.db"), "s").close()
+    Store(file_url(tmp_path / "half.db"), "s").close()
+    Store(file_url(tmp_path / "half.db"), "s", create=False).close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgres://me@db/x", "write postgresql:// instead of postgres://"),
+        ("mysql://me@db/x", "a driver that is not installed: run pip install mysqlclient"),
+    ],
+)
+def test_a_url_without_a_driver_says_what_to_do(url, words, monkeypatch):
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(ValueError, match=words):
+        Store(url, "s", wait_s=0.0)

@@ -10,10 +10,11 @@ import made_study as made
 import pytest
 from rich.console import Console
 
-from tangential.lab import printed
+from tangential.lab import printed, wording
 from tangential.lab.display import Display
 from tangential.lab.plan import Contender
 from tangential.lab.report import report
+from tangential.lab.statistics import Interval
 from tangential.lab.store import Store
 from tangential.lab.terminal import sentence
 
@@ -143,3 +144,34 @@ def test_the_reports_command_fits(width, runs):
     assert "AdamP-matched" in text
     wide = "\n".join(said(400, runs, "report", "digits"))
     assert numbers(text) == numbers(wide)
+
+
+def test_no_zero_has_a_minus():
+    tiny = -1e-5
+    assert wording.gap(made.ACCURACY, tiny) == "0.00 points"
+    assert wording.score(made.ACCURACY, tiny) == "0.00 %"
+    assert wording.number(-0.0) == "0"
+    assert wording.near_score(made.ACCURACY, Interval(tiny, tiny, tiny, 5))[0] == "0.00"
+    assert wording.percent(Interval(tiny, tiny, tiny, 5))[0] == "0.0"
+    plan = made.plan()
+    found = report(plan, made.finished(plan))
+    row = found.rows[0]._replace(memory_share=Interval(tiny, tiny, tiny, 5))
+    share = next(c for c in printed._columns(plan) if c.heading == "growth by momentum")
+    assert share.cell(row) == ["0 %"]
+
+
+def test_a_note_on_a_study_wraps_at_words(capsys):
+    text = "A worker ended (exit status 0, in x's report trial of seed 1000); another takes it."
+    Display(made.plan(), Console(width=40)).say(text)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines) == text
+
+
+def test_a_ratio_is_explained_and_stays_with_its_number(capsys):
+    plan = made.plan()
+    found = report(plan, made.finished(plan))
+    assert any("is the geometric mean of the seeds' ratios" in s for s in found.sentences)
+    for width in range(30, 90):
+        lines = printed_at(width, found, capsys).splitlines()
+        assert not any(line.endswith("; ratio") for line in lines)

@@ -6,14 +6,15 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 
 import pytest
 
 from tangential.lab import crew, preflight, study, tasks
 from tangential.lab.crew import Crew, Ended
 from tangential.lab.plan import Spec
-from tangential.lab.store import Store
-from tangential.lab.worker import Failed, Place, work
+from tangential.lab.store import Claim, Store
+from tangential.lab.worker import Failed, Place, _Bench, work
 
 
 def _vanish(number, gpus, url, name, place, stop, messages):
@@ -39,6 +40,7 @@ class Stub:
     """What a crew asks of a store."""
 
     url, patiently = "", staticmethod(lambda act: act())
+    undamaged = staticmethod(nullcontext)
 
     def __init__(self, name):
         self.name = name
@@ -116,12 +118,17 @@ def test_one_that_becomes_another_program_is_not_waited_for(hired):
 
 def test_a_worker_waits_for_its_server_as_long_as_a_running_study_does(monkeypatch):
     opened = []
-    monkeypatch.setattr(crew, "Store", lambda *arguments: opened.append(arguments))
+
+    def opening(*arguments, create):
+        opened.append((*arguments, create))
+        return Stub("name")
+
+    monkeypatch.setattr(crew, "Store", opening)
     monkeypatch.setattr(crew, "work", lambda *arguments: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     with warnings.catch_warnings():
         crew._worker(0, 0, "url", "name", Place(None, None, 60.0), None, None)
-    assert opened == [("url", "name", 300)]
+    assert opened == [("url", "name", 300, False)]
 
 
 # ---- in a study
@@ -144,6 +151,9 @@ def calls_exit(params, lr, weight_decay):
     optimizer = SGD(params, lr=lr)
     optimizer.register_step_pre_hook(lambda *_: sys.exit(0))
     return optimizer
+
+def interrupted(params, lr, weight_decay):
+    raise KeyboardInterrupt
 
 def long_message(params, lr, weight_decay):
     raise ValueError("begin" + "x" * 3_000_000)
@@ -197,6 +207,21 @@ def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
         work(store, Place(None, tmp_path, 60.0), bool, print)
 
 
+def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch):
+    store = begun("interrupted")
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):  # as the user's Ctrl-C
+        work(store, Place(None, tmp_path, 60.0), bool, print)
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)  # as in a child
+    begun("interrupted")
+    match = r"^x, report trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
+    plan = store.plan()
+    claim = Claim(0, "key", plan.wanted({})[0])
+    bench = _Bench(store, Place(None, tmp_path, 60.0), bool, print, print)
+    with pytest.raises(Failed, match=match):
+        bench.run(plan, bench.ready(plan), claim, leads=False)
+
+
 def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
     store = begun("long_message")
     with pytest.raises(
@@ -204,7 +229,7 @@ def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
     ) as e:
         work(store, Place(None, tmp_path, 60.0), bool, print)
     assert len(str(e.value)) < 1300
-    assert 'mine.py", line 21, in long_message' in e.value.where
+    assert 'mine.py", line 24, in long_message' in e.value.where
     assert len(e.value.where) < 5000
 
 

@@ -16,6 +16,7 @@ from tangential.lab.audit_tables import print_audit, say
 from tangential.lab.errors import TRACEBACK, check_file, one_line, stop
 from tangential.lab.source import Source, drawn, load, mixes_samples, size_of
 
+BATCHES = 3  # of noise
 BYTES = 4 + 8  # of an input's element and its copy in float64
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -25,7 +26,7 @@ def command(
     source: str,
     /,
     *,
-    batches: Count = 3,
+    batches: Count | None = None,
     batch_size: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     input_size: str | None = None,
     verify: bool = False,
@@ -41,7 +42,8 @@ def command(
     Args:
         source: torchvision:NAME, timm:NAME, or FILE.py:FACTORY, a function that returns a model or
             a model and its batches.
-        batches: Batches to look at; the gate is asked on each.
+        batches: Batches to look at, by default 3; the gate is asked on each. This option and the
+            next two have no meaning for a FACTORY that returns its own batches.
         batch_size: Samples in a batch; by default 4 for a model with BatchNorm, else 2.
         input_size: Of one sample, as 3,224,224; by default the model's own.
         verify: Prove every verdict again by rescaling the weight, a few forward passes each.
@@ -51,15 +53,19 @@ def command(
         seed: Of weights, inputs and directions.
     """
     try:
-        if csv and csv == json:
+        if csv and json and csv.resolve() == json.resolve():
             raise ValueError(f"--csv and --json are both {str(csv)!r}, but must be two files")
         for path in filter(None, (csv, json)):
             check_file(path)  # before minutes of work
         size = size_of(input_size)
         torch.manual_seed(seed)
         loaded = load(source)
+        noise = {"--batches": batches, "--batch-size": batch_size, "--input-size": input_size}
+        given = [option for option, value in noise.items() if value is not None]
+        if loaded.batches is not None and given:
+            raise ValueError(f"{source} returns its own batches: leave out {' and '.join(given)}")
         fresh = drawn(loaded.model) if loaded.batches is None else []
-        inputs = _inputs(loaded, size, batches, batch_size)
+        inputs = _inputs(loaded, size, batches or BATCHES, batch_size)
     except (ImportError, OSError, ValueError) as error:
         stop(f"Stopped: {one_line(error)}")
     try:

@@ -16,7 +16,7 @@ from tangential.lab.cores import cores
 from tangential.lab.crew import Ended
 from tangential.lab.database import failures, file_url
 from tangential.lab.display import Display
-from tangential.lab.errors import TRACEBACK, check_folder, reported
+from tangential.lab.errors import TRACEBACK, check_folder, one_line, reported
 from tangential.lab.names import one_of
 from tangential.lab.plan import Plan
 from tangential.lab.report import report, together, write
@@ -103,7 +103,8 @@ def compare(
         place = Place(data, out / name, checkpoint_s)
         if reason := native.reason():
             console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
-        _compare(wishes, store, place, _devices() if workers is None else workers, console)
+        with store.undamaged():
+            _compare(wishes, store, place, _devices() if workers is None else workers, console)
 
 
 def _devices() -> int:
@@ -119,9 +120,8 @@ def _compare(wishes: Wishes, store: Store, place: Place, workers: int, console: 
         with warnings.catch_warnings(record=True) as caught:
             plan = study.planned(wishes, tasks.make(wishes.task, place.data, wishes.options))
         for warning in caught:
-            console.print(
-                f"Note: {str(warning.message).removesuffix('.')}.", highlight=False, markup=False
-            )
+            note = one_line(warning.message).removesuffix(".")
+            console.print(f"Note: {note}.", highlight=False, markup=False)
         store.begin(plan)
     if "WORLD_SIZE" in os.environ:
         _together(store, place, console, leads=leads)
@@ -172,8 +172,12 @@ def worker(
     with reported(Failed, *failures(), hint=f"{KEPT} {TRACEBACK}=1 shows the traceback."):
         folder, store = _found(study, storage, out)
         plan = store.plan()
-        with Display(plan, console) as display, interruptible(display.stopping) as stop:
-            place = Place(data, folder, checkpoint_s)
+        place = Place(data, folder, checkpoint_s)
+        with (
+            store.undamaged(),
+            Display(plan, console) as display,
+            interruptible(display.stopping) as stop,
+        ):
             work(store, place, stop.is_set, display.say, display.show)
 
 
@@ -190,7 +194,8 @@ def report_(studies: list[str], /, *, storage: Url = None, out: Path = OUT) -> N
         for name in studies:
             folder, store = _found(name, storage, out)
             plan = store.plan()
-            reports.append(_conclude(store, plan, folder, console))
+            with store.undamaged():
+                reports.append(_conclude(store, plan, folder, console))
         if len(reports) > 1:
             _list(together(reports, out), console)
 
@@ -241,9 +246,9 @@ def _own(given: list[str]) -> dict[str, str]:
     return own
 
 
-def _stored(folder: Path) -> Store:
+def _stored(folder: Path, *, create: bool = True) -> Store:
     """The store in a study's folder. The study keeps its name if the folder is renamed."""
-    store = Store(file_url(folder / "study.db"), folder.resolve().name)
+    store = Store(file_url(folder / "study.db"), folder.resolve().name, create=create)
     names = store.names()
     store.name = names[0] if len(names) == 1 else store.name
     return store
@@ -265,10 +270,10 @@ def _found(study: str, storage: str | None, out: Path) -> tuple[Path, Store]:
     if not (folder / "study.db").is_file():
         folder = out / _named(study)
     if storage:
-        return folder, Store(storage, folder.resolve().name)
+        return folder, Store(storage, folder.resolve().name, create=False)
     if not (folder / "study.db").is_file():
         raise ValueError(f"there is no study {study!r}: {folder / 'study.db'} is not there")
-    return folder, _stored(folder)
+    return folder, _stored(folder, create=False)
 
 
 def _conclude(store: Store, plan: Plan, folder: Path, console: Console) -> Any:

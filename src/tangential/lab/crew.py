@@ -12,7 +12,7 @@ import torch
 
 from tangential.lab.children import SPAWN, Child, start
 from tangential.lab.database import failures
-from tangential.lab.errors import cut
+from tangential.lab.errors import cut, innermost
 from tangential.lab.source import in_words
 from tangential.lab.store import PATIENCE_S, Store
 from tangential.lab.worker import Failed, Place, work
@@ -103,8 +103,11 @@ def _worker(
     warnings.filterwarnings("ignore", "the compiled kernel is missing")  # the study has said so
     _one_device(number, gpus)
     try:
-        work(Store(url, name, PATIENCE_S), place, lambda: bool(stop.value), print)
+        store = Store(url, name, PATIENCE_S, create=False)
+        with store.undamaged():
+            work(store, place, lambda: bool(stop.value), print)
     except (ValueError, OSError, *failures()) as error:
+        error = innermost(error) if isinstance(error, failures()) else error
         messages.send(f"{type(error).__name__}: {cut(str(error))}")
         sys.exit(1)
     except Failed as error:

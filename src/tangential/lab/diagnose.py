@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tangential.lab.terminal import sentence
+from tangential.lab.wording import unsigned_zero
 from tangential.monitoring.criteria import length
 from tangential.monitoring.diagnosis import diagnose, figures
 from tangential.monitoring.runs import Run, load
@@ -44,7 +46,7 @@ def command(run: Path, other: Path | None = None, /) -> None:
     for one in runs:
         console.print(f"[bold]{escape(one.name)}[/bold]", highlight=False, soft_wrap=True)
         for verdict in diagnose(one):
-            console.print(f"  {verdict.text}", highlight=False, markup=False, soft_wrap=True)
+            _say(verdict.text, console, indent="  ")
 
 
 def _loaded(path: Path, console: Console) -> Run:
@@ -52,8 +54,15 @@ def _loaded(path: Path, console: Console) -> Run:
         warnings.simplefilter("always")
         run = load(path)
     for warning in told:
-        console.print(f"Note: {warning.message}", highlight=False, markup=False, soft_wrap=True)
+        _say(f"Note: {warning.message}", console)
     return run
+
+
+def _say(text: str, console: Console, indent: str = "") -> None:
+    """Print text, wrapped at words."""
+    lines = sentence(text, console.width - len(indent)).splitlines()
+    for line in lines:
+        console.print(f"{indent}{line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def table(runs: list[Run]) -> Table:
@@ -70,5 +79,5 @@ def table(runs: list[Run]) -> Table:
     known = [figures(run) for run in runs]
     for key, (words, say) in FIGURES.items():
         values = [one[key] for one in known]
-        result.add_row(words, *(say(x) if x == x else "" for x in values))
+        result.add_row(words, *(unsigned_zero(say(x)) if x == x else "" for x in values))
     return result

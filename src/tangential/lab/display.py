@@ -11,7 +11,7 @@ from rich.table import Table
 from tangential.lab.names import label
 from tangential.lab.plan import Plan, Record, Records, Spec
 from tangential.lab.terminal import sentence
-from tangential.lab.wording import setting, settings
+from tangential.lab.wording import setting, settings, unsigned_zero
 
 
 class Display:
@@ -55,15 +55,16 @@ class Display:
             self.live.update(self._frame())
             return
         for number, spec in enumerate(new, before + 1):
-            self.say(sentence(self._line(number, spec, records[spec]), self.console.width))
+            self.say(self._line(number, spec, records[spec]))
 
     def stopping(self) -> None:
         """Say that the study stops as soon as the trials under way are saved."""
         self.say("Stopping: the trials under way are being saved (Ctrl-C again drops them) ...")
 
     def say(self, text: str) -> None:
-        """Print a line above the table."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print a sentence above the table, wrapped at words."""
+        lines = sentence(text, self.console.width)
+        self.console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self) -> str:
         fresh = len(self.records) - (self.found or 0)
@@ -107,4 +108,6 @@ class Display:
         ]
 
     def _score(self, record: Record) -> str:
-        return "diverged" if record.get("diverged") else self.plan.metric.shown(record["score"])
+        if record.get("diverged"):
+            return "diverged"
+        return unsigned_zero(self.plan.metric.shown(record["score"]))

@@ -4,6 +4,7 @@ Standard library only: this module also serves where the laboratory's packages a
 """
 
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from shutil import get_terminal_size
 from typing import NoReturn
 
 LONGEST = 1000  # characters of a message that are printed
+CUT = re.compile(r" \.\.\. \(([\d,]+) characters left out\) \.\.\. ")  # the mark of `cut`
 TRACEBACK = "TANGENTIAL_TRACEBACK"  # environment variable: show the traceback of every error
 
 
@@ -27,7 +29,7 @@ def reported(*expected: type[Exception], hint: str = "") -> Iterator[None]:
 
     Args:
         expected: More exceptions that are raised on purpose.
-        hint: What to do after an interruption, an OSError or one of `expected`.
+        hint: What to do after an interruption or one of `expected`.
     """
     try:
         try:
@@ -42,8 +44,10 @@ def reported(*expected: type[Exception], hint: str = "") -> Iterator[None]:
             sys.exit(1)  # the reader has all that it wants, as in `tangential list | head`
         if os.environ.get(TRACEBACK):
             raise
-        if isinstance(error, (OSError, *expected)):
-            stop(f"Stopped: {one_line(_innermost(error)).removesuffix('.')}. {hint}")
+        if isinstance(error, expected):
+            stop(f"Stopped: {one_line(innermost(error)).removesuffix('.')}. {hint}")
+        if isinstance(error, OSError):
+            stop(f"Stopped: {one_line(error).removesuffix('.')}.")
         if isinstance(error, (ValueError, ImportError)):
             stop(f"Stopped: {_missing(error) or one_line(error)}")
         stop(
@@ -81,13 +85,22 @@ def one_line(message: object) -> str:
 def cut(text: str, longest: int = LONGEST) -> str:
     """The text, or its beginning and its end where it is too long.
 
+    A text that was cut before has one mark afterwards, too, with the count of both cuts.
+
     >>> cut("0123456789" * 10, 20)
     '0123456789 ... (80 characters left out) ... 0123456789'
+    >>> cut("Error: " + cut("0123456789" * 10, 20), 20)
+    'Error: 012 ... (87 characters left out) ... 0123456789'
     """
-    half = longest // 2
-    if len(text) <= longest:
+    half, mark = longest // 2, CUT.search(text)
+    start, end = (text[: mark.start()], text[mark.end() :]) if mark else (text, "")
+    if len(start) + len(end) <= longest:
         return text
-    return f"{text[:half]} ... ({len(text) - 2 * half:,} characters left out) ... {text[-half:]}"
+    if not mark:
+        start, end = text[:-half], text[-half:]
+    left_out = int(mark[1].replace(",", "")) if mark else 0
+    left_out += max(len(start) - half, 0) + max(len(end) - half, 0)
+    return f"{start[:half]} ... ({left_out:,} characters left out) ... {end[-half:]}"
 
 
 @contextmanager
@@ -128,10 +141,15 @@ def _missing(error: Exception) -> str:
     return f"{name} is not installed: run pip install 'tangential[lab]'" if name else ""
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """What a library wrapped in an error of its own: SQLAlchemy adds a page to a driver's line."""
-    ours = isinstance(error, OSError) or type(error).__module__.startswith("tangential.")
-    return error if ours or error.__cause__ is None else error.__cause__
+def innermost(error: BaseException) -> BaseException:
+    """The error that libraries wrapped in their own: SQLAlchemy adds a page to a driver's line."""
+    while not _is_ours(error) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, OSError) or type(error).__module__.startswith("tangential.")
 
 
 def _stdout_works() -> bool:

@@ -1,6 +1,7 @@
 """A report and the laboratory's inventory, on the terminal."""
 
 import math
+import re
 from collections.abc import Callable
 from textwrap import wrap
 from typing import NamedTuple
@@ -16,8 +17,8 @@ from tangential.lab.report import Report
 from tangential.lab.rivals import RIVALS
 from tangential.lab.standings import Row
 from tangential.lab.statistics import Interval
-from tangential.lab.terminal import fits, sentence
-from tangential.lab.wording import gap, near_score, number, setting
+from tangential.lab.terminal import JOINT, fits, sentence
+from tangential.lab.wording import gap, near_score, number, setting, unsigned_zero
 
 NAME_WIDTH = 24  # longer names take several lines
 
@@ -41,6 +42,7 @@ def print_report(report: Report, console: Console) -> None:
         for table in _tables(title, plan, rows, console.width) if rows else []:
             console.print(table)
     for text in report.sentences:
+        text = re.sub(r"\bratio (?=\d)", f"ratio{JOINT}", text)
         console.print(sentence(text, console.width), highlight=False, markup=False)
 
 
@@ -68,7 +70,9 @@ def _packed(title: str, plan: Plan, rows: list[Row], width: int, *, stacked: boo
 def _columns(plan: Plan) -> list[Column]:
     metric = plan.metric
     unit = f", {metric.unit}" if metric.unit else ""
-    share: Callable[[float], str] = lambda x: f"{100 * x:.0f} %" if math.isfinite(x) else ""
+    share: Callable[[float], str] = lambda x: (
+        unsigned_zero(f"{100 * x:.0f} %") if math.isfinite(x) else ""
+    )
     mechanism = [
         Column("norm", lambda row: [_mean(row.norm)]),
         Column("effective step", lambda row: [_mean(row.effective_step)]),

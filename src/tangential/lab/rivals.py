@@ -1,8 +1,9 @@
 """The optimizers that are compared. A rival is a factory and a search space."""
 
+import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -144,8 +145,8 @@ def of_user(number: int, name: str, source: str, about: str | None = None) -> Ri
 
     Raises:
         ValueError: there is no such factory, it cannot be loaded, it is another than the study's,
-            its space has bounds that are not positive, finite and rising, or its family or
-            baseline is none.
+            its space has bounds that are not positive, finite and rising or lacks a setting that
+            the factory needs, or its family or baseline is none.
     """
     where, _, what = source.rpartition(":")
     if where.endswith(".py"):
@@ -163,15 +164,22 @@ def of_user(number: int, name: str, source: str, about: str | None = None) -> Ri
     if not (baseline is None or isinstance(baseline, str)):
         raise ValueError(f"{name}.baseline is {baseline!r}, allowed is the name of an optimizer")
     space = getattr(build, "space", None)
-    colour = OTHERS[number % len(OTHERS)]
-    return Rival(
-        _built(build),
-        ours,
-        baseline,
-        family,
-        colour,
-        None if space is None else _space(name, space),
-    )
+    space = None if space is None else _space(name, space)
+    if space:
+        _check_settings(name, build, space)
+    return Rival(_built(build), ours, baseline, family, OTHERS[number % len(OTHERS)], space)
+
+
+def _check_settings(name: str, build: Callable[..., Any], settings: Iterable[str]) -> None:
+    """Raise ValueError if the factory needs a setting that it will not get."""
+    try:
+        parameters = [*inspect.signature(build).parameters.values()][1:]  # without the weights
+    except (TypeError, ValueError):
+        return
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [p.name for p in parameters if p.kind in named and p.default is p.empty]
+    if missing := [setting for setting in needed if setting not in settings]:
+        raise ValueError(f"{name}.space lacks {', '.join(missing)}, which the factory needs")
 
 
 def _space(name: str, space: Any) -> Space:

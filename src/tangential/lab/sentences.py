@@ -213,6 +213,8 @@ def cost(plan: Plan, row: Row, rows: list[Row], target: float) -> str:
         f"a step of {mine} takes {{}}× as long as one of {theirs}", "the time of a step", " ms",
     )  # fmt: skip
     parts = [times] if times else []
+    if times and against.step_s.known:
+        parts.append("the ratio of the times is the geometric mean of the seeds' ratios")
     if row.steps and row.seconds and other.steps and other.seconds:
         mine += f" takes {reach(row.steps, row.seconds)}"
         theirs += f" {reach(other.steps, other.seconds)}"

@@ -149,6 +149,8 @@ def in_words(error: BaseException, file: Path | None = None) -> str:
 
     >>> in_words(ValueError("two\nlines"))
     'ValueError: two lines'
+    >>> in_words(KeyboardInterrupt())
+    'KeyboardInterrupt'
     """
     summary = TracebackException.from_exception(error)
     text = cut(str(summary))
@@ -163,7 +165,8 @@ def in_words(error: BaseException, file: Path | None = None) -> str:
         text = error.msg
     own = [frame for frame in frames if file and Path(frame[0]).name == file.name]
     where = " ({}:{})".format(*(own or frames)[-1]) if frames else ""
-    return " ".join(f"{type(error).__name__}: {text}".split()) + where
+    name = type(error).__name__
+    return " ".join((f"{name}: {text}" if text else name).split()) + where
 
 
 def drawn(model: nn.Module) -> list[str]:

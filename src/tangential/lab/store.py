@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from tangential.lab.database import OPENING_S, failures, is_file, opened, without_password
+from tangential.lab.database import (
+    OPENING_S,
+    damage,
+    failures,
+    is_file,
+    opened,
+    without_password,
+)
 from tangential.lab.engine import optuna
 from tangential.lab.owners import Lookout, machine, owner
 from tangential.lab.plan import Plan, Record, Records, Spec
@@ -34,6 +41,10 @@ class Claim(NamedTuple):
     spec: Spec
 
 
+class DamagedError(ValueError):
+    """The database is damaged, or another program has changed it."""
+
+
 class Taken(Exception):  # noqa: N818
     """The trial has been given to another worker, this one being taken for dead."""
 
@@ -45,14 +56,17 @@ class Store:
         url: Of the database, in SQLAlchemy's form: sqlite:///FILE or postgresql://...
         name: Of the study.
         wait_s: Seconds to wait for a server that is just starting.
+        create: Create the file and its tables if they do not exist.
 
     Raises:
-        ValueError: the database cannot be opened.
+        ValueError: the database cannot be opened, does not exist, or belongs to another program.
     """
 
-    def __init__(self, url: str, name: str, wait_s: float = OPENING_S) -> None:
+    def __init__(
+        self, url: str, name: str, wait_s: float = OPENING_S, *, create: bool = True
+    ) -> None:
         self.url, self.name = url, name
-        self.rdb = opened(url, beat_s=BEAT_S, grace_s=GRACE_S, wait_s=wait_s)
+        self.rdb = opened(url, beat_s=BEAT_S, grace_s=GRACE_S, wait_s=wait_s, create=create)
         self.storage = optuna().storages.get_storage(self.rdb)
         self.unpacked: dict[int, Record] = {}
         self.lookout = Lookout(WATCH_S)
@@ -78,9 +92,10 @@ class Store:
     def begin(self, plan: Plan) -> None:
         """Make the study, or give it another plan; trials that this has, too, are kept."""
         direction = "maximize" if plan.metric.higher else "minimize"
-        study = optuna().create_study(
-            storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
-        )
+        with self.undamaged():
+            study = optuna().create_study(
+                storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
+            )
         with self._readable("the plan"):
             foreign = "plan" not in study.user_attrs and study.get_trials(deepcopy=False)
         if foreign:
@@ -199,10 +214,23 @@ class Store:
         return self.unpacked[trial.number]
 
     @contextmanager
+    def undamaged(self) -> Iterator[None]:
+        """Turns errors of a database that is damaged into one that says what to do."""
+        try:
+            yield
+        except failures() as error:
+            if text := damage(error, self.url):
+                raise DamagedError(text) from error
+            raise
+
+    @contextmanager
     def _readable(self, what: str) -> Iterator[None]:
         """Turns errors of reading a damaged database into one that says what to do."""
         try:
-            yield
+            with self.undamaged():
+                yield
+        except DamagedError:
+            raise
         except DAMAGE as error:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             raise ValueError(
@@ -229,7 +257,8 @@ class Store:
 
     def _trials(self) -> list[Frozen]:
         """The study's trials without those that another program may have added."""
-        number = self.storage.get_study_id_from_name(self.name)
+        with self.undamaged():
+            number = self.storage.get_study_id_from_name(self.name)
         with self._readable("a trial"):
             trials = self.storage.get_all_trials(number, deepcopy=False)
         return [trial for trial in trials if isinstance(trial.user_attrs.get("key"), str)]

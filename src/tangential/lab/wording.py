@@ -1,6 +1,7 @@
 """Numbers in words: with their unit, and with as many digits as can be read."""
 
 import math
+import re
 
 from tangential.lab.standings import Range, Reach
 from tangential.lab.statistics import Interval
@@ -9,9 +10,19 @@ from tangential.lab.task import Metric
 DIGITS = 4  # of a mean with an interval, at most
 
 
+def unsigned_zero(text: str) -> str:
+    """A formatted number, without the minus of a zero.
+
+    >>> unsigned_zero("-0.00 points"), unsigned_zero("-0 %"), unsigned_zero("-0.01")
+    ('0.00 points', '0 %', '-0.01')
+    """
+    return re.sub(r"^-(?=0(?:\.0*)?(?:e[+-]\d+)?(?:\s|$))", "", text)
+
+
 def score(metric: Metric, value: float) -> str:
     """A score with its unit: 95.10 %."""
-    return f"{100 * value:.2f} %" if metric.unit == "%" else f"{value:.4g} {metric.unit}".strip()
+    text = f"{100 * value:.2f} %" if metric.unit == "%" else f"{value:.4g} {metric.unit}".strip()
+    return unsigned_zero(text)
 
 
 def gap(metric: Metric, value: float, *, unit: bool = True) -> str:
@@ -19,6 +30,7 @@ def gap(metric: Metric, value: float, *, unit: bool = True) -> str:
     text, name = f"{value:+.3g}", metric.unit
     if metric.unit == "%":
         text, name = f"{100 * value:+.2f}", "points"
+    text = unsigned_zero(text)
     return f"{text} {name}".strip() if unit else text
 
 
@@ -29,7 +41,7 @@ def number(value: float) -> str:
     ('0.0123', '2.00', '1000', '1234', '1.23e+07')
     """
     if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+        return unsigned_zero(f"{value:g}")
     return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:#.3g}".removesuffix(".")
 
 
@@ -47,7 +59,16 @@ def near(found: Interval, scale: float = 1) -> tuple[str, str, str]:
     if not found.known or not half:
         return number(mean), "", ""
     form = _form(max(map(abs, (mean, low, high))), half)
-    return f"{mean:{form}}", f"{low:{form}}", f"{high:{form}}"
+    return _formatted(form, mean, low, high)
+
+
+def _formatted(form: str, mean: float, low: float, high: float) -> tuple[str, str, str]:
+    """Three numbers in one format."""
+    return (
+        unsigned_zero(f"{mean:{form}}"),
+        unsigned_zero(f"{low:{form}}"),
+        unsigned_zero(f"{high:{form}}"),
+    )
 
 
 def _form(largest: float, half: float) -> str:
@@ -69,13 +90,12 @@ def near_range(found: Range) -> tuple[str, str, str]:
     if found.low == found.high:
         return number(found.mean), "", ""
     largest = max(map(abs, found))
-    form = _form(largest, largest * 1e-6)
-    return f"{found.mean:{form}}", f"{found.low:{form}}", f"{found.high:{form}}"
+    return _formatted(_form(largest, largest * 1e-6), *found)
 
 
 def percent(found: Interval) -> tuple[str, str, str]:
     """A share in percent, with one decimal; tiny ones are 0.0."""
-    mean, low, high = (f"{100 * x:.1f}".replace("-0.0", "0.0") for x in found[:3])
+    mean, low, high = _formatted(".1f", *(100 * x for x in found[:3]))
     if not found.n:
         return "?", "", ""
     return (mean, low, high) if found.known and low != high else (mean, "", "")
@@ -85,14 +105,14 @@ def near_score(metric: Metric, found: Interval) -> tuple[str, str, str]:
     """The mean score and the ends of its interval, percentages to two decimals."""
     if metric.unit != "%":
         return near(found)
-    mean, low, high = (f"{100 * x:.2f}" for x in found[:3])
+    mean, low, high = _formatted(".2f", *(100 * x for x in found[:3]))
     return (mean, low, high) if found.known and low != high else (mean, "", "")
 
 
 def setting(point: dict[str, float], name: str) -> str:
     """A setting to three digits, the decay to two; "" where the point has none."""
     digits = 2 if name == "weight_decay" else 3
-    return f"{point[name]:.{digits}g}" if name in point else ""
+    return unsigned_zero(f"{point[name]:.{digits}g}") if name in point else ""
 
 
 def p_value(p: float) -> str:
@@ -129,7 +149,7 @@ def share(part: float) -> str:
     ('90 %', 'none')
     """
     text = f"{100 * part:.0f} %"
-    return "none" if text.removeprefix("-") == "0 %" else text
+    return "none" if unsigned_zero(text) == "0 %" else text
 
 
 def capital(text: str) -> str:
@@ -143,7 +163,7 @@ def capital(text: str) -> str:
 
 def settings(point: dict[str, float]) -> str:
     """A point: lr 0.1, weight_decay 0.0001."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in point.items())
+    return ", ".join(f"{name} {unsigned_zero(f'{x:.3g}')}" for name, x in point.items())
 
 
 def span(low: str, high: str) -> str:

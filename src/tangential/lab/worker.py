@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -165,7 +166,9 @@ class _Bench:
             return None
         except (DataError, OSError, *failures()):
             raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and _ctrl_c_raises():
+                raise  # it may be the user's
             where = f"{claim.spec.rival}, {claim.spec.phase} trial of seed {claim.spec.seed}"
             raise Failed(f"{where}: {in_words(error)}") from error
         if trial.accelerator.is_main_process:
@@ -185,6 +188,11 @@ class _Bench:
                 lost.set()
             except failures():
                 continue  # the database may come back
+
+
+def _ctrl_c_raises() -> bool:
+    """Whether Ctrl-C raises KeyboardInterrupt; else only a task or an optimizer can raise it."""
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _finished(folder: Path) -> Record | None:
