@@ -112,15 +112,15 @@ class Projected(Optimizer):
             adopted.update(adopt(self, saved))
             return adopted
 
-        handle = self.register_load_state_dict_pre_hook(hook)
-        try:
-            with self._alone:
+        with self._alone:  # no other thread steps meanwhile
+            handle = self.register_load_state_dict_pre_hook(hook)
+            try:
                 super().load_state_dict(state_dict)
-        finally:
-            handle.remove()
-        for group, saved in zip(self.param_groups, adopted["param_groups"], strict=True):
-            for param, index in zip(group["params"], saved["params"], strict=True):
-                self._keep_wide(param, adopted["state"].get(index, {}), group)
+            finally:
+                handle.remove()
+            for group, saved in zip(self.param_groups, adopted["param_groups"], strict=True):
+                for param, index in zip(group["params"], saved["params"], strict=True):
+                    self._keep_wide(param, adopted["state"].get(index, {}), group)
 
     def _keep_wide(self, param: Tensor, saved: State, group: Group) -> None:
         """Take buffers of `state_dtype` as saved: torch has rounded them to the weight's dtype."""
