@@ -40,5 +40,10 @@ def sentence(text: str, width: int) -> str:
     from -0.47 to
     +0.41 points
     """
-    lines = textwrap.wrap(whole(text), max(width, 1), break_on_hyphens=False)
+    lines = textwrap.wrap(
+        whole(text),
+        max(width, 1),
+        break_on_hyphens=False,
+        break_long_words=False,  # a path can still be copied
+    )
     return "\n".join(lines).replace(JOINT, " ")

@@ -197,7 +197,7 @@ def _ctrl_c_raises() -> bool:
 
 def _finished(folder: Path) -> Record | None:
     """The record of a trial whose worker died before the database had it."""
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
         return record_of((folder / "finished.json").read_text())
     return None
 
