@@ -173,6 +173,7 @@ Tensors::Tensors(nb::list weights, const nb::list& states, const nb::tuple& name
   forms_.shrink_to_fit();
   form_.shrink_to_fit();
   memory_.resize(form_.size());
+  storages_.resize(form_.size() * (FIELDS + 1));
 }
 
 bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb::list& left) {
@@ -218,8 +219,9 @@ void Tensors::release() {
 bool Tensors::locate_one(PyObject* weight, PyObject* grad, PyObject* state, size_t i) {
   const int64_t* form = &forms_[form_[i]];
   Memory& memory = memory_[i];
-  if (!lies(weight, form, form[KIND], memory.w)) return false;
-  if (!plain(grad) || !lies(grad, form, form[KIND], memory.g, true)) return false;
+  Storage* const known = &storages_[i * (FIELDS + 1)];
+  if (!lies(weight, form, form[KIND], memory.w, known + FIELDS)) return false;
+  if (!plain(grad) || !lies(grad, form, form[KIND], memory.g, nullptr)) return false;
   if (says(grad, Torch::get().is_neg)) return false;  // as autograd may leave it
   void* step = memory.step;
   void** const at[FIELDS] = {&memory.m, &memory.v, &memory.low, &step};
@@ -229,7 +231,8 @@ bool Tensors::locate_one(PyObject* weight, PyObject* grad, PyObject* state, size
     if (!tensor.is_valid() && PyErr_Occurred()) nb::raise_python_error();
     if (!tensor.is_valid() || !plain(tensor.ptr())) return false;
     const int64_t kind = form[k == LOW ? KIND : STATE_KIND];
-    if (!(k == STEP ? counts(tensor.ptr(), *at[k]) : lies(tensor.ptr(), form, kind, *at[k])))
+    if (!(k == STEP ? counts(tensor.ptr(), *at[k], known + k)
+                    : lies(tensor.ptr(), form, kind, *at[k], known + k)))
       return false;
   }
   memory.step = static_cast<float*>(step);
@@ -237,31 +240,34 @@ bool Tensors::locate_one(PyObject* weight, PyObject* grad, PyObject* state, size
 }
 
 // Whether a tensor of `kind` is in this process's memory in the weight's order.
-bool Tensors::lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& place, bool remade) {
+bool Tensors::lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& place,
+                   Storage* known) {
   View view{};
   return read(tensor, view) && kind_of(view.dtype) == kind && same_axes(view, form) &&
          !(is_complex(kind) && says(tensor, Torch::get().is_conj)) &&
-         allocated(tensor, view.data, bytes_of(view), place, remade);
+         allocated(tensor, view.data, bytes_of(view), place, known);
 }
 
-bool Tensors::counts(PyObject* tensor, void*& place) {
+bool Tensors::counts(PyObject* tensor, void*& place, Storage* known) {
   View view{};
   return read(tensor, view) && kind_of(view.dtype) == kind_of(FLOAT32) &&
          std::all_of(view.shape, view.shape + view.ndim, [](int64_t n) { return n == 1; }) &&
-         allocated(tensor, view.data, sizeof(float), place, false) && is_count(view.data);
+         allocated(tensor, view.data, sizeof(float), place, known) && is_count(view.data);
 }
 
 // Whether all bytes of a dense tensor at `at` are in its storage, which may have been freed or cut
-// short (`resize_`). That moves it, so weights and states that are where they were are not asked
-// again; gradients are new at every step, and may come to lie where another one was.
-bool Tensors::allocated(PyObject* tensor, void* at, size_t bytes, void*& place, bool remade) {
-  if (bytes && (remade || at != place)) {
-    const Torch& torch = Torch::get();
-    const nb::object storage = called(torch.untyped_storage, tensor);
+// short (`resize_`). Where a weight or state is where it was, its storage is asked for its size
+// alone; gradients (null) are new at every step.
+bool Tensors::allocated(PyObject* tensor, void* at, size_t bytes, void*& place, Storage* known) {
+  const Torch& torch = Torch::get();
+  if (bytes && !(known && at == place && known->object.is_valid() &&
+                 number(torch.storage_bytes, known->object.ptr()) == known->bytes)) {
+    nb::object storage = called(torch.untyped_storage, tensor);
     const size_t from = size_t(at), all = number(torch.storage_bytes, storage.ptr()),
                  first = number(torch.storage_data_ptr, storage.ptr());
     if (!first || from < first || all < bytes || from - first > all - bytes) return false;
-    if (!remade && says(tensor, torch.is_neg)) return false;
+    if (known && says(tensor, torch.is_neg)) return false;
+    if (known) *known = {std::move(storage), all};
   }
   place = at;
   used_.push_back(nb::borrow(tensor));  // another thread may drop it during the step
@@ -310,13 +316,15 @@ int Tensors::traverse(visitproc visit, void* arg) const {
 void Tensors::clear() {
   weights_ = nb::list();
   memory_.clear();
+  storages_.clear();
   located_ = false;
 }
 
 size_t Tensors::bytes() const {
   return forms_.capacity() * sizeof(int64_t) + form_.capacity() * sizeof(uint32_t) +
-         memory_.capacity() * sizeof(Memory) + used_.capacity() * sizeof(nb::object) +
-         axes_.capacity() * sizeof(int64_t) + weights_.size() * sizeof(PyObject*);
+         memory_.capacity() * sizeof(Memory) + storages_.capacity() * sizeof(Storage) +
+         used_.capacity() * sizeof(nb::object) + axes_.capacity() * sizeof(int64_t) +
+         weights_.size() * sizeof(PyObject*);
 }
 
 }  // namespace tangential

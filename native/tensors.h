@@ -42,10 +42,15 @@ class Tensors {
   using View = nanobind::dlpack::dltensor;
   static constexpr int FIELDS = 4;  // m, v, low, step
 
+  struct Storage {  // of a weight or state, when it was last seen whole
+    nanobind::object object;
+    size_t bytes = 0;
+  };
+
   bool locate_one(PyObject* weight, PyObject* grad, PyObject* state, size_t i);
-  bool lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& place, bool remade = false);
-  bool counts(PyObject* tensor, void*& place);
-  bool allocated(PyObject* tensor, void* at, size_t bytes, void*& place, bool remade);
+  bool lies(PyObject* tensor, const int64_t* form, int64_t kind, void*& place, Storage* known);
+  bool counts(PyObject* tensor, void*& place, Storage* known);
+  bool allocated(PyObject* tensor, void* at, size_t bytes, void*& place, Storage* known);
   bool read(PyObject* tensor, View& view);
   bool read_attributes(PyObject* tensor, View& view);
 
@@ -57,6 +62,7 @@ class Tensors {
   std::vector<int64_t> forms_;
   std::vector<uint32_t> form_;          // of each weight: where in forms_
   std::vector<Memory> memory_;          // as it was found last
+  std::vector<Storage> storages_;       // of each weight: those of its fields, then its own
   std::vector<nanobind::object> used_;  // tensors, from `locate` to `release`
   bool located_ = false, taken_ = false;
   Py_ssize_t first_state_ = 0;  // where in the optimizer's states ours begin

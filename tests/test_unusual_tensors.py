@@ -127,6 +127,24 @@ def test_a_view_into_freed_memory(backend):
 
 @every_backend
 @every_rule
+def test_memory_that_is_cut_and_comes_back_where_it_was(cls, backend):
+    """The allocator often gives a block back at its old address: that alone proves nothing."""
+    param, optimizer = stepped(cls, backend, shape=(256, 64), steps=2)
+    state = optimizer.state[param]
+    for x in (param.data, *(state[name] for name in optimizer.buffers)):
+        size = x.untyped_storage().nbytes()
+        for _ in range(5):
+            x.untyped_storage().resize_(0)
+            x.untyped_storage().resize_(size - 128)
+            with pytest.raises(RuntimeError, match="is not in memory"):
+                optimizer.step()
+        x.untyped_storage().resize_(size)
+        x.zero_()
+        optimizer.step()
+
+
+@every_backend
+@every_rule
 def test_freed_memory_of_a_weight_with_holes(cls, backend):
     """Its storage may have as many bytes as its elements, and yet end before the last one."""
     param = nn.Parameter(torch.randn(64, 64)[:, ::2])
