@@ -176,12 +176,14 @@ class TestSpaces:
         ],
     )
     def test_bounds_are_two_finite_numbers(self, bounds, tmp_path, monkeypatch):
-        with pytest.raises(ValueError, match=r"own.space\['lr'\] is .*, allowed are two finite"):
+        with pytest.raises(
+            ValueError, match=r"own.space\['lr'\] must be two finite numbers .* got"
+        ):
             self.rival(tmp_path, monkeypatch, space={"lr": bounds})
 
     @pytest.mark.parametrize("space", [[1, 2], "lr", 3, {"lr"}, {1: (1, 2)}, dict])
     def test_a_space_is_a_dict_of_names(self, space, tmp_path, monkeypatch):
-        with pytest.raises(ValueError, match=r"own.space is .*, allowed is a dict such as"):
+        with pytest.raises(ValueError, match=r"own.space must be a dict such as .*, got "):
             self.rival(tmp_path, monkeypatch, space=space)
 
     def test_numbers_become_pythons_own(self, tmp_path, monkeypatch):
@@ -193,7 +195,7 @@ class TestSpaces:
 
     @pytest.mark.parametrize(("name", "value"), [("family", "sdg"), ("family", 3), ("baseline", 3)])
     def test_family_and_baseline_are_names(self, name, value, tmp_path, monkeypatch):
-        with pytest.raises(ValueError, match=rf"own.{name} is {value!r}, allowed"):
+        with pytest.raises(ValueError, match=rf"own.{name} must be .*, got {value!r}"):
             self.rival(tmp_path, monkeypatch, **{name: value})
 
 
@@ -211,6 +213,6 @@ def test_a_baseline_that_there_is_not(baseline, tmp_path, monkeypatch):
         *("digits", {}, ("sgd",), {"mine": f"{tmp_path}/mine.py:own"}, 1, 1, 1, False, "no"),
         *(1, False),
     )
-    words = rf"mine.baseline is '{baseline}', allowed is another optimizer: sgd, "
+    words = rf"mine.baseline is '{baseline}', expected another optimizer: sgd, "
     with pytest.raises(ValueError, match=words):
         study.planned(wishes, tasks.make("digits", None, {}))

@@ -80,6 +80,6 @@ CASES = [
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 def test_sharded_is_unsharded():
     found = json.loads(together(WORKER, json.dumps(CASES))[0])
-    assert "allowed are Shard and Replicate" in found.pop("error")
+    assert "expected Shard and Replicate" in found.pop("error")
     assert len(found) == 4 * len(CASES)
     assert {name: error for name, error in found.items() if not error < 1e-12} == {}

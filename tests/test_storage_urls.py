@@ -46,7 +46,7 @@ def test_a_study_stays_in_its_folder(study, capsys, tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as exit_:
             app([*command, "--out", str(tmp_path / "runs")])
         assert exit_.value.code == 1
-        words = f"Stopped: study is {study!r}, allowed is the name of one folder"
+        words = f"Stopped: study must be the name of one folder, got {study!r}"
         assert words in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
 

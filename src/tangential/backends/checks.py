@@ -136,7 +136,7 @@ def wrong_place(x: Tensor, weight: Tensor) -> str | None:
 
 
 def freed(x: Tensor) -> str | None:
-    """Whether the memory of x was freed, in part or as a whole (`untyped_storage().resize_(0)`)."""
+    """What is wrong with the memory of x, which `untyped_storage().resize_` may have freed."""
     if has_own_dispatch(x) and has_own_dispatch(x := local(x)):
         return None
     size, offset = x.untyped_storage().nbytes(), x.storage_offset()

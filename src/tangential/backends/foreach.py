@@ -24,7 +24,8 @@ TOGETHER = True  # the sums of all sharded weights travel at once; their updates
 def batches(params: Tensors, rows: list[Rows | None]) -> Iterable[list[int]]:
     """The weights of one device, dtype and holders, the never projected ones apart.
 
-    Those of sharded weights are the same on all processes, whatever else has a gradient.
+    A batch has at most CHUNK elements on the CPU and LARGE_CHUNK elsewhere, or one weight. The
+    batches of sharded weights are the same on all processes, whatever else has a gradient.
     """
     alike: dict[Any, list[int]] = {}
     elements: dict[Any, int] = {}

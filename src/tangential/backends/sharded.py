@@ -69,7 +69,7 @@ def shards_of(param: Any) -> list[tuple[int, int]]:
         if placement.is_partial() or (axis is None and not placement.is_replicate()):
             raise ValueError(
                 f"a weight of shape {tuple(param.shape)} is placed as {param.placements}, "
-                "allowed are Shard and Replicate"
+                "expected Shard and Replicate"
             )
         if axis is not None:
             shards.append((axis % param.dim(), mesh_dim))

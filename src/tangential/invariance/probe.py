@@ -95,7 +95,7 @@ class Probe:
             )
         raise ValueError(
             f"the loss of batch {number} does not depend on the weights of the model that it "
-            "was given: allowed is a differentiable function of that very model"
+            "was given: pass a differentiable function of that model"
         )
 
     @torch.enable_grad()  # a forward may take gradients, as of an energy

@@ -258,7 +258,7 @@ def _named(study: str) -> str:
     """A study's name, which is its folder's, too."""
     if study in ("", "..") or Path(study).name != study:
         raise ValueError(
-            f"study is {study!r}, allowed is the name of one folder: "
+            f"study must be the name of one folder, got {study!r}: "
             "choose the folder that it is in by --out"
         )
     return study

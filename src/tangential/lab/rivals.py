@@ -159,10 +159,10 @@ def of_user(number: int, name: str, source: str, about: str | None = None) -> Ri
         _same(name, about, ours)
     family = getattr(build, "family", "adam")
     if family not in FAMILIES:
-        raise ValueError(f"{name}.family is {family!r}, allowed are {' and '.join(FAMILIES)}")
+        raise ValueError(f"{name}.family must be {' or '.join(FAMILIES)}, got {family!r}")
     baseline = getattr(build, "baseline", "sgd" if family == "sgd" else "adamw")
     if not (baseline is None or isinstance(baseline, str)):
-        raise ValueError(f"{name}.baseline is {baseline!r}, allowed is the name of an optimizer")
+        raise ValueError(f"{name}.baseline must be the name of an optimizer, got {baseline!r}")
     space = getattr(build, "space", None)
     space = None if space is None else _space(name, space)
     if space:
@@ -190,7 +190,7 @@ def _space(name: str, space: Any) -> Space:
     """
     if not isinstance(space, dict) or not all(isinstance(key, str) for key in space):
         raise ValueError(
-            f'{name}.space is {space!r:.200}, allowed is a dict such as {{"lr": (1e-4, 1e-2)}}'
+            f'{name}.space must be a dict such as {{"lr": (1e-4, 1e-2)}}, got {space!r:.200}'
         )
     checked = {}
     for key, bounds in space.items():
@@ -200,8 +200,8 @@ def _space(name: str, space: Any) -> Space:
             low, high = math.nan, math.nan
         if not 0 < low < high < math.inf:
             raise ValueError(
-                f"{name}.space[{key!r}] is {bounds!r:.200}, allowed are two finite numbers "
-                "0 < low < high"
+                f"{name}.space[{key!r}] must be two finite numbers 0 < low < high, "
+                f"got {bounds!r:.200}"
             )
         checked[key] = low, high
     return checked

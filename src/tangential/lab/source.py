@@ -114,7 +114,7 @@ def _from_file(path: Path, name: str) -> Source:
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"{name} returned a {type(model).__name__}, "
-            "allowed are a torch.nn.Module, or (module, batches)"
+            "expected a torch.nn.Module, or (module, batches)"
         )
     return Source(model, batches, (3, 224, 224))
 

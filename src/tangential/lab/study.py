@@ -60,7 +60,7 @@ def planned(wishes: Wishes, task: Task) -> Plan:
             rival.baseline == name or rival.baseline not in RIVALS | own
         ):
             raise ValueError(
-                f"{name}.baseline is {rival.baseline!r}, allowed is another optimizer: "
+                f"{name}.baseline is {rival.baseline!r}, expected another optimizer: "
                 f"{', '.join([*RIVALS, *(n for n in own if n != name)])}"
             )
     contenders = {

@@ -1,4 +1,4 @@
-"""What can be wrong with how the weights of a run move: five criteria, with their thresholds.
+"""What can be wrong with how the weights of a run move: six criteria, with their thresholds.
 
 The thresholds are our choice. Where a weight changes, the medians of its first and last tenth of
 logs are compared, without the first steps (`runs.WARM_UP`), in which the averages of the optimizer
