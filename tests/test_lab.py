@@ -251,7 +251,9 @@ class TestOwnRivals:
 
     def test_a_space_that_is_none(self, tmp_path):
         (tmp_path / "mine.py").write_text(OWN)
-        with pytest.raises(ValueError, match=r"odd.space\['lr'\] is \(1.0, 0.1\), allowed are two"):
+        with pytest.raises(
+            ValueError, match=r"odd.space\['lr'\] must be two finite .*, got \(1.0, 0.1\)"
+        ):
             of_user(0, "odd", f"{tmp_path}/mine.py:odd")
 
     def test_compared_from_the_command_line(self, tmp_path):
