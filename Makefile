@@ -11,7 +11,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --con
 .PHONY: demo test lint bench sanitize clean
 
 demo: .venv/lab
-	.venv/bin/tangential compare digits --rivals sgd sgdp adamw adamp --undecayed
+	.venv/bin/tangential compare digits --optimizers sgd sgdp adamw adamp --undecayed
 
 test: .venv/dev
 	.venv/bin/pytest --numprocesses auto

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
-from tangential.lab.report import page
+from tangential_lab.reports.report import page
 
 SCREEN = {"width": 1280, "height": 1300}  # so tall that the first plots are in view
 NAMES = ("chromium", "chromium-browser", "google-chrome")

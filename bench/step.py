@@ -5,7 +5,7 @@ python bench/step.py [--shapes resnet50 ...] [--gates open ...] [--threads 1 2] 
 
 import sys
 
-from tangential.__main__ import main
+from tangential_lab.__main__ import main
 
 if __name__ == "__main__":  # the processes that measure memory import this file
     main(["bench", *sys.argv[1:]])

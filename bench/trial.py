@@ -12,20 +12,20 @@ from pathlib import Path
 
 import torch
 
-from tangential.lab import tasks
-from tangential.lab.clock import PARTS
-from tangential.lab.plan import Spec
-from tangential.lab.rivals import RIVALS
-from tangential.lab.trial import Run, Trial
+from tangential_lab import experiments as tasks
+from tangential_lab.training.clock import PARTS
+from tangential_lab.training.optimizers import OPTIMIZERS
+from tangential_lab.training.records import Spec
+from tangential_lab.training.trial import Run, Trial
 
 ALTERNATING = ("adamw", "adamp")
 
 
-def shares(task, rival, seed, epochs):
+def shares(task, optimizer, seed, epochs):
     """The share of each part in a report trial's time, and its seconds."""
-    spec = Spec(rival, "report", seed, tuple(task.published["adam"].items()))
+    spec = Spec(optimizer, "test", seed, tuple(task.published["adam"].items()))
     run = Run(epochs or task.epochs, evaluations=task.evaluations, layers=True)
-    seconds = Trial(task, RIVALS[rival], spec, run).train()["seconds"]
+    seconds = Trial(task, OPTIMIZERS[optimizer], spec, run).train()["seconds"]
     return {part: seconds[part] / seconds["total"] for part in PARTS} | {"total": seconds["total"]}
 
 
@@ -42,8 +42,10 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     task = tasks.make(options.task, options.data, tasks.parsed(options.task, options.set))
-    rivals = [ALTERNATING[i % 2] for i in range(1 + options.trials)]
-    found = [shares(task, rival, seed, options.epochs) for seed, rival in enumerate(rivals)][1:]
+    optimizers = [ALTERNATING[i % 2] for i in range(1 + options.trials)]
+    found = [
+        shares(task, optimizer, seed, options.epochs) for seed, optimizer in enumerate(optimizers)
+    ][1:]
     print(f"{task.about}; median of {options.trials} trials, one thread, torch {torch.__version__}")
     for part in PARTS:
         print(f"{part:12} {100 * statistics.median(x[part] for x in found):6.1f} %")

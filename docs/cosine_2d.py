@@ -4,8 +4,8 @@ from pathlib import Path
 from shutil import copy
 from tempfile import TemporaryDirectory
 
-from tangential.lab.picture import draw
-from tangential.lab.toy import runs
+from tangential_lab.theory.pictures import draw
+from tangential_lab.theory.runs import runs
 
 
 def main():

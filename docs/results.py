@@ -20,13 +20,13 @@ from tempfile import TemporaryDirectory
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tangential.lab import stills, tables, wording
-from tangential.lab.database import file_url
-from tangential.lab.figures import Figure
-from tangential.lab.names import label
-from tangential.lab.report import Report, jointly, report
-from tangential.lab.statistics import MIN_SEEDS
-from tangential.lab.store import Store
+from tangential_lab.names import label
+from tangential_lab.reports import stills, tables, wording
+from tangential_lab.reports.figures import Figure
+from tangential_lab.reports.report import Report, jointly, report
+from tangential_lab.reports.statistics import MIN_SEEDS
+from tangential_lab.studies.database import file_url
+from tangential_lab.studies.store import Store
 
 HERE = Path(__file__).parent / "results"
 CLOSING = """
@@ -124,7 +124,7 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
 def without(study: Report, withdrawn: Collection[str]) -> Report:
     """The study without the comparisons of these optimizers."""
     return study.judged(
-        [row._replace(against=None) if row.rival in withdrawn else row for row in study.rows]
+        [row._replace(against=None) if row.optimizer in withdrawn else row for row in study.rows]
     )
 
 
@@ -157,14 +157,15 @@ def _without_constants(source: Path, target: Path) -> None:
 
 def _told(study: Report, least: float | None, withdrawn: dict[str, str]) -> dict:
     """What the template needs of a study."""
-    open_ = [f" {pair(study, rival)}: not decided." for rival in withdrawn]
+    open_ = [f" {pair(study, optimizer)}: not decided." for optimizer in withdrawn]
     whence = [record["provenance"] for record in study.records.values()]
     versions = whence[0]["versions"]
     return {
         "report": study,
         "headline": study.headline + "".join(open_),
         "withdrawn": [
-            f"{pair(study, rival)}: {' '.join(text.split())}" for rival, text in withdrawn.items()
+            f"{pair(study, optimizer)}: {' '.join(text.split())}"
+            for optimizer, text in withdrawn.items()
         ],
         "shows": "; ".join(figure.title for figure in shown(study)),
         "command": command(study),
@@ -202,17 +203,17 @@ def unseen(study: Report) -> str:
     return wording.gap(study.plan.metric, max(halves)).removeprefix("+")
 
 
-def pair(study: Report, rival: str) -> str:
+def pair(study: Report, optimizer: str) -> str:
     """SGDP against SGD."""
-    baseline = study.plan.baseline(rival) or "no baseline"
-    return f"{label(rival)} against {label(baseline)}"
+    baseline = study.plan.baseline(optimizer) or "no baseline"
+    return f"{label(optimizer)} against {label(baseline)}"
 
 
 def searched(study: Report) -> str:
-    """Where rivals were searched: lr 0.01 to 1, weight_decay 1e-05 to 0.1 (sgd, sgdp); ..."""
+    """Where optimizers were searched: lr 0.01 to 1, weight_decay 1e-05 to 0.1 (sgd, sgdp); ..."""
     spaces: dict[str, list[str]] = {}
-    for name, rival in study.plan.rivals.items():
-        axes = [f"{key} {low:g} to {high:g}" for key, (low, high) in rival.space.items()]
+    for name, optimizer in study.plan.optimizers.items():
+        axes = [f"{key} {low:g} to {high:g}" for key, (low, high) in optimizer.space.items()]
         spaces.setdefault(", ".join(axes), []).append(label(name))
     return "; ".join(f"{space} ({', '.join(names)})" for space, names in spaces.items())
 

@@ -3,9 +3,10 @@
 import math
 import random
 
-from tangential.lab.plan import FIRST_REPORT_SEED, Contender, Plan, Spec
-from tangential.lab.report import report
-from tangential.lab.task import Metric
+from tangential_lab.reports.report import report
+from tangential_lab.studies.plan import FIRST_TEST_SEED, Plan, PlannedOptimizer
+from tangential_lab.training.records import Spec
+from tangential_lab.training.task import Metric
 
 ACCURACY = Metric("accuracy", "%", 0.1)
 PERPLEXITY = Metric("perplexity", "", 1e4, higher=False)
@@ -13,13 +14,13 @@ SPACES = {
     "sgd": {"lr": (2e-3, 2.0), "weight_decay": (1e-5, 1e-1)},
     "adam": {"lr": (1e-4, 1e-1), "weight_decay": (1e-5, 1e-1)},
 }
-RIVALS = {
-    "sgd": Contender("", "torch SGD", None, "#1d99c5", SPACES["sgd"], {"lr": 0.1}),
-    "sgdp": Contender("", "SGDP", "sgd", "#032aae", SPACES["sgd"], {"lr": 0.1}),
-    "adam": Contender("", "torch Adam", None, "#7f7f78", SPACES["adam"], {"lr": 0.01}),
-    "adamw": Contender("", "torch AdamW", None, "#d67d07", SPACES["adam"], {"lr": 0.01}),
-    "adamp": Contender("", "AdamP", "adamw", "#af0401", SPACES["adam"], {"lr": 0.01}),
-    "adamp-matched": Contender(
+OPTIMIZERS = {
+    "sgd": PlannedOptimizer("", "torch SGD", None, "#1d99c5", SPACES["sgd"], {"lr": 0.1}),
+    "sgdp": PlannedOptimizer("", "SGDP", "sgd", "#032aae", SPACES["sgd"], {"lr": 0.1}),
+    "adam": PlannedOptimizer("", "torch Adam", None, "#7f7f78", SPACES["adam"], {"lr": 0.01}),
+    "adamw": PlannedOptimizer("", "torch AdamW", None, "#d67d07", SPACES["adam"], {"lr": 0.01}),
+    "adamp": PlannedOptimizer("", "AdamP", "adamw", "#af0401", SPACES["adam"], {"lr": 0.01}),
+    "adamp-matched": PlannedOptimizer(
         "", "AdamP, wd_ratio 1/19", "adamw", "#842f73", SPACES["adam"], {"lr": 0.01}
     ),
 }
@@ -27,17 +28,19 @@ SKILL = {"sgd": 0.93, "sgdp": 0.945, "adam": 0.92, "adamw": 0.94, "adamp": 0.955
 LAYERS = [f"layer{i}.{j}.conv{k}.weight" for i in (1, 2, 3) for j in (0, 1) for k in (1, 2)]
 
 
-def plan(rivals=tuple(RIVALS), *, metric=ACCURACY, trials=8, seeds=5, undecayed=True, **own):
-    """Of rivals by name, or of a dict of contenders."""
-    if not isinstance(rivals, dict):
-        rivals = {name: RIVALS[name] for name in rivals}
+def plan(
+    optimizers=tuple(OPTIMIZERS), *, metric=ACCURACY, trials=8, seeds=5, undecayed=True, **own
+):
+    """Of optimizers by name, or of a dict of contenders."""
+    if not isinstance(optimizers, dict):
+        optimizers = {name: OPTIMIZERS[name] for name in optimizers}
     fields = {
         "task": "digits",
         "options": {"preset": "mini"},
         "about": "8 x 8 pictures of digits, a net of three convolutions with BatchNorm",
         "data": ["digits of scikit-learn, 1,797 pictures", "0" * 64],
         "metric": metric,
-        "rivals": rivals,
+        "optimizers": optimizers,
         "trials": trials,
         "seeds": seeds,
         "undecayed": undecayed,
@@ -50,29 +53,31 @@ def plan(rivals=tuple(RIVALS), *, metric=ACCURACY, trials=8, seeds=5, undecayed=
 
 
 def finished(plan, *, steps=600, logs=60, names=LAYERS, **changed):
-    """Records of all trials of a plan; `changed` maps a rival to what its report seeds have."""
+    """Records of all trials of a plan; `changed` maps an optimizer to what its test seeds have."""
     records = {}
-    for i, (rival, contender) in enumerate(plan.rivals.items()):
-        skill = SKILL.get(rival, 0.95)
+    for i, (optimizer, contender) in enumerate(plan.optimizers.items()):
+        skill = SKILL.get(optimizer, 0.95)
         draw = random.Random(i)
         for k in range(plan.trials):
             point = tuple(
                 (name, low * (high / low) ** ((k * (0.618, 0.414)[j % 2]) % 1))
                 for j, (name, (low, high)) in enumerate(contender.space.items())
             )
-            spec = Spec(rival, "tune", 0, point)
-            score = skill - 0.02 * abs(math.log10(point[0][1]) + (1 if "sgd" in rival else 2)) ** 2
+            spec = Spec(optimizer, "tune", 0, point)
+            score = (
+                skill - 0.02 * abs(math.log10(point[0][1]) + (1 if "sgd" in optimizer else 2)) ** 2
+            )
             lost = k == 3
             records[spec] = record(plan, spec, draw, score, steps, logs, [], diverged=lost)
         point = tuple((name, (a * b) ** 0.5) for name, (a, b) in contender.space.items())
-        for phase in ("report", "undecayed")[: 1 + plan.undecayed]:
+        for phase in ("test", "undecayed")[: 1 + plan.undecayed]:
             bare = tuple((k, 0.0 if k == "weight_decay" else v) for k, v in point)
             for j in range(plan.seeds):
-                seed = FIRST_REPORT_SEED + j
-                spec = Spec(rival, phase, seed, point if phase == "report" else bare)
+                seed = FIRST_TEST_SEED + j
+                spec = Spec(optimizer, phase, seed, point if phase == "test" else bare)
                 made = record(plan, spec, draw, skill, steps, logs, names)
-                if phase == "report":
-                    made |= {k: v[j] for k, v in changed.get(rival, {}).items()}
+                if phase == "test":
+                    made |= {k: v[j] for k, v in changed.get(optimizer, {}).items()}
                 records[spec] = made
     return records
 
@@ -86,7 +91,7 @@ def large():
 
 def record(plan, spec, draw, skill, steps=600, logs=60, names=(), *, diverged=False):
     """One trial's record."""
-    mine = spec.rival.removeprefix("adam").removeprefix("sgd").startswith("p")  # projected
+    mine = spec.optimizer.removeprefix("adam").removeprefix("sgd").startswith("p")  # projected
     at = sorted({round(steps * (i + 1) / logs) - 1 for i in range(logs)})
     shares = [step / steps for step in at]
     noise = lambda size: 1 + draw.gauss(0, size)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tangential import AdamP
-from tangential.lab.batches import steps_an_epoch
-from tangential.lab.plan import Spec
-from tangential.lab.rivals import RIVALS
-from tangential.lab.trial import Run, Stopped, Trial
+from tangential_lab.training.batches import steps_an_epoch
+from tangential_lab.training.optimizers import OPTIMIZERS
+from tangential_lab.training.records import Spec
+from tangential_lab.training.trial import Run, Stopped, Trial
 
 TIMED = {"seconds", "step_s", "optimizer_s"}
 
@@ -39,7 +39,7 @@ def trained(task, steps, seed=0):
     return model, losses
 
 
-def scored(task, model, split="report"):
+def scored(task, model, split="test"):
     """The model's metrics."""
     data = task.splits[split]
     model.eval()
@@ -76,16 +76,16 @@ def rehearse(task, folder):
     assert losses[:2] == losses[2:]  # one step each
     ends = zip(whole.model.state_dict().items(), resumed.model.state_dict().items(), strict=True)
     assert all(name == same and torch.equal(x, y) for (name, x), (same, y) in ends)
-    scores = {"tune": scored(task, whole.model, "tune"), "report": record["metrics"]}
+    scores = {"validation": scored(task, whole.model, "validation"), "test": record["metrics"]}
     assert all(task.metric.name in metrics for metrics in scores.values())
     return scores
 
 
 def trial(task, folder=None, stop=bool):
     """Two steps at the task's published point."""
-    spec = Spec("adamp", "report", 1000, tuple(task.published["adam"].items()))
+    spec = Spec("adamp", "test", 1000, tuple(task.published["adam"].items()))
     run = Run(epochs=2 / steps_an_epoch(task), folder=folder, stop=stop)
-    return Trial(task, RIVALS["adamp"], spec, run)
+    return Trial(task, OPTIMIZERS["adamp"], spec, run)
 
 
 def told(record):

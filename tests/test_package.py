@@ -27,11 +27,11 @@ def test_import_loads_torch_and_nothing_heavier():
     code = f"""
 import sys, torch
 before = set(sys.modules)
-import tangential, tangential.lemmas, tangential.toys
+import tangential, tangential_lab.theory.lemmas, tangential_lab.theory.toys
 new = {{m.split('.')[0] for m in set(sys.modules) - before}} - set(sys.stdlib_module_names)
 print(sorted(new), [m for m in {HEAVY} if m in sys.modules and m not in before])
 """
-    assert python(code).stdout == "['tangential'] []\n"
+    assert python(code).stdout == "['tangential', 'tangential_lab'] []\n"
 
 
 def test_maths_needs_no_library_at_all():
@@ -55,7 +55,7 @@ def test_exports():
 
 def test_command_says_what_is_missing_without_the_laboratory():
     hidden = "import sys; sys.modules['cyclopts'] = None; "
-    result = python(hidden + "from tangential.__main__ import main; main()")
+    result = python(hidden + "from tangential_lab.__main__ import main; main()")
     assert result.returncode == 1
     assert "pip install 'tangential[lab]'" in result.stderr
     assert "Traceback" not in result.stderr

@@ -25,7 +25,8 @@ os._exit(0)
 
 def together(script, *arguments, processes=2) -> list[str]:
     """What each process prints. A script is given `rank`, `processes`, `dist` and its arguments."""
-    tests = str(Path(__file__).parent)
+    caller = str(Path(sys._getframe(1).f_code.co_filename).parent)
+    paths = [str(Path(__file__).parent), caller, os.environ.get("PYTHONPATH")]
     command = [sys.executable, "-W", "ignore", "-c", START + script + END, *map(str, arguments)]
     environment = os.environ | {
         **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)),
@@ -33,7 +34,7 @@ def together(script, *arguments, processes=2) -> list[str]:
         "MASTER_PORT": "29500",  # asked for and not used
         "OMP_NUM_THREADS": "1",
         "NODE_RANK": "0",
-        "PYTHONPATH": os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
     with tempfile.TemporaryDirectory() as folder:
         environment["MEET"] = str(Path(folder) / "meet")

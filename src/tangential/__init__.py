@@ -2,7 +2,7 @@
 
 from tangential.invariance.audits import audit
 from tangential.invariance.findings import param_groups
-from tangential.monitoring.monitor import Monitor
-from tangential.optimizers import SGDP, AdamP
+from tangential.monitor.monitor import Monitor
+from tangential.optim.optimizers import SGDP, AdamP
 
 __all__ = ["SGDP", "AdamP", "Monitor", "audit", "param_groups"]

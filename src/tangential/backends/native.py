@@ -18,7 +18,7 @@ from tangential import maths
 from tangential.backends.checks import freed, has_own_dispatch
 from tangential.backends.rows import Rows, real
 from tangential.backends.table import Table
-from tangential.backends.watched import Seen, Watch
+from tangential.backends.watched import StepSums, Watch
 
 kernel: Any = None
 missing = ""
@@ -130,14 +130,14 @@ class Fused:
         self.plan.step(*args, sums, verdicts)
         watch(self._seen(sums, verdicts, group))
 
-    def _seen(self, sums: Tensor, verdicts: Tensor, group: Group) -> Seen:
+    def _seen(self, sums: Tensor, verdicts: Tensor, group: Group) -> StepSums:
         judged = [i for i, rows in enumerate(self.rows) if rows is not None]
         table = Table([rows for rows in self.rows if rows is not None], sums)
         verdict = table.of_weights(verdicts[judged])
         gate = maths.Gate(verdict == ROW, verdict == WEIGHT)
         ww, gg, gw, uw, uu = sums.unbind(1)
         params = [self.weights[i] for i in judged]
-        return Seen(params, table, maths.Moments(ww, gg, gw, uw), uu, gate, group)
+        return StepSums(params, table, maths.Moments(ww, gg, gw, uw), uu, gate, group)
 
     def release(self) -> None:
         """Let go of the gradients and states that `locate` has found."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tangential.backends.sharded import (
     ALONE,
-    Holders,
+    ShardGroups,
     holders_of,
     indices_here,
     is_dtensor,
@@ -36,7 +36,7 @@ class Rows(NamedTuple):
     size: int  # of the whole weight
     others: tuple[int, ...]
     spread_shape: tuple[int, ...]
-    holders: Holders = ALONE
+    holders: ShardGroups = ALONE
     here: Tensor | None = None
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:

@@ -15,14 +15,14 @@ from torch import Tensor
 Groups = tuple[Any, ...]  # of processes; torch may be built without torch.distributed
 
 
-class Holders(NamedTuple):
+class ShardGroups(NamedTuple):
     """Which processes have the other parts of a weight's units, and which its other units."""
 
     parts: Groups = ()
     units: Groups = ()
 
 
-ALONE = Holders()
+ALONE = ShardGroups()
 
 
 class Split(NamedTuple):
@@ -81,7 +81,7 @@ def groups_of(param: Any) -> Groups:
     return tuple(param.device_mesh.get_group(mesh_dim) for _, mesh_dim in shards_of(param))
 
 
-def holders_of(param: Any, row_axis: int | None) -> Holders:
+def holders_of(param: Any, row_axis: int | None) -> ShardGroups:
     """Which processes hold what of a weight.
 
     Args:
@@ -94,7 +94,7 @@ def holders_of(param: Any, row_axis: int | None) -> Holders:
     if not (shards := shards_of(param)):
         return ALONE
     groups = [(axis, param.device_mesh.get_group(mesh_dim)) for axis, mesh_dim in shards]
-    return Holders(
+    return ShardGroups(
         tuple(group for axis, group in groups if axis != row_axis),
         tuple(group for axis, group in groups if axis == row_axis),
     )

@@ -12,7 +12,7 @@ from tangential.backends.batch import Batch, Group, State, Tensors, advanced, ap
 from tangential.backends.rows import Rows, real
 from tangential.backends.sharded import Task, added, groups_of, run_together
 from tangential.backends.table import Table
-from tangential.backends.watched import Seen, Watch
+from tangential.backends.watched import StepSums, Watch
 
 Wait = Generator[Any, Any, Any]  # for sums of other processes
 
@@ -105,7 +105,7 @@ def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
         **settings,
     )
     if watch and uu is not None:
-        watch(Seen(batch.params, table, moments, uu, gate, group))
+        watch(StepSums(batch.params, table, moments, uu, gate, group))
 
     judged = _Judged(batch, table, moments, gate, total)
     us, c = batch.us, judged.coef(moments.uw)

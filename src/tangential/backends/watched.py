@@ -9,7 +9,7 @@ from tangential import maths
 from tangential.backends.table import Table
 
 
-class Seen(NamedTuple):
+class StepSums(NamedTuple):
     """Inner products per unit [units of all weights] before a step, and what was decided.
 
     The step is w <- (1 - lr decay damp) w - lr (u - c w), by `maths.damp` and `maths.coef`.
@@ -23,13 +23,13 @@ class Seen(NamedTuple):
     group: dict[str, Any]  # options, as backends take them
 
 
-Watch = Callable[[Seen], None]
+Watch = Callable[[StepSums], None]
 
 
 class Watchers(tuple[Watch, ...]):
     """Several watchers of one optimizer, told in turn."""
 
-    def __call__(self, seen: Seen) -> None:
+    def __call__(self, seen: StepSums) -> None:
         """Tell every watcher."""
         for watch in self:
             watch(seen)

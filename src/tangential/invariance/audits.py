@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from tangential.invariance.calls import arguments
-from tangential.invariance.catches import Catches, catches, of_model
+from tangential.invariance.caveats import Catches, caveats, of_model
 from tangential.invariance.copies import copied, in_general_position
 from tangential.invariance.evidence import Verdict, described
 from tangential.invariance.findings import Audit, Line
@@ -81,7 +81,7 @@ def audit(
         invariant = kind in ("row", "weight")
         weight = published.weights[name]
         radial = weight.weighted(units) if invariant else 0.0
-        notes = (*proof.catches.of(name), *_eps_note(verdict, radial))
+        notes = (*proof.caveats.of(name), *_eps_note(verdict, radial))
         verified = proof.verified.get(name)
         if verdict.unreached and verified is False:  # no gradient says nothing about the value
             verified = None
@@ -98,7 +98,7 @@ def audit(
                 verified,
                 tuple(published.gates[name]),
                 notes,
-                proof.catches.remedy(name),
+                proof.caveats.remedy(name),
             )
         )
     notes = [
@@ -170,7 +170,7 @@ def _left_out(model: nn.Module, batch: Any) -> str:
 class _Proof(NamedTuple):
     verdicts: Verdicts
     verified: dict[str, bool]
-    catches: Catches
+    caveats: Catches
     noisy: bool
     note: str = ""
 
@@ -188,7 +188,7 @@ def _proved(
         wider = pytree.tree_map_only(Tensor, _leaf, widened(batches, precision.dtype))
         verdicts = euler(probe, wider)
         verified = functional(probe, wider[0], verdicts, seed) if verify else {}
-        return _Proof(verdicts, verified, catches(model, probe, wider, verdicts), probe.noisy)
+        return _Proof(verdicts, verified, caveats(model, probe, wider, verdicts), probe.noisy)
 
     try:
         return proof(FLOAT64)

@@ -28,7 +28,7 @@ class Line:
         eps_radial: The same of the model as it is, over all units; the gate shuts at 0.1.
         verified: Whether the functional proof agrees; None where it was not asked for.
         gate: The gate's verdict per batch: "row", "weight", "off".
-        notes: Known catches, in words.
+        notes: Known caveats, in words.
         remedy: What to change in the model, such as "bias=False in conv1".
     """
 
@@ -83,7 +83,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Audit:
-    """A line for every weight (tied weights once, under their first name), and a model's catches.
+    """A line for every weight (tied weights once, under their first name), and a model's caveats.
 
     `mode` is "training" or "eval", `batches` their number.
     """

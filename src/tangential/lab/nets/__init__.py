@@ -1,1 +1,0 @@
-"""Models that no library has, or has otherwise than they were published."""

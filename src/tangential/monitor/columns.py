@@ -1,0 +1,118 @@
+"""The monitor's columns: what the sums of a weight say, and what many weights say together."""
+
+import math
+from types import SimpleNamespace
+
+from tangential import maths
+from tangential.monitor.motion import DELTA, EPS, equilibrium_rad, steps_to_equilibrium
+from tangential.monitor.updates import Settings
+
+Values = dict[str, float]
+
+COLUMNS = (
+    *("norm", "grad_norm", "update_norm"),  # the update is w+ - w
+    "cosine",  # sqrt(elements) |cos(w, g)|, RMS over units: 1 by chance, 0 by invariance
+    "radial_share",  # of the update without decay
+    *("effective_step", "angle_rad"),  # RMS over units
+    *("growth_step", "growth_memory", "growth_decay"),  # of the squared norm, as its share
+    *("gate_row", "gate_weight"),  # 1 where the gate fired, or the published one would have
+    *("lr", "equilibrium_rad", "steps_to_equilibrium"),
+)
+# `maths` on Python's numbers
+FLOATS = SimpleNamespace(
+    sqrt=math.sqrt, isfinite=math.isfinite, clip=lambda x, **k: max(x, k["min"])
+)
+BY_DEPTH = ("norm", "effective_step", "angle_rad")
+DEPTHS = ("early", "middle", "late")
+
+
+def published(sums: Values, size: int) -> Values:
+    """What the published gate would have decided about a weight of `size` elements."""
+    by_row = sums["failing"] == 0 and sums["units"] < size
+    ww, gg, gw = (sums[name] for name in ("ww", "gg", "gw"))
+    whole = maths.orthogonal(FLOATS, ww, gg, gw, DELTA / size**0.5, EPS)
+    return {"by_row": float(by_row), "by_weight": float(whole and not by_row)}
+
+
+def line(sums: Values, lr: float, settings: Settings | None) -> Values:
+    """The columns of a weight, without those that are undefined or unknown.
+
+    NaN is left only where weight or gradient are not finite: that is what a run has to tell.
+
+    Args:
+        sums: By the names in `motion.ADDED`.
+        lr: Of this step.
+        settings: Of the weight's group, where the optimizer is known.
+    """
+    ww, units, fired = sums["ww"], sums["units"], sums["by_row"] + sums["by_weight"] > 0
+    ratio = settings.wd_ratio if settings and fired else 1.0
+    rate = lr * settings.decay * ratio if settings else 0.0
+    if settings and settings.coupled:  # a gradient's part, which the momentum remembers
+        decay = -2 * rate * ww
+        sums = {**sums, "growth_decay": decay, "growth_memory": sums["growth_memory"] - decay}
+    angle = _root(sums["angle2"], units)
+    target = math.nan
+    if settings:
+        projected = settings.projects and fired
+        target = equilibrium_rad(rate, settings.beta, projected=projected)
+    values = {
+        "norm": _root(ww, 1),
+        "grad_norm": _root(sums["gg"], 1),
+        "update_norm": _root(sums["update2"], 1),
+        "cosine": _root(sums["cosine2"], sums["with_grad"]),
+        "radial_share": _root(sums["radial2"], sums["ee"] if units else 0.0),
+        "effective_step": _root(sums["chord2"], units),
+        "angle_rad": angle,
+        "growth_step": _ratio(sums["ee"], ww),
+        "growth_memory": _ratio(sums["growth_memory"], ww),
+        "growth_decay": _ratio(sums["growth_decay"], ww),
+        "gate_row": float(sums["by_row"] > 0),
+        "gate_weight": float(sums["by_weight"] > 0),
+        "lr": lr,
+        "equilibrium_rad": target,
+        "steps_to_equilibrium": steps_to_equilibrium(
+            _ratio(angle, target), rate, adaptive=bool(settings and settings.adaptive)
+        ),
+    }
+    finite = math.isfinite(ww) and math.isfinite(sums["gg"])
+    return {k: x for k, x in values.items() if x == x} if finite else values
+
+
+def _ratio(x: float, y: float) -> float:
+    return x / y if y else math.nan
+
+
+def _root(square: float, share: float) -> float:
+    return math.sqrt(max(0.0, square) / share) if share and square == square else math.nan
+
+
+def aggregates(lines: list[Values]) -> Values:
+    """Means over weights: every column of all, three of the early, middle and late ones.
+
+    What no weight has is left out. `all/memory_share` is the memory's share of what lengthens the
+    weights that are scale-invariant: by the audit, or, without one, where the gate fires.
+    """
+    means = {f"all/{name}": _mean(lines, name) for name in COLUMNS}
+    fired = [v for v in lines if v.get("invariant", v["gate_row"] + v["gate_weight"])]
+    memory, step = _mean(fired, "growth_memory"), _mean(fired, "growth_step")
+    if memory is not None and step is not None and memory + step:
+        means["all/memory_share"] = memory / (memory + step)
+    for depth, part in _thirds(lines).items():
+        means |= {f"{depth}/{name}": _mean(part, name) for name in BY_DEPTH}
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def _thirds(lines: list[Values]) -> dict[str, list[Values]]:
+    """As equal as can be, the earlier ones longer."""
+    share, rest = divmod(len(lines), len(DEPTHS))
+    ends = [(i + 1) * share + min(i + 1, rest) for i in range(len(DEPTHS))]
+    return {depth: lines[a:b] for depth, a, b in zip(DEPTHS, [0, *ends], ends, strict=False)}
+
+
+def _mean(lines: list[Values], name: str) -> float | None:
+    """Of the finite values; NaN where there are others alone, None where there is none at all."""
+    known = [values[name] for values in lines if name in values]
+    finite = [x for x in known if math.isfinite(x)]
+    if finite:
+        return sum(finite) / len(finite)
+    return math.nan if known else None

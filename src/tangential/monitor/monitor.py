@@ -1,0 +1,255 @@
+"""Norms, effective steps and angles of a model's weights while it trains."""
+
+import math
+from collections.abc import Iterable
+from contextlib import ExitStack
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.optim.optimizer import Optimizer
+
+from tangential.backends.watched import StepSums, with_watcher, without_watcher
+from tangential.invariance.findings import Audit
+from tangential.invariance.names import plain, unwrapped
+from tangential.invariance.probe import frozen_norms
+from tangential.monitor.columns import COLUMNS, Values, aggregates, line, published
+from tangential.monitor.given_sinks import Sink, checked, claim, close, release, step_number
+from tangential.monitor.motion import ADDED
+from tangential.monitor.names import audited, labels
+from tangential.monitor.samples import Copies, Group, Sample, seen_by
+from tangential.monitor.updates import settings_of
+from tangential.optim.stepper import Projected
+
+UNITS: Group = {"projection": "row", "row_axis": 0, "row_groups": 1}
+
+
+class Monitor:
+    """Watches an optimizer's steps and tells its sinks how the weights of a model move.
+
+    Where AdamP and SGDP judge a weight, the sums are those that the step takes anyway; elsewhere a
+    logged step costs a copy of the weights while it lasts. One transfer to the host a logged step.
+    Columns: `tangential.monitor.columns`; equations and sources: `tangential.monitor.motion`.
+
+    Args:
+        model: Names the weights, in the order of its depth; names are those inside torch.compile,
+            DataParallel and other wrappers. Weights of the optimizer that it lacks are left out.
+        optimizer: Any of torch's kind, or a wrapper (Accelerate's, say) with it as `optimizer`.
+        every: Steps from one log to the next, >= 1; the first step is logged.
+        sinks: One or more; called with ({"weight/column": value}, step). What is undefined (the
+            equilibrium without decay, say) is left out. A W&B run is taken as `sinks.wandb(run)`.
+        weights: Give a line for every weight, not only "all", "early", "middle" and "late"; a sink
+            that has an attribute `weights` decides for itself.
+        audit: Of this model, or of one inside it: `invariant` says what it proved, and its units
+            are measured where the optimizer does not judge.
+        step: Number of the next step, >= 0, where a run goes on.
+
+    Raises:
+        ValueError: `every` is no positive integer, `step` no integer >= 0, the optimizer has no
+            weight of the model, or the audit is of another model.
+        TypeError: there is no optimizer, or a sink cannot be called.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> logged = []
+    >>> with Monitor(model, optimizer, every=1, sinks=lambda values, step: logged.append(values)):
+    ...     model(torch.randn(8, 4)).pow(4).sum().backward()
+    ...     optimizer.step()
+    >>> logged[0]["all/radial_share"] < 1e-3  # of the update: BatchNorm leaves no radial gradient
+    True
+    """
+
+    COLUMNS = COLUMNS
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        every: int = 50,
+        sinks: Sink | Iterable[Sink] = (),
+        *,
+        weights: bool = False,
+        audit: Audit | None = None,
+        step: int = 0,
+    ) -> None:
+        check(every, audit)
+        optimizer = _unwrapped(optimizer)
+        self.model, self.optimizer, self.every, self.step = unwrapped(model), optimizer, every, step
+        self.sinks, self.weights = checked(sinks), weights
+        if not shares_weights(model, optimizer):
+            raise ValueError("the optimizer has no weight of the model, allowed is one that has")
+        trained = (p for group in optimizer.param_groups for p in group["params"])
+        self.lines = audited(self.model, trained, audit) if audit else {}
+        self._forget()
+        claim(self.sinks, self)
+        self.handles = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the optimizer go, and close the sinks that can be closed."""
+        for handle in self.handles:
+            handle.remove()
+        self._stop_watching()
+        self._forget()
+        release(self.sinks, self)
+        close(self.sinks)
+
+    @property
+    def step(self) -> int:
+        """Number of the next step."""
+        return self._step
+
+    @step.setter
+    def step(self, step: Any) -> None:
+        self._step = step_number(step)
+
+    # ---- around a step
+
+    def _forget(self) -> None:
+        """Hold no weight from one step to the next: the model or the optimizer may drop it."""
+        self.watched: dict[Tensor, _Weight] = {}
+        self.samples: list[Sample] = []
+        self.copies: Copies | None = None
+        self.in_step = False
+
+    def _before(self, *_: object) -> None:
+        if torch.compiler.is_compiling():
+            return
+        self._stop_watching()  # the last step may have raised
+        self._forget()
+        self.in_step = True
+        if self.step % self.every:
+            return
+        groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
+        names = labels(self.model)
+        self.watched = {p: _Weight(n, groups[p]) for p, n in names.items() if p in groups}
+        ours = self.optimizer if isinstance(self.optimizer, Projected) else None
+        if ours:
+            ours.watch = with_watcher(ours.watch, self._see)
+        self.copies = Copies(
+            p
+            for p, weight in self.watched.items()
+            if p.requires_grad and not is_lazy(p) and not (ours and ours.judges(p, weight.group))
+        )
+
+    def _see(self, seen: StepSums) -> None:
+        self.samples += [sample for sample in seen_by(seen) if sample.param in self.watched]
+
+    def _stop_watching(self) -> None:
+        if isinstance(self.optimizer, Projected):
+            self.optimizer.watch = without_watcher(self.optimizer.watch, self._see)
+
+    def _after(self, *_: object) -> None:
+        if torch.compiler.is_compiling() or not self.in_step:
+            return  # torch runs hooks twice where a `step` calls the one of its base
+        self._stop_watching()
+        watched, copies, samples, step = self.watched, self.copies, self.samples, self.step
+        self._forget()
+        self.step = step + 1  # whatever a sink raises
+        found_inf = getattr(self.optimizer, "found_inf", None)
+        if copies and (found_inf is None or not found_inf.item()):  # else there was no step
+            groups = {p: weight.group for p, weight in watched.items()}
+            units = {p: self._units(watched[p]) for p in copies.before}
+            samples += copies.samples(self.optimizer, groups, units)
+            self._tell(samples, watched, step)
+
+    def _units(self, weight: "_Weight") -> Group:
+        """The part of a weight that is measured as one."""
+        line, group = self.lines.get(weight.name), weight.group
+        if line and line.kind in ("row", "weight"):
+            return line.units._asdict()
+        if isinstance(self.optimizer, Projected):
+            by_row = group["projection"] != "weight"
+            return {**group, "projection": "row" if by_row else "weight"}
+        return UNITS
+
+    # ---- what the samples say
+
+    def _tell(self, samples: list[Sample], watched: dict[Tensor, "_Weight"], step: int) -> None:
+        sums = _to_host([sample.sums for sample in samples])
+        measured = {x.param: (x, row) for x, row in zip(samples, sums, strict=True)}
+        lines, matrices = {}, []
+        for param, weight in watched.items():  # in the order of the model
+            if param in measured:
+                lines[weight.name] = self._line(*measured[param], weight)
+                matrices += [lines[weight.name]] if param.dim() > 1 else []
+        frozen = [plain(name) for name in frozen_norms(self.model)]
+        values = {**aggregates(matrices), "all/frozen_norms": float(len(frozen))}
+        detailed = {f"{name}/{k}": v for name, line in lines.items() for k, v in line.items()}
+        detailed |= {f"{name}/frozen": 1.0 for name in frozen}
+        with ExitStack() as telling:  # one that raises must not keep a log from the others
+            for sink in reversed(self.sinks):
+                wants = getattr(sink, "weights", self.weights)
+                telling.callback(sink, {**values, **detailed} if wants else dict(values), step)
+
+    def _line(self, sample: Sample, sums: list[float], weight: "_Weight") -> Values:
+        param, group = sample.param, weight.group
+        named = dict(zip(ADDED, sums, strict=True))
+        if not (sample.judged or param.dim() < 2 or group.get("projection") == "off"):
+            named |= published(named, param.numel())
+        lr = group.get("lr")  # some optimizers choose their own
+        values = line(
+            named, math.nan if lr is None else float(lr), settings_of(self.optimizer, group)
+        )
+        audited_line = self.lines.get(weight.name)
+        if audited_line:
+            values["invariant"] = float(audited_line.kind in ("row", "weight"))
+        return values
+
+
+class _Weight(NamedTuple):
+    """The label of a weight, and its group in the optimizer."""
+
+    name: str
+    group: Group
+
+
+def shares_weights(model: nn.Module, optimizer: Any) -> bool:
+    """Whether an optimizer has a weight of a model."""
+    own = set(model.parameters())
+    return any(p in own for group in optimizer.param_groups for p in group["params"])
+
+
+def check(every: Any, audit: Any) -> None:
+    """Check what a monitor is given.
+
+    Raises:
+        ValueError: `every` is no positive integer.
+        TypeError: `audit` is no result of `tangential.audit`.
+    """
+    if not isinstance(every, Integral) or every < 1:  # NumPy's integers are some
+        raise ValueError(f"every is {every!r}, allowed is an integer of 1 or more")
+    if not (audit is None or isinstance(audit, Audit)):
+        raise TypeError(
+            f"audit must be what tangential.audit(model, batches) returns, got {audit!r:.80}"
+        )
+
+
+def _unwrapped(optimizer: Any) -> Optimizer:
+    """The optimizer within wrappers, of which Accelerate's is one of torch's kind without hooks."""
+    given = type(optimizer).__name__
+    while not hasattr(optimizer, "_optimizer_step_pre_hooks"):
+        if not hasattr(optimizer, "optimizer"):
+            raise TypeError(f"optimizer is a {given}, allowed is a torch.optim.Optimizer")
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _to_host(sums: list[Tensor]) -> list[list[float]]:
+    """All sums in one transfer from each device; in one from the only one, usually."""
+    found: list[list[float]] = [[] for _ in sums]
+    for device in {x.device for x in sums}:
+        here = [i for i, x in enumerate(sums) if x.device == device]
+        for i, values in zip(here, torch.stack([sums[i] for i in here]).tolist(), strict=True):
+            found[i] = values
+    return found

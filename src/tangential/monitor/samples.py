@@ -1,0 +1,206 @@
+"""Where a monitor has its inner products from: the optimizer's own sums, or copies of weights.
+
+Of a DTensor every process works on its shard, and sums alone travel.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from tangential import maths
+from tangential.backends import native
+from tangential.backends.rows import Rows, real, rows_of, wide
+from tangential.backends.sharded import added_up, holders_of, local, shards_of
+from tangential.backends.watched import StepSums
+from tangential.monitor.motion import Moved, added
+from tangential.monitor.updates import gradient_of, keep_of, update_of
+
+Group = dict[str, Any]
+Process = Any  # torch.distributed.ProcessGroup
+
+
+class Sample(NamedTuple):
+    """The sums of a weight [ADDED], and whether the optimizer's own gate was among them."""
+
+    param: Tensor
+    sums: Tensor
+    judged: bool
+
+
+class _Part(NamedTuple):
+    """What of a weight is here: inner products per unit [5, units] of w, g and e."""
+
+    param: Tensor
+    products: Tensor
+    keep: float
+    fan: float
+
+
+def seen_by(seen: StepSums) -> list[Sample]:
+    """Of weights that AdamP or SGDP has judged: e = -lr (u - c w), u's products are known."""
+    group, table = seen.group, seen.table
+    ww, gg, gw, uw = (x.double() for x in seen.moments)
+    uu, lr = seen.uu.double(), group["lr"]
+    c = maths.coef(torch, seen.gate, ww, uw, table.total, eps=group["eps"])
+    damp = maths.damp(torch, seen.gate, ww, wd_ratio=group["wd_ratio"])
+    we = -lr * (uw - c * ww)
+    ee = lr**2 * (uu - 2 * c * uw + c * c * ww).clamp(min=0)  # radial updates cancel to rounding
+    fan = torch.as_tensor(table.fan, dtype=ww.dtype, device=ww.device).expand_as(ww)
+    moved = Moved(ww, gg, gw, we, ee, 1 - lr * group["decay"] * damp, fan)
+    units = [rows.units for rows in table.rows]
+    sums = added_up(_over_units(added(moved, seen.gate), units), table.holders.units)
+    samples = [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]
+    return [sample for sample in samples if sample.param.grad is not None]
+
+
+def _over_units(sums: Tensor, units: list[int]) -> Tensor:
+    owner = _owner(units).to(sums.device)
+    return sums.new_zeros(len(units), sums.shape[1]).index_add_(0, owner, sums)
+
+
+def _owner(units: list[int]) -> Tensor:
+    """The number of its weight for every unit, on the CPU."""
+    return torch.repeat_interleave(torch.tensor(units, device="cpu"))
+
+
+class Copies:
+    """Weights as they are before a step, of a DTensor this process's shard.
+
+    Args:
+        params: Weights.
+    """
+
+    def __init__(self, params: Iterable[Tensor]) -> None:
+        self.before = {p: local(p.detach()).clone() for p in params}
+
+    def samples(
+        self, optimizer: Optimizer, groups: dict[Tensor, Group], units: dict[Tensor, Group]
+    ) -> list[Sample]:
+        """What the step since has done to every weight that has a gradient.
+
+        Sharded weights without one take part: other processes may have a gradient.
+
+        Weights narrower than float32 are not compared with what they were: a step may well be
+        lost in their rounding. Their update follows from the optimizer's state, where its rule is
+        known; else it is NaN.
+
+        Args:
+            optimizer: Whose step it was.
+            groups: The group of every weight.
+            units: `projection`, `row_axis` and `row_groups` of every weight, as the optimizers
+                take them.
+        """
+        parts = [
+            (p, self._move(optimizer, p, groups[p], units[p]))
+            for p in self.before
+            if p.grad is not None or shards_of(p)
+        ]
+        here = [move for _, move in parts if move.rows.here is None and native.takes(move)]
+        fast = dict(zip(map(id, here), native.products(here) if here else [], strict=True))
+        found = []
+        for param, move in parts:
+            dots = fast.get(id(move))
+            if dots is None:
+                dots = _products(move, _added(optimizer, param, move))
+            found.append(_Part(param, dots, move.keep, _fan(param, move)))
+        return [s for s in _together(found, units) if s.param.grad is not None]
+
+    def _move(self, optimizer: Optimizer, param: Tensor, group: Group, units: Group) -> native.Move:
+        before = self.before[param]
+        after = local(param.detach())
+        grad = torch.zeros_like(before) if param.grad is None else gradient_of(param)
+        keep = keep_of(optimizer, group)
+        rows = _rows(param, before, units)
+        return native.Move(before, after, grad, rows, {**group, **units}, keep)
+
+
+def _products(move: native.Move, e: Tensor) -> Tensor:
+    w, g = wide(move.before), wide(move.grad)
+    pairs = ((w, w), (g, g), (g, w), (w, e), (e, e))
+    return torch.stack([move.rows.dot(x, y).double() for x, y in pairs])
+
+
+def _added(optimizer: Optimizer, param: Tensor, move: native.Move) -> Tensor:
+    """The e of the step that was taken."""
+    w = wide(move.before)
+    if move.before.dtype.itemsize >= 4 or param.grad is None:
+        moved = wide(move.after) - w
+        return moved if move.keep == 1 else moved.add_(w, alpha=1 - move.keep)
+    update = update_of(optimizer, param, move.before, move.group)
+    return torch.full_like(w, torch.nan) if update is None else update
+
+
+def _fan(param: Tensor, move: native.Move) -> float:
+    """Elements of a unit, of which a shard may have a part."""
+    size = real(param).numel() if _others(param, move.group, split=True) else move.rows.size
+    return size / max(move.rows.units, 1)
+
+
+def _rows(param: Tensor, weight: Tensor, units: Group) -> Rows:
+    """The units of `weight`, what of `param` is here; a vector, or an empty shard, is one."""
+    if _splits_units(param, units):
+        whole = rows_of(param, units)
+        assert whole is not None
+        return whole
+    rows = rows_of(weight, units) if weight.numel() else None
+    size = real(weight).numel()
+    axes = tuple(range(real(weight).dim()))
+    return rows or Rows(1, 1, size, size, axes, (1,) * len(axes))
+
+
+def _splits_units(param: Tensor, units: Group) -> bool:
+    """Whether a shard may end within a unit: each process then has sums for all units."""
+    if param.dim() < 2 or units["projection"] != "row" or units["row_groups"] == 1:
+        return False
+    axis = units["row_axis"] % param.dim()
+    return any(one == axis for one, _ in shards_of(param))
+
+
+def _others(param: Tensor, units: Group, *, split: bool) -> list[Process]:
+    """Who has the other parts of this weight's units (`split`), or its other units."""
+    by_row = param.dim() > 1 and units["projection"] != "weight"
+    axis = units["row_axis"] % max(param.dim(), 1) if by_row else None
+    holders = holders_of(param, None if _splits_units(param, units) else axis)
+    return list(holders.parts if split else holders.units)
+
+
+def _together(parts: list[_Part], units: dict[Tensor, Group]) -> list[Sample]:
+    """Squares first, then roots: products of split units are added up before angles are taken."""
+    _reduce([(x.products, _others(x.param, units[x.param], split=True)) for x in parts])
+    sums = [part.products for part in parts]
+    for device in {part.products.device for part in parts}:
+        here = [i for i, part in enumerate(parts) if part.products.device == device]
+        for i, one in zip(here, _added_up([parts[i] for i in here]), strict=True):
+            sums[i] = one
+    pairs = list(zip(parts, sums, strict=True))
+    _reduce([(one, _others(x.param, units[x.param], split=False)) for x, one in pairs])
+    return [Sample(x.param, one, False) for x, one in pairs]
+
+
+def _added_up(parts: list[_Part]) -> Tensor:
+    """Sums of weights on one device [weights, ADDED], all units at once: many have few."""
+    units = [part.products.shape[1] for part in parts]
+    products = torch.cat([part.products for part in parts], dim=1)
+    each = [(part.keep, part.fan) for part in parts]
+    known = torch.tensor(each, dtype=products.dtype, device="cpu")
+    keep, fan = known[_owner(units)].T.to(products.device)
+    ww, gg, gw, we, ee = products
+    return _over_units(added(Moved(ww, gg, gw, we, ee, keep, fan)), units)
+
+
+def _reduce(tensors: list[tuple[Tensor, list[Process]]]) -> None:
+    """Add tensors up over process groups, in place, all of one group in one collective."""
+    by_group: dict[Process, list[Tensor]] = defaultdict(list)
+    for x, groups in tensors:
+        for group in groups:
+            by_group[group].append(x)
+    for group, xs in by_group.items():
+        flat = torch.cat([x.flatten() for x in xs])
+        dist.all_reduce(flat, group=group)
+        for x, part in zip(xs, flat.split([x.numel() for x in xs]), strict=True):
+            x.copy_(part.view_as(x))

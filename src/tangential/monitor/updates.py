@@ -1,0 +1,116 @@
+"""What torch's optimizers do to a weight, by their options and states."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.optimizer import Optimizer
+
+from tangential.backends import sharded
+from tangential.backends.rows import wide
+from tangential.optim.stepper import Projected
+
+Group = dict[str, Any]
+State = dict[str, Tensor]
+
+
+class Settings(NamedTuple):
+    """What decides how fast a weight turns at equilibrium, of a group.
+
+    Attributes:
+        decay: Decoupled decay per unit of lr, or what coupled decay comes to.
+        coupled: Whether decay comes by way of the gradient.
+        beta: Decay rate of the momentum.
+        wd_ratio: Share of the decay left where a weight is projected.
+        projects: Whether the radial part of updates is removed where the gate fires.
+        adaptive: Whether the length of steps is independent of the gradient's.
+    """
+
+    decay: float
+    coupled: bool
+    beta: float
+    wd_ratio: float
+    projects: bool
+    adaptive: bool
+
+
+def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
+    """The settings of a group of AdamP, SGDP, their published copies, AdamW or SGD; else None.
+
+    >>> weight = torch.nn.Parameter(torch.ones(2, 2))
+    >>> optimizer = SGD([weight], lr=0.1, momentum=0.75, weight_decay=0.5)
+    >>> settings_of(optimizer, optimizer.param_groups[0]).decay
+    2.0
+    """
+    if isinstance(optimizer, Projected):
+        resolved = optimizer._resolved(group)
+        beta = group["betas"][0] if optimizer.rule == "adam" else group["momentum"]
+        adaptive = optimizer.rule == "adam"
+        return Settings(resolved["decay"], False, beta, resolved["wd_ratio"], True, adaptive)
+    decay = group.get("weight_decay", 0.0)
+    if type(optimizer) is SGD:
+        beta = group["momentum"]
+        return Settings(
+            decay * (1 - group["dampening"]) / (1 - beta), True, beta, 1.0, False, False
+        )
+    if _is_adamw(optimizer, group):
+        return Settings(decay, False, group["betas"][0], 1.0, False, True)
+    if type(optimizer).__name__ in ("AdamP", "SGDP") and "wd_ratio" in group:
+        adaptive = "betas" in group
+        beta = group["betas"][0] if adaptive else group["momentum"]
+        decay = decay if adaptive else decay / (1 - beta)
+        return Settings(decay, False, beta, group["wd_ratio"], True, adaptive)
+    return None
+
+
+def _is_adamw(optimizer: Optimizer, group: Group) -> bool:
+    decoupled = type(optimizer) is Adam and group.get("decoupled_weight_decay", False)
+    return type(optimizer) is AdamW or decoupled
+
+
+def keep_of(optimizer: Optimizer, group: Group) -> float:
+    """The a in w+ = a w + e of weights that are not projected; 1 where it is not known."""
+    settings = settings_of(optimizer, group)
+    known = isinstance(optimizer, Projected) or _is_adamw(optimizer, group)
+    return 1 - float(group["lr"]) * settings.decay if settings and known else 1.0
+
+
+def gradient_of(param: Tensor) -> Tensor:
+    """This process's part of the gradient, dense, sharded as its weight is."""
+    grad = sharded.gradient_of(param)
+    return (grad if grad.layout == torch.strided else grad.to_dense()).resolve_conj()
+
+
+def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group) -> Tensor | None:
+    """The e that the last step added to a weight before rounding, from its state; None if unknown.
+
+    Args:
+        optimizer: torch's SGD, Adam and AdamW, AdamP and SGDP without caution are known.
+        param: The weight, its gradient still there.
+        before: The weight before the step; of a DTensor this process's shard.
+        group: Its group.
+    """
+    ours = isinstance(optimizer, Projected)
+    if group.get("caution") or not (ours or type(optimizer) in (SGD, Adam, AdamW)):
+        return None
+    state = {name: sharded.local(value) for name, value in optimizer.state[param].items()}
+    lr = float(group["lr"])
+    if "betas" in group:
+        return -lr * _adam(param, state, group)
+    g = wide(gradient_of(param)) * (-1 if group["maximize"] else 1)
+    if not ours and group["weight_decay"]:
+        g = g + group["weight_decay"] * wide(before)
+    buffer = state.get("momentum_buffer")
+    if buffer is None:
+        return -lr * g
+    return -lr * (g + group["momentum"] * wide(buffer) if group["nesterov"] else wide(buffer))
+
+
+def _adam(param: Tensor, state: State, group: Group) -> Tensor:
+    (b1, b2), step = group["betas"], float(state["step"])
+    m, v = wide(state["exp_avg"]), wide(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
+    if group.get("nesterov"):
+        sign = -1 if group["maximize"] else 1
+        m = b1 * m + (1 - b1) * sign * wide(gradient_of(param))
+    return m / (1 - b1**step) / (v.sqrt() / (1 - b2**step) ** 0.5 + group["eps"])

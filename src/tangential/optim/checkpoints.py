@@ -1,0 +1,79 @@
+"""Other optimizers' state_dicts, read as ours."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tangential.backends.checks import wrong_count, wrong_kind
+from tangential.optim import options
+
+StateDict = dict[str, Any]
+
+# torch.optim's options that mean nothing here, and how this machine runs the step
+FOREIGN = {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused"}
+
+
+def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
+    """A copy of `state_dict` that `optimizer` can load: its options, its keys, its step tensors.
+
+    PyPI's adamp and timm count steps in integers and call SGDP's buffer `momentum`.
+
+    Raises:
+        ValueError: a buffer is missing or does not fit its weight, or an option is out of range.
+    """
+    saved = state_dict["param_groups"]
+    mine = optimizer.param_groups
+    if [len(g["params"]) for g in saved] != [len(g["params"]) for g in mine]:
+        return state_dict  # torch.optim names the mismatch
+    groups = [_group(optimizer, *pair) for pair in zip(mine, saved, strict=True)]
+    weights = {
+        index: weight
+        for group, own in zip(saved, mine, strict=True)
+        for index, weight in zip(group["params"], own["params"], strict=True)
+    }
+    states = {
+        index: _state(optimizer, index, weights[index], state) if index in weights else state
+        for index, state in state_dict["state"].items()
+    }
+    return {**state_dict, "state": states, "param_groups": groups}
+
+
+def _group(optimizer: Any, mine: StateDict, saved: StateDict) -> StateDict:
+    if saved.get("amsgrad"):
+        warnings.warn("amsgrad has no counterpart here: max_exp_avg_sq is dropped", stacklevel=5)
+    group = {name: value for name, value in mine.items() if name in options.ALLOWED}
+    group |= {name: value for name, value in saved.items() if name not in FOREIGN}
+    optimizer.checked_rows(group, mine["params"])
+    return options.plain(group)
+
+
+def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> StateDict:
+    state = {("momentum_buffer" if k == "momentum" else k): v for k, v in saved.items()}
+    state = {k: v for k, v in state.items() if v is not None and k != "max_exp_avg_sq"}
+    if not state:
+        return state  # torch's SGD without momentum: nothing to go on from
+    _check_parts(optimizer, index, weight, state)
+    state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+    if optimizer.rule == "adam":
+        step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
+        state["step"] = step.detach().clone().reshape(())
+    return state
+
+
+def _check_parts(optimizer: Any, index: Any, weight: Tensor, state: StateDict) -> None:
+    """Check that every buffer is there and fits."""
+    needed = {*optimizer.buffers, *(("step",) if optimizer.rule == "adam" else ())}
+    if not needed <= state.keys():
+        raise ValueError(
+            f"the state of weight {index} has {sorted(state)}, "
+            f"but {type(optimizer).__name__} goes on from {[*optimizer.buffers]}"
+        )
+    for name, x in state.items():
+        if name in (*optimizer.buffers, "compensation"):
+            problem = wrong_kind(x, weight)
+        else:
+            problem = wrong_count(x) if name == "step" else None
+        if problem:
+            raise ValueError(f"{name} of weight {index} {problem}")

@@ -1,0 +1,134 @@
+"""A report and the laboratory's inventory, on the terminal."""
+
+import math
+import re
+from collections.abc import Callable
+from textwrap import wrap
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tangential_lab import experiments as tasks
+from tangential_lab.names import label
+from tangential_lab.reports.report import Report
+from tangential_lab.reports.standings import Row
+from tangential_lab.reports.statistics import Interval
+from tangential_lab.reports.wording import gap, near_score, number, setting, unsigned_zero
+from tangential_lab.studies.plan import Plan
+from tangential_lab.terminal import JOINT, fits, sentence
+from tangential_lab.training.optimizers import OPTIMIZERS
+
+NAME_WIDTH = 24  # longer names take several lines
+
+
+class Column(NamedTuple):
+    """A column of a table: heading, and the lines of a row's cell."""
+
+    heading: str
+    cell: Callable[[Row], list[str]]
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print what was seen, in tables and sentences."""
+    plan = report.plan
+    seeds = f"{plan.seeds} paired seeds" if plan.seeds > 1 else "one seed"
+    titles = {
+        f"Each at its best point ({seeds})": report.rows,
+        f"At the baseline's learning rate, without weight decay ({seeds})": report.undecayed,
+    }
+    for title, rows in titles.items():
+        for table in _tables(title, plan, rows, console.width) if rows else []:
+            console.print(table)
+    for text in report.sentences:
+        text = re.sub(r"\bratio (?=\d)", f"ratio{JOINT}", text)
+        console.print(sentence(text, console.width), highlight=False, markup=False)
+
+
+def _tables(title: str, plan: Plan, rows: list[Row], width: int) -> list[Table]:
+    """As few tables as fit; where it saves one, with cells of several lines."""
+    packed = [_packed(title, plan, rows, width, stacked=stacked) for stacked in (False, True)]
+    return min(packed, key=len)
+
+
+def _packed(title: str, plan: Plan, rows: list[Row], width: int, *, stacked: bool) -> list[Table]:
+    """Tables of as many columns as fit."""
+    groups: list[list[Column]] = [[]]
+    for column in _columns(plan):
+        wider = _table("", plan, rows, [*groups[-1], column], stacked=stacked)
+        if groups[-1] and not fits(wider, width):
+            groups.append([])
+        groups[-1].append(column)
+    titles = [title, *[""] * (len(groups) - 1)]
+    return [
+        _table(title, plan, rows, columns, stacked=stacked)
+        for title, columns in zip(titles, groups, strict=True)
+    ]
+
+
+def _columns(plan: Plan) -> list[Column]:
+    metric = plan.metric
+    unit = f", {metric.unit}" if metric.unit else ""
+    share: Callable[[float], str] = lambda x: (
+        unsigned_zero(f"{100 * x:.0f} %") if math.isfinite(x) else ""
+    )
+    mechanism = [
+        Column("norm", lambda row: [_mean(row.norm)]),
+        Column("effective step", lambda row: [_mean(row.effective_step)]),
+        Column("growth by momentum", lambda row: [share(row.memory_share.mean)]),
+    ]
+    return [
+        Column("lr", lambda row: [setting(row.point, "lr")]),
+        Column("decay", lambda row: [setting(row.point, "weight_decay")]),
+        Column(metric.name + unit, lambda row: _ends(*near_score(metric, row.score))),
+        Column("minus baseline", lambda row: _difference(plan, row)),
+        *(mechanism if plan.invariant else []),
+        Column("ms per step", lambda row: [number(1000 * row.step_s.mean)]),
+    ]
+
+
+def _table(
+    title: str, plan: Plan, rows: list[Row], columns: list[Column], *, stacked: bool = False
+) -> Table:
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("optimizer", overflow="fold")
+    between = "\n" if stacked else " "
+    for column in columns:
+        heading = escape(column.heading.replace(" ", "\n"))
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        diverged = f"{between}({row.diverged} diverged)" if row.diverged else ""
+        lines = escape("\n".join(wrap(label(row.optimizer), NAME_WIDTH)))
+        name = f"[{plan.optimizers[row.optimizer].colour}]{lines}[/]{diverged}"
+        table.add_row(name, *(between.join(column.cell(row)) for column in columns))
+    return table
+
+
+def _mean(found: Interval) -> str:
+    return number(found.mean) if found.n else ""
+
+
+def _ends(mean: str, low: str, high: str) -> list[str]:
+    return [mean, f"({low} to {high})"] if low else [mean]
+
+
+def _difference(plan: Plan, row: Row) -> list[str]:
+    if not row.against:
+        return [""]
+    found = row.against.difference
+    texts = [gap(plan.metric, x, unit=False) for x in found[:3]]
+    return _ends(*texts) if found.known else texts[:1]
+
+
+def print_list(console: Console) -> None:
+    """Print the tasks, with their options, and the optimizers."""
+    table = Table(title="tasks", title_justify="left", box=None, show_header=False)
+    for name in tasks.NAMES:
+        table.add_row(name, tasks.about(name))
+        table.add_row("", f"[dim]--set {escape(tasks.spelt(name))}[/]")
+    console.print(table)
+    table = Table(title="optimizers", title_justify="left", box=None, show_header=False)
+    for name, optimizer in OPTIMIZERS.items():
+        table.add_row(name, optimizer.about)
+    console.print(table)

@@ -1,0 +1,151 @@
+"""Adversarial training: a net learns to classify images that were changed to mislead it."""
+
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tangential_lab.experiments import checked
+from tangential_lab.experiments.adversarial.attack import Attack
+from tangential_lab.experiments.adversarial.wide_resnet import wide_resnet
+from tangential_lab.experiments.data import images
+from tangential_lab.experiments.data.augment import mirrored, scaled, shifted
+from tangential_lab.training.task import Data, Metric, Task
+from tangential_lab.training.tensors import Tensors
+
+HELD_OUT = 10  # one of so many training images of CIFAR-10 is kept for tuning
+SLOPE = 0.1  # of the activations where they are negative
+RADII = {  # of the ball an attack stays in
+    "paper": {"linf": 4 / 255, "l2": 80 / 255},
+    "mini": {"linf": 0.15, "l2": 1.0},  # digits of 8 x 8 are harder to mislead
+}
+DROPS = (40_000 / 78_200, 60_000 / 78_200)  # of the learning rate, in steps of the published run
+
+
+@checked
+def adversarial(
+    *,
+    preset: Literal["mini", "paper"] = "mini",
+    data: Path | None = None,
+    norm: Literal["linf", "l2"] = "linf",
+    step: Literal["sign", "gradient"] = "sign",
+    train: Literal["adversarial", "clean"] = "adversarial",
+) -> Task:
+    """Classify images attacked by ten steps of projected gradient descent.
+
+    Args:
+        preset: "mini" is WRN-10-2 on scikit-learn's digits; "paper" is WRN-34-10 on CIFAR-10, with
+            one of ten training images held out for tuning.
+        data: Folder of data sets: "cifar-10-batches-py" for "paper".
+        norm: Of the ball about an image that an attack stays in.
+        step: "sign" moves every pixel by half the radius of the maximum norm, as published for
+            either norm; "gradient", for l2, moves an image along its gradient by a quarter of the
+            radius, as textbooks have it.
+        train: On attacked images, or on clean ones to compare with.
+
+    Raises:
+        ValueError: steps along the gradient in the maximum norm.
+        DataError: the data are not there, or broken.
+    """
+    if (norm, step) == ("linf", "gradient"):
+        raise ValueError("step is 'gradient', allowed with norm 'linf' is 'sign'")
+    radii = RADII[preset]
+    size = radii["linf"] / 2 if step == "sign" else radii["l2"] / 4
+    attack = Attack(norm, radii[norm], size, step)
+    make = _digits if preset == "mini" else _cifar10
+    settings = make(data)
+    return Task(
+        name="adversarial",
+        metric=Metric("attacked accuracy", "%", guess=0.1),
+        loss=partial(_loss, attack if train == "adversarial" else None),
+        predict=partial(_predict, attack),
+        score=_score,
+        audited=partial(_loss, None),
+        **settings,
+    )
+
+
+def _digits(data: Path | None) -> dict[str, Any]:
+    pixels, labels, source = _embedded()
+    kept, test = images.chosen(labels, 1437, 360)
+    train, validation = (kept[part] for part in images.chosen(labels[kept], 1077, 360))
+    parts = {"train": train, "validation": validation, "test": test}
+    return {
+        "about": "scikit-learn's 1,797 handwritten digits (8x8), WRN-10-2 with LeakyReLU(.1)",
+        "data": source,
+        "epochs": 30,
+        "batch_size": 64,
+        "splits": {name: Tensors(*images.tensors(pixels, labels, i)) for name, i in parts.items()},
+        "model": partial(wide_resnet, 10, 2, channels=1, slope=SLOPE),
+        "published": {
+            "sgd": {"lr": 0.1, "weight_decay": 5e-4},
+            "adam": {"lr": 1e-2, "weight_decay": 1e-2},
+        },
+    }
+
+
+@cache
+def _embedded() -> tuple[Any, Any, Data]:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    about = "embedded in scikit-learn (UCI, test set of Optical Recognition of Digits)"
+    data = Data(about, sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:16])
+    return (pixels / 16).astype("float32").reshape(-1, 1, 8, 8), labels, data
+
+
+def _cifar10(data: Path | None) -> dict[str, Any]:
+    source = images.cifar10(data, original=True)
+    train, validation = images.every(len(source.train), HELD_OUT)
+    seen = partial(images.tensors, source.train, source.train_labels)
+    shown = images.tensors(source.test, source.test_labels)
+    return {
+        "about": "CIFAR-10, WRN-34-10 with LeakyReLU(.1)",
+        "data": source.data,
+        "epochs": 200,
+        "batch_size": 128,
+        "splits": {
+            "train": Tensors(*seen(train), augment=_varied),
+            "validation": Tensors(*seen(validation), augment=scaled),
+            "test": Tensors(*shown, augment=scaled),
+        },
+        "model": partial(wide_resnet, 34, 10, slope=SLOPE),
+        "schedule": _steps,
+        "published": {  # but Adam's rate, which no source names
+            "sgd": {"lr": 0.1, "weight_decay": 2e-4},
+            "adam": {"lr": 1e-3, "weight_decay": 2e-4},
+        },
+    }
+
+
+def _varied(batch: Tensor) -> Tensor:
+    return scaled(mirrored(shifted(batch)))
+
+
+def _steps(done: float) -> float:
+    return 0.1 ** sum(done >= drop for drop in DROPS)
+
+
+def _loss(attack: Attack | None, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    inputs, labels = batch
+    if attack:
+        inputs = attack(getattr(model, "module", model), inputs, labels, random_start=True)
+    return nn.functional.cross_entropy(model(inputs), labels)
+
+
+def _predict(attack: Attack, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    inputs, labels = batch
+    attacked = attack(getattr(model, "module", model), inputs, labels, random_start=False)
+    return model(inputs).float().cpu(), model(attacked).float().cpu(), labels.cpu()
+
+
+def _score(predictions: list[tuple[Tensor, ...]]) -> dict[str, float]:
+    clean, attacked, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    return {
+        "attacked accuracy": (attacked.argmax(1) == labels).float().mean().item(),
+        "clean accuracy": (clean.argmax(1) == labels).float().mean().item(),
+        "loss": nn.functional.cross_entropy(attacked, labels).item(),
+    }

@@ -1,0 +1,5 @@
+"""The bias experiment."""
+
+from tangential_lab.experiments.bias.task import bias
+
+__all__ = ["bias"]

@@ -1,0 +1,185 @@
+"""Detection: CenterNet and SSD on COCO, and in small on photographs of blood cells."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from tangential_lab.experiments import checked
+from tangential_lab.experiments.data import images
+from tangential_lab.experiments.detection import crops
+from tangential_lab.experiments.detection.annotations import bccd, coco
+from tangential_lab.experiments.detection.boxes import Boxed, Prediction, average_precision
+from tangential_lab.experiments.detection.centernet import CenterNet, resdcn18
+from tangential_lab.experiments.detection.ssd import Detector, Extra, Features, Layout, ssd300
+from tangential_lab.training.cores import decoders
+from tangential_lab.training.task import Metric, Split, Task, apart, cosine
+
+HELD_OUT = 50  # one of so many training photographs is kept for tuning
+SIZES = {"centernet": (512, 512), "ssd": (300, 300)}  # of the published nets' input
+MINI_SIZE = (128, 160)  # a quarter of a photograph's width; sides are multiples of 32
+MINI_BORDER = 64  # BCCD's photographs are kept at half of COCO's usual size
+MINI_ZOOM = 1.5  # at the published 4, platelets would be smaller than a cell
+MINI_SSD = Layout(
+    vgg="A",  # of VGG16 as narrow as this, some seeds learn nothing of white cells
+    width=0.1875,
+    dilation=2,  # the map is 8 x 10
+    extras=(Extra(256, 512, 2, 1),),
+    ratios=((2,), (2,), (2,)),
+    scales=(0.08, 0.18, 0.34, 0.6),  # platelets, red and white cells are .06, .16 and .32 wide
+    steps=None,
+)
+
+
+@checked
+def detection(
+    *,
+    preset: Literal["mini", "paper"] = "mini",
+    data: Path | None = None,
+    detector: Literal["centernet", "ssd"] = "centernet",
+    pretrained: bool = False,
+) -> Task:
+    """Find objects in photographs and say what they are.
+
+    Args:
+        preset: "mini" is a narrow net on 364 photographs of blood cells (BCCD) at 128 x 160; its
+            metric is that of white cells, for many red ones have no box. "paper" is COCO 2017,
+            with one of 50 training photographs held out for tuning.
+        data: Folder of data sets: "BCCD_Dataset" or "bccd"; for "paper" "coco/annotations",
+            "coco/train2017" and "coco/val2017".
+        detector: "centernet" is CenterNet on ResNet-18 with deformable up-convolutions at
+            512 x 512, as published but for its tests, which there had each photograph's own size;
+            "ssd" is SSD300 on VGG16 with BatchNorm, 120 epochs in batches of 32 (backbone and
+            settings of the published results are not known).
+        pretrained: Start from torchvision's ImageNet weights, for "paper".
+
+    Raises:
+        ValueError: the small nets cannot be pretrained.
+        DataError: the data are not there, or broken.
+    """
+    if preset == "paper":
+        return _paper(data, detector, pretrained)
+    if pretrained:
+        raise ValueError("pretrained is True, allowed with preset 'mini' is False: no such weights")
+    return _mini(data, detector)
+
+
+def _mini(data: Path | None, detector: str) -> Task:
+    source = bccd(data)
+    changes = {
+        "centernet": crops.centernet_training(MINI_SIZE, MINI_BORDER),
+        "ssd": crops.quick_ssd_training(MINI_SIZE, MINI_ZOOM),
+    }
+    nets = {"centernet": _mini_centernet, "ssd": _mini_ssd}
+    return _task(
+        about=f"BCCD: blood cells in 364 photographs (128x160), a narrow {detector}",
+        data=source.data,
+        metric=Metric("AP50 WBC", "%", guess=0.0),
+        epochs=30,
+        batch_size=8,
+        splits=_splits(source.splits, changes[detector], _evaluated(detector, MINI_SIZE)),
+        model=partial(nets[detector], len(source.classes)),
+        score=partial(average_precision, classes=source.classes),
+        published={
+            "sgd": PAPER[detector]["published"]["sgd"],  # at 0.02 SSD learns nothing
+            "adam": {"lr": 1e-3, "weight_decay": 1e-2},
+        },
+        groups=partial(apart, module="where", scale=0.1),  # else the shifts of CenterNet run away
+        schedule=partial(cosine, warm_up=0.1),  # without it CenterNet is slow to begin
+        loaders=1,
+    )
+
+
+def _mini_centernet(classes: int) -> nn.Module:
+    return CenterNet(classes, widths=(32, 64, 96), depth=2, ups=(32, 32), head=32)
+
+
+def _mini_ssd(classes: int) -> nn.Module:
+    return Detector(classes, MINI_SIZE, Features(MINI_SSD))
+
+
+def _paper(data: Path | None, detector: str, pretrained: bool) -> Task:
+    source, size = coco(data), SIZES[detector]
+    train, test = source.splits["train"], source.splits["test"]
+    kept, validation = images.every(len(train), HELD_OUT)
+    training = {"centernet": crops.centernet_training, "ssd": crops.ssd_training}
+    net = {"centernet": resdcn18, "ssd": ssd300}[detector]
+    parts = {"train": train.only(kept), "validation": train.only(validation), "test": test}
+    start = "ImageNet weights" if pretrained else "scratch"
+    return _task(
+        about=f"COCO 2017 ({len(source.classes)} classes), {detector} from {start}",
+        data=source.data,
+        metric=Metric("AP", "%", guess=0.0),
+        splits=_splits(parts, training[detector](size), _evaluated(detector, size)),
+        model=partial(net, len(source.classes), pretrained=pretrained),
+        score=average_precision,
+        loaders=decoders(),
+        **PAPER[detector],
+    )
+
+
+def _steps(done: float, drops: tuple[float, ...]) -> float:
+    return 0.1 ** sum(done >= drop for drop in drops)
+
+
+PAPER: dict[str, dict[str, Any]] = {
+    "centernet": {
+        "epochs": 140,
+        "batch_size": 114,
+        "schedule": partial(_steps, drops=(90 / 140, 120 / 140)),
+        "published": {
+            "sgd": {"lr": 2e-2, "weight_decay": 1e-4},
+            "adam": {"lr": 5e-4, "weight_decay": 0.0},
+        },
+    },
+    "ssd": {
+        "epochs": 120,
+        "batch_size": 32,
+        "schedule": partial(_steps, drops=(80 / 120, 110 / 120)),
+        "published": {
+            "sgd": {"lr": 2e-3, "weight_decay": 5e-4},
+            "adam": {"lr": 1e-4, "weight_decay": 0.0},
+        },
+    },
+}
+
+
+def _evaluated(detector: str, size: crops.Size) -> crops.Change:
+    whole = {"centernet": crops.centernet_evaluation, "ssd": crops.ssd_evaluation}
+    return whole[detector](size)
+
+
+def _splits(
+    parts: dict[str, Boxed], training: crops.Change, evaluation: crops.Change
+) -> dict[str, Split]:
+    return {
+        name: part.only(
+            np.arange(len(part)),
+            change=training if name == "train" else evaluation,
+            crowded=name != "train",
+        )
+        for name, part in parts.items()
+    }
+
+
+def _task(**settings: Any) -> Task:
+    return Task(
+        name="detection",
+        loss=lambda model, batch: model(*batch),
+        predict=_predict,
+        evaluation_batch=32,
+        evaluations=5,
+        **settings,
+    )
+
+
+def _predict(model: nn.Module, batch: tuple[Tensor, list]) -> Prediction:
+    pixels, truth = batch
+    found = model(pixels)
+    return _on_cpu(found), _on_cpu(truth)
+
+
+def _on_cpu(items: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    return [{name: x.cpu() for name, x in item.items()} for item in items]

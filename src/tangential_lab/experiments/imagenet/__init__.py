@@ -1,0 +1,5 @@
+"""The imagenet experiment."""
+
+from tangential_lab.experiments.imagenet.task import imagenet
+
+__all__ = ["imagenet"]

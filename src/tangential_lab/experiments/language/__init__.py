@@ -1,0 +1,5 @@
+"""The language experiment."""
+
+from tangential_lab.experiments.language.task import language
+
+__all__ = ["language"]

@@ -1,0 +1,189 @@
+"""Language: Transformer-XL predicts the next character or word."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tangential_lab.experiments import checked
+from tangential_lab.experiments.data.sources import DataError
+from tangential_lab.experiments.language import texts
+from tangential_lab.experiments.language.reader import Reader
+from tangential_lab.experiments.language.streams import Segments, Streams
+from tangential_lab.experiments.language.texts import Text
+from tangential_lab.experiments.language.transformer_xl import BASE, Reach, Sizes, TransformerXL
+from tangential_lab.training.task import Metric, Task, cosine
+
+PAPER_STEPS = 200_000
+
+
+class Setting(NamedTuple):
+    """How a text is learnt, and how it is read in evaluation."""
+
+    sizes: Sizes
+    streams: int  # read side by side: the batch
+    length: int  # of a segment
+    reach: Reach
+    read_streams: int
+    read_length: int
+    read: Reach
+    epochs: float | None  # None: as many as PAPER_STEPS are
+    evaluations: int
+    adam: dict[str, float]  # the settings of its family, where nothing is tuned
+    warm_up: float = 0.0  # share of the training in which the learning rate rises
+
+
+SMALL = {  # how the small nets read, in training and in evaluation, and begin
+    "streams": 16,
+    "length": 64,
+    "reach": Reach(64),
+    "read_streams": 16,
+    "read_length": 64,
+    "read": Reach(192, same_length=True),
+    "warm_up": 0.1,  # without it the loss stays, or soon is, that of the tokens' frequencies
+}
+SGD = {"lr": 0.5, "weight_decay": 1e-5}  # no paper trains this model by SGD
+SETTINGS = {
+    "character": Setting(
+        Sizes(4, 128, 4, 32, 512, dropout=0.0),
+        **SMALL,
+        epochs=4,
+        evaluations=10,
+        adam={"lr": 2e-3, "weight_decay": 1e-2},
+    ),
+    "word": Setting(
+        Sizes(3, 128, 4, 32, 512, cutoffs=(2_000, 10_000), dropout=0.0),
+        **SMALL,
+        epochs=1,
+        evaluations=2,  # the test split is an eighth of the training's: each is dear
+        adam={"lr": 2e-3, "weight_decay": 1e-2},
+    ),
+    "paper": Setting(
+        BASE,
+        streams=60,
+        length=150,
+        reach=Reach(150),
+        read_streams=10,
+        read_length=64,
+        read=Reach(640, same_length=True, clamp=400),
+        epochs=None,
+        evaluations=10,
+        adam={"lr": 2.5e-4, "weight_decay": 1e-2},
+    ),
+}
+
+
+@checked
+def language(
+    *,
+    preset: Literal["mini", "paper"] = "mini",
+    data: Path | None = None,
+    text: Literal["auto", "tinyshakespeare", "wikitext2", "pydoc"] = "auto",
+    weight_norm: bool = False,
+) -> Task:
+    """Predict the next character or word of a text, by Transformer-XL.
+
+    Args:
+        preset: "mini" is a net of 3 or 4 layers of 128; "paper" is the base model on WikiText-103,
+            evaluated as published, with 640 positions of memory.
+        data: Folder of data sets: "tinyshakespeare", "wikitext-2" or "wikitext2", "wikitext-103".
+        text: Of "mini"; "auto" is tinyshakespeare where the data have it, else pydoc, the topics
+            of Python's help. Both are read by characters, wikitext2 by words.
+        weight_norm: Give the rows of the linear layers lengths of their own, which makes their
+            directions scale-invariant; nearly no weight is without it.
+
+    Raises:
+        ValueError: a text for "paper".
+        DataError: the data are not there, broken or too short.
+    """
+    source = _text(preset, data, text)
+    setting = SETTINGS["paper" if preset == "paper" else source.unit]
+    splits = {part: _split(source, part, setting) for part in source.parts}
+    words = len(source.vocabulary)
+    sizes = _fitting(setting.sizes, words)
+    return Task(
+        name="language",
+        about=_about(source, sizes, weight_norm),
+        data=source.data,
+        metric=_metric(source.unit, words),
+        epochs=setting.epochs or PAPER_STEPS * setting.streams / len(splits["train"]),
+        batch_size=setting.streams,
+        splits=splits,
+        model=partial(_model, words, sizes, setting, weight_norm),
+        loss=lambda model, batch: model(*batch),
+        predict=_predict,
+        score=_score,
+        published={"sgd": SGD, "adam": setting.adam},
+        schedule=partial(cosine, warm_up=setting.warm_up),
+        order=_in_turn,
+        evaluation_batch=setting.read_streams,
+        evaluations=setting.evaluations,
+        clip=0.25,
+    )
+
+
+def _text(preset: str, data: Path | None, text: str) -> Text:
+    if preset == "paper":
+        if text != "auto":
+            raise ValueError(f"text is {text!r}, allowed with preset 'paper' is 'auto'")
+        return texts.wikitext103(data)
+    if text == "pydoc":
+        return texts.pydoc()
+    read = {
+        "auto": texts.at_hand,
+        "tinyshakespeare": texts.tinyshakespeare,
+        "wikitext2": texts.wikitext2,
+    }
+    return read[text](data)
+
+
+def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
+    tokens = source.parts[part]
+    try:
+        if part != "train":
+            return Streams(tokens, setting.read_streams)
+        return Segments(Streams(tokens, setting.streams), setting.length)
+    except ValueError as error:
+        raise DataError(f"{source.data.about}, part {part!r}: {error}") from error
+
+
+def _fitting(sizes: Sizes, words: int) -> Sizes:
+    """Without the cutoffs that a small vocabulary does not reach."""
+    return sizes._replace(cutoffs=tuple(cut for cut in sizes.cutoffs if cut < words))
+
+
+def _about(source: Text, sizes: Sizes, weight_norm: bool) -> str:
+    kinds = f"{len(source.vocabulary):,} {source.unit}s"
+    normed = " with weight norm" if weight_norm else ""
+    return f"{source.name} ({kinds}), Transformer-XL of {sizes.layers} x {sizes.width}{normed}"
+
+
+def _metric(unit: str, words: int) -> Metric:
+    """Of a model that knows nothing every word is as likely."""
+    if unit == "character":
+        return Metric("loss", "nats", guess=math.log(words), higher=False)
+    return Metric("perplexity", "", guess=float(words), higher=False)
+
+
+def _model(words: int, sizes: Sizes, setting: Setting, weight_norm: bool) -> Reader:
+    net = TransformerXL(words, sizes, weight_norm=weight_norm)
+    return Reader(net, setting.reach, setting.read, setting.read_length)
+
+
+def _in_turn(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Segment after segment of all streams: memory forbids another order."""
+    yield from torch.arange(size).split(batch_size)
+
+
+def _predict(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[float, int]:
+    return model(*batch).sum().item(), batch[1].numel()
+
+
+def _score(predictions: list[tuple[float, int]]) -> dict[str, float]:
+    nats, counts = (sum(values) for values in zip(*predictions, strict=True))
+    loss = torch.tensor(nats / counts, dtype=torch.float64)
+    return {"loss": loss.item(), "perplexity": loss.exp().item()}  # which may be infinite

@@ -1,0 +1,119 @@
+"""An embedding on the sphere, and the loss that trains it, as one model."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tangential_lab.experiments.data.pretrained import downloaded
+from tangential_lab.experiments.data.shares import of_all
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # of embeddings and labels; may be a module
+
+
+class Embedder(nn.Module):
+    """A trunk, a linear layer without bias, and the l2 norm divided out.
+
+    Without bias the length of the layer's weight does not matter. A criterion that is a module is a
+    part of the model, so that the optimizer sees the proxies it has.
+
+    Args:
+        trunk: From images to features [n, features].
+        features: Their number.
+        size: Of the embedding.
+        criterion: Loss of embeddings and labels; a mean, or the like, over a whole batch.
+        frozen: The trunk's BatchNorms keep their running statistics, scales and shifts.
+        warm_up: Steps in which the trunk is not trained.
+
+    Attributes:
+        holds_weights: Whether some get no gradient in some steps.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        features: int,
+        size: int,
+        criterion: Criterion,
+        *,
+        frozen: bool = False,
+        warm_up: int = 0,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, nn.Linear(features, size, bias=False)
+        nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
+        self.criterion, self.frozen, self.warm_up = criterion, frozen, warm_up
+        self.holds_weights = warm_up > 0
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        for norm in self._norms() if frozen else ():
+            norm.requires_grad_(False)
+        self.train()
+
+    def _norms(self) -> list[nn.Module]:
+        return [module for module in self.trunk.modules() if isinstance(module, _BatchNorm)]
+
+    def train(self, mode: bool = True) -> "Embedder":
+        """Training or evaluation mode; frozen BatchNorms stay in the latter."""
+        super().train(mode)
+        for norm in self._norms() if self.frozen else ():
+            norm.eval()
+        return self
+
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, *, warm: bool = False
+    ) -> Tensor:
+        """Embeddings [n, size] of length 1; with labels [n] their loss.
+
+        Args:
+            images: Of the trunk.
+            labels: Classes; this process's share of the batch.
+            warm: As after the warm-up, and without counting a step of it.
+        """
+        if labels is None:
+            return self._embedded(self.trunk(images))
+        features = self.trunk(images) if warm or self._is_warm() else self._held(images)
+        # in half precision the criterion would turn its proxies into halves for good
+        embeddings = self._embedded(features)
+        embeddings = embeddings.float() if embeddings.dtype.itemsize < 4 else embeddings
+        return self.criterion(of_all(embeddings), of_all(labels))
+
+    def _embedded(self, features: Tensor) -> Tensor:
+        return F.normalize(self.head(features))
+
+    def _is_warm(self) -> bool:
+        if not (self.warm_up and self.training):
+            return True
+        self.steps += 1
+        return bool(self.steps > self.warm_up)
+
+    @torch.no_grad()
+    def _held(self, images: Tensor) -> Tensor:
+        return self.trunk(images)
+
+
+def resnet50(*, pretrained: bool) -> nn.Module:
+    """ResNet-50 up to its 2,048 features: their mean and maximum over the image, added.
+
+    Raises:
+        DataError: the weights are neither in torch's cache nor to be downloaded.
+    """
+    from torchvision import models
+
+    net = models.resnet50()
+    if pretrained:
+        net.load_state_dict(downloaded(models.ResNet50_Weights.IMAGENET1K_V1))
+    net.register_module("avgpool", MeanAndMaximum())
+    net.register_module("fc", nn.Identity())
+    return net
+
+
+class MeanAndMaximum(nn.Module):
+    """The mean and the maximum over an image, added, as in the published code."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [n, channels, 1, 1]."""
+        return x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True)

@@ -1,0 +1,41 @@
+"""Names that people type."""
+
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> str:
+    """That there is no such name, the one that may be meant, and all that there are.
+
+    >>> unknown_name("adampp", ["sgd", "adamp"], "optimizer")
+    "unknown optimizer 'adampp'. Did you mean 'adamp'? Known: sgd, adamp."
+    """
+    known = list(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Known: {', '.join(known)}."
+
+
+def one_of(known: Iterable[str], what: str) -> Callable[[Any, str | Sequence[str]], None]:
+    """A validator of the command line: one name, or several, of those known."""
+
+    def check(_: Any, names: str | Sequence[str]) -> None:
+        for name in [names] if isinstance(names, str) else names:
+            if name not in known:
+                raise ValueError(unknown_name(name, known, what))
+
+    return check
+
+
+SPELT = {"sgd": "SGD", "sgdp": "SGDP", "adam": "Adam", "adamw": "AdamW", "adamp": "AdamP"}
+
+
+def label(name: str) -> str:
+    """An optimizer's name as its papers spell it; a user's own stays as it is.
+
+    >>> label("adamp-matched"), label("mine")
+    ('AdamP-matched', 'mine')
+    """
+    first, dash, rest = name.partition("-")
+    return SPELT.get(first, first) + dash + rest

@@ -1,0 +1,184 @@
+"use strict";
+(() => {
+  const { figures, styles } = JSON.parse(document.getElementById("data").textContent);
+  const MARKS = ["circle", "square", "diamond", "triangle-down", "triangle-up", "triangle-left", "triangle-right", "pentagon", "hexagon"];
+  const PRINTED_WIDTH = 330; // of a plot, as in page.css
+  const FEW_POINTS = 30; // fewer show as points on their line
+  const NAMED_LAYERS = 24;
+  const DECADE = 1.3; // a shorter logarithmic axis has ticks at 1, 2 and 5
+
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const pointer = matchMedia("(hover: hover)");
+  const hidden = new Set();
+  let printing = false;
+
+  const panels = new Map(); // of every plot
+  for (const place of document.querySelectorAll("[data-figure]")) {
+    const figure = figures.find((one) => one.key === place.dataset.figure);
+    place.querySelectorAll(".plot").forEach((plot, i) => panels.set(plot, figure.panels[i]));
+  }
+
+  // Plotly reads markup, entities and mathematics in every text; names are shown as they are.
+  const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", $: "&#36;" };
+  const literal = (text) => text.replace(/[&<>$]/g, (one) => ENTITIES[one]);
+  const variable = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const colour = (name) => (dark.matches && !printing ? styles[name].dark : styles[name].colour);
+  const faint = (hex) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))}, 0.16)`;
+  const short = (value) => Number(value.toPrecision(3)).toString();
+
+  function line(series, stairs) {
+    const dash = styles[series.name].dashed ? "5px,3px" : "solid";
+    const line = { color: colour(series.name), width: 2, dash, shape: stairs ? "hv" : "linear" };
+    const dots = series.x.length < FEW_POINTS && !stairs ? { mode: "lines+markers", marker: { size: 5, color: line.color } } : { mode: "lines" };
+    const drawn = [{ type: "scatter", ...dots, name: literal(styles[series.name].label), x: series.x, y: series.y, line }];
+    if (!series.low) return drawn;
+    const band = { type: "scatter", mode: "lines", x: [...series.x, ...series.x.toReversed()], y: [...series.high, ...series.low.toReversed()] };
+    return [{ ...band, fill: "toself", fillcolor: faint(line.color), line: { width: 0 }, hoverinfo: "skip" }, ...drawn];
+  }
+
+  function points(series) {
+    const { mark, dashed } = styles[series.name];
+    const symbols = series.x.map(() => MARKS[mark % MARKS.length] + (dashed ? "-open" : ""));
+    for (const i of series.lost ?? []) symbols[i] = "x-thin-open";
+    const own = { color: colour(series.name), line: { width: 1.5, color: colour(series.name) } };
+    const all = { type: "scatter", mode: "markers", name: literal(styles[series.name].label), x: series.x, y: series.y };
+    const marker = { ...own, size: 8, symbol: symbols };
+    const drawn = [{ ...all, marker, text: series.texts.map(literal), hovertemplate: "%{text}<extra></extra>" }];
+    if (series.best === undefined) return drawn;
+    const at = { x: [series.x[series.best]], y: [series.y[series.best]] };
+    return [...drawn, { ...all, ...at, marker: { ...own, size: 17, symbol: "circle-open" }, hoverinfo: "skip" }];
+  }
+
+  function heat(map) {
+    const log = (x) => (x > 0 ? Math.log10(x) : null);
+    const text = map.values.map((row, i) => row.map((x, j) => `${literal(map.layers[i])}<br>step ${short(map.x[j])}: ${x === null ? "not known" : short(x)}`));
+    return [{ type: "heatmap", x: map.x, y: map.layers.map((_, i) => i), z: map.values.map((row) => row.map(log)), zmin: log(map.low), zmax: log(map.high), colorscale: "Cividis", showscale: false, text, hovertemplate: "%{text}<extra></extra>" }];
+  }
+
+  function traces(panel) {
+    if (panel.heat) return heat(panel.heat);
+    const shown = (panel.series ?? []).filter((one) => !hidden.has(one.name));
+    return shown.flatMap((one) => (panel.kind === "points" ? points(one) : line(one, panel.kind === "stairs")));
+  }
+
+  function axis(told, values, plain) {
+    const grid = plain ? { showgrid: false } : { gridcolor: variable("--grid") };
+    const drawn = { title: { text: literal(told.title), standoff: 12 }, type: told.log ? "log" : "linear", ...grid, linecolor: variable("--line"), zeroline: false, exponentformat: "power", automargin: true, hoverformat: ".4~g" };
+    const known = values.filter((x) => x > 0);
+    if (!told.log || !known.length) return drawn;
+    const decades = Math.log10(known.reduce((a, b) => Math.max(a, b)) / known.reduce((a, b) => Math.min(a, b)));
+    return { ...drawn, dtick: decades < DECADE ? "D2" : Math.ceil(decades / 6) };
+  }
+
+  function layers(drawn, names) {
+    const named = names.length <= NAMED_LAYERS;
+    const short_ = names.map((name) => literal(name.replace(/\.weight$/, "").slice(-16)));
+    return { ...drawn, autorange: "reversed", showticklabels: named, tickvals: names.map((_, i) => i), ticktext: short_, tickfont: { size: 9 } };
+  }
+
+  function layout(panel, plot) {
+    const all = (name) => (panel.series ?? []).flatMap((one) => one[name] ?? []);
+    const ink = variable("--ink");
+    const y = axis(panel.y, [...all("y"), ...all("low"), ...all("high")], panel.heat);
+    const unified = panel.kind === "lines" && !panel.heat;
+    const line = { spikecolor: variable("--quiet"), spikethickness: 1, unifiedhovertitle: { text: `${literal(panel.x.title)} %{x}` } };
+    return {
+      width: printing ? PRINTED_WIDTH : plot.clientWidth,
+      height: plot.clientHeight,
+      margin: { l: 52, r: 14, t: 8, b: 52 },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif", size: 12, color: variable("--quiet") },
+      hoverlabel: { bgcolor: variable("--paper"), bordercolor: variable("--line"), font: { color: ink, size: 12 }, namelength: -1 },
+      hovermode: unified ? "x unified" : "closest",
+      dragmode: pointer.matches ? "zoom" : false, // a finger scrolls the page
+      showlegend: false,
+      xaxis: { ...axis(panel.x, all("x"), panel.heat), ...(unified ? line : { showspikes: false }) },
+      yaxis: panel.heat ? layers(y, panel.heat.layers) : y,
+    };
+  }
+
+  const drawn = new Set();
+  function draw(plot) {
+    const panel = panels.get(plot);
+    drawn.add(plot);
+    Plotly.react(plot, traces(panel), layout(panel, plot), { displayModeBar: false });
+    plot.dataset.drawn = "true";
+  }
+  const redraw = () => drawn.forEach(draw);
+
+  // What is in view is drawn first, the rest when there is time.
+  const waiting = () => [...panels.keys()].filter((plot) => !drawn.has(plot));
+  const whenIdle = window.requestIdleCallback ?? ((task) => setTimeout(task, 30));
+  const next = () => {
+    const [plot] = waiting();
+    if (plot) { draw(plot); whenIdle(next); } else root.dataset.drawn = "true";
+  };
+  const near = new IntersectionObserver((seen) => { // is told of all plots at first
+    seen.filter((one) => one.isIntersecting && !drawn.has(one.target)).forEach((one) => draw(one.target));
+    if (root.dataset.opened) return;
+    root.dataset.opened = performance.now().toFixed(); // milliseconds
+    whenIdle(next);
+  }, { rootMargin: "200px" });
+  panels.forEach((_, plot) => near.observe(plot));
+  if (!panels.size) root.dataset.drawn = "true";
+
+  // A table that is cut says so.
+  function mark(table) {
+    const cut = table.scrollWidth - table.clientWidth > 1;
+    const end = table.scrollWidth - table.clientWidth - table.scrollLeft <= 1;
+    table.classList.toggle("cut", cut && !end);
+    table.nextElementSibling.hidden = !cut;
+  }
+  for (const table of document.querySelectorAll(".scroll")) {
+    new ResizeObserver(() => mark(table)).observe(table);
+    table.addEventListener("scroll", () => mark(table), { passive: true });
+  }
+
+  dark.addEventListener("change", redraw);
+  let resized;
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return; // a phone's address bar comes and goes
+    width = innerWidth;
+    cancelAnimationFrame(resized);
+    resized = requestAnimationFrame(redraw);
+  });
+  function print(now) {
+    printing = now;
+    root.classList.toggle("printing", now);
+    waiting().forEach(draw);
+    redraw();
+  }
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
+
+  for (const button of document.querySelectorAll(".legend button")) {
+    button.addEventListener("click", () => {
+      const { optimizer } = button.dataset;
+      if (!hidden.delete(optimizer)) hidden.add(optimizer);
+      button.setAttribute("aria-pressed", String(!hidden.has(optimizer)));
+      redraw();
+    });
+  }
+
+  // A page that is served asks whether there is news, and comes back to where it was.
+  const { version } = root.dataset;
+  if (version === undefined) return;
+  const news = document.querySelector(".news");
+  scrollTo(0, Number(sessionStorage.getItem("scroll") ?? 0));
+  sessionStorage.removeItem("scroll");
+  setInterval(async () => {
+    try {
+      const state = await (await fetch("/state", { cache: "no-store" })).json();
+      news.hidden = true;
+      if (state.version === version) return;
+      sessionStorage.setItem("scroll", String(scrollY));
+      location.reload();
+    } catch {
+      news.textContent = "Nobody watches the study any more; this is how it stood.";
+      news.hidden = false;
+    }
+  }, 2000);
+})();

@@ -1,0 +1,148 @@
+"""The data of a study as tables, for other programs: CSV and Parquet.
+
+pyarrow is imported where a table is made.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tangential.words import FORMULA, literal
+from tangential_lab.files import write_atomically
+from tangential_lab.studies.plan import Plan
+from tangential_lab.training.curves import MEANS
+from tangential_lab.training.records import Record, Records, Spec
+
+MECHANISM = ("norm", "effective_step", "memory_share")  # of the scale-invariant weights
+RESULTS = ("score", "loss", "diverged", "steps", *MECHANISM, "step_s", "optimizer_s")
+SECONDS = "trial_{}_s"  # of the whole trial; step_s and optimizer_s are means per step
+FORMULAS = f"^[{re.escape(''.join(FORMULA))}]"
+PLAIN = ("lr", "weight_decay")  # settings whose columns have their own names
+
+
+def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
+    """Write trials, curves and evaluations as CSV and Parquet, layers as Parquet."""
+    curves = [_series(plan, spec, record["curves"]) for spec, record in records.items()]
+    scores = [_series(plan, spec, record["scores"]) for spec, record in records.items()]
+    layers = [
+        part
+        for spec, record in records.items()
+        if record["layers"]
+        for part in _layers(plan, spec, record["layers"])
+    ]
+    trials = [_one_row(_trial(plan, spec, record)) for spec, record in records.items()]
+    named = {"trials": trials, "curves": curves, "scores": scores}
+    paths = [path for name, parts in named.items() for path in _both(parts, folder / name)]
+    return paths + ([_parquet(_joined(layers), folder / "layers.parquet")] if layers else [])
+
+
+def write_rows(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
+    """Write rows, which may lack columns, as CSV and Parquet."""
+    return _both([_one_row(row) for row in rows], stem) if rows else []
+
+
+def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
+    table = _joined(parts)
+    return [_csv(table, stem.with_suffix(".csv")), _parquet(table, stem.with_suffix(".parquet"))]
+
+
+def _of(plan: Plan, spec: Spec) -> Record:
+    """What a trial is; a prefix keeps the settings of a user's space apart from other columns."""
+    named = {k if k in PLAIN else f"space_{k}": v for k, v in spec.point}
+    return {
+        "task": plan.task,
+        "options": json.dumps(plan.options),
+        "optimizer": spec.optimizer,
+        "phase": spec.phase,
+        "seed": spec.seed,
+        **named,
+    }
+
+
+def _trial(plan: Plan, spec: Spec, record: Record) -> Record:
+    whence = record["provenance"]
+    return _apart(
+        _of(plan, spec),
+        {name: record[name] for name in RESULTS if plan.invariant or name not in MECHANISM},
+        {f"metric_{name}": value for name, value in record["metrics"].items()},
+        {SECONDS.format(name): value for name, value in record["seconds"].items()},
+        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in whence.items()},
+    )
+
+
+def _apart(*parts: Record) -> Record:
+    """The columns of all parts, none of which may overwrite another's."""
+    whole: Record = {}
+    for part in parts:
+        if twice := whole.keys() & part.keys():
+            raise ValueError(f"columns {sorted(twice)} have two meanings")
+        whole |= part
+    return whole
+
+
+def _series(plan: Plan, spec: Spec, columns: dict[str, list[float]]) -> dict[str, list[Any]]:
+    size = len(columns["step"])
+    named = {
+        "lr_now" if name == "lr" else name: values
+        for name, values in columns.items()
+        if plan.invariant or name not in MEANS
+    }
+    return _apart({name: [value] * size for name, value in _of(plan, spec).items()}, named)
+
+
+def _layers(plan: Plan, spec: Spec, layers: Record) -> Iterable[dict[str, list[Any]]]:
+    """A part a layer, so that names are few and columns long."""
+    steps = layers["step"]
+    for i, name in enumerate(layers["names"]):
+        yield _apart(
+            {key: [value] * len(steps) for key, value in _of(plan, spec).items()},
+            {
+                "layer": [name] * len(steps),
+                "step": steps,
+                "norm": [row[i] for row in layers["norm"]],
+                "effective_step": [row[i] for row in layers["effective_step"]],
+            },
+        )
+
+
+def _one_row(row: dict[str, Any]) -> dict[str, list[Any]]:
+    return {name: [value] for name, value in row.items()}
+
+
+def _joined(parts: list[dict[str, list[Any]]]) -> Any:
+    import pyarrow as pa
+
+    return pa.concat_tables([pa.table(part) for part in parts], promote_options="permissive")
+
+
+def _csv(table: Any, path: Path) -> Path:
+    import pyarrow.csv
+
+    with write_atomically(path, "wb") as file:
+        pyarrow.csv.write_csv(_literal(table), file)
+    return path
+
+
+def _literal(table: Any) -> Any:
+    """The table with names and texts that no spreadsheet takes for a formula."""
+    import pyarrow as pa
+
+    pc = import_module("pyarrow.compute")  # whose functions no type checker knows
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if pa.types.is_string(column.type):
+            marked = pc.binary_join_element_wise("'", column, "")
+            column = pc.if_else(pc.match_substring_regex(column, FORMULAS), marked, column)
+        table = table.set_column(i, literal(name), column)
+    return table
+
+
+def _parquet(table: Any, path: Path) -> Path:
+    import pyarrow.parquet
+
+    with write_atomically(path, "wb") as file:
+        pyarrow.parquet.write_table(table, file)
+    return path

@@ -1,0 +1,83 @@
+"""Processes that this one starts: what they say, and how they end."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from threading import Thread
+from typing import Any, NamedTuple
+
+from tangential_lab.errors import children_ignore_interrupts
+
+SPAWN = multiprocessing.get_context("spawn")
+LEAVING_S = 5  # for a process to end that has closed its pipe
+
+
+class Child(NamedTuple):
+    """A process, and the pipe on which it says something."""
+
+    process: Any
+    messages: Any
+
+    def wait(self) -> None:
+        """Wait until it says something or is about to end."""
+        wait([self.messages, self.process.sentinel])
+
+    def hear(self) -> tuple[Any, str | None]:
+        """What it said next, or else how it ended; None for both while it works."""
+        code = self.process.exitcode
+        try:
+            if self.messages.poll():
+                return self.messages.recv(), None
+        except (EOFError, OSError):  # its end of the pipe is closed
+            self.process.join(LEAVING_S)
+            code = self.process.exitcode
+            if code is None:
+                self.end()
+                return None, "exec of another program"
+        return None, None if code is None else ending(code)
+
+    def end(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.join()
+        self.messages.close()
+
+
+def start(target: Callable[..., None], *arguments: Any) -> Child:
+    """Start a process that calls `target` with these arguments and its end of the pipe.
+
+    It ignores Ctrl-C, which is for this process to judge, and ends when this process does.
+    """
+    receive, send = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=_live, args=(target, arguments, send))
+    with children_ignore_interrupts():
+        process.start()
+    send.close()
+    return Child(process, receive)
+
+
+def _live(target: Callable[..., None], arguments: tuple[Any, ...], messages: Any) -> None:
+    os.set_inheritable(messages.fileno(), False)  # exec closes it, so that the parent learns of it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+    target(*arguments, messages)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def ending(code: int) -> str:
+    """How a process with this exit code ended.
+
+    >>> ending(0), ending(-9)
+    ('exit status 0', 'SIGKILL')
+    """
+    if code >= 0:
+        return f"exit status {code}"
+    return next((s.name for s in signal.Signals if s == -code), f"signal {-code}")

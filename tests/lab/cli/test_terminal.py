@@ -1,0 +1,178 @@
+"""Whatever the width of the terminal: no table breaks, and no number is split."""
+
+import os
+import random
+import re
+import subprocess
+import sys
+
+import made_study as made
+import pytest
+from rich.console import Console
+
+from tangential_lab.cli import printed
+from tangential_lab.cli.display import Display
+from tangential_lab.reports import wording
+from tangential_lab.reports.report import report
+from tangential_lab.reports.statistics import Interval
+from tangential_lab.studies.plan import PlannedOptimizer
+from tangential_lab.studies.store import Store
+from tangential_lab.terminal import sentence
+
+WIDTHS = (60, 80, 110, 200)
+NUMBER = r"[+-]?\d[\d.,]*(?:e[+-]\d+)?"
+
+
+def printed_at(width, study, capsys):
+    printed.print_report(study, Console(width=width))
+    return capsys.readouterr().out
+
+
+def numbers(text):
+    return sorted(re.findall(NUMBER, re.sub(r"\.(?=\s|$)", "", text)))
+
+
+@pytest.fixture(
+    params=["usual", "perplexity", "one seed", "nothing invariant", "own names"], scope="module"
+)
+def study(request):
+    own = {
+        "sgd": made.OPTIMIZERS["sgd"],
+        "a name that is far longer than [bold] others": made.OPTIMIZERS["sgdp"],
+        "x" * 70: PlannedOptimizer("m:f", "", "sgd", "#332288", made.SPACES["sgd"], {"lr": 0.1}),
+    }
+    plan = {
+        "usual": lambda: made.plan(),
+        "perplexity": lambda: made.plan(metric=made.PERPLEXITY, seeds=8),
+        "one seed": lambda: made.plan(seeds=1),
+        "nothing invariant": lambda: made.plan(invariant=[]),
+        "own names": lambda: made.plan(own, metric=made.ACCURACY._replace(name="a b " * 9)),
+    }[request.param]()
+    return report(plan, made.finished(plan))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_report_fits(width, study, capsys):
+    text = printed_at(width, study, capsys)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text  # nothing is cut
+    wide = printed_at(10_000, study, capsys)
+    assert numbers(text) == numbers(wide)
+
+
+def test_a_wide_terminal_has_one_table_and_a_narrow_one_more(capsys):
+    plan = made.plan(undecayed=False)
+    study = report(plan, made.finished(plan))
+    tables = [printed_at(width, study, capsys).count("┏") for width in (200, 80, 60)]
+    assert tables[0] == 1
+    assert tables == sorted(tables)
+    assert tables[2] <= 3
+
+
+@pytest.mark.parametrize("width", range(14, 60))
+def test_a_sentence_keeps_numbers_whole(width):
+    text = "From -0.47 to +0.41 points; 3.2e-05 against 12.5 ms (95 % interval 1,234.5 to 2,000)."
+    lines = sentence(text, width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert " ".join(lines) == text
+    whole = set(re.findall(r"[+-]?[\d,]*\.?\d+(?:e-\d+)?(?: (?:points|ms|%))?", text))
+    assert all(any(number in line for line in lines) for number in whole if len(number) <= width)
+
+
+def test_progress_fits():
+    plan = made.plan()
+    records = made.finished(plan)
+    for width in (60, 80):
+        console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        display = Display(plan, console)
+        display.show({})
+        display.show(records)
+        console.print(display._frame())
+        text = console.export_text()
+        console.file.close()
+        assert "seed 1004: 9" in text
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+        assert "…" not in text
+
+
+def said(width, folder, *arguments):
+    """What a command prints on a terminal of this width, without the paths of its files."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tangential_lab", *arguments],
+        env=os.environ | {"COLUMNS": str(width)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return [line for line in result.stdout.splitlines() if not line.startswith(os.sep)]
+
+
+@pytest.mark.parametrize("problem", ["2d", "3d"])
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_toys_command_fits(width, problem, tmp_path):
+    lines = said(width, tmp_path, "toy", problem, "--out", "t")
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "…" not in text
+    assert not re.search(r"\b0\.0000\b", text)
+    assert ("3.5e-05 / 1.12" if problem == "2d" else "1.283") in text
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the database of a finished study."""
+    folder = tmp_path_factory.mktemp("terminal")
+    (folder / "runs/digits").mkdir(parents=True)
+    store = Store(f"sqlite:///{folder}/runs/digits/study.db", "digits")
+    plan, records = made.plan(trials=1, seeds=2, undecayed=False), {}
+    store.begin(plan)
+    while specs := [spec for spec in plan.wanted(records) if spec not in records]:
+        for spec in specs:
+            records[spec] = made.record(plan, spec, random.Random(str(spec)), 0.9)
+            store.finish(store.claim(plan, [spec]), records[spec])
+    store.close()
+    return folder
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_reports_command_fits(width, runs):
+    lines = said(width, runs, "report", "digits")
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "…" not in text
+    assert "AdamP-matched" in text
+    wide = "\n".join(said(400, runs, "report", "digits"))
+    assert numbers(text) == numbers(wide)
+
+
+def test_no_zero_has_a_minus():
+    tiny = -1e-5
+    assert wording.gap(made.ACCURACY, tiny) == "0.00 points"
+    assert wording.score(made.ACCURACY, tiny) == "0.00 %"
+    assert wording.number(-0.0) == "0"
+    assert wording.near_score(made.ACCURACY, Interval(tiny, tiny, tiny, 5))[0] == "0.00"
+    assert wording.percent(Interval(tiny, tiny, tiny, 5))[0] == "0.0"
+    plan = made.plan()
+    found = report(plan, made.finished(plan))
+    row = found.rows[0]._replace(memory_share=Interval(tiny, tiny, tiny, 5))
+    share = next(c for c in printed._columns(plan) if c.heading == "growth by momentum")
+    assert share.cell(row) == ["0 %"]
+
+
+def test_a_note_on_a_study_wraps_at_words(capsys):
+    text = "A worker ended (exit status 0, in x's report trial of seed 1000); another takes it."
+    Display(made.plan(), Console(width=40)).say(text)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines) == text
+
+
+def test_a_ratio_is_explained_and_stays_with_its_number(capsys):
+    plan = made.plan()
+    found = report(plan, made.finished(plan))
+    assert any("is the geometric mean of the seeds' ratios" in s for s in found.sentences)
+    for width in range(30, 90):
+        lines = printed_at(width, found, capsys).splitlines()
+        assert not any(line.endswith("; ratio") for line in lines)

@@ -1,0 +1,258 @@
+"""Workers that vanish, in whatever way: each is counted, replaced and named, and never for ever."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import nullcontext
+
+import pytest
+
+from tangential_lab import experiments as tasks
+from tangential_lab.studies import pool as crew
+from tangential_lab.studies import preflight, study
+from tangential_lab.studies.pool import Ended, WorkerPool
+from tangential_lab.studies.store import Claim, Store
+from tangential_lab.studies.worker import Failed, Place, _Bench, work
+from tangential_lab.training.records import Spec
+
+
+def _vanish(number, gpus, url, name, place, stop, messages):
+    """In place of a worker's life."""
+    if name == "returns":
+        return
+    if name == "exits":
+        sys.exit(0)
+    if name == "exits at once":
+        os._exit(0)
+    if name == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "becomes another":
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
+    if name == "speaks":
+        messages.send("words")
+        time.sleep(600)
+    while not stop.value:
+        time.sleep(0.05)
+
+
+class Stub:
+    """What a crew asks of a store."""
+
+    url, patiently = "", staticmethod(lambda act: act())
+    undamaged = staticmethod(nullcontext)
+
+    def __init__(self, name):
+        self.name = name
+
+    def run_by(self, pid):
+        return "x's tune trial of seed 0"
+
+
+@pytest.fixture
+def hired(monkeypatch):
+    """A crew of one whose worker lives as its study is named."""
+    crews, said = [], []
+
+    def make(name):
+        monkeypatch.setattr(crew, "_worker", _vanish)
+        made = WorkerPool(Stub(name), Place(None, None, 60.0), said.append)
+        crews.append(made)
+        made.hire(1)
+        return made, said
+
+    yield make
+    for one in crews:
+        one.kill()
+
+
+def left(made):
+    """The workers that have left, when there are any."""
+    deadline = time.monotonic() + 120
+    while not (found := made.left()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        *(("returns", "exit status 0"), ("exits", "exit status 0")),
+        *(("exits at once", "exit status 0"), ("is killed", "SIGKILL")),
+        ("becomes another", "exec of another program"),
+    ],
+)
+def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired, monkeypatch):
+    monkeypatch.setattr(crew, "DEATHS", 1)
+    made, said = hired(way)
+    made.replace(left(made), 1)
+    assert said == [
+        f"A worker ended ({words}, in x's tune trial of seed 0); another takes its trial."
+    ]
+    advice = "may be out of memory" if way == "is killed" else "such as an exit in an optimizer"
+    with pytest.raises(Ended, match=rf"^2 workers ended too early, .* \({words}, in x's.*{advice}"):
+        made.replace(left(made), 1)
+    made.dismiss()
+
+
+def test_what_a_worker_says_ends_the_study(hired):
+    made, _ = hired("speaks")
+    with pytest.raises(Ended, match="words"):
+        left(made)
+
+
+def test_a_worker_at_work_has_not_left(hired):
+    made, _ = hired("works")
+    time.sleep(1)
+    assert made.left() == []
+    made.dismiss()
+    assert [worker.process.exitcode for worker in made.workers] == [0]
+
+
+def test_one_that_becomes_another_program_is_not_waited_for(hired):
+    made, _ = hired("becomes another")
+    made.dismiss()
+    assert [worker.process.exitcode for worker in made.workers] == [-signal.SIGKILL]
+
+
+def test_a_worker_waits_for_its_server_as_long_as_a_running_study_does(monkeypatch):
+    opened = []
+
+    def opening(*arguments, create):
+        opened.append((*arguments, create))
+        return Stub("name")
+
+    monkeypatch.setattr(crew, "Store", opening)
+    monkeypatch.setattr(crew, "work", lambda *arguments: None)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    with warnings.catch_warnings():
+        crew._worker(0, 0, "url", "name", Place(None, None, 60.0), None, None)
+    assert opened == [("url", "name", 300, False)]
+
+
+# ---- in a study
+
+CODE = """
+import os, sys
+from torch.optim import SGD
+
+STEPS = 0
+
+class Exits(SGD):
+    def step(self, closure=None):
+        global STEPS
+        STEPS += 1
+        if STEPS == 60:  # the trial run makes 47
+            os._exit(0)
+        super().step()
+
+def calls_exit(params, lr, weight_decay):
+    optimizer = SGD(params, lr=lr)
+    optimizer.register_step_pre_hook(lambda *_: sys.exit(0))
+    return optimizer
+
+def interrupted(params, lr, weight_decay):
+    raise KeyboardInterrupt
+
+def long_message(params, lr, weight_decay):
+    raise ValueError("begin" + "x" * 3_000_000)
+"""
+
+
+def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
+    (tmp_path / "mine.py").write_text(CODE)
+    chosen = "--optimizers sgd --optimizer x=mine.py:Exits"
+    command = f"compare digits {chosen} --trials 0 --seeds 1 --epochs 4"
+    done = subprocess.run(
+        [sys.executable, "-m", "tangential_lab", *command.split(), "--workers", "1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=280,
+    )
+    text = " ".join((done.stdout + done.stderr).split())  # lines are wrapped at words
+    assert done.returncode == 1, text
+    said = "A worker ended (exit status 0, in x's report trial of seed 1000); another takes its"
+    assert text.count(said) == 3
+    assert "Stopped: 4 workers ended too early, the last one (exit status 0, in x's report" in text
+    assert "Finished trials are kept" in text
+    assert "Traceback" not in text
+    store = Store(f"sqlite:///{tmp_path}/runs/digits/study.db", "digits")
+    assert [spec.optimizer for spec in store.records(store.plan())] == ["sgd"]
+    store.close()
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A study of one optimizer of the user's, that nobody has tried before."""
+    task = tasks.make("digits", None, {})
+    (tmp_path / "mine.py").write_text(CODE)
+
+    def make(factory, reasons=None):
+        monkeypatch.setattr(preflight, "unresumable", lambda request: reasons or {})
+        request = study.StudyRequest(
+            *("digits", {}, (), {"x": f"{tmp_path}/mine.py:{factory}"}, 0, 1, 1, False, "no"),
+            *(1, False),
+        )
+        store = Store(f"sqlite:///{tmp_path}/s.db", "s")
+        store.begin(study.planned(request, task))
+        return store
+
+    return make
+
+
+def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
+    store = begun("calls_exit")
+    with pytest.raises(Failed, match=r"^x, report trial of seed 1000: SystemExit: 0 \(.*py:17\)$"):
+        work(store, Place(None, tmp_path, 60.0), bool, print)
+
+
+def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch):
+    store = begun("interrupted")
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):  # as the user's Ctrl-C
+        work(store, Place(None, tmp_path, 60.0), bool, print)
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)  # as in a child
+    begun("interrupted")
+    match = r"^x, report trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
+    plan = store.plan()
+    claim = Claim(0, "key", plan.wanted({})[0])
+    bench = _Bench(store, Place(None, tmp_path, 60.0), bool, print, print)
+    with pytest.raises(Failed, match=match):
+        bench.run(plan, bench.ready(plan), claim, leads=False)
+
+
+def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
+    store = begun("long_message")
+    with pytest.raises(
+        Failed, match=r"^x, report .*: ValueError: beginxx.*left out\) .*xx \("
+    ) as e:
+        work(store, Place(None, tmp_path, 60.0), bool, print)
+    assert len(str(e.value)) < 1300
+    assert 'mine.py", line 24, in long_message' in e.value.where
+    assert len(e.value.where) < 5000
+
+
+def test_a_trial_that_cannot_be_resumed_leaves_no_checkpoint(begun, tmp_path):
+    for reasons, count in (({}, 1), ({"x": "its next steps differ"}, 0)):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "optimizer 'x' does not continue from its state_dict")
+            store = begun("Exits", reasons)
+        steps = iter([False] * 9 + [True] * 99)
+        folder = tmp_path / str(count)
+        work(store, Place(None, folder, 60.0), lambda s=steps: next(s), print)
+        assert len(list(folder.rglob("*.checkpoint"))) == count
+        assert store.records(store.plan()) == {}
+
+
+def test_a_trial_is_named_by_the_process_that_runs_it(begun):
+    store = begun("Exits")
+    assert store.run_by(os.getpid()) is None
+    plan = store.plan()
+    claim = store.claim(plan, plan.wanted({}))
+    assert claim.spec == Spec("x", "test", 1000, claim.spec.point)
+    assert store.run_by(os.getpid()) == "x's report trial of seed 1000"
+    assert store.run_by(1) is None
