@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 Array = Any
 Total = Callable[[Array], Array]
 
+DELTA, EPS = 0.1, 1e-8  # defaults of the published gate
+
 LEAST_KEPT = 1e-3  # caution never enlarges a step more than a thousandfold (Liang et al. 2024)
 
 

@@ -14,7 +14,7 @@ from torch.optim import SGD, AdamW
 
 import tangential
 from tangential import SGDP, AdamP, Monitor
-from tangential.invariance.audits import audit
+from tangential.invariance import audit
 from tangential.monitor import criteria, sinks
 from tangential.monitor.diagnosis import diagnose, figures
 from tangential.monitor.files import cells, encoded

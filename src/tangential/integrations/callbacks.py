@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from tangential.invariance.findings import Audit
+from tangential.invariance import Audit
 from tangential.monitor.columns import Values
 from tangential.monitor.given_sinks import Sink
 from tangential.monitor.monitors import Monitors

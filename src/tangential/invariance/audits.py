@@ -22,7 +22,8 @@ from tangential.invariance.generators import devices_of, unchanged_generators
 from tangential.invariance.precision import FLOAT32, FLOAT64, Precision, widened
 from tangential.invariance.probe import Loss, Probe
 from tangential.invariance.proofs import Verdicts, euler, functional
-from tangential.invariance.published import DELTA, ask_gate
+from tangential.invariance.published import ask_gate
+from tangential.maths import DELTA
 
 # As many batches are taken from a loader, which may hold a whole data set.
 ENOUGH = 3

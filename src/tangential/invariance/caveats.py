@@ -11,7 +11,7 @@ from tangential.backends.rows import real
 from tangential.invariance.evidence import Verdict, described
 from tangential.invariance.probe import Probe, frozen_norms
 from tangential.invariance.proofs import Verdicts, euler
-from tangential.words import listed
+from tangential.names import listed
 
 
 class Catches(NamedTuple):

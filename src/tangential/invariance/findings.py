@@ -11,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from tangential.invariance.evidence import ROWS, Units, described
-from tangential.invariance.names import plain, plainest, unwrapped
-from tangential.words import literal
+from tangential.names import literal, plain, plainest, unwrapped
 
 
 @dataclass(frozen=True)

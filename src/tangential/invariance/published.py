@@ -11,8 +11,6 @@ from tangential.invariance.evidence import Evidence
 from tangential.invariance.precision import widened
 from tangential.invariance.probe import Probe
 
-# The published gate's constants.
-DELTA, EPS = 0.1, 1e-8
 GATE = {"projection": "auto", "row_axis": 0, "row_groups": 1}
 
 
@@ -63,7 +61,7 @@ def _gate(param: Tensor, grad: Tensor) -> str:
         fan=rows.fan,
         size=rows.size,
         projection="auto",
-        delta=DELTA,
-        eps=EPS,
+        delta=maths.DELTA,
+        eps=maths.EPS,
     )
     return "row" if gate.row.any() else "weight" if gate.weight.any() else "off"

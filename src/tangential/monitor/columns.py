@@ -4,7 +4,7 @@ import math
 from types import SimpleNamespace
 
 from tangential import maths
-from tangential.monitor.motion import DELTA, EPS, equilibrium_rad, steps_to_equilibrium
+from tangential.monitor.motion import equilibrium_rad, steps_to_equilibrium
 from tangential.monitor.updates import Settings
 
 Values = dict[str, float]
@@ -30,7 +30,7 @@ def published(sums: Values, size: int) -> Values:
     """What the published gate would have decided about a weight of `size` elements."""
     by_row = sums["failing"] == 0 and sums["units"] < size
     ww, gg, gw = (sums[name] for name in ("ww", "gg", "gw"))
-    whole = maths.orthogonal(FLOATS, ww, gg, gw, DELTA / size**0.5, EPS)
+    whole = maths.orthogonal(FLOATS, ww, gg, gw, maths.DELTA / size**0.5, maths.EPS)
     return {"by_row": float(by_row), "by_weight": float(whole and not by_row)}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tangential.monitor.motion import CLOSE
 from tangential.monitor.runs import MOSTLY, WARM_UP, Columns, Log, Run, fired, middle, ratio
 from tangential.monitor.verdicts import Verdict, counted, fell, fold, percent
-from tangential.words import listed
+from tangential.names import listed
 
 SLOWDOWN = 2.0  # what the effective step has fallen more than lr
 NORM_GROWTH = 2**0.5  # that halves the effective step of SGD, whose gradients shrink with it too

@@ -7,7 +7,7 @@ from pathlib import Path
 from tangential.monitor import criteria
 from tangential.monitor.runs import MIN_LOGS, SHARE, WARM_UP, Log, Rows, Run, load, middle, ratio
 from tangential.monitor.verdicts import Verdict, counted, fell, fold
-from tangential.words import listed
+from tangential.names import listed
 
 CRITERIA = (
     criteria.slowdown,

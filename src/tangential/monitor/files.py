@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from tangential.monitor.lines import FIELDS, Line
-from tangential.words import FORMULA
+from tangential.names import FORMULA
 
 FOREIGN = "was not written by Monitor, or has other columns. Pass a CSV file written by Monitor, "
 FOREIGN += f"which begins with {','.join(FIELDS[:3])},..., or its folder of Parquet files"

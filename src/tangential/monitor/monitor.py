@@ -12,15 +12,14 @@ from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from tangential.backends.watched import StepSums, with_watcher, without_watcher
-from tangential.invariance.findings import Audit
-from tangential.invariance.names import plain, unwrapped
-from tangential.invariance.probe import frozen_norms
+from tangential.invariance import Audit, frozen_norms
 from tangential.monitor.columns import COLUMNS, Values, aggregates, line, published
 from tangential.monitor.given_sinks import Sink, checked, claim, close, release, step_number
 from tangential.monitor.motion import ADDED
 from tangential.monitor.names import audited, labels
 from tangential.monitor.samples import Copies, Group, Sample, seen_by
 from tangential.monitor.updates import settings_of
+from tangential.names import plain, unwrapped
 from tangential.optim.stepper import Projected
 
 UNITS: Group = {"projection": "row", "row_axis": 0, "row_groups": 1}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from tangential.invariance.findings import Audit
+from tangential.invariance import Audit
 from tangential.monitor.columns import Values
 from tangential.monitor.given_sinks import Sink, checked, close, step_number
 from tangential.monitor.monitor import Monitor, check, shares_weights

@@ -20,7 +20,6 @@ from torch import Tensor
 from tangential import maths
 
 CLOSE = 0.1  # of the equilibrium angle: what counts as having reached it
-DELTA, EPS = 0.1, 1e-8  # of the published gate
 
 
 class Moved(NamedTuple):
@@ -77,7 +76,7 @@ def added(moved: Moved, gate: maths.Gate | None = None) -> Tensor:
         "chord2": 4 * (angle / 2).sin().square(),
         "with_grad": seen,
         "cosine2": torch.where(seen, fan * gw.square() / (ww * gg), zeros),
-        "failing": ~maths.orthogonal(torch, ww, gg, gw, DELTA / fan.sqrt(), EPS),
+        "failing": ~maths.orthogonal(torch, ww, gg, gw, maths.DELTA / fan.sqrt(), maths.EPS),
         "by_row": gate.row if gate else zeros,
         "by_weight": gate.weight if gate else zeros,
     }

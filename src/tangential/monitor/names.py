@@ -5,9 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tangential.invariance.findings import Audit, Line
-from tangential.invariance.names import plain, plainest
-from tangential.words import listed
+from tangential.invariance import Audit, Line
+from tangential.names import listed, plain, plainest
 
 Weights = dict[str, Tensor]
 Lines = dict[str, Line]

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, required
 
+from tangential.maths import DELTA, EPS
 from tangential.optim.options import Betas, LowPrecision, Projection, StateDtype, WdRatio
 from tangential.optim.stepper import Group, Projected, defaults_of
 
@@ -59,9 +60,9 @@ class AdamP(Projected):
         params: ParamsT,
         lr: float | Tensor = 1e-3,
         betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
+        eps: float = EPS,
         weight_decay: float = 0,
-        delta: float = 0.1,
+        delta: float = DELTA,
         wd_ratio: WdRatio = 0.1,
         nesterov: bool = False,
         *,
@@ -118,8 +119,8 @@ class SGDP(Projected):
         dampening: float = 0,
         weight_decay: float = 0,
         nesterov: bool = False,
-        eps: float = 1e-8,
-        delta: float = 0.1,
+        eps: float = EPS,
+        delta: float = DELTA,
         wd_ratio: WdRatio = 0.1,
         *,
         maximize: bool = False,

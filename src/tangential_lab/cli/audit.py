@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
-from tangential.invariance.audits import audit
+from tangential.invariance import audit
 from tangential_lab.cli.audit_tables import print_audit, say
 from tangential_lab.errors import TRACEBACK, check_file, one_line, stop
 from tangential_lab.training.source import Source, drawn, load, mixes_samples, size_of

@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tangential.invariance.evidence import described
-from tangential.invariance.findings import Audit, Line
+from tangential.invariance import Audit, Line, described
 from tangential_lab.errors import one_line
 from tangential_lab.terminal import fits, sentence
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tangential.words import literal
+from tangential.names import literal
 from tangential_lab.cli.peers import BASE, OURS, PEERS, absent
 
 # bytes per weight that a step has to move: it reads w, g and the states, and writes all but g

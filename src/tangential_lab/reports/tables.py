@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tangential.words import FORMULA, literal
+from tangential.names import FORMULA, literal
 from tangential_lab.files import write_atomically
 from tangential_lab.studies.plan import Plan
 from tangential_lab.training.curves import MEANS

@@ -6,7 +6,7 @@ import made_study as made
 import pyarrow.parquet
 import pytest
 
-from tangential.words import literal
+from tangential.names import literal
 from tangential_lab.cli import timings
 from tangential_lab.reports import tables
 

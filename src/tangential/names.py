@@ -1,11 +1,16 @@
-"""The names of a model's weights without what wrappers add to them."""
+"""Names: of weights, without what wrappers add; in sentences; in files for spreadsheets."""
+
+from collections.abc import Iterable
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-# attributes under which torch.compile, activation checkpointing and FSDP keep the inner module
+# Attributes in which torch.compile, activation checkpointing and FSDP hold the inner module.
 WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
-PARALLEL = "module"  # DataParallel's; a model may have an attribute of that name, too
+PARALLEL = "module"  # DataParallel's attribute; a model may have one of that name, too
+
+LISTED = 3  # names in a sentence
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs a cell that begins so
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -25,7 +30,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def plain(name: str) -> str:
-    """A name without the parts that wrappers have added.
+    """A weight's name without the parts that wrappers add.
 
     >>> plain("encoder._orig_mod.0._checkpoint_wrapped_module.weight")
     'encoder.0.weight'
@@ -34,7 +39,7 @@ def plain(name: str) -> str:
 
 
 def plainest(name: str) -> str:
-    """A plain name also without the parts that DataParallel has added.
+    """The plain name, also without the part that DataParallel adds.
 
     >>> plainest("module.encoder._orig_mod.0.weight")
     'encoder.0.weight'
@@ -44,3 +49,23 @@ def plainest(name: str) -> str:
 
 def _without(name: str, parts: tuple[str, ...]) -> str:
     return ".".join(part for part in name.split(".") if part not in parts)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed("abcde")
+    'a, b, c and 2 more'
+    """
+    names = list(names)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def literal(text: str) -> str:
+    """A CSV cell that no spreadsheet runs as a formula: such a text gets a quote in front.
+
+    >>> literal("=1+1"), literal("a=1")
+    ("'=1+1", 'a=1')
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
