@@ -823,8 +823,8 @@ def test_the_monitor_keeps_no_weight_alive(make):
 @pytest.mark.parametrize(
     ("sinks", "said"),
     [
-        ("run.csv", r"got 'run\.csv': use tangential\.monitoring\.sinks\.csv\('run\.csv'\)"),
-        (Path("run.csv"), r"got 'run\.csv': use tangential\.monitoring\.sinks\.csv"),
+        ("run.csv", r"got 'run\.csv': use tangential\.monitor\.sinks\.csv\('run\.csv'\)"),
+        (Path("run.csv"), r"got 'run\.csv': use tangential\.monitor\.sinks\.csv"),
         (["run.csv"], r"got 'run\.csv': use"),
         (5, "got a int"),
         ([None], "got a NoneType"),

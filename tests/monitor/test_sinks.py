@@ -316,8 +316,8 @@ def full_disk(kind, monkeypatch):
         file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def half_part(table, path, **_):
-        Path(path).write_bytes(b"PAR1")
+    def half_part(table, file, **_):
+        file.write(b"PAR1")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if kind == "csv":

@@ -9,12 +9,12 @@ import csv
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
+from tangential.files import write_atomically
 from tangential.monitor.lines import FIELDS, Line
 from tangential.names import FORMULA
 
@@ -326,7 +326,8 @@ def cut_part(path: Path, step: int) -> None:
 
     table = arrow().ParquetFile(path).read()
     left = table.filter(compute.less(table["step"], step))  # pyright: ignore[reportAttributeAccessIssue]
-    replace(path, lambda aside: arrow().write_table(left, aside))
+    with write_atomically(path, "wb") as file:
+        arrow().write_table(left, file)
 
 
 def write_part(lines: list[Line], path: Path) -> None:
@@ -335,16 +336,5 @@ def write_part(lines: list[Line], path: Path) -> None:
 
     rows = [{field: line.get(field) for field in FIELDS} for line in lines]
     table = pa.Table.from_pylist(rows, schema=_schema())
-    replace(path, lambda aside: arrow().write_table(table, aside))
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file aside and rename it: whoever reads it sees the old or the new one whole."""
-    aside = path.with_name(f".{path.name}.new")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    except BaseException:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
+    with write_atomically(path, "wb") as file:
+        arrow().write_table(table, file)

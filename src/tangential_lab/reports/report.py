@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tangential_lab.files import write_atomically
+from tangential.files import write_atomically
 from tangential_lab.reports import charts, html, sentences, standings, stills, tables
 from tangential_lab.reports.figures import Figure, Style
 from tangential_lab.reports.sentences import Finding

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tangential_lab.files import write_atomically
+from tangential.files import write_atomically
 from tangential_lab.names import label
 from tangential_lab.reports.figures import Axis, Figure, Heat, Panel, Series, Style
 

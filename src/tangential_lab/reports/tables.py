@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tangential.files import write_atomically
 from tangential.names import FORMULA, literal
-from tangential_lab.files import write_atomically
 from tangential_lab.studies.plan import Plan
 from tangential_lab.training.curves import MEANS
 from tangential_lab.training.records import Record, Records, Spec

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tangential.files import write_atomically
 from tangential_lab import experiments as tasks
 from tangential_lab.experiments.data.sources import DataError
-from tangential_lab.files import write_atomically
 from tangential_lab.studies import provenance
 from tangential_lab.studies.database import failures
 from tangential_lab.studies.plan import Plan

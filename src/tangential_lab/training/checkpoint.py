@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tangential_lab.files import write_atomically
+from tangential.files import write_atomically
 
 State = dict[str, Any]
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from tangential_lab.files import write_atomically
+from tangential.files import write_atomically
 from tangential_lab.reports import (
     charts,
     figures,

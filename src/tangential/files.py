@@ -1,0 +1,34 @@
+"""Files that are complete or absent, never half written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that replaces `path` once all of it is on disk, or not at all.
+
+    Until then its name begins with a dot, so that programs that read the folder ignore it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with write_atomically(Path(folder, "log.txt")) as file:
+    ...         _ = file.write("complete")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['log.txt']
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    newline, encoding = (None, None) if "b" in mode else ("", "utf-8")
+    try:
+        with partial.open(mode, newline=newline, encoding=encoding) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):  # it must not hide the error that led here
+            partial.unlink(missing_ok=True)
+        raise
