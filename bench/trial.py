@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    task = tasks.make(options.task, options.data, tasks.parsed(options.task, options.set))
+    task = tasks.make(options.task, options.data, tasks.parse_options(options.task, options.set))
     optimizers = [ALTERNATING[i % 2] for i in range(1 + options.trials)]
     found = [
         shares(task, optimizer, seed, options.epochs) for seed, optimizer in enumerate(optimizers)

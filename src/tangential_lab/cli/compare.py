@@ -95,7 +95,7 @@ def compare(
     """
     console = Console()
     with _reported():
-        chosen = tasks.parsed(task, [*([f"preset={preset}"] if preset else []), *set])
+        chosen = tasks.parse_options(task, [*([f"preset={preset}"] if preset else []), *set])
         request = StudyRequest(
             *(
                 task,
@@ -241,7 +241,7 @@ def name_of(task: str, options: dict[str, Any]) -> str:
     >>> name_of("digits", {})
     'digits'
     """
-    defaults = {key: default for key, (_, default) in tasks.options(task).items()}
+    defaults = {name: option.default for name, option in tasks.options(task).items()}
     chosen = {k: v for k, v in options.items() if v != defaults[k]}
     parts = [k if v is True else f"no-{k}" if v is False else str(v) for k, v in chosen.items()]
     return "-".join([task, *parts])

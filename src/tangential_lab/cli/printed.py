@@ -126,7 +126,8 @@ def print_list(console: Console) -> None:
     table = Table(title="tasks", title_justify="left", box=None, show_header=False)
     for name in tasks.NAMES:
         table.add_row(name, tasks.about(name))
-        table.add_row("", f"[dim]--set {escape(tasks.spelt(name))}[/]")
+        options = ", ".join(map(str, tasks.options(name).values()))
+        table.add_row("", f"[dim]--set {escape(options)}[/]")
     console.print(table)
     table = Table(title="optimizers", title_justify="left", box=None, show_header=False)
     for name, optimizer in OPTIMIZERS.items():

@@ -1,41 +1,40 @@
-"""The experiments: functions that return a `Task`, with options for keyword arguments."""
+"""The paper's experiments, one folder each: its task, its nets and its data.
+
+A task is a function that returns a `Task`; its keyword arguments are the task's options. The
+function has the name of its module. `options` checks and parses options, `data` holds what several
+experiments share: where data sets are found, images in memory, photographs in folders.
+"""
 
 import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from functools import wraps
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, get_args, get_origin, get_type_hints
+from typing import Any
 
+from tangential_lab.experiments.data.sources import DataError
+from tangential_lab.experiments.options import Option, checked, options_of
 from tangential_lab.names import unknown_name
 from tangential_lab.training.task import Task
 
-NAMES = (  # each a module here with a function of its name
+__all__ = [
+    "NAMES",
+    "DataError",
+    "Option",
+    "about",
+    "checked",
+    "make",
+    "options",
+    "parse_options",
+    "task_function",
+]
+NAMES = (  # each is a module here, with a function of the same name
     *("digits", "imagenet", "detection", "adversarial", "bias"),
     *("audio", "retrieval", "language"),
 )
-P = ParamSpec("P")
 
 
-def checked(function: Callable[P, Task]) -> Callable[P, Task]:
-    """The function of a task, but that it refuses values that its options do not have.
-
-    Raises:
-        ValueError: an option has no such value.
-    """
-
-    @wraps(function)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> Task:
-        _check(function, kwargs)
-        return function(*args, **kwargs)
-
-    return inner
-
-
-def function(name: str) -> Callable[..., Task]:
-    """The function of a task.
+def task_function(name: str) -> Callable[..., Task]:
+    """The function that makes a task.
 
     Raises:
         ValueError: there is no such task.
@@ -46,99 +45,48 @@ def function(name: str) -> Callable[..., Task]:
 
 
 def about(name: str) -> str:
-    """What a task is, in a line."""
-    return (inspect.getdoc(function(name)) or "").split("\n")[0]
+    """One line about a task."""
+    return (inspect.getdoc(task_function(name)) or "").split("\n")[0]
 
 
-def options(name: str) -> dict[str, tuple[Any, Any]]:
-    """A task's options: what is allowed (values, or float or bool), and the default."""
-    return _options(function(name))
+def options(name: str) -> dict[str, Option]:
+    """A task's options by name."""
+    return options_of(task_function(name))
 
 
-def _options(function: Callable[..., Task]) -> dict[str, tuple[Any, Any]]:
-    hints = get_type_hints(function)
-    parameters = inspect.signature(function).parameters.values()
-    return {
-        p.name: (get_args(hints[p.name]) if _is_choice(hints[p.name]) else hints[p.name], p.default)
-        for p in parameters
-        if p.name != "data"
-    }
+def parse_options(name: str, texts: list[str]) -> dict[str, Any]:
+    """The values of options that are written as "name=value".
+
+    Raises:
+        ValueError: the task has no such option, or the option has no such value.
+    """
+    known, chosen = options(name), {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"an option of {name} must be written as name=value, got {text!r}")
+        _check_name(name, key)
+        chosen[key] = known[key].parse(value)
+    return chosen
 
 
 def make(name: str, data: Path | None, chosen: dict[str, Any]) -> Task:
     """The task with these options.
 
-    Raises:
-        ValueError: an option has no such value, or the data are missing or broken.
-    """
-    make = function(name)
-    for key in chosen.keys() - _options(make).keys():
-        raise ValueError(f"{name} has no option {key!r}. Known: {spelt(name)}.")
-    _check(make, chosen)
-    return make(data=data, **chosen)
-
-
-def parsed(name: str, given: list[str]) -> dict[str, Any]:
-    """Options as the command line spells them, "name=value".
+    Args:
+        name: One of `NAMES`.
+        data: Folder that holds a folder for each data set; None looks at TANGENTIAL_DATA.
+        chosen: Values of options by name.
 
     Raises:
-        ValueError: the task has no such option, or it has no such value.
+        ValueError: an option is unknown or has no such value, or data are missing or broken.
     """
-    known, chosen = options(name), {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name} has no option {key!r}.{hint} Known: {spelt(name)}.")
-        chosen[key] = _value(key, value, known[key][0])
-    return chosen
+    for key in chosen:
+        _check_name(name, key)
+    return task_function(name)(data=data, **chosen)
 
 
-def spelt(name: str) -> str:
-    """The options of a task and what they may be, the default first."""
-    return ", ".join(
-        f"{key}={'|'.join(map(_spelt, _choices(allowed, default)))}"
-        for key, (allowed, default) in options(name).items()
-    )
-
-
-def _choices(allowed: Any, default: Any) -> list[Any]:
-    others = (True, False) if allowed is bool else allowed if isinstance(allowed, tuple) else ()
-    return [default, *(x for x in others if x != default)]
-
-
-def _spelt(value: Any) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _is_choice(hint: Any) -> bool:
-    return get_origin(hint) is Literal
-
-
-def _check(function: Callable[..., Task], chosen: Mapping[str, Any]) -> None:
-    for key, (allowed, _) in _options(function).items():
-        values = (True, False) if allowed is bool else allowed
-        if key in chosen and isinstance(values, tuple) and chosen[key] not in values:
-            raise ValueError(_refused(key, chosen[key], map(str, values)))
-
-
-def _refused(key: str, value: Any, allowed: Iterable[str]) -> str:
-    return f"{key} is {value!r}, allowed are {', '.join(allowed)}"
-
-
-def _value(key: str, text: str, allowed: Any) -> Any:
-    if allowed is bool:
-        allowed = (True, False)
-    if isinstance(allowed, tuple):
-        for value in allowed:
-            if _spelt(value) == text:
-                return value
-        raise ValueError(_refused(key, text, map(_spelt, allowed)))
-    try:
-        value = allowed(text)
-    except ValueError as error:
-        raise ValueError(f"{key} is {text!r}, allowed are numbers") from error
-    if not math.isfinite(value):
-        raise ValueError(f"{key} is {text!r}, allowed are finite numbers")
-    return value
+def _check_name(task: str, option: str) -> None:
+    if option not in (known := options(task)):
+        text = unknown_name(option, known, f"{task} option")
+        raise ValueError(f"{text} `tangential list` shows their values.")

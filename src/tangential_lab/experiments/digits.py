@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.experiments import checked
 from tangential_lab.experiments.data import classes
+from tangential_lab.experiments.options import checked
 from tangential_lab.training.task import Data, Metric, Split, Task
 from tangential_lab.training.tensors import Tensors
 

@@ -15,7 +15,6 @@ import torch
 
 from tangential.files import write_atomically
 from tangential_lab import experiments as tasks
-from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.studies import provenance
 from tangential_lab.studies.database import failures
 from tangential_lab.studies.plan import Plan
@@ -166,7 +165,7 @@ class _Bench:
             if not lost.is_set():
                 self.store.patiently(lambda: self.store.give_back(claim))
             return None
-        except (DataError, OSError, *failures()):
+        except (tasks.DataError, OSError, *failures()):
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt) and _ctrl_c_raises():

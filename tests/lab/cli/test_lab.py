@@ -167,14 +167,14 @@ class TestTasks:
     @pytest.mark.parametrize("name", tasks.NAMES)
     def test_says_what_it_is_and_what_can_be_chosen(self, name):
         assert len(tasks.about(name)) > 20
-        assert tasks.spelt(name).startswith("preset=mini")
+        assert str(tasks.options(name)["preset"]).startswith("preset=mini")
         assert name_of(name, {}) == name
 
     def test_unknown_options_are_refused(self):
-        with pytest.raises(ValueError, match=r"digits has no option 'preste'. Did you mean 'pre"):
-            tasks.parsed("digits", ["preste=mini"])
-        with pytest.raises(ValueError, match="preset is 'maxi', allowed are mini"):
-            tasks.parsed("digits", ["preset=maxi"])
+        with pytest.raises(ValueError, match=r"unknown digits option 'preste'\. Did you mean 'pre"):
+            tasks.parse_options("digits", ["preste=mini"])
+        with pytest.raises(ValueError, match="preset must be mini, got 'maxi'"):
+            tasks.parse_options("digits", ["preset=maxi"])
 
 
 OWN = """

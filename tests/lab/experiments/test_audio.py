@@ -555,5 +555,5 @@ def test_speakers_are_an_option_of_minis_keywords(preset, subject, tmp_path):
 
 
 def test_a_subject_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="subject is 'birds', allowed are keywords, events, music"):
+    with pytest.raises(ValueError, match="subject must be keywords, events or music, got 'birds'"):
         audio(subject="birds")

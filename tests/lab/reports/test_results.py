@@ -39,12 +39,11 @@ def test_every_task_of_the_paper_has_a_page():
 
 @pytest.mark.parametrize("task", PAGES)
 def test_studies_have_the_names_that_the_command_gives_them(task):
-    choices = {
-        key: (True, False) if allowed is bool else allowed
-        for key, (allowed, _) in options(task).items()
-        if allowed is not float
+    names = {
+        name_of(task, {name: value})
+        for name, option in options(task).items()
+        for value in option.choices
     }
-    names = {name_of(task, {key: value}) for key, some in choices.items() for value in some}
     assert set(PAGES[task]["studies"]) <= names
 
 

@@ -294,8 +294,8 @@ def test_trials_of_another_program_are_none_of_ours(study):
     ("changes", "words"),
     [
         ({"task": "nope"}, "unknown task 'nope'. Known: digits"),
-        ({"options": {"a": 1}}, "digits has no option 'a'. Known: preset=mini"),
-        ({"options": {"preset": 3}}, "preset is 3, allowed are mini"),
+        ({"options": {"a": 1}}, "unknown digits option 'a'. Known: preset."),
+        ({"options": {"preset": 3}}, "preset must be mini, got 3"),
     ],
 )
 def test_a_worker_of_a_task_that_is_unknown_here(changes, words, study, capsys):

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.experiments import checked
 from tangential_lab.experiments.adversarial.attack import Attack
 from tangential_lab.experiments.adversarial.wide_resnet import wide_resnet
 from tangential_lab.experiments.data import images
 from tangential_lab.experiments.data.augment import mirrored, scaled, shifted
+from tangential_lab.experiments.options import checked
 from tangential_lab.training.task import Data, Metric, Task
 from tangential_lab.training.tensors import Tensors
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tangential_lab.experiments import checked
 from tangential_lab.experiments.audio.harmonic_cnn import HarmonicCNN, HarmonicFilters
 from tangential_lab.experiments.audio.soundarchives import dcase, magnatagatune, speech_commands
 from tangential_lab.experiments.audio.soundsets import (
@@ -20,6 +19,7 @@ from tangential_lab.experiments.audio.soundsets import (
     spoken_digits,
 )
 from tangential_lab.experiments.data.sounds import Recordings
+from tangential_lab.experiments.options import checked
 from tangential_lab.training.cores import decoders
 from tangential_lab.training.task import Batch, Metric, Task, apart, one_group
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.experiments import checked
 from tangential_lab.experiments.bias import nine_classes, rebias, tints
 from tangential_lab.experiments.bias.hsic import dependence
 from tangential_lab.experiments.data import images
 from tangential_lab.experiments.data.shares import of_all
+from tangential_lab.experiments.options import checked
 from tangential_lab.training.cores import decoders
 from tangential_lab.training.task import Metric, Task
 

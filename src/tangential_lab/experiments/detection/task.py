@@ -7,13 +7,13 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from tangential_lab.experiments import checked
 from tangential_lab.experiments.data import images
 from tangential_lab.experiments.detection import crops
 from tangential_lab.experiments.detection.annotations import bccd, coco
 from tangential_lab.experiments.detection.boxes import Boxed, Prediction, average_precision
 from tangential_lab.experiments.detection.centernet import CenterNet, resdcn18
 from tangential_lab.experiments.detection.ssd import Detector, Extra, Features, Layout, ssd300
+from tangential_lab.experiments.options import checked
 from tangential_lab.training.cores import decoders
 from tangential_lab.training.task import Metric, Split, Task, apart, cosine
 

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from torchvision import models
 
-from tangential_lab.experiments import checked
 from tangential_lab.experiments.data import folders, images
 from tangential_lab.experiments.data.augment import CutMixed, mirrored, scaled, shifted
 from tangential_lab.experiments.data.classes import loss, predict, score
 from tangential_lab.experiments.data.sources import described, needed
 from tangential_lab.experiments.imagenet.resnet_cifar import resnet20
+from tangential_lab.experiments.options import checked
 from tangential_lab.training.cores import decoders
 from tangential_lab.training.task import Metric, Split, Task, cosine
 from tangential_lab.training.tensors import Tensors

@@ -9,13 +9,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.experiments import checked
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.language import texts
 from tangential_lab.experiments.language.reader import Reader
 from tangential_lab.experiments.language.streams import Segments, Streams
 from tangential_lab.experiments.language.texts import Text
 from tangential_lab.experiments.language.transformer_xl import BASE, Reach, Sizes, TransformerXL
+from tangential_lab.experiments.options import checked
 from tangential_lab.training.task import Metric, Task, cosine
 
 PAPER_STEPS = 200_000

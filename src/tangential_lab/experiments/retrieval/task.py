@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.experiments import checked
+from tangential_lab.experiments.options import checked
 from tangential_lab.experiments.retrieval import photosets
 from tangential_lab.experiments.retrieval.characters import omniglot
 from tangential_lab.experiments.retrieval.embedder import Embedder, resnet50
