@@ -1,10 +1,8 @@
-"""The command in a process: full disks, closed pipes, Ctrl-C, and no laboratory."""
+"""The command in a process: full disks, closed pipes, and no laboratory."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 
 import pytest
@@ -40,25 +38,6 @@ def test_a_closed_pipe_is_quiet(command):
     finally:
         os.close(sink)
     assert (done.returncode, done.stderr) == (1, "")
-
-
-def test_ctrl_c_is_one_line_of_this_process_and_those_that_it_started():
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tangential_lab", "bench", "--shapes", "tiny", "--rounds", "99999"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert process.stderr.readline() == "tiny: extra memory\n"
-        time.sleep(1)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.communicate(timeout=60)[1].removeprefix("tiny: gate") == "Stopped.\n"
-        assert process.returncode == 130
-    finally:
-        process.kill()
-        process.wait()
 
 
 WITHOUT = """

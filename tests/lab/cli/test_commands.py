@@ -53,7 +53,6 @@ OPTIONS = {
     "info": (),
     "lemmas": (),
     "toy": ("--momentum", "--out"),
-    "bench": ("--shapes", "--gates", "--threads", "--rounds", "--csv"),
     "audit": ("--batches", "--batch-size", "--seed"),
     "diagnose": (),
 }
@@ -76,7 +75,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("text")
     for module, name in (
         *((compare, "_compare"), (compare, "work"), (compare, "report"), (watching, "watch")),
-        *((show, "runs"), (show, "claims"), (cli, "bench"), (compare.Store, "plan")),
+        *((show, "runs"), (show, "claims"), (compare.Store, "plan")),
     ):
         monkeypatch.setattr(module, name, begin)
     return tmp_path
@@ -121,7 +120,6 @@ def check(capsys, arguments):
             ("info", 30),
             ("lemmas", 30),
             ("toy", 80),
-            ("bench", 160),
             ("audit", 80),
             ("diagnose", 2),
         ),
@@ -160,8 +158,6 @@ def test_unknown_commands(here, capsys):
         (["compare", "bias", "--set", "rho=nan"], "rho is 'nan', allowed are finite numbers"),
         (["compare", "[red]x", "--out", "[/]"], "unknown task '[red]x'"),
         (["compare", "digits", "--out", "file/[red]x"], "Not a directory: 'file/[red]x/digits'"),
-        (["bench", "--csv", "nowhere/x.csv"], "No such file or directory: 'nowhere/x.csv'"),
-        (["bench", "--csv", "."], "Is a directory: '.'"),
         (["toy", "3d", "--out", "file"], "File exists: 'file'"),
         (["report", "nothing\x1b[31m"], r"no study 'nothing\x1b[31m'"),
     ],
@@ -172,12 +168,7 @@ def test_the_line_names_what_is_wrong(arguments, words, here, capsys):
     assert sorted(path.name for path in here.iterdir()) == ["file"]  # nothing was begun
 
 
-def test_outputs_are_tried_before_the_work_and_left_as_they_were(here, capsys):
-    (here / "x.csv").write_text("kept")
-    assert called(capsys, "bench", "--csv", "x.csv")[0] is None
-    assert called(capsys, "bench", "--csv", "new.csv")[0] is None
-    assert (here / "x.csv").read_text() == "kept"
-    assert not (here / "new.csv").exists()
+def test_outputs_are_tried_before_the_work(here, capsys):
     (here / "rosenbrock_3d.svg").mkdir()
     status, out, err = called(capsys, "toy", "3d", "--out", ".")
     assert (status, out) == (1, "")

@@ -7,7 +7,6 @@ import pyarrow.parquet
 import pytest
 
 from tangential.names import literal
-from tangential_lab.cli import timings
 from tangential_lab.reports import tables
 
 
@@ -51,15 +50,3 @@ def test_texts_of_a_study(tmp_path):
         {"study": "'=1", "minus": ""},
         {"study": "b", "minus": "'@x"},
     ]
-
-
-def test_texts_of_the_bench(tmp_path):
-    names = ("torch AdamW fused", "torch SGD fused")
-    case = timings.Result(
-        *("=shape", "+gate", 1, 3, 1, 10, 1e-3), dict.fromkeys(names, 2e-3), {names[0]: (-0.5, 0.0)}
-    )
-    timings.write_csv([case], tmp_path / "b.csv")
-    rows = rows_of(tmp_path / "b.csv")
-    assert {(row["weights"], row["gate"]) for row in rows} == {("'=shape", "'+gate")}
-    assert [row["memory"] for row in rows] == ["-0.5", ""]
-    assert [row["optimizer"] for row in rows] == list(names)

@@ -1,9 +1,9 @@
-"""The optimizers that a step is timed against."""
+"""The optimizers whose steps are timed."""
 
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
@@ -12,31 +12,37 @@ from tangential import SGDP, AdamP
 from tangential.backends import native
 
 Build = Callable[[list[Parameter]], Optimizer]
+Rule = Literal["adam", "sgd"]
 
-ADAM: dict[str, Any] = {"lr": 1e-9, "weight_decay": 1e-2}  # no step moves a weight
+ADAM: dict[str, Any] = {"lr": 1e-9, "weight_decay": 1e-2}  # so small that no weight changes
 MOMENTUM = {**ADAM, "momentum": 0.9}
 OURS = ("tangential AdamP fused", "tangential SGDP fused")
-BASE = {"adam": "torch AdamW fused", "sgd": "torch SGD fused"}
+BASELINES: dict[Rule, str] = {"adam": "torch AdamW fused", "sgd": "torch SGD fused"}
 
 
 class Peer(NamedTuple):
-    """An optimizer of the bench; a slow one takes part in every third round."""
+    """An optimizer of the benchmark; a slow one takes part in only some of the rounds."""
 
-    rule: str
+    rule: Rule
     slow: bool
     build: Build
 
+    @property
+    def baseline(self) -> str:
+        """The name of torch's fused optimizer with the same rule."""
+        return BASELINES[self.rule]
 
-def _published(module: str) -> Build:
-    return lambda w: import_module(module).AdamP(w, **ADAM)
+
+def _adamp_of(module: str) -> Build:
+    return lambda params: import_module(module).AdamP(params, **ADAM)
 
 
-PEERS = {  # a name begins with the package
+PEERS = {  # the first word of a name is the package
     "tangential AdamP fused": Peer("adam", False, lambda w: AdamP(w, fused=True, **ADAM)),
     "tangential AdamP foreach": Peer("adam", True, lambda w: AdamP(w, foreach=True, **ADAM)),
-    "adamp AdamP": Peer("adam", True, _published("adamp")),
-    "timm AdamP": Peer("adam", True, _published("timm.optim")),
-    "pytorch_optimizer AdamP": Peer("adam", True, _published("pytorch_optimizer")),
+    "adamp AdamP": Peer("adam", True, _adamp_of("adamp")),
+    "timm AdamP": Peer("adam", True, _adamp_of("timm.optim")),
+    "pytorch_optimizer AdamP": Peer("adam", True, _adamp_of("pytorch_optimizer")),
     "torch AdamW fused": Peer("adam", False, lambda w: AdamW(w, fused=True, **ADAM)),
     "torch AdamW foreach": Peer("adam", True, lambda w: AdamW(w, foreach=True, **ADAM)),
     "tangential SGDP fused": Peer("sgd", False, lambda w: SGDP(w, fused=True, **MOMENTUM)),
@@ -44,15 +50,15 @@ PEERS = {  # a name begins with the package
 }
 
 
-def absent() -> dict[str, str]:
-    """The peers that cannot run here, and why."""
+def missing_peers() -> dict[str, str]:
+    """Why each peer that cannot run here cannot."""
     reasons = {name: "not installed" for name in PEERS if not find_spec(name.split()[0])}
     if native.kernel is None:
         reasons |= dict.fromkeys(OURS, native.reason())
     return reasons
 
 
-def present() -> dict[str, Peer]:
+def installed_peers() -> dict[str, Peer]:
     """The peers that can run here."""
-    without = absent()
-    return {name: peer for name, peer in PEERS.items() if name not in without}
+    missing = missing_peers()
+    return {name: peer for name, peer in PEERS.items() if name not in missing}
