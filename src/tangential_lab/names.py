@@ -5,16 +5,24 @@ from difflib import get_close_matches
 from typing import Any
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the most similar known name; "" if none is similar.
+
+    >>> did_you_mean("adampp", ["sgd", "adamp"]), did_you_mean("x", ["sgd"])
+    (" Did you mean 'adamp'?", '')
+    """
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 def unknown_name(name: str, known: Iterable[str], what: str) -> str:
-    """That there is no such name, the one that may be meant, and all that there are.
+    """The message that a name is not known, with the most similar one and all known ones.
 
     >>> unknown_name("adampp", ["sgd", "adamp"], "optimizer")
     "unknown optimizer 'adampp'. Did you mean 'adamp'? Known: sgd, adamp."
     """
     known = list(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {name!r}.{hint} Known: {', '.join(known)}."
+    return f"unknown {what} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
 
 
 def one_of(known: Iterable[str], what: str) -> Callable[[Any, str | Sequence[str]], None]:

@@ -23,7 +23,6 @@ from tangential.invariance.precision import FLOAT64, widened
 from tangential.invariance.probe import Probe
 from tangential.invariance.proofs import functional
 from tangential.invariance.published import _gate
-from tangential_lab.cli.app import app
 
 ROW, WHOLE = ("row", 0, 1), ("weight", 0, 1)
 
@@ -853,102 +852,6 @@ class TestOutput:
     def test_unknown_name(self):
         with pytest.raises(KeyError, match="nothing"):
             self.result()["nothing"]
-
-
-FACTORY = """
-import torch
-from torch import nn
-
-def model():
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6))
-
-def with_batches():
-    return nn.Sequential(nn.Linear(4, 3, bias=False), nn.LayerNorm(3)), [torch.randn(2, 4)] * 2
-
-def nothing():
-    return 3
-"""
-
-
-class TestCommand:
-    def run(self, capsys, *arguments):
-        status = 0
-        try:
-            app(list(map(str, arguments)))
-        except SystemExit as stop:
-            status = stop.code or 0
-        out, err = capsys.readouterr()
-        return status, " ".join((err if status else out).split())
-
-    @pytest.fixture
-    def file(self, tmp_path):
-        (tmp_path / "models.py").write_text(FACTORY)
-        return tmp_path / "models.py"
-
-    def test_factory(self, capsys, file, tmp_path):
-        outputs = ("--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json")
-        options = ("--input-size", "3,8,8", "--verify", "--all", *outputs)
-        status, text = self.run(capsys, "audit", f"{file}:model", *options)
-        assert status == 0
-        assert "90.0 % of the weights are scale-invariant by row, 3.3 % have no effect" in text
-        assert "Rescaling bears out 4 of 4 verdicts." in text
-        assert (
-            "0.bias: no effect on the loss: what comes after this bias subtracts it again" in text
-        )
-        assert "6x3x3x3" in text
-        assert len((tmp_path / "a.csv").read_text().splitlines()) == 5
-        assert json.loads((tmp_path / "a.json").read_text())["batches"] == 3
-
-    def test_factory_with_batches(self, capsys, file):
-        status, text = self.run(capsys, "audit", f"{file}:with_batches")
-        assert status == 0
-        assert "training mode, 2 batches" in text
-        assert "66.7 % as a whole" in text
-
-    def test_resnet(self, capsys):
-        pytest.importorskip("torchvision")
-        size = ("--input-size", "3,64,64", "--batches", 2)
-        status, text = self.run(capsys, "audit", "torchvision:resnet18", *size)
-        assert status == 0
-        convolutions, every = 11_166_912, 11_689_512
-        assert f"{100 * convolutions / every:.1f} % of the weights are scale-inv" in text
-        assert '(the paper states "more than 90 %" for ResNet)' in text
-        assert "Wrongly" not in text
-
-    def test_timm(self, capsys):
-        pytest.importorskip("timm")
-        size = ("--input-size", "3,32,32", "--batches", 2)
-        status, text = self.run(capsys, "audit", "timm:test_vit", *size)
-        assert status == 0
-        assert "0.0 % of the weights are scale-invariant by row" in text
-
-    @pytest.mark.parametrize(
-        ("source", "words"),
-        [
-            ("torchvision:resnet5O", "torchvision has no model 'resnet5O'. Near: resnet50"),
-            ("timm:convnext_tinny", "timm has no model 'convnext_tinny'. Near: convnext_tiny"),
-            ("resnet50", "allowed are torchvision:NAME, timm:NAME and FILE.py:FACTORY"),
-            ("nowhere.py:model", "there is no file 'nowhere.py'"),
-            ("{file}:modle", "has no function 'modle'. Near: model"),
-            ("{file}:nothing", "nothing returned a int"),
-        ],
-    )
-    def test_unknown_sources(self, capsys, file, source, words):
-        status, text = self.run(capsys, "audit", source.format(file=file))
-        assert status == 1
-        assert text.startswith("Stopped: ")
-        assert words in text
-
-    def test_bad_size(self, capsys, file):
-        status, text = self.run(capsys, "audit", f"{file}:model", "--input-size", "3x8")
-        assert status == 1
-        assert "input_size is '3x8', allowed are positive numbers" in text
-
-    def test_a_model_that_fails_is_no_traceback(self, capsys, file):
-        status, text = self.run(capsys, "audit", f"{file}:model", "--input-size", "5,8,8")
-        assert status == 1
-        assert "to have 3 channels, but got 5 channels instead" in text
-        assert "Give --input-size" in text
 
 
 def test_the_package_has_the_function_after_every_import():

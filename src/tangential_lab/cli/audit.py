@@ -1,4 +1,4 @@
-"""The command `tangential audit`: a model's audit as a table, CSV and JSON."""
+"""The command `tangential audit`: the audit of a model as tables, CSV and JSON."""
 
 import math
 import os
@@ -10,24 +10,31 @@ import torch
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
+from torch import Tensor
 
-from tangential.invariance import audit
-from tangential_lab.cli.audit_tables import print_audit, say
-from tangential_lab.errors import TRACEBACK, check_file, one_line, stop
-from tangential_lab.training.source import Source, drawn, load, mixes_samples, size_of
+from tangential.invariance import Audit, audit
+from tangential_lab.cli.audit_tables import print_audit, print_text
+from tangential_lab.cli.models import (
+    LoadedModel,
+    load_model,
+    mixes_samples,
+    parse_size,
+    randomise_zero_matrices,
+)
+from tangential_lab.errors import TRACEBACK, check_file, one_line, reported, stop
 
-BATCHES = 3  # of noise
-BYTES = 4 + 8  # of an input's element and its copy in float64
+BATCHES = 3
+BYTES = 4 + 8  # of one number of the input, and of its copy in float64
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
+PositiveInt = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 def command(
     source: str,
     /,
     *,
-    batches: Count | None = None,
-    batch_size: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    batches: PositiveInt | None = None,
+    batch_size: PositiveInt | None = None,
     input_size: str | None = None,
     verify: bool = False,
     csv: Path | None = None,
@@ -35,73 +42,86 @@ def command(
     all: bool = False,  # noqa: A002
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
 ) -> None:
-    """Say which weights of a model are scale-invariant, and what the published gate makes of them.
+    """Show which weights of a model are scale-invariant, and what the published gate decides.
 
-    The model has random weights and is in training mode, its inputs are noise.
+    The model has random weights and is in training mode. Its inputs are random noise.
 
     Args:
-        source: torchvision:NAME, timm:NAME, or FILE.py:FACTORY, a function that returns a model or
-            a model and its batches.
-        batches: Batches to look at, by default 3; the gate is asked on each. This option and the
-            next two have no meaning for a FACTORY that returns its own batches.
-        batch_size: Samples in a batch; by default 4 for a model with BatchNorm, else 2.
-        input_size: Of one sample, as 3,224,224; by default the model's own.
-        verify: Prove every verdict again by rescaling the weight, a few forward passes each.
-        csv: File for a line per weight.
-        json: File for everything.
+        source: torchvision:NAME, timm:NAME or FILE.py:FACTORY. FACTORY is a function that returns
+            a model, or a model and its batches.
+        batches: Number of batches, by default 3. The gate decides on each. If FACTORY returns
+            batches, this option and the next two are not allowed.
+        batch_size: Samples per batch, by default 4 for a model with BatchNorm and 2 otherwise.
+        input_size: Size of one sample, such as 3,224,224; by default the model's own.
+        verify: Check every verdict by rescaling the weight: a few forward passes per weight.
+        csv: Write one row per weight to this file.
+        json: Write the whole audit to this file.
         all: Show every weight.
-        seed: Of weights, inputs and directions.
+        seed: Seed of weights, inputs and directions.
     """
-    try:
-        if csv and json and csv.resolve() == json.resolve():
-            raise ValueError(f"--csv and --json are both {str(csv)!r}, but must be two files")
-        for path in filter(None, (csv, json)):
-            check_file(path)  # before minutes of work
-        size = size_of(input_size)
+    with reported():
+        _check_files(csv, json)
+        size = None if input_size is None else parse_size(input_size)
         torch.manual_seed(seed)
-        loaded = load(source)
-        noise = {"--batches": batches, "--batch-size": batch_size, "--input-size": input_size}
-        given = [option for option, value in noise.items() if value is not None]
-        if loaded.batches is not None and given:
-            raise ValueError(f"{source} returns its own batches: leave out {' and '.join(given)}")
-        fresh = drawn(loaded.model) if loaded.batches is None else []
-        inputs = _inputs(loaded, size, batches or BATCHES, batch_size)
-    except (ImportError, OSError, ValueError) as error:
-        stop(f"Stopped: {one_line(error)}")
+        loaded, randomised = load_model(source), []
+        if loaded.batches is None:
+            randomised = randomise_zero_matrices(loaded.model)
+            inputs = _noise(loaded, size, batches or BATCHES, batch_size)
+        else:
+            noise = {"--batches": batches, "--batch-size": batch_size, "--input-size": input_size}
+            given = [option for option, value in noise.items() if value is not None]
+            if given:
+                options = " and ".join(given)
+                raise ValueError(f"{source} returns its own batches: leave out {options}")
+            inputs = loaded.batches
+        result = _audit(loaded, inputs, source, verify=verify, seed=seed)
+        console = Console()
+        print_audit(result, source, console, every_weight=all)
+        if randomised:
+            names = ", ".join(randomised)
+            print_text(console, f"Zero in a new model, set at random for this audit: {names}.")
+        if csv:
+            result.to_csv(csv)
+        if json:
+            result.to_json(json)
+
+
+def _check_files(csv: Path | None, json: Path | None) -> None:
+    """Raise now what writing the files would raise after minutes of work."""
+    if csv and json and csv.resolve() == json.resolve():
+        raise ValueError(f"--csv and --json must be two files, got {str(csv)!r} for both")
+    for path in filter(None, (csv, json)):
+        check_file(path)
+
+
+def _audit(loaded: LoadedModel, inputs: Any, source: str, *, verify: bool, seed: int) -> Audit:
     try:
-        result = audit(loaded.model, inputs, verify=verify, seed=seed)
-    except (Exception, SystemExit) as error:  # of the user's model, which may raise anything
+        return audit(loaded.model, inputs, verify=verify, seed=seed)
+    except (Exception, SystemExit) as error:  # users' models may raise anything
         if os.environ.get(TRACEBACK):
             raise
         stop(
             f"Stopped: {source}: {type(error).__name__}: {one_line(error).removesuffix('.')}. "
-            "Give --input-size if the input is wrong, or a FILE.py:FACTORY that returns "
+            "If the input is wrong, use --input-size, or a FILE.py:FACTORY that returns "
             "(model, batches)."
         )
-    console = Console()
-    print_audit(result, source, console, everything=all)
-    if fresh:
-        say(console, f"Zero in a fresh model, so drawn: {', '.join(fresh)}.")
-    if csv:
-        result.to_csv(csv)
-    if json:
-        result.to_json(json)
 
 
-def _inputs(loaded: Source, size: tuple[int, ...] | None, batches: int, samples: int | None) -> Any:
-    """The model's own batches, or noise.
+def _noise(
+    loaded: LoadedModel, size: tuple[int, ...] | None, batches: int, samples: int | None
+) -> list[Tensor]:
+    """Batches of random inputs.
 
     Raises:
-        ValueError: the batches would not fit into this machine's memory.
+        ValueError: the batches would not fit into the memory of this machine.
     """
-    if loaded.batches is not None:
-        return loaded.batches
-    shape = (samples or (4 if mixes_samples(loaded.model) else 2), *(size or loaded.size))
-    needed, there = BYTES * batches * math.prod(shape), psutil.virtual_memory().total
-    if needed > there:
+    samples = samples or (4 if mixes_samples(loaded.model) else 2)
+    shape = (samples, *(size or loaded.input_size))
+    needed, memory = BYTES * batches * math.prod(shape), psutil.virtual_memory().total
+    if needed > memory:
         raise ValueError(
             f"{batches} batches of {'x'.join(map(str, shape))} numbers need {_gigabytes(needed)}, "
-            f"this machine has {_gigabytes(there)}: "
+            f"but this machine has {_gigabytes(memory)}: "
             "use smaller --batches, --batch-size or --input-size"
         )
     try:
@@ -111,7 +131,7 @@ def _inputs(loaded: Source, size: tuple[int, ...] | None, batches: int, samples:
 
 
 def _gigabytes(size: int) -> str:
-    """A number of bytes, in words; of any length.
+    """A number of bytes in words; it may have any number of digits.
 
     >>> _gigabytes(24 * 10**9), _gigabytes(10**400)
     ('24.0 GB', 'more than 10^12 GB')

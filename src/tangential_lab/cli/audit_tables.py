@@ -1,7 +1,8 @@
-"""An audit on the terminal: its kinds, what is worth a look, and every weight."""
+"""The audit on a terminal: a table of kinds, the weights worth a look, every weight if asked."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,29 +13,40 @@ from tangential_lab.errors import one_line
 from tangential_lab.terminal import fits, sentence
 
 PAPER = 'the paper states "more than 90 %" for ResNet'
-SHOWN = 12  # names in a list, unless all are asked for
+SHOWN = 12  # weights per section, unless the user asks for all
+KINDS = ("row", "weight", "variant", "dead")
+VERDICTS = ("row", "weight", "off")
 
 
-def print_audit(result: Audit, source: str, console: Console, *, everything: bool) -> None:
-    """Print the kinds, what the gate gets wrong, the caveats, and the summary last."""
-    shown = None if everything else SHOWN
-    if everything:
+def print_audit(result: Audit, source: str, console: Console, *, every_weight: bool) -> None:
+    """Print the kinds, the weights worth a look, the notes and, last, the summary."""
+    if every_weight:
         _print_weights(result, console)
-    say(console, f"{source}, {result.mode} mode, {result.batches} batches", style="italic")
-    for table in _kinds(result, console.width):
+    batches = "1 batch" if result.batches == 1 else f"{result.batches} batches"
+    print_text(console, f"{source}, {result.mode} mode, {batches}", style="italic")
+    for table in _kind_tables(result, console.width):
         console.print(table)
-    for title, lines in _exceptions(result):
-        _print_some(title, lines, console, shown)
-    for words in result.notes:
-        say(console, words)
-    if any(line.verified is not None for line in result.lines):
-        say(console, _verification(result))
+    for section in SECTIONS:
+        _print_section(section, result, console, shown=None if every_weight else SHOWN)
+    for note in result.notes:
+        print_text(console, note)
+    checked = [line.verified for line in result.lines if line.verified is not None]
+    if checked:
+        agreed = f"{sum(checked)} of {len(result.lines)}"
+        print_text(console, f"Rescaling confirms {agreed} verdicts.")
     paper = f" ({PAPER})" if re.search(r":resnet\d", source) else ""
-    say(console, f"{result.summary}{paper}", style="bold")
+    print_text(console, f"{result.summary}{paper}", style="bold")
 
 
-def say(console: Console, text: str, indent: str = "", style: str = "") -> None:
-    """Print text, wrapped at words; what a model's author named is not taken for markup."""
+def print_text(console: Console, text: str, indent: str = "", style: str = "") -> None:
+    """Print text, wrapped at words. Names in it may look like markup, but are printed as they are.
+
+    Args:
+        console: The terminal.
+        text: One paragraph.
+        indent: What each line begins with.
+        style: Rich's style of the text.
+    """
     width = console.width - len(indent)
     lines = sentence(one_line(text), width).replace("\n", f"\n{indent}")
     console.print(
@@ -42,20 +54,23 @@ def say(console: Console, text: str, indent: str = "", style: str = "") -> None:
     )
 
 
-def _kinds(result: Audit, width: int) -> list[Table]:
-    """One table, or on a narrow terminal two: the sizes, and the gate's verdicts."""
+# ---- kinds
+
+
+def _kind_tables(result: Audit, width: int) -> list[Table]:
+    """One table; on a narrow terminal two, the sizes and the gate's verdicts."""
     sizes, gate = ("weights", "elements", "share"), ("gate: row", "weight", "off", "wrong")
-    rows = _rows_of_kinds(result)
-    whole = _table((*sizes, *gate), rows)
-    if fits(whole, width):
-        return [whole]
+    rows = _kind_rows(result)
+    table = _kind_table((*sizes, *gate), rows)
+    if fits(table, width):
+        return [table]
     return [
-        _table(sizes, [row[:4] for row in rows]),
-        _table(gate, [(row[0], *row[4:]) for row in rows]),
+        _kind_table(sizes, [row[:4] for row in rows]),
+        _kind_table(gate, [(row[0], *row[4:]) for row in rows]),
     ]
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _kind_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table()
     table.add_column("scale-invariant")
     for heading in headings:
@@ -65,29 +80,26 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _rows_of_kinds(result: Audit) -> list[tuple[str, ...]]:
-    every = sum(line.size for line in result.lines)
+def _kind_rows(result: Audit) -> list[tuple[str, ...]]:
+    total = sum(line.size for line in result.lines)
     kinds: dict[str, list[Line]] = {}
-    for line in sorted(result.lines, key=lambda line: ORDER.index(line.kind)):
+    for line in sorted(result.lines, key=lambda line: KINDS.index(line.kind)):
         kinds.setdefault(_kind(line), []).append(line)
     rows = []
     for kind, lines in kinds.items():
-        said = [word for line in lines for word in line.gate]
+        verdicts = [verdict for line in lines for verdict in line.gate]
         elements = sum(line.size for line in lines)
         rows.append(
             (
                 kind,
                 str(len(lines)),
                 f"{elements:,}",
-                f"{100 * elements / max(every, 1):.1f} %",
-                *(_share(said.count(word) / len(said)) for word in ("row", "weight", "off")),
-                _share(sum(line.wrong for line in lines) / len(lines)),
+                f"{100 * elements / max(total, 1):.1f} %",
+                *(_percent(verdicts.count(verdict) / len(verdicts)) for verdict in VERDICTS),
+                _percent(sum(line.wrong for line in lines) / len(lines)),
             )
         )
     return rows
-
-
-ORDER = ("row", "weight", "variant", "dead")
 
 
 def _kind(line: Line) -> str:
@@ -98,82 +110,84 @@ def _kind(line: Line) -> str:
     return "no" if len(line.shape) > 1 else "no (vectors and scalars)"
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %" if value else ""
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share else ""
 
 
-def _exceptions(result: Audit) -> Iterator[tuple[str, list[str]]]:
-    """What is worth a look: a title with what to do, and its weights, each under one title."""
-    titles: dict[str, list[str]] = {title: [] for title in TITLES}
-    for line in result.lines:
-        if title := _title(line):
-            titles[title].append(_in_words(line))
-    yield from titles.items()
+# ---- weights worth a look
 
 
-DISAGREE = "The two proofs disagree"
-BIASED = "Scale-invariant but for a bias: build the layer with bias=False"
-WRONG = "Wrongly projected by the published gate: param_groups(model, audit) turns that off"
-MISSED = "Missed by the published gate: param_groups(model, audit) sets their units"
-FLICKER = "Flickering gate, otherwise right"
-IDLE = "Biases without effect: build the layer with bias=False"
-NOTED = "Other notes"
-TITLES = (DISAGREE, BIASED, WRONG, MISSED, FLICKER, IDLE, NOTED)
+class Section(NamedTuple):
+    """A heading that says what to do, which weights belong under it, and what is said of each."""
+
+    title: str
+    holds: Callable[[Line], object]
+    facts: Callable[[Line], list[str]]
 
 
-def _title(line: Line) -> str:
-    """The first title that a weight belongs under, or none."""
-    tests = {
-        DISAGREE: line.verified is False,
-        BIASED: line.remedy and line.kind == "variant",
-        WRONG: line.wrong,
-        MISSED: line.missed,
-        FLICKER: line.flicker,
-        IDLE: line.remedy,
-        NOTED: line.notes,
-    }
-    return next((title for title, holds in tests.items() if holds), "")
+def _gate(line: Line) -> str:
+    return f"gate: {' '.join(line.gate)}"
 
 
-def _in_words(line: Line) -> str:
-    """What there is to say of a weight: its kind and gate if they do not agree, then its caveats.
+SECTIONS = (  # a weight is in the first that holds
+    Section(
+        "The two proofs disagree",
+        lambda line: line.verified is False,
+        lambda line: [_kind(line)],
+    ),
+    Section(
+        "Not scale-invariant only because of a bias: build the layer with bias=False",
+        lambda line: line.remedy and line.kind == "variant",
+        lambda line: [_gate(line)],
+    ),
+    Section(
+        "The published gate projects these wrongly: param_groups(model, audit) prevents it",
+        lambda line: line.wrong,
+        lambda line: [f"scale-invariant: {_kind(line)}", _gate(line)],
+    ),
+    Section(
+        "The published gate misses these: param_groups(model, audit) sets their units",
+        lambda line: line.missed,
+        lambda line: [_kind(line), _gate(line)],
+    ),
+    Section(
+        "The gate changes between batches, without harm",
+        lambda line: line.flicker,
+        lambda line: [_gate(line)],
+    ),
+    Section(
+        "Biases without effect: build the layer with bias=False",
+        lambda line: line.remedy,
+        lambda line: [],
+    ),
+    Section("Other notes", lambda line: line.notes, lambda line: []),
+)
 
-    The remedy of a bias is its own layer's, unless it says otherwise.
-    """
-    gate = f"gate: {' '.join(line.gate)}"
-    said = {
-        DISAGREE: [_kind(line)],
-        BIASED: [gate],
-        WRONG: [f"scale-invariant: {_kind(line)}", gate],
-        MISSED: [_kind(line), gate],
-        FLICKER: [gate],
-    }
-    parts = [*said.get(_title(line), []), *line.notes]
-    if line.remedy:
-        parts.append(f"remedy: {line.remedy}")
-    return f"{line.name}: {'; '.join(parts)}"
 
-
-def _print_some(title: str, lines: list[str], console: Console, shown: int | None) -> None:
+def _print_section(section: Section, result: Audit, console: Console, *, shown: int | None) -> None:
+    lines = [
+        line
+        for line in result.lines
+        if next((each for each in SECTIONS if each.holds(line)), None) is section
+    ]
     if not lines:
         return
-    say(console, f"{title} ({len(lines)})", style="bold")
+    print_text(console, f"{section.title} ({len(lines)})", style="bold")
     for line in lines[:shown]:
-        say(console, line, indent="  ")
+        remedy = [f"remedy: {line.remedy}"] if line.remedy else []
+        facts = "; ".join([*section.facts(line), *line.notes, *remedy])
+        print_text(console, f"{line.name}: {facts}", indent="  ")
     if shown and len(lines) > shown:
-        say(console, f"and {len(lines) - shown} more (--all)", indent="  ")
+        print_text(console, f"and {len(lines) - shown} more (--all)", indent="  ")
 
 
-def _verification(result: Audit) -> str:
-    agreed = sum(bool(line.verified) for line in result.lines)
-    return f"Rescaling bears out {agreed} of {len(result.lines)} verdicts."
-
+# ---- every weight
 
 HEADINGS = ("weight", "shape", "scale-invariant", "√n |cos|", "gate", "flicker")
 
 
 def _print_weights(result: Audit, console: Console) -> None:
-    """A table of every weight; on a narrow terminal a paragraph each."""
+    """A table; on a narrow terminal one paragraph per weight."""
     rows = [
         (
             one_line(line.name),
@@ -181,7 +195,7 @@ def _print_weights(result: Audit, console: Console) -> None:
             _kind(line),
             f"{line.radial:.1e}",
             " ".join(line.gate),
-            _share(line.flicker),
+            _percent(line.flicker),
         )
         for line in result.lines
     ]
@@ -190,11 +204,12 @@ def _print_weights(result: Audit, console: Console) -> None:
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
-    say(console, "every weight", style="italic")
+    print_text(console, "every weight", style="italic")
     if fits(table, console.width):
         console.print(table)
         return
     for name, *cells in rows:
-        named = zip(HEADINGS[1:], cells, strict=True)
-        say(console, name)
-        say(console, "; ".join(f"{key}: {cell}" for key, cell in named if cell), indent="  ")
+        labelled = zip(HEADINGS[1:], cells, strict=True)
+        print_text(console, name)
+        text = "; ".join(f"{heading}: {cell}" for heading, cell in labelled if cell)
+        print_text(console, text, indent="  ")

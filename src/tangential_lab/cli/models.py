@@ -1,0 +1,142 @@
+"""Models that `tangential audit` loads by name: from torchvision, timm or a user's file."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tangential_lab.names import did_you_mean
+from tangential_lab.training.source import in_file
+
+Size = tuple[int, ...]
+
+IMAGE: Size = (3, 224, 224)
+INITIAL_STD = 0.02  # of random values for matrices that a new model sets to zero
+
+
+class LoadedModel(NamedTuple):
+    """A model, its own batches if it has any, and the size of one input otherwise."""
+
+    model: nn.Module
+    batches: Iterable[Any] | None
+    input_size: Size
+
+
+def load_model(source: str) -> LoadedModel:
+    """The model that a source names, with random weights.
+
+    Args:
+        source: "torchvision:NAME", "timm:NAME" or "FILE.py:FACTORY". FACTORY is a function without
+            arguments that returns a model, or a model and its batches.
+
+    Raises:
+        ValueError: there is no such model, file or function.
+        ModuleNotFoundError: the library is not installed.
+
+    >>> load_model("torchvision:resnet5O")
+    Traceback (most recent call last):
+    ValueError: torchvision has no model 'resnet5O'. Did you mean 'resnet50'?
+    """
+    kind, _, name = source.rpartition(":")
+    if kind.endswith(".py"):
+        return _from_file(Path(kind), name)
+    if kind not in LIBRARIES:
+        raise ValueError(
+            f"source must be torchvision:NAME, timm:NAME or FILE.py:FACTORY, got {source!r}"
+        )
+    if not find_spec(kind):
+        raise ModuleNotFoundError(f"{source} needs {kind}: pip install {kind}")
+    try:
+        return LIBRARIES[kind](name)
+    except RuntimeError as error:  # timm raises it for an unknown tag, for example
+        raise ValueError(f"{kind} cannot make {name!r}: {error}") from error
+
+
+def _check_name(name: str, known: Iterable[str], library: str) -> None:
+    if name not in (known := list(known)):
+        raise ValueError(f"{library} has no model {name!r}.{did_you_mean(name, known)}")
+
+
+def _from_torchvision(name: str) -> LoadedModel:
+    models = import_module("torchvision.models")
+    _check_name(name, models.list_models(), "torchvision")
+    parameters = inspect.signature(models.get_model_builder(name)).parameters
+    no_download = {"weights_backbone": None} if "weights_backbone" in parameters else {}
+    model = models.get_model(name, weights=None, **no_download)
+    evaluation = models.get_model_weights(name).DEFAULT.transforms()
+    crop = getattr(evaluation, "crop_size", [224])
+    return LoadedModel(model, None, (3, crop[0], crop[-1]))
+
+
+def _from_timm(name: str) -> LoadedModel:
+    timm = import_module("timm")
+    _check_name(name.split(".")[0], timm.list_models(), "timm")
+    model = timm.create_model(name, pretrained=False)
+    return LoadedModel(model, None, tuple(model.pretrained_cfg.get("input_size", IMAGE)))
+
+
+LIBRARIES: dict[str, Callable[[str], LoadedModel]] = {
+    "torchvision": _from_torchvision,
+    "timm": _from_timm,
+}
+
+
+def _from_file(path: Path, name: str) -> LoadedModel:
+    factory = in_file(path, name)
+    signature = inspect.signature(factory)
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise ValueError(
+            f"{name} in {path} must be a function without arguments, got {name}{signature}"
+        ) from error
+    try:
+        made = factory()
+    except (Exception, SystemExit) as error:  # users' code may raise anything
+        raise ValueError(f"{name} in {path} failed: {type(error).__name__}: {error}") from error
+    model, batches = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"{name} must return a torch.nn.Module or (module, batches), "
+            f"got an object of type {type(model).__name__}"
+        )
+    return LoadedModel(model, batches, IMAGE)
+
+
+def randomise_zero_matrices(model: nn.Module) -> list[str]:
+    """Give matrices that a new model sets to zero random values; return their names.
+
+    The vision transformers of torchvision start with a head of zeros. It would leave all other
+    weights without a gradient, and the gate could not be asked about them.
+
+    >>> model = nn.Linear(2, 2)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> randomise_zero_matrices(model)
+    ['weight']
+    """
+    names = [n for n, p in model.named_parameters() if p.dim() > 1 and p.numel() and not p.any()]
+    for name in names:
+        nn.init.normal_(model.get_parameter(name), std=INITIAL_STD)
+    return names
+
+
+def mixes_samples(model: nn.Module) -> bool:
+    """Whether the output for a sample depends on the other samples of its batch."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def parse_size(text: str) -> Size:
+    """The size that a text such as 3,224,224 means.
+
+    Raises:
+        ValueError: a part of the text is not a positive integer.
+    """
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"input_size must be positive integers such as 3,224,224, got {text!r}")
+    return tuple(map(int, parts))
