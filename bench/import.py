@@ -1,47 +1,54 @@
-"""Time `import tangential` once torch is there: fresh interpreters, interleaved, medians.
+"""Time `import tangential` after `import torch`: fresh interpreters, interleaved, medians.
 
 python bench/import.py [--rounds 15]
 """
 
-import argparse
-import statistics
 import subprocess
 import sys
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+from timing import interleaved, options_of
 
 TORCH = """
 import time
 start = time.perf_counter()
 import torch
-torch_there = time.perf_counter()
+after_torch = time.perf_counter()
 """
 BOTH = TORCH + "import tangential\n"
-PRINT = "end = time.perf_counter(); print(end - start, end - torch_there)"
+PRINT = "end = time.perf_counter(); print(end - start, end - after_torch)"
 
 
-def seconds(code):
-    """Seconds of all imports, and of those after torch, in a fresh interpreter."""
+class Seconds(NamedTuple):
+    """Of all imports of an interpreter, and of those after torch."""
+
+    total: float
+    after_torch: float
+
+
+def import_s(code):
+    """Run imports in a fresh interpreter."""
     command = [sys.executable, "-c", code + PRINT]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return [float(word) for word in printed.split()]
+    return Seconds(*map(float, printed.split()))
 
 
 def main():
     """Print medians in milliseconds."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
-    seconds(BOTH)  # byte code and files are in place afterwards
-    alone, both = zip(*((seconds(TORCH), seconds(BOTH)) for _ in range(rounds)), strict=True)
-    torch_ms, both_ms, ours_ms = (
-        1000 * statistics.median(values)
-        for values in ((a for a, _ in alone), (b for b, _ in both), (ours for _, ours in both))
-    )
+    measured = interleaved({code: partial(import_s, code) for code in (TORCH, BOTH)}, rounds)
+
+    def show(text, values):
+        print(f"{text:34}{1000 * median(values):7.1f} ms")
+
     print(f"median of {rounds} fresh interpreters, interleaved")
-    print(f"import torch                      {torch_ms:7.1f} ms")
-    print(f"import torch; import tangential   {both_ms:7.1f} ms")
-    print(f"import tangential after torch     {ours_ms:7.1f} ms")
+    show("import torch", [x.total for x in measured[TORCH]])
+    show("import torch; import tangential", [x.total for x in measured[BOTH]])
+    show("import tangential after torch", [x.after_torch for x in measured[BOTH]])
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""What watching costs: training steps without a monitor, with an idle one, and logged ones.
+"""What a monitor costs: training steps without one, with an idle one, and logged ones.
 
     python bench/monitor.py [--models resnet50 gpt2] [--optimizers AdamP AdamW] [--rounds 9]
 
-A step is zero_grad, forward, backward and step: ResNet-50 on 8 images of 224x224, GPT-2 124M on
-its context of 1,024 tokens. A monitor works within optimizer.step alone, so that is timed by
-itself; the rest, which varies more than a monitor costs, is one median for all. "every=50" is one
-logged step and 49 idle ones.
+A training step is zero_grad, forward, backward and optimizer.step: ResNet-50 on 8 images of
+224x224, GPT-2 124M on its context of 1,024 tokens. A monitor works only within optimizer.step, so
+that part is timed separately. The other parts vary by more than a monitor costs: all kinds share
+one median of them. "every=50" is one logged step and 49 idle ones.
 """
 
-import argparse
-import statistics
-import time
-from typing import Any
+from functools import partial
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
+from timing import interleaved, medians, options_of, seconds
 from torch.nn.functional import cross_entropy
 
 from tangential import AdamP, Monitor
@@ -25,11 +25,18 @@ OPTIMIZERS = {
     "AdamW": lambda w: torch.optim.AdamW(w, fused=True, **OPTIONS),
 }
 KINDS = ("without", "idle", "logged")
-IDLE = 10**9  # steps from one log to the next
+IDLE = 10**9  # steps between two logs
+
+
+class Parts(NamedTuple):
+    """Seconds of a training step: of zero_grad, forward and backward, and of optimizer.step."""
+
+    backward: float
+    step: float
 
 
 def resnet50():
-    """A model and the loss of one batch."""
+    """A model, and a function that returns the loss of one batch."""
     model = torchvision.models.resnet50()
     images, labels = torch.randn(8, 3, 224, 224), torch.randint(0, 1000, (8,))
     return model, lambda: cross_entropy(model(images), labels)
@@ -46,43 +53,37 @@ def gpt2():
 MODELS = {"resnet50": resnet50, "gpt2": gpt2}
 
 
-def step_s(kind, model, loss, optimizer):
-    """Seconds of a training step: of all but the optimizer's step, and of that."""
+def training_step(kind, model, loss, optimizer):
+    """Take and time one training step."""
+
+    def backward():
+        optimizer.zero_grad()
+        loss().backward()
+
     monitor = None
-    if kind != "without":  # step 1 of many is idle, step 0 is logged
+    if kind != "without":  # step 0 is logged; step 1 of a monitor that logs seldom is idle
         every, step = (1, 0) if kind == "logged" else (IDLE, 1)
         monitor = Monitor(model, optimizer, every, lambda values, step: None, step=step)
-    start = time.perf_counter()
-    optimizer.zero_grad()
-    loss().backward()
-    between = time.perf_counter()
-    optimizer.step()
-    end = time.perf_counter()
+    parts = Parts(seconds(backward), seconds(optimizer.step))
     if monitor:
         monitor.close()
-    return between - start, end - between
+    return parts
 
 
 def measure(model_name, optimizer_name, rounds):
-    """Median seconds of a step of each kind, in turn."""
+    """Median seconds of a training step of each kind."""
     torch.manual_seed(0)
     model, loss = MODELS[model_name]()
     optimizer = OPTIMIZERS[optimizer_name](model.parameters())
-    times, rest = {kind: [] for kind in KINDS}, []
-    for turn in range(-1, rounds):
-        for kind in KINDS[turn % 3 :] + KINDS[: turn % 3]:
-            others, seconds = step_s(kind, model, loss, optimizer)
-            if turn >= 0:
-                rest.append(others)
-                times[kind].append(seconds)
-    common = statistics.median(rest)
-    return {kind: common + statistics.median(values) for kind, values in times.items()}
+    actions = {kind: partial(training_step, kind, model, loss, optimizer) for kind in KINDS}
+    measured = interleaved(actions, rounds)
+    common = median(parts.backward for every in measured.values() for parts in every)
+    step_s = medians({kind: [parts.step for parts in every] for kind, every in measured.items()})
+    return {kind: common + value for kind, value in step_s.items()}
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     parser.add_argument("--rounds", type=int, default=9)
@@ -91,11 +92,11 @@ def main():
     print(f"{'':18}{'without':>10}{'every=1':>10}{'every=50':>10}")
     for model in args.models:
         for optimizer in args.optimizers:
-            found = measure(model, optimizer, args.rounds)
-            base = found["without"]
-            often = found["logged"] / base
-            seldom = (found["logged"] + 49 * found["idle"]) / 50 / base
-            print(f"{model:9}{optimizer:9}{base:8.3f} s{often:9.3f}x{seldom:9.4f}x", flush=True)
+            step_s = measure(model, optimizer, args.rounds)
+            base = step_s["without"]
+            every_1 = step_s["logged"] / base
+            every_50 = (step_s["logged"] + 49 * step_s["idle"]) / 50 / base
+            print(f"{model:9}{optimizer:9}{base:8.3f} s{every_1:9.3f}x{every_50:9.4f}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
-"""Time the opening of a study's page in Chromium: until what is in view is drawn.
+"""Time how long Chromium takes to open the page of a study and draw what is in view.
 
     python bench/page.py [REPORT.html ...] [--rounds 9]
 
-By default of a large study that nobody ran: 200 trials of 500 points, 150 of them with 60 layers.
+The default is a large invented study: 200 trials of 500 points, 150 of them with 60 layers.
 """
 
-import argparse
 import shutil
-import statistics
 import sys
+from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
+from timing import interleaved, options_of
 
 from tangential_lab.reports.report import page
 
-SCREEN = {"width": 1280, "height": 1300}  # so tall that the first plots are in view
+SCREEN = {"width": 1280, "height": 1300}  # tall enough to show the first plots
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -30,8 +31,8 @@ def opening_s(chromium, path):
     return float(milliseconds) / 1000
 
 
-def large(folder):
-    """The page of the tests' large study, in `folder`."""
+def large_page(folder):
+    """Write the page of the large invented study that the tests use."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     import made_study
 
@@ -41,20 +42,19 @@ def large(folder):
 
 
 def main():
-    """Print every page's median, and its size."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Print the size and the median of every page."""
+    parser = options_of(__doc__)
     parser.add_argument("pages", nargs="*", type=Path, metavar="REPORT.html")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     program = next(filter(None, map(shutil.which, NAMES)), None)
-    with TemporaryDirectory() as aside, sync_playwright() as driver:
+    with TemporaryDirectory() as folder, sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for path in options.pages or [large(Path(aside))]:
-            times = [opening_s(chromium, path) for _ in range(options.rounds)]
-            size = path.stat().st_size / 1e6
-            print(f"{path}  {size:.1f} MB  median {statistics.median(times):.2f} s", end="  ")
+        pages = options.pages or [large_page(Path(folder))]
+        actions = {str(path): partial(opening_s, chromium, path) for path in pages}
+        for path, times in interleaved(actions, options.rounds).items():
+            size_mb = Path(path).stat().st_size / 1e6
+            print(f"{path}  {size_mb:.1f} MB  median {median(times):.2f} s", end="  ")
             print(f"{min(times):.2f} to {max(times):.2f}")
         chromium.close()
 

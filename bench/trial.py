@@ -1,16 +1,17 @@
-"""Where a trial's time goes: forward, backward and step, evaluation's forward, and all else.
+"""Where the time of a trial goes: forward, backward, step, evaluation, and everything else.
 
     python bench/trial.py [--task digits] [--set subject=events ...] [--epochs E] [--trials 6]
 
-One thread, as a worker has. Trials alternate between AdamW and AdamP at the task's published point;
-their data are those of --data or TANGENTIAL_DATA. The first trial warms up and does not count.
+One thread, as a worker uses by default. Trials alternate between AdamW and AdamP with the published
+options of the task; data sets come from --data or TANGENTIAL_DATA. One more trial, the first, warms
+up and does not count.
 """
 
-import argparse
-import statistics
 from pathlib import Path
+from statistics import median
 
 import torch
+from timing import options_of
 
 from tangential_lab import experiments as tasks
 from tangential_lab.training.clock import PARTS
@@ -22,7 +23,7 @@ ALTERNATING = ("adamw", "adamp")
 
 
 def shares(task, optimizer, seed, epochs):
-    """The share of each part in a report trial's time, and its seconds."""
+    """The share of each part in the time of a test trial, and its total seconds."""
     spec = Spec(optimizer, "test", seed, tuple(task.published["adam"].items()))
     run = Run(epochs or task.epochs, evaluations=task.evaluations, layers=True)
     seconds = Trial(task, OPTIMIZERS[optimizer], spec, run).train()["seconds"]
@@ -31,25 +32,23 @@ def shares(task, optimizer, seed, epochs):
 
 def main():
     """Print the median share of every part."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--task", default="digits", choices=tasks.NAMES)
-    parser.add_argument("--set", nargs="*", default=[], help="options of the task, name=value")
-    parser.add_argument("--epochs", type=float, help="by default the task's own")
+    parser.add_argument("--set", nargs="*", default=[], help="options of the task: name=value")
+    parser.add_argument("--epochs", type=float, help="default: as many as the task has")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     task = tasks.make(options.task, options.data, tasks.parse_options(options.task, options.set))
     optimizers = [ALTERNATING[i % 2] for i in range(1 + options.trials)]
-    found = [
+    measured = [
         shares(task, optimizer, seed, options.epochs) for seed, optimizer in enumerate(optimizers)
     ][1:]
     print(f"{task.about}; median of {options.trials} trials, one thread, torch {torch.__version__}")
     for part in PARTS:
-        print(f"{part:12} {100 * statistics.median(x[part] for x in found):6.1f} %")
-    print(f"seconds      {statistics.median(x['total'] for x in found):6.1f}")
+        print(f"{part:12} {100 * median(x[part] for x in measured):6.1f} %")
+    print(f"seconds      {median(x['total'] for x in measured):6.1f}")
 
 
 if __name__ == "__main__":
