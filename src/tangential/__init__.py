@@ -2,6 +2,6 @@
 
 from tangential.invariance import audit, param_groups
 from tangential.monitor.monitor import Monitor
-from tangential.optim.optimizers import SGDP, AdamP
+from tangential.optim import SGDP, AdamP
 
 __all__ = ["SGDP", "AdamP", "Monitor", "audit", "param_groups"]

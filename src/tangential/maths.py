@@ -48,16 +48,33 @@ def adam(xp, g, m, v, step, *, betas, eps, nesterov):
     b1, b2 = betas
     m = b1 * m + (1 - b1) * g
     v = b2 * v + (1 - b2) * g * g
+    return m, v, adam_update(xp, g, m, v, step, betas=betas, eps=eps, nesterov=nesterov)
+
+
+def adam_update(xp, g, m, v, step, *, betas, eps, nesterov):
+    """Adam's update u, from moments to which the gradient g was added already."""
+    b1, _ = betas
+    first, second = bias_corrections(step, betas)
     ahead = b1 * m + (1 - b1) * g if nesterov else m
-    u = ahead / (1 - b1**step) / (xp.sqrt(v) / (1 - b2**step) ** 0.5 + eps)
-    return m, v, u
+    return ahead / first / (xp.sqrt(v) / second + eps)
+
+
+def bias_corrections(step, betas):
+    """What Adam divides m and sqrt(v) by after `step` steps: (1 - b1^t, sqrt(1 - b2^t))."""
+    b1, b2 = betas
+    return 1 - b1**step, (1 - b2**step) ** 0.5
 
 
 def sgd(g, p, *, momentum, dampening, nesterov):
     """SGD's new momentum and update (p, u): p <- momentum p + (1 - dampening) g, from p = 0."""
-    kept = momentum * p if momentum else 0  # 0 * inf would never heal
-    p = kept + (1 - dampening) * g
-    return p, (g + momentum * p if nesterov else p)
+    past = momentum * p if momentum else 0  # 0 * inf would never heal
+    p = past + (1 - dampening) * g
+    return p, sgd_update(g, p, momentum=momentum, nesterov=nesterov)
+
+
+def sgd_update(g, p, *, momentum, nesterov):
+    """SGD's update u, from a momentum p to which the gradient g was added already."""
+    return g + momentum * p if nesterov else p
 
 
 def failing(xp, moments: Moments, *, fan, delta, eps):

@@ -753,7 +753,7 @@ class TestParamGroups:
         optimizer(groups, lr=1e-3).step()
         for name, units in TANGENT.items():
             start, end = before[name].double(), model.get_parameter(name).detach().double()
-            rows = rows_of(start, Units(*units)._asdict())
+            rows = rows_of(start, Units(*units))
             radial = rows.dot(end - start, start) / rows.dot(start, start)
             assert radial.abs().max() < 1e-6 < (end - start).norm()
 

@@ -449,7 +449,7 @@ def test_an_audit_names_the_units_and_what_is_invariant():
     assert (values["0.weight/invariant"], values["3.weight/invariant"]) == (1.0, 0.0)
     assert values["0.weight/cosine"] < 1e-2  # by row of axis 1
     without = run(OPTIMIZERS["AdamW"], 2, model=model, weights=True)[1]
-    assert UNITS["row_axis"] == 0
+    assert UNITS.row_axis == 0
     assert "0.weight/invariant" not in without
 
 

@@ -244,17 +244,16 @@ def test_weights_past_one_batch_of_elements(cls, backend, monkeypatch):
 
 
 def test_sums_do_not_depend_on_the_number_of_threads(cls, backend):
-    from tangential.backends.rows import rows_of
+    from tangential.backends import Units, rows_of
 
     x, y = torch.randn(2, 3, 70_001)
-    group = {"row_axis": 0, "row_groups": 1}
     threads = torch.get_num_threads()
     sums = []
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
             sums.append(
-                [rows_of(x, group | {"projection": p}).dot(x, y) for p in ("row", "weight")]
+                [rows_of(x, Units(projection)).dot(x, y) for projection in ("row", "weight")]
             )
     finally:
         torch.set_num_threads(threads)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tangential import maths
 from tangential.backends.rounding import counts
 from tangential.backends.rows import Rows, all_wide, real
 from tangential.backends.sharded import groups_of, is_dtensor
@@ -30,7 +31,7 @@ def batches(params: Tensors, rows: list[Rows | None]) -> Iterable[list[int]]:
     alike: dict[Any, list[int]] = {}
     elements: dict[Any, int] = {}
     for i, param in enumerate(params):
-        holders = (units := rows[i]) and units.holders
+        holders = (units := rows[i]) and units.shard_groups
         key = param.device, param.dtype, is_dtensor(param), groups_of(param), holders
         elements[key] = elements.get(key, 0) + param.numel()
         chunk = elements[key] // (CHUNK if param.is_cpu else LARGE_CHUNK)
@@ -48,7 +49,7 @@ def adam(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
     torch._foreach_addcmul_(vs, grads, grads, 1 - b2)
     _store(states, "exp_avg", ms)
     _store(states, "exp_avg_sq", vs)
-    corrections = [(1 - b1**t, (1 - b2**t) ** 0.5) for t in counts(states)]
+    corrections = [maths.bias_corrections(t, group["betas"]) for t in counts(states)]
     us = torch._foreach_sqrt(vs)
     torch._foreach_mul_(us, [first / second for first, second in corrections])
     torch._foreach_add_(us, [first * group["eps"] for first, _ in corrections])

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 from tangential import maths
 from tangential.backends.checks import freed, has_own_dispatch
-from tangential.backends.rows import Rows, real
+from tangential.backends.rows import Rows, Units, real
 from tangential.backends.table import Table
 from tangential.backends.watched import StepSums, Watch
 
@@ -208,7 +208,7 @@ def _layout(
     )
     if dtype not in DTYPES:
         return None
-    if not _dense(param, parts) or not _blocks(param, rows, group):
+    if not _dense(param, parts) or not _blocks(param, rows, group["row_axis"]):
         return None
     units, fan = (rows.units, rows.fan) if rows else (0, 0)
     kinds = kernel.Dtype[dtype], kernel.Dtype[state_dtype]
@@ -231,7 +231,7 @@ class Move(NamedTuple):
     after: Tensor
     grad: Tensor
     rows: Rows
-    group: Group
+    units: Units
     keep: float
 
 
@@ -241,7 +241,11 @@ def takes(move: Move) -> bool:
     real_and_wide = w.dtype in (torch.float32, torch.float64)
     here = all(_plain(x) and x.is_cpu and x.dtype == w.dtype and not freed(x) for x in parts)
     return bool(
-        kernel and real_and_wide and here and _dense(w, parts) and _blocks(w, move.rows, move.group)
+        kernel
+        and real_and_wide
+        and here
+        and _dense(w, parts)
+        and _blocks(w, move.rows, move.units.row_axis)
     )
 
 
@@ -274,9 +278,8 @@ def _dense(weight: Tensor, parts: list[Tensor]) -> bool:
     return all(x.shape == shape and all(x.stride(i) == strides[i] for i in axes) for x in parts)
 
 
-def _blocks(weight: Tensor, rows: Rows | None, group: Group) -> bool:
+def _blocks(weight: Tensor, rows: Rows | None, axis: int) -> bool:
     """Whether the units of a dense weight are contiguous blocks."""
     if rows is None or rows.units == 1:
         return True
-    axis = group["row_axis"]
     return weight.stride(axis) * weight.shape[axis] == weight.numel()

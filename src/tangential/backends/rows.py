@@ -1,7 +1,7 @@
 """Where the rows of a weight lie, and how many of them form one scale-invariant unit."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,11 +9,14 @@ from torch import Tensor
 from tangential.backends.sharded import (
     ALONE,
     ShardGroups,
-    holders_of,
+    groups_by_axis,
     indices_here,
     is_dtensor,
     local,
+    shards_of,
 )
+
+Projection = Literal["auto", "row", "weight", "off"]
 
 # vector_norm makes no copy of its argument, but adds up float32 in sequence: past this many
 # elements it would lose a sixth digit, where sum() loses none.
@@ -21,6 +24,18 @@ NORM_FAN = 2**14
 
 # A sum to one value is split among threads only from this many elements on.
 BLOCK = 2**15
+
+
+class Units(NamedTuple):
+    """What is projected as one vector: `row_groups` rows along `row_axis`, or the whole weight.
+
+    >>> Units("row", row_groups=16)._asdict()  # options of a parameter group
+    {'projection': 'row', 'row_axis': 0, 'row_groups': 16}
+    """
+
+    projection: Projection
+    row_axis: int = 0
+    row_groups: int = 1
 
 
 class Rows(NamedTuple):
@@ -36,7 +51,7 @@ class Rows(NamedTuple):
     size: int  # of the whole weight
     others: tuple[int, ...]
     spread_shape: tuple[int, ...]
-    holders: ShardGroups = ALONE
+    shard_groups: ShardGroups = ALONE
     here: Tensor | None = None
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
@@ -129,17 +144,17 @@ def row_count(shape: tuple[int, ...], row_axis: int, row_groups: int) -> int:
     if not -len(shape) <= row_axis < len(shape):
         raise ValueError(
             f"row_axis is {row_axis}, but a weight has shape {tuple(shape)}: "
-            f"allowed are {-len(shape)} to {len(shape) - 1}"
+            f"expected {-len(shape)} to {len(shape) - 1}"
         )
     if shape[row_axis] % row_groups:
         raise ValueError(
             f"row_groups is {row_groups}, but a weight of shape {tuple(shape)} has "
-            f"{shape[row_axis]} rows along axis {row_axis}: allowed are divisors of that"
+            f"{shape[row_axis]} rows along axis {row_axis}: expected a divisor of that"
         )
     return shape[row_axis]
 
 
-def rows_of(weight: Tensor, group: dict) -> Rows | None:
+def rows_of(weight: Tensor, units: Units) -> Rows | None:
     """The units that may be projected, or None where `projection` and shape rule it out.
 
     Weights of fewer than two dimensions are projected only as a whole and on request.
@@ -148,24 +163,40 @@ def rows_of(weight: Tensor, group: dict) -> Rows | None:
     rows = layout(
         weight.shape,
         weight.is_complex(),
-        int(group["row_axis"]),
-        int(group["row_groups"]),
-        group["projection"],
+        int(units.row_axis),
+        int(units.row_groups),
+        units.projection,
     )
-    return _of_shard(rows, weight, group) if rows and is_dtensor(weight) else rows
+    return _of_shard(rows, weight, units) if rows and is_dtensor(weight) else rows
 
 
-def _of_shard(rows: Rows, weight: Tensor, group: dict) -> Rows:
+def shard_groups(weight: Tensor, units: Units) -> ShardGroups:
+    """Which processes have the other parts of a weight's units, and which have other units.
+
+    Where every process has sums for all units (`splits_units`), none has other units.
+    """
+    by_row = weight.dim() > 1 and units.projection != "weight" and not splits_units(weight, units)
+    return groups_by_axis(weight, units.row_axis % weight.dim() if by_row else None)
+
+
+def splits_units(weight: Tensor, units: Units) -> bool:
+    """Whether a shard may end within a unit of several rows: every process then has all units."""
+    if weight.dim() < 2 or units.projection == "weight" or units.row_groups == 1:
+        return False
+    return any(axis == units.row_axis % weight.dim() for axis, _ in shards_of(weight))
+
+
+def _of_shard(rows: Rows, weight: Tensor, units: Units) -> Rows:
     """The units that this process has, or has a part of."""
-    if group["projection"] == "weight":
-        return rows._replace(holders=holders_of(weight, None))
-    axis = group["row_axis"] % weight.dim()
-    holders, count = holders_of(weight, axis), local(weight).shape[axis]
+    rows = rows._replace(shard_groups=shard_groups(weight, units))
+    if units.projection == "weight":
+        return rows
+    axis = units.row_axis % weight.dim()
+    count = local(weight).shape[axis]
     shape = tuple(count if i == axis else n for i, n in enumerate(rows.spread_shape))
-    if holders.units and rows.groups > 1:  # a shard may end within a unit
-        here = indices_here(weight, axis)
-        return rows._replace(spread_shape=shape, holders=holders_of(weight, None), here=here)
-    return rows._replace(units=count // rows.groups, spread_shape=shape, holders=holders)
+    if splits_units(weight, units):
+        return rows._replace(spread_shape=shape, here=indices_here(weight, axis))
+    return rows._replace(units=count // rows.groups, spread_shape=shape)
 
 
 def _layout(

@@ -81,12 +81,13 @@ def groups_of(param: Any) -> Groups:
     return tuple(param.device_mesh.get_group(mesh_dim) for _, mesh_dim in shards_of(param))
 
 
-def holders_of(param: Any, row_axis: int | None) -> ShardGroups:
-    """Which processes hold what of a weight.
+def groups_by_axis(param: Any, row_axis: int | None) -> ShardGroups:
+    """The groups of processes among which a weight is sharded, by the axis that they cut.
 
     Args:
-        param: Of any kind.
-        row_axis: Along which its units lie, >= 0; None where each process needs all units.
+        param: A weight of any kind.
+        row_axis: The axis along which its units lie, >= 0; None where each process needs all
+            units.
 
     Raises:
         ValueError: it is placed otherwise than sharded or replicated.

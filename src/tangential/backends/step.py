@@ -87,7 +87,7 @@ def _leave(batch: Batch) -> Wait:
 
 def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     """Scale weights by their rows' factors a; return the u in w <- a w - lr u."""
-    group, holders = batch.group, table.holders
+    group, holders = batch.group, table.shard_groups
     moments, uu = yield from _moments(batch, table, watched=watch and not group["caution"])
     settings = {"delta": group["delta"], "eps": group["eps"]}
     total = _Totals(table, needed=group["projection"] == "auto")
@@ -167,7 +167,7 @@ def _moments(batch: Batch, table: Table, *, watched: Any) -> Wait:
     ws: list[Tensor | None] = [*batch.ws]
     pairs = [(ws, ws), (gs, gs), (gs, ws), (us, ws), *([(us, us)] if watched else [])]
     sums = [table.dots(xs, ys) for xs, ys in pairs]
-    sums = yield from added(sums, table.holders.parts, table.holders.units)
+    sums = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
     return maths.Moments(*sums[:4]), sums[4] if watched else None
 
 
@@ -186,7 +186,7 @@ class _Totals:
     def learn(self, values: Tensors, *others: Tensor) -> Wait:
         """Add up values [units of all]; return `others`, summed over the same processes."""
         sums = self.table.totals(values) if self.needed else []
-        every = yield from added([*sums, *others], self.table.holders.units)
+        every = yield from added([*sums, *others], self.table.shard_groups.units)
         if self.needed:
             totals = [self.table.of_weights(x) for x in every[: len(sums)]]
             self.known += zip(values, totals, strict=True)

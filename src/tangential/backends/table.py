@@ -16,7 +16,7 @@ class Table:
     """
 
     def __init__(self, rows: list[Rows], like: Tensor) -> None:
-        self.rows, self.like, self.holders = rows, like, rows[0].holders
+        self.rows, self.like, self.shard_groups = rows, like, rows[0].shard_groups
         if len(rows) == 1:
             self.fan, self.size = rows[0].fan, rows[0].size
         else:
@@ -60,7 +60,7 @@ class Table:
     def total(self, values: Tensor) -> Tensor:
         """The sum over the units of the same weight on all processes, for every unit."""
         (sums,) = self.totals([values])
-        return self.of_weights(added_up(sums, self.holders.units))
+        return self.of_weights(added_up(sums, self.shard_groups.units))
 
 
 def _dots(weights: list[tuple[Rows, Tensor, Tensor]], *, squares: bool) -> list[Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from tangential.backends.rows import real
+from tangential.backends import real
 from tangential.invariance.evidence import Verdict, described
 from tangential.invariance.probe import Probe, frozen_norms
 from tangential.invariance.proofs import Verdicts, euler

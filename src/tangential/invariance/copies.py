@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tangential.backends.rows import real
+from tangential.backends import real
 from tangential.invariance.precision import Precision, widened
 
 # What normalisations call their constant.

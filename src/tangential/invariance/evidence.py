@@ -11,23 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tangential.backends.rows import Rows, real, rows_of
+from tangential.backends import Rows, Units, real, rows_of
 
 # Largest sqrt(elements) |cos| of an invariant unit. A constant inside a normalisation that nobody
 # can see leaves eps/variance, about 1e-5; chance stays below 1e-3 once in 1,250 gradients.
 TOLERANCE = 1e-3
-
-
-class Units(NamedTuple):
-    """What is rescaled as one: `row_groups` rows along `row_axis`, or the whole; optimizer options.
-
-    >>> Units("row", 0, 16)._asdict()
-    {'projection': 'row', 'row_axis': 0, 'row_groups': 16}
-    """
-
-    projection: str
-    row_axis: int = 0
-    row_groups: int = 1
 
 
 ROWS, WHOLE = Units("row"), Units("weight")
@@ -127,7 +115,7 @@ class Evidence:
 
 
 def _rows(weight: Tensor, units: Units) -> Rows | None:
-    return rows_of(weight, units._asdict())
+    return rows_of(weight, units)
 
 
 def described(units: Units) -> str:

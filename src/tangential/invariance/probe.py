@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 
-from tangential.backends.rows import real
+from tangential.backends import real
 from tangential.invariance.calls import called
 from tangential.invariance.generators import devices_of, generator_states, seed_generators
 from tangential.invariance.precision import FLOAT64, AtLeast, Precision

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.rows import ordered_sum, rows_of, wide
+from tangential.backends import Units, ordered_sum, rows_of, wide
 from tangential.invariance.evidence import Evidence
 from tangential.invariance.precision import widened
 from tangential.invariance.probe import Probe
 
-GATE = {"projection": "auto", "row_axis": 0, "row_groups": 1}
+GATE = Units("auto")
 
 
 class Published(NamedTuple):

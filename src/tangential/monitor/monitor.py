@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from tangential.backends.watched import StepSums, with_watcher, without_watcher
+from tangential.backends import StepSums, Units, with_watcher, without_watcher
 from tangential.invariance import Audit, frozen_norms
 from tangential.monitor.columns import COLUMNS, Values, aggregates, line, published
 from tangential.monitor.given_sinks import Sink, checked, claim, close, release, step_number
@@ -20,9 +20,9 @@ from tangential.monitor.names import audited, labels
 from tangential.monitor.samples import Copies, Group, Sample, seen_by
 from tangential.monitor.updates import settings_of
 from tangential.names import plain, unwrapped
-from tangential.optim.stepper import Projected
+from tangential.optim import Projected
 
-UNITS: Group = {"projection": "row", "row_axis": 0, "row_groups": 1}
+UNITS = Units("row")
 
 
 class Monitor:
@@ -162,14 +162,14 @@ class Monitor:
             samples += copies.samples(self.optimizer, groups, units)
             self._tell(samples, watched, step)
 
-    def _units(self, weight: "_Weight") -> Group:
+    def _units(self, weight: "_Weight") -> Units:
         """The part of a weight that is measured as one."""
         line, group = self.lines.get(weight.name), weight.group
         if line and line.kind in ("row", "weight"):
-            return line.units._asdict()
+            return line.units
         if isinstance(self.optimizer, Projected):
             by_row = group["projection"] != "weight"
-            return {**group, "projection": "row" if by_row else "weight"}
+            return Units("row" if by_row else "weight", group["row_axis"], group["row_groups"])
         return UNITS
 
     # ---- what the samples say

@@ -13,10 +13,20 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from tangential import maths
-from tangential.backends import native
-from tangential.backends.rows import Rows, real, rows_of, wide
-from tangential.backends.sharded import added_up, holders_of, local, shards_of
-from tangential.backends.watched import StepSums
+from tangential.backends import (
+    Rows,
+    StepSums,
+    Units,
+    added_up,
+    local,
+    native,
+    real,
+    rows_of,
+    shard_groups,
+    shards_of,
+    splits_units,
+    wide,
+)
 from tangential.monitor.motion import Moved, added
 from tangential.monitor.updates import gradient_of, keep_of, update_of
 
@@ -53,7 +63,7 @@ def seen_by(seen: StepSums) -> list[Sample]:
     fan = torch.as_tensor(table.fan, dtype=ww.dtype, device=ww.device).expand_as(ww)
     moved = Moved(ww, gg, gw, we, ee, 1 - lr * group["decay"] * damp, fan)
     units = [rows.units for rows in table.rows]
-    sums = added_up(_over_units(added(moved, seen.gate), units), table.holders.units)
+    sums = added_up(_over_units(added(moved, seen.gate), units), table.shard_groups.units)
     samples = [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]
     return [sample for sample in samples if sample.param.grad is not None]
 
@@ -79,7 +89,7 @@ class Copies:
         self.before = {p: local(p.detach()).clone() for p in params}
 
     def samples(
-        self, optimizer: Optimizer, groups: dict[Tensor, Group], units: dict[Tensor, Group]
+        self, optimizer: Optimizer, groups: dict[Tensor, Group], units: dict[Tensor, Units]
     ) -> list[Sample]:
         """What the step since has done to every weight that has a gradient.
 
@@ -92,8 +102,7 @@ class Copies:
         Args:
             optimizer: Whose step it was.
             groups: The group of every weight.
-            units: `projection`, `row_axis` and `row_groups` of every weight, as the optimizers
-                take them.
+            units: The units of every weight.
         """
         parts = [
             (p, self._move(optimizer, p, groups[p], units[p]))
@@ -106,17 +115,17 @@ class Copies:
         for param, move in parts:
             dots = fast.get(id(move))
             if dots is None:
-                dots = _products(move, _added(optimizer, param, move))
+                dots = _products(move, _added(optimizer, param, move, groups[param]))
             found.append(_Part(param, dots, move.keep, _fan(param, move)))
         return [s for s in _together(found, units) if s.param.grad is not None]
 
-    def _move(self, optimizer: Optimizer, param: Tensor, group: Group, units: Group) -> native.Move:
+    def _move(self, optimizer: Optimizer, param: Tensor, group: Group, units: Units) -> native.Move:
         before = self.before[param]
         after = local(param.detach())
         grad = torch.zeros_like(before) if param.grad is None else gradient_of(param)
         keep = keep_of(optimizer, group)
         rows = _rows(param, before, units)
-        return native.Move(before, after, grad, rows, {**group, **units}, keep)
+        return native.Move(before, after, grad, rows, units, keep)
 
 
 def _products(move: native.Move, e: Tensor) -> Tensor:
@@ -125,25 +134,25 @@ def _products(move: native.Move, e: Tensor) -> Tensor:
     return torch.stack([move.rows.dot(x, y).double() for x, y in pairs])
 
 
-def _added(optimizer: Optimizer, param: Tensor, move: native.Move) -> Tensor:
+def _added(optimizer: Optimizer, param: Tensor, move: native.Move, group: Group) -> Tensor:
     """The e of the step that was taken."""
     w = wide(move.before)
     if move.before.dtype.itemsize >= 4 or param.grad is None:
         moved = wide(move.after) - w
         return moved if move.keep == 1 else moved.add_(w, alpha=1 - move.keep)
-    update = update_of(optimizer, param, move.before, move.group)
+    update = update_of(optimizer, param, move.before, group)
     return torch.full_like(w, torch.nan) if update is None else update
 
 
 def _fan(param: Tensor, move: native.Move) -> float:
     """Elements of a unit, of which a shard may have a part."""
-    size = real(param).numel() if _others(param, move.group, split=True) else move.rows.size
+    size = real(param).numel() if shard_groups(param, move.units).parts else move.rows.size
     return size / max(move.rows.units, 1)
 
 
-def _rows(param: Tensor, weight: Tensor, units: Group) -> Rows:
+def _rows(param: Tensor, weight: Tensor, units: Units) -> Rows:
     """The units of `weight`, what of `param` is here; a vector, or an empty shard, is one."""
-    if _splits_units(param, units):
+    if splits_units(param, units):
         whole = rows_of(param, units)
         assert whole is not None
         return whole
@@ -153,32 +162,16 @@ def _rows(param: Tensor, weight: Tensor, units: Group) -> Rows:
     return rows or Rows(1, 1, size, size, axes, (1,) * len(axes))
 
 
-def _splits_units(param: Tensor, units: Group) -> bool:
-    """Whether a shard may end within a unit: each process then has sums for all units."""
-    if param.dim() < 2 or units["projection"] != "row" or units["row_groups"] == 1:
-        return False
-    axis = units["row_axis"] % param.dim()
-    return any(one == axis for one, _ in shards_of(param))
-
-
-def _others(param: Tensor, units: Group, *, split: bool) -> list[Process]:
-    """Who has the other parts of this weight's units (`split`), or its other units."""
-    by_row = param.dim() > 1 and units["projection"] != "weight"
-    axis = units["row_axis"] % max(param.dim(), 1) if by_row else None
-    holders = holders_of(param, None if _splits_units(param, units) else axis)
-    return list(holders.parts if split else holders.units)
-
-
-def _together(parts: list[_Part], units: dict[Tensor, Group]) -> list[Sample]:
+def _together(parts: list[_Part], units: dict[Tensor, Units]) -> list[Sample]:
     """Squares first, then roots: products of split units are added up before angles are taken."""
-    _reduce([(x.products, _others(x.param, units[x.param], split=True)) for x in parts])
+    _reduce([(x.products, shard_groups(x.param, units[x.param]).parts) for x in parts])
     sums = [part.products for part in parts]
     for device in {part.products.device for part in parts}:
         here = [i for i, part in enumerate(parts) if part.products.device == device]
         for i, one in zip(here, _added_up([parts[i] for i in here]), strict=True):
             sums[i] = one
     pairs = list(zip(parts, sums, strict=True))
-    _reduce([(one, _others(x.param, units[x.param], split=False)) for x, one in pairs])
+    _reduce([(one, shard_groups(x.param, units[x.param]).units) for x, one in pairs])
     return [Sample(x.param, one, False) for x, one in pairs]
 
 
@@ -193,7 +186,7 @@ def _added_up(parts: list[_Part]) -> Tensor:
     return _over_units(added(Moved(ww, gg, gw, we, ee, keep, fan)), units)
 
 
-def _reduce(tensors: list[tuple[Tensor, list[Process]]]) -> None:
+def _reduce(tensors: list[tuple[Tensor, tuple[Process, ...]]]) -> None:
     """Add tensors up over process groups, in place, all of one group in one collective."""
     by_group: dict[Process, list[Tensor]] = defaultdict(list)
     for x, groups in tensors:

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.optimizer import Optimizer
 
-from tangential.backends import sharded
-from tangential.backends.rows import wide
-from tangential.optim.stepper import Projected
+from tangential import maths
+from tangential.backends import sharded, wide
+from tangential.optim import Projected
 
 Group = dict[str, Any]
 State = dict[str, Tensor]
@@ -108,9 +108,7 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
 
 
 def _adam(param: Tensor, state: State, group: Group) -> Tensor:
-    (b1, b2), step = group["betas"], float(state["step"])
+    g = wide(gradient_of(param)) * (-1 if group["maximize"] else 1)
     m, v = wide(state["exp_avg"]), wide(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
-    if group.get("nesterov"):
-        sign = -1 if group["maximize"] else 1
-        m = b1 * m + (1 - b1) * sign * wide(gradient_of(param))
-    return m / (1 - b1**step) / (v.sqrt() / (1 - b2**step) ** 0.5 + group["eps"])
+    rule = {"betas": group["betas"], "eps": group["eps"], "nesterov": group.get("nesterov", False)}
+    return maths.adam_update(torch, g, m, v, float(state["step"]), **rule)

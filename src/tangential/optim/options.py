@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from tangential.backends.rows import Projection, Units
+
 Group = dict[str, Any]
-Projection = Literal["auto", "row", "weight", "off"]
 LowPrecision = Literal["stochastic", "kahan"]
 WdRatio = float | Literal["matched"]
 StateDtype = torch.dtype | Literal["float32"]
@@ -36,6 +37,11 @@ def numbers(group: Group) -> Group:
     kept = {"lr"} if isinstance(group["lr"], Tensor) else set()
     kept |= {k for k in kinds if isinstance(group[k], str)}  # "matched"
     return group | {k: kind(group[k]) for k, kind in kinds.items() if k not in kept} | pair
+
+
+def units_of(group: Group) -> Units:
+    """The units of a group's weights."""
+    return Units(group["projection"], group["row_axis"], group["row_groups"])
 
 
 def check(group: Group) -> None:

@@ -178,7 +178,7 @@ class Projected(Optimizer):
         numbered = [(i, p) for i, p in self._numbered(number) if p.grad is not None or _waits(p)]
         params = [p for _, p in numbered]
         flattened.check_step(self.param_groups, group)
-        rows = [rows_of(param, group) for param in params]
+        rows = [rows_of(param, options.units_of(group)) for param in params]
         self._check_tensors([p for p in params if p.grad is not None], group)
         return _Work(group, params, rows, [i for i, _ in numbered], None)
 
@@ -201,11 +201,11 @@ class Projected(Optimizer):
             ValueError: an option of `group` is out of range or does not fit `params`.
         """
         options.check(group)
-        return [rows_of(param, group) for param in params]
+        return [rows_of(param, options.units_of(group)) for param in params]
 
     def judges(self, param: Tensor, group: Group) -> bool:
         """Whether `watch` is told of a weight when it takes a step."""
-        return not group["caution"] and rows_of(param, group) is not None
+        return not group["caution"] and rows_of(param, options.units_of(group)) is not None
 
     def _check_tensors(self, params: list[Tensor], group: Group) -> None:
         owner = type(self).__name__
@@ -253,7 +253,7 @@ class Projected(Optimizer):
         """What the kernel leaves of a group, in its order, and shards without a gradient."""
         left = list(zip(fused.left_places, fused.left, fused.left_rows, strict=True))
         absent = [(i, p) for i, p in self._shards[number] if p.grad is None and _waits(p)]
-        left += [(i, p, rows_of(p, group)) for i, p in absent]
+        left += [(i, p, rows_of(p, options.units_of(group))) for i, p in absent]
         left.sort(key=lambda one: one[0])
         params, rows, places = (
             [p for _, p, _ in left],

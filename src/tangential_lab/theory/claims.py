@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim import Optimizer
 
-from tangential.optim.options import Projection, WdRatio
+from tangential.optim import Projection, WdRatio
 
 EXACT = 1e-12  # relative error of an exact claim in float64
 CLOSE = 0.03  # of a claim to first order in lr x decay

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
-from tangential.optim.optimizers import SGDP, AdamP
+from tangential.optim import SGDP, AdamP
 from tangential_lab.theory.claims import DERIVED, Lemma, Setting, angle_rad, drawn, known, stepped
 
 SGD_RUN = Setting(shape=(32, 64), lr=0.1, decay=0.01, steps=2500)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim import SGD, AdamW, Optimizer
 
-from tangential.optim.optimizers import SGDP, AdamP
+from tangential.optim import SGDP, AdamP
 from tangential_lab.theory.claims import (
     DERIVED,
     PAPER,
