@@ -3,10 +3,15 @@
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
-from rich.console import Console
 
-from tangential.backends import described
-from tangential_lab.cli import audit, compare, diagnose, show
+from tangential_lab.cli import audit, diagnose
+from tangential_lab.cli.inventory import info, list_
+from tangential_lab.cli.lemmas import lemmas
+from tangential_lab.cli.study.compare import compare
+from tangential_lab.cli.study.report import report
+from tangential_lab.cli.study.watch import watch
+from tangential_lab.cli.study.worker import worker
+from tangential_lab.cli.toy import toy
 from tangential_lab.errors import one_line, stop
 
 app = App(
@@ -25,20 +30,7 @@ def run(arguments: list[str]) -> None:
         stop(f"Error: {one_line(error)}", 2)
 
 
-app.command(compare.compare)
-app.command(compare.worker)
-app.command(compare.report_, name="report")
-app.command(compare.watch)
-app.command(compare.list_, name="list")
-
-
+for command in (compare, worker, report, watch, list_, toy, lemmas, info):
+    app.command(command)
 app.command(audit.command, name="audit")
 app.command(diagnose.command, name="diagnose")
-app.command(show.toy)
-app.command(show.lemmas)
-
-
-@app.command
-def info() -> None:
-    """Say which backends there are, and why not."""
-    Console().print(described(), highlight=False, soft_wrap=True)

@@ -8,9 +8,8 @@ import pytest
 
 from tangential_lab import errors
 from tangential_lab.__main__ import main
-from tangential_lab.cli import app as cli
-from tangential_lab.cli import compare, show
-from tangential_lab.cli import watch as watching
+from tangential_lab.cli import inventory, lemmas, toy
+from tangential_lab.cli.study import compare, location, report, server, worker
 from tangential_lab.studies import database
 
 ODD = (
@@ -74,8 +73,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(database, "PAUSE_S", 0)  # at what is no database
     (tmp_path / "file").write_text("text")
     for module, name in (
-        *((compare, "_compare"), (compare, "work"), (compare, "report"), (watching, "watch")),
-        *((show, "runs"), (show, "claims"), (compare.Store, "plan")),
+        *((compare, "_compare"), (worker, "work"), (report, "conclude"), (server, "watch")),
+        *((toy, "runs"), (lemmas, "measured"), (location.Store, "plan")),
     ):
         monkeypatch.setattr(module, name, begin)
     return tmp_path
@@ -129,7 +128,7 @@ def test_odd_values_of_every_option_are_refused_in_a_line(
     command, least, here, capsys, monkeypatch
 ):
     if command == "compare":  # the others open databases, too
-        monkeypatch.setattr(compare, "Store", begin)
+        monkeypatch.setattr(location, "Store", begin)
     usual = [USUAL[command]] if command in USUAL else ["file:x"] if command == "audit" else []
     calls = [[command, value] for value in ODD]
     calls += [[command, *usual, option] for option in OPTIONS[command]]
@@ -179,7 +178,7 @@ def raising(monkeypatch, error):
     def fails():
         raise error
 
-    monkeypatch.setattr(cli, "described", fails)
+    monkeypatch.setattr(inventory, "described", fails)
 
 
 def test_a_bug_of_ours_is_called_one_and_can_be_traced(capsys, monkeypatch):
@@ -230,7 +229,7 @@ def test_a_terminal_wraps_at_words_and_never_in_a_path(capsys, monkeypatch):
 
 def test_a_study_that_is_ready_is_begun(here, capsys, monkeypatch):
     """The calls above are refused for what is odd in them, not for all else."""
-    store = compare.Store(f"sqlite:///{here}/runs/s/study.db", "s")
+    store = location.Store(f"sqlite:///{here}/runs/s/study.db", "s")
     monkeypatch.undo()
     monkeypatch.chdir(here)
     store.begin(made.plan(("sgd", "sgdp"), trials=2, seeds=2))

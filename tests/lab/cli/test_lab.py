@@ -14,7 +14,7 @@ import pytest
 
 from tangential_lab import experiments as tasks
 from tangential_lab.__main__ import main
-from tangential_lab.cli.compare import name_of
+from tangential_lab.cli.study.compare import default_name
 from tangential_lab.studies.engine import points
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
 from tangential_lab.studies.store import Store
@@ -168,7 +168,7 @@ class TestTasks:
     def test_says_what_it_is_and_what_can_be_chosen(self, name):
         assert len(tasks.about(name)) > 20
         assert str(tasks.options(name)["preset"]).startswith("preset=mini")
-        assert name_of(name, {}) == name
+        assert default_name(name, {}) == name
 
     def test_unknown_options_are_refused(self):
         with pytest.raises(ValueError, match=r"unknown digits option 'preste'\. Did you mean 'pre"):
@@ -323,7 +323,7 @@ class TestCommand:
         text, _ = process.communicate(timeout=100)
         assert process.returncode == 130, text
         assert "Stopping: the trials under way are being saved" in text
-        assert "Stopped. Finished trials are kept: the same command goes on" in text
+        assert "Stopped. Finished trials are kept: run the same command again" in text
         assert "Traceback" not in text
         assert list((tmp_path / "digits/checkpoints").glob("*/*.checkpoint"))
         store = Store(f"sqlite:///{tmp_path}/digits/study.db", "digits")
@@ -417,7 +417,7 @@ class TestCommand:
             (["compare", "digits", "--preset", "paper"], "preset is 'paper', allowed are mini"),
             (
                 ["compare", "digits", "--optimizer", "x"],
-                "--optimizer is 'x', allowed is name=module:fac",
+                "--optimizer must be name=module:factory, got 'x'",
             ),
             (["compare", "digits", "--optimizer", "sgd=a:b"], "'sgd' is the laboratory's own"),
             (["compare", "digits", "--storage", "x"], "--storage 'x' is not a valid URL"),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tangential_lab.__main__ import main
-from tangential_lab.cli import show
+from tangential_lab.cli import lemmas, toy
 from tangential_lab.theory import pictures as picture
 from tangential_lab.theory.claims import Lemma
 from tangential_lab.theory.runs import CONTESTANTS
@@ -81,7 +81,7 @@ def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
 
 def test_momentum_without_known_figures_has_none_beside_it(tmp_path, capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr(show, "draw", lambda problem, done, out: drawn.append(done) or [])
+    monkeypatch.setattr(toy, "draw", lambda problem, done, out: drawn.append(done) or [])
     code, text, _ = call(capsys, "toy", "3d", "--momentum", "0", ".5", ".5", "--out", tmp_path)
     assert code == 0
     assert [row[0] for row in rows(text)] == ["0"] * 4 + ["0.5"] * 4
@@ -121,9 +121,9 @@ assert "matplotlib.pyplot" not in sys.modules
     ("arguments", "words"),
     [
         (["4d"], 'Invalid value "4d" for PROBLEM. Choose from: "2d", "3d".'),
-        (["2d", "--momentum", "1"], "momentum is 1.0, allowed is a number in [0, 1)"),
-        (["2d", "--momentum", ".9", "-.5"], "momentum is -0.5, allowed is a number in [0, 1)"),
-        (["2d", "--momentum", "nan"], "momentum is nan, allowed is a number in [0, 1)"),
+        (["2d", "--momentum", "1"], "for --momentum. Must be < 1."),
+        (["2d", "--momentum", ".9", "-.5"], "for --momentum. Must be >= 0."),
+        (["2d", "--momentum", "nan"], "for --momentum. Must be < 1."),
         (["2d", "--momentum", "much"], 'unable to convert "much" into float'),
         (["3d", "--momentun", ".9"], "Did you mean --momentum?"),
     ],
@@ -156,7 +156,7 @@ NEARLY = Lemma("angle", "derived", 0.02, 0.0205, 0.025, exact=False)
 
 class TestLemmas:
     def printed(self, monkeypatch, capsys, *found):
-        monkeypatch.setattr(show, "claims", lambda: iter(found))
+        monkeypatch.setattr(lemmas, "measured", lambda: iter(found))
         code, out, _ = call(capsys, "lemmas")
         return code, rows(out), out
 

@@ -10,8 +10,8 @@ import made_study as made
 import pytest
 from rich.console import Console
 
-from tangential_lab.cli import printed
-from tangential_lab.cli.display import Display
+from tangential_lab.cli.study import tables as printed
+from tangential_lab.cli.study.progress import Display
 from tangential_lab.reports import wording
 from tangential_lab.reports.report import report
 from tangential_lab.reports.statistics import Interval

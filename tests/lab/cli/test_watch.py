@@ -7,8 +7,8 @@ import threading
 import made_study as made
 import pytest
 
-from tangential_lab.cli import watch
-from tangential_lab.cli.watch import is_here
+from tangential_lab.cli.study import server as watch
+from tangential_lab.cli.study.server import is_here
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tangential_lab.cli import watch
+from tangential_lab.cli.study import server as watch
 from tangential_lab.names import label
 from tangential_lab.reports import html
 from tangential_lab.reports.report import page, report, together
@@ -494,7 +494,7 @@ def test_a_port_that_is_taken_is_named(running):
 def test_ctrl_c_ends_it():
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # of a job
-        "import made_study as made; from tangential_lab.cli.watch import watch;"
+        "import made_study as made; from tangential_lab.cli.study.server import watch;"
         "plan = made.plan(); watch(lambda: (plan, {}), 0)"
     )
     process = subprocess.Popen(

@@ -11,7 +11,7 @@ from shutil import copy
 import made_study as made
 import pytest
 
-from tangential_lab.cli.compare import name_of
+from tangential_lab.cli.study.compare import default_name
 from tangential_lab.experiments import NAMES, options
 from tangential_lab.names import label
 from tangential_lab.reports.report import report
@@ -40,7 +40,7 @@ def test_every_task_of_the_paper_has_a_page():
 @pytest.mark.parametrize("task", PAGES)
 def test_studies_have_the_names_that_the_command_gives_them(task):
     names = {
-        name_of(task, {name: value})
+        default_name(task, {name: value})
         for name, option in options(task).items()
         for value in option.choices
     }

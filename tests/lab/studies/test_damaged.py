@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tangential_lab.__main__ import main
-from tangential_lab.cli.watch import Watched
+from tangential_lab.cli.study.server import Watched
 from tangential_lab.reports.report import report
 from tangential_lab.studies import database
 from tangential_lab.studies.owners import owner
@@ -199,9 +199,9 @@ def test_a_record_without_scale_invariant_weights():
 
 def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
     """Whatever stands there, the study is reported or refused in a line."""
-    from tangential_lab.cli import compare
+    from tangential_lab.cli.study import report as command
 
-    monkeypatch.setattr(compare, "_conclude", lambda store, plan, *_: store.records(plan))
+    monkeypatch.setattr(command, "conclude", lambda store, *_: store.records(store.plan()))
     whole = study.read_bytes()
     connection = sqlite3.connect(study)
     tables = [t for (t,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]

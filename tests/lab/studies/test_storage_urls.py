@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tangential_lab.cli.app import app
-from tangential_lab.cli.compare import _found, _stored
+from tangential_lab.cli.study.location import Location, stored_in
 from tangential_lab.studies import database
 from tangential_lab.studies.database import file_url, without_password
 from tangential_lab.studies.engine import optuna
@@ -22,7 +22,7 @@ NAMES = (
 
 def made(folder):
     """A store with an empty study of its folder's name."""
-    store = _stored(folder)
+    store = stored_in(folder)
     optuna().create_study(storage=store.storage, study_name=store.name)
     return store
 
@@ -55,7 +55,7 @@ def test_a_renamed_folder_is_the_study_that_it_was(tmp_path):
     made(tmp_path / "digits").close()
     (tmp_path / "digits").rename(tmp_path / "old")
     for given in ("old", str(tmp_path / "old")):
-        folder, store = _found(given, None, tmp_path)
+        folder, store = Location(out=tmp_path).open(given)
         assert (store.name, store.exists(), folder) == ("digits", True, tmp_path / "old")
         store.close()
 
@@ -64,10 +64,10 @@ def test_of_several_studies_in_a_file_one_has_the_folders_name(tmp_path):
     store = made(tmp_path / "b")
     optuna().create_study(storage=store.storage, study_name="a")
     store.close()
-    assert _stored(tmp_path / "b").name == "b"
+    assert stored_in(tmp_path / "b").name == "b"
     (tmp_path / "b").rename(tmp_path / "c")
     with pytest.raises(ValueError, match=r"no study 'c' in .*; known: a, b"):
-        _stored(tmp_path / "c").plan()
+        stored_in(tmp_path / "c").plan()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tangential_lab import experiments as tasks
-from tangential_lab.cli.compare import _own
+from tangential_lab.cli.study.compare import _sources
 from tangential_lab.studies import preflight, study
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
 from tangential_lab.studies.worker import entry_of
@@ -202,9 +202,9 @@ class TestSpaces:
 
 
 def test_two_optimizers_of_one_name_are_refused():
-    assert _own(["a=m:x", "b=m:x"]) == {"a": "m:x", "b": "m:x"}
+    assert _sources(["a=m:x", "b=m:x"]) == {"a": "m:x", "b": "m:x"}
     with pytest.raises(ValueError, match="two --optimizer are named 'a'"):
-        _own(["a=m:x", "b=m:x", "a=m:y"])
+        _sources(["a=m:x", "b=m:x", "a=m:y"])
 
 
 @pytest.mark.parametrize("baseline", ["sdg", "mine"])

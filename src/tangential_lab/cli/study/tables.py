@@ -1,4 +1,4 @@
-"""A report and the laboratory's inventory, on the terminal."""
+"""A report on the terminal: its tables and its sentences."""
 
 import math
 import re
@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tangential_lab import experiments as tasks
 from tangential_lab.names import label
 from tangential_lab.reports.report import Report
 from tangential_lab.reports.standings import Row
@@ -18,7 +17,6 @@ from tangential_lab.reports.statistics import Interval
 from tangential_lab.reports.wording import gap, near_score, number, setting, unsigned_zero
 from tangential_lab.studies.plan import Plan
 from tangential_lab.terminal import JOINT, fits, sentence
-from tangential_lab.training.optimizers import OPTIMIZERS
 
 NAME_WIDTH = 24  # longer names take several lines
 
@@ -119,17 +117,3 @@ def _difference(plan: Plan, row: Row) -> list[str]:
     found = row.against.difference
     texts = [gap(plan.metric, x, unit=False) for x in found[:3]]
     return _ends(*texts) if found.known else texts[:1]
-
-
-def print_list(console: Console) -> None:
-    """Print the tasks, with their options, and the optimizers."""
-    table = Table(title="tasks", title_justify="left", box=None, show_header=False)
-    for name in tasks.NAMES:
-        table.add_row(name, tasks.about(name))
-        options = ", ".join(map(str, tasks.options(name).values()))
-        table.add_row("", f"[dim]--set {escape(options)}[/]")
-    console.print(table)
-    table = Table(title="optimizers", title_justify="left", box=None, show_header=False)
-    for name, optimizer in OPTIMIZERS.items():
-        table.add_row(name, optimizer.about)
-    console.print(table)

@@ -1,0 +1,61 @@
+"""The command `tangential lemmas`."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tangential_lab.terminal import fitting
+from tangential_lab.theory.claims import CLOSE, EXACT, Lemma
+from tangential_lab.theory.lemmas import lemmas as measured
+
+
+def lemmas() -> None:
+    """Measure what the paper claims, and what follows from it, on steps of real optimizers.
+
+    Exact claims must hold to 1e-12, equilibria to 3 %. The exit status is 1 if a claim fails.
+    """
+    console = Console()
+    with console.status("taking steps ..."):
+        results = list(measured())
+    console.print(fitting([_wide(results), _narrow(results)], console.width))
+    failed = [lemma.name for lemma in results if not lemma.holds]
+    for name in failed:
+        console.print(f"Does not hold: {name}", highlight=False, soft_wrap=True)
+    sys.exit(1 if failed else 0)
+
+
+TITLE = "Claims: the worst case among all rows and steps"
+
+
+def _wide(results: list[Lemma]) -> Table:
+    table = Table("claim", "source", title=TITLE, title_justify="left")
+    for heading in ("claimed", "measured", "error", "allowed", ""):
+        table.add_column(heading, justify="right")
+    for lemma in results:
+        table.add_row(*_cells(lemma))
+    return table
+
+
+def _narrow(results: list[Lemma]) -> Table:
+    table = Table("claim", title=TITLE, title_justify="left")
+    for heading in ("claimed,\nmeasured", "error,\nallowed", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for lemma in results:
+        name, source, claimed, measured, error, allowed, holds = _cells(lemma)
+        claim = f"{name} ({source})"
+        table.add_row(claim, f"{claimed}\n{measured}", f"{error}\n{allowed}", holds)
+    return table
+
+
+def _cells(lemma: Lemma) -> tuple[str, ...]:
+    digits = ".12g" if lemma.exact else ".5f"
+    return (
+        lemma.name,
+        lemma.source,
+        f"{lemma.claimed:{digits}}",
+        f"{lemma.measured:{digits if lemma.claimed else '.1e'}}",
+        f"{lemma.error:.1e}" if lemma.exact else f"{100 * lemma.error:.2f} %",
+        f"{EXACT:g}" if lemma.exact else f"{100 * CLOSE:g} %",
+        "holds" if lemma.holds else "[red]fails[/red]",
+    )

@@ -1,0 +1,182 @@
+"""The command `tangential compare`."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+
+from tangential.backends import native
+from tangential_lab import experiments
+from tangential_lab.cli.parameters import Count, CountOrZero, Many, Processes, Threads
+from tangential_lab.cli.study.location import (
+    DEFAULT_FILES,
+    DEFAULT_LOCATION,
+    Location,
+    TrialFiles,
+    checked_name,
+    study_errors,
+)
+from tangential_lab.cli.study.progress import Display
+from tangential_lab.cli.study.report import conclude
+from tangential_lab.errors import one_line
+from tangential_lab.names import one_of
+from tangential_lab.studies import study as studies
+from tangential_lab.studies.store import Store
+from tangential_lab.studies.study import StudyRequest, interruptible
+from tangential_lab.studies.worker import Place, work
+from tangential_lab.training.cores import cores
+from tangential_lab.training.optimizers import DEFAULT, OPTIMIZERS
+
+
+def compare(
+    task: Annotated[str, Parameter(validator=one_of(experiments.NAMES, "task"))],
+    /,
+    *,
+    preset: str | None = None,
+    set: Annotated[list[str], Many] = [],  # noqa: A002, B006
+    optimizers: Annotated[list[str], Many, Parameter(validator=one_of(OPTIMIZERS, "optimizer"))] = [
+        *DEFAULT
+    ],
+    optimizer: Annotated[list[str], Many] = [],  # noqa: B006
+    trials: CountOrZero = 16,
+    seeds: Count = 5,
+    epochs: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1_000_000))] = None,
+    undecayed: bool = False,
+    workers: Processes | None = None,
+    threads: Threads = 1,
+    precision: Literal["no", "bf16", "fp16"] = "no",
+    sharded: bool = False,
+    study: str | None = None,
+    location: Location = DEFAULT_LOCATION,
+    files: TrialFiles = DEFAULT_FILES,
+) -> None:
+    """Tune every optimizer equally, run the best of each on the same seeds, and report.
+
+    Ctrl-C stops the study. The same command continues it, also after a kill or a power failure.
+    Under torchrun or accelerate launch, the processes work on every trial together.
+
+    Args:
+        task: What to train: see `tangential list`.
+        preset: mini (minutes on one core, the default) or paper (the published set-up).
+        set: Options of the task, as name=value: see `tangential list`.
+        optimizers: Optimizers to compare.
+        optimizer: Your own optimizers: name=module:factory or name=FILE.py:FACTORY, where
+            factory(params, lr, weight_decay) returns an optimizer. `params` are groups, dicts
+            with "params", as torch's optimizers take them. FILE.py is run, here and by workers,
+            and each optimizer is tried once before the study starts.
+        trials: Tuning trials per optimizer, at the same quasi-random points. With 0, every
+            optimizer runs at the published settings of the task.
+        seeds: Number of test seeds, the same for all optimizers.
+        epochs: Length of every trial; by default the task's own.
+        undecayed: Run every optimizer once more on every seed, at its baseline's lr and without
+            weight decay.
+        workers: Processes on this machine, one per core or GPU; by default all. With 0, wait for
+            workers elsewhere.
+        threads: Threads per worker. A different number may change the last digit of every result.
+        precision: Precision of the matrix products.
+        sharded: Shard the weights over the processes of a trial (FSDP2) instead of copying them
+            (DDP).
+        study: Name of the study; by default the task and its options.
+        location: Where studies are.
+        files: What a trial reads and saves.
+    """
+    console = Console()
+    with study_errors():
+        options = experiments.parse_options(task, [*([f"preset={preset}"] if preset else []), *set])
+        request = StudyRequest(
+            task=task,
+            options=options,
+            optimizers=tuple(dict.fromkeys(optimizers)),
+            own=_sources(optimizer),
+            trials=trials,
+            seeds=seeds,
+            epochs=epochs,
+            undecayed=undecayed,
+            precision=precision,
+            threads=threads,
+            sharded=sharded,
+        )
+        folder, store = location.create(
+            default_name(task, options) if study is None else checked_name(study)
+        )
+        place = Place(files.data, folder, files.checkpoint_s)
+        if reason := native.reason():
+            console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
+        with store.undamaged():
+            _compare(request, store, place, _devices() if workers is None else workers, console)
+
+
+def default_name(task: str, options: dict[str, Any]) -> str:
+    """The name of a study: its task, and the options that differ from the defaults.
+
+    >>> default_name("digits", {})
+    'digits'
+    """
+    defaults = {name: option.default for name, option in experiments.options(task).items()}
+    chosen = {key: value for key, value in options.items() if value != defaults[key]}
+    parts = [k if v is True else f"no-{k}" if v is False else str(v) for k, v in chosen.items()]
+    return "-".join([task, *parts])
+
+
+def _sources(given: list[str]) -> dict[str, str]:
+    """Names and sources of the user's own optimizers."""
+    sources: dict[str, str] = {}
+    for text in given:
+        name, equals, source = text.partition("=")
+        if not (name and equals and source):
+            raise ValueError(f"--optimizer must be name=module:factory, got {text!r}")
+        if name in sources:
+            raise ValueError(f"two --optimizer have the name {name!r}: use different names")
+        sources[name] = source
+    return sources
+
+
+def _devices() -> int:
+    """How many GPUs this machine has, or without any, how many cores."""
+    import torch
+
+    return torch.cuda.device_count() or cores()
+
+
+def _compare(
+    request: StudyRequest, store: Store, place: Place, workers: int, console: Console
+) -> None:
+    is_first = os.environ.get("RANK", "0") == "0"
+    if is_first:
+        _begin(request, store, place.data, console)
+    if "WORLD_SIZE" in os.environ:
+        _work_together(store, place, console, is_first=is_first)
+    else:
+        plan = store.plan()
+        with Display(plan, console) as display, interruptible(display.stopping) as stop:
+            for records in studies.run(store, plan, place, workers, stop, display.say):
+                display.show(records)
+    if is_first:
+        conclude(store, place.folder, console)
+
+
+def _begin(request: StudyRequest, store: Store, data: Path | None, console: Console) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        task = experiments.make(request.task, data, request.options)
+        plan = studies.planned(request, task)
+    for warning in caught:
+        note = one_line(warning.message).removesuffix(".")
+        console.print(f"Note: {note}.", highlight=False, markup=False)
+    store.begin(plan)
+
+
+def _work_together(store: Store, place: Place, console: Console, *, is_first: bool) -> None:
+    """Work as one of the processes that run every trial together."""
+    from tangential_lab.training.distributed import here, leave
+
+    here().wait_for_everyone()  # until the first process has begun the study
+    with Display(store.plan(), console) as display, interruptible(display.stopping) as stop:
+        show = display.show if is_first else lambda _: None
+        work(store, place, stop.is_set, display.say, show)
+    leave()
+    if stop.is_set():
+        raise KeyboardInterrupt

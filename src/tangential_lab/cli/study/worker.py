@@ -1,0 +1,44 @@
+"""The command `tangential worker`."""
+
+from rich.console import Console
+
+from tangential_lab.cli.study.location import (
+    DEFAULT_FILES,
+    DEFAULT_LOCATION,
+    WORKER_HINT,
+    Location,
+    TrialFiles,
+    study_errors,
+)
+from tangential_lab.cli.study.progress import Display
+from tangential_lab.studies.study import interruptible
+from tangential_lab.studies.worker import Place, work
+
+
+def worker(
+    study: str,
+    /,
+    *,
+    location: Location = DEFAULT_LOCATION,
+    files: TrialFiles = DEFAULT_FILES,
+) -> None:
+    """Start a worker for a study, on any machine; it runs trials until none is left.
+
+    Ctrl-C saves the current trial and leaves it to another worker. A worker trusts the database:
+    it runs the files of optimizers that the study names, if they are here and have not changed.
+
+    Args:
+        study: Name of the study, or its folder.
+        location: Where studies are.
+        files: What a trial reads and saves.
+    """
+    with study_errors(WORKER_HINT):
+        folder, store = location.open(study)
+        plan = store.plan()
+        place = Place(files.data, folder, files.checkpoint_s)
+        with (
+            store.undamaged(),
+            Display(plan, Console()) as display,
+            interruptible(display.stopping) as stop,
+        ):
+            work(store, place, stop.is_set, display.say, display.show)
