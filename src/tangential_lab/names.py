@@ -1,6 +1,6 @@
 """Names that people type."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,13 +25,12 @@ def unknown_name(name: str, known: Iterable[str], what: str) -> str:
     return f"unknown {what} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
 
 
-def one_of(known: Iterable[str], what: str) -> Callable[[Any, str | Sequence[str]], None]:
-    """A validator of the command line: one name, or several, of those known."""
+def one_of(known: Iterable[str], what: str) -> Callable[[Any, str], None]:
+    """A validator for the command line: the argument must be a known name."""
 
-    def check(_: Any, names: str | Sequence[str]) -> None:
-        for name in [names] if isinstance(names, str) else names:
-            if name not in known:
-                raise ValueError(unknown_name(name, known, what))
+    def check(_: Any, name: str) -> None:
+        if name not in known:
+            raise ValueError(unknown_name(name, known, what))
 
     return check
 

@@ -10,4 +10,9 @@ Count = Annotated[int, Parameter(validator=Number(gte=1, lte=MOST))]
 CountOrZero = Annotated[int, Parameter(validator=Number(gte=0, lte=MOST))]
 Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=1024))]
 Processes = Annotated[int, Parameter(validator=Number(gte=0, lte=1024))]
-Many = Parameter(consume_multiple=True, negative=())  # --option A B C, and no --no-option
+# --option A B C, and no --no-option
+Many = Parameter(
+    consume_multiple=True,
+    negative=(),
+    show_default=lambda values: " ".join(values or ["none"]),
+)

@@ -13,14 +13,14 @@ from tangential_lab.errors import check_file, check_folder
 from tangential_lab.theory.pictures import draw, files
 from tangential_lab.theory.runs import MOMENTUM, runs, table
 
-Momentum = Annotated[list[float] | None, Many, Parameter(validator=Number(gte=0, lt=1))]
+Momentum = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 
 
 def toy(
     problem: Literal["2d", "3d"],
     /,
     *,
-    momentum: Momentum = None,
+    momentum: Annotated[tuple[Momentum, ...] | None, Many] = None,
     out: Path = Path("runs/toy"),
 ) -> None:
     """Show the slowdown on a problem that one can see: a table, a figure, an animation.

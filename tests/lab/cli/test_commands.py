@@ -154,7 +154,7 @@ def test_unknown_commands(here, capsys):
         (["compare", "digits", "--trials", "1000000"], "Must be <= 10000"),
         (["compare", "digits", "--seeds", "0"], "Must be >= 1"),
         (["compare", "digits", "--workers", "100000"], "Must be <= 1024"),
-        (["compare", "bias", "--set", "rho=nan"], "rho is 'nan', allowed are finite numbers"),
+        (["compare", "bias", "--set", "rho=nan"], "rho must be a finite number, got nan"),
         (["compare", "[red]x", "--out", "[/]"], "unknown task '[red]x'"),
         (["compare", "digits", "--out", "file/[red]x"], "Not a directory: 'file/[red]x/digits'"),
         (["toy", "3d", "--out", "file"], "File exists: 'file'"),

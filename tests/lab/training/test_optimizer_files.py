@@ -203,7 +203,7 @@ class TestSpaces:
 
 def test_two_optimizers_of_one_name_are_refused():
     assert _sources(["a=m:x", "b=m:x"]) == {"a": "m:x", "b": "m:x"}
-    with pytest.raises(ValueError, match="two --optimizer are named 'a'"):
+    with pytest.raises(ValueError, match="two --optimizer have the name 'a'"):
         _sources(["a=m:x", "b=m:x", "a=m:y"])
 
 

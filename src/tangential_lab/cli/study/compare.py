@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,17 +32,18 @@ from tangential_lab.studies.worker import Place, work
 from tangential_lab.training.cores import cores
 from tangential_lab.training.optimizers import DEFAULT, OPTIMIZERS
 
+KnownTask = Annotated[str, Parameter(validator=one_of(experiments.NAMES, "task"))]
+KnownOptimizer = Annotated[str, Parameter(validator=one_of(OPTIMIZERS, "optimizer"))]
+
 
 def compare(
-    task: Annotated[str, Parameter(validator=one_of(experiments.NAMES, "task"))],
+    task: KnownTask,
     /,
     *,
     preset: str | None = None,
-    set: Annotated[list[str], Many] = [],  # noqa: A002, B006
-    optimizers: Annotated[list[str], Many, Parameter(validator=one_of(OPTIMIZERS, "optimizer"))] = [
-        *DEFAULT
-    ],
-    optimizer: Annotated[list[str], Many] = [],  # noqa: B006
+    set: Annotated[tuple[str, ...], Many] = (),  # noqa: A002
+    optimizers: Annotated[tuple[KnownOptimizer, ...], Many] = DEFAULT,
+    optimizer: Annotated[tuple[str, ...], Many] = (),
     trials: CountOrZero = 16,
     seeds: Count = 5,
     epochs: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1_000_000))] = None,
@@ -122,7 +124,7 @@ def default_name(task: str, options: dict[str, Any]) -> str:
     return "-".join([task, *parts])
 
 
-def _sources(given: list[str]) -> dict[str, str]:
+def _sources(given: Sequence[str]) -> dict[str, str]:
     """Names and sources of the user's own optimizers."""
     sources: dict[str, str] = {}
     for text in given:
