@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import sync_playwright
 from timing import interleaved, options_of
 
-from tangential_lab.reports.report import page
+from tangential_lab.reports import page
 
 SCREEN = {"width": 1280, "height": 1300}  # tall enough to show the first plots
 NAMES = ("chromium", "chromium-browser", "google-chrome")

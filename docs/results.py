@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tangential_lab.names import label
-from tangential_lab.reports import stills, tables, wording
-from tangential_lab.reports.figures import Figure
-from tangential_lab.reports.report import Report, jointly, report
+from tangential_lab.reports import Report, report, tables, wording
+from tangential_lab.reports.figures import Figure, draw
 from tangential_lab.reports.statistics import MIN_SEEDS
+from tangential_lab.reports.study import adjust_jointly
 from tangential_lab.studies.database import file_url
 from tangential_lab.studies.store import Store
 
@@ -94,7 +94,7 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
     """Write a page, its figures and its data into `folder`; return the page."""
     withdrawn = texts.get("withdrawn", {})
     kept = [without(study, withdrawn.get(name, ())) for name, study in studies.items()]
-    studies = dict(zip(studies, jointly(kept), strict=True))
+    studies = dict(zip(studies, adjust_jointly(kept), strict=True))
     for name, study in studies.items():
         _drawn(name, study, folder)
     look = Environment(
@@ -123,7 +123,7 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
 
 def without(study: Report, withdrawn: Collection[str]) -> Report:
     """The study without the comparisons of these optimizers."""
-    return study.judged(
+    return study.with_rows(
         [row._replace(against=None) if row.optimizer in withdrawn else row for row in study.rows]
     )
 
@@ -133,7 +133,7 @@ def _drawn(name: str, study: Report, folder: Path) -> None:
     panels = [figure.panels[0]._replace(title=figure.title) for figure in shown(study)]
     whole = Figure(name, "", "", panels)
     with TemporaryDirectory() as aside:
-        png, _ = stills.draw(whole, study.styles, Path(aside))
+        png, _ = draw(whole, study.styles, Path(aside))
         copy(png, folder / f"{name}.png")
         tables.write(study.plan, study.records, Path(aside))
         _without_constants(Path(aside) / "trials.csv", folder / f"{name}.csv")

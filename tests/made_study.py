@@ -3,7 +3,7 @@
 import math
 import random
 
-from tangential_lab.reports.report import report
+from tangential_lab.reports import report
 from tangential_lab.studies.plan import FIRST_TEST_SEED, Plan, PlannedOptimizer
 from tangential_lab.training.records import Spec
 from tangential_lab.training.task import Metric

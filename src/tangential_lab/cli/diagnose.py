@@ -12,7 +12,7 @@ from tangential.monitor.criteria import length
 from tangential.monitor.diagnosis import diagnose, figures
 from tangential.monitor.runs import Run, load
 from tangential.monitor.verdicts import fell, fold, percent
-from tangential_lab.reports.wording import unsigned_zero
+from tangential_lab.reports import unsigned_zero
 from tangential_lab.terminal import sentence
 
 plain = "{:.3g}".format

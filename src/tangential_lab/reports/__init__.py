@@ -1,1 +1,40 @@
-"""."""
+"""Reports of studies: what the numbers allow one to say, as pages, pictures, tables and sentences.
+
+- `study`: the report of one study, its page and its files; `overview`: several studies on one page
+- `standings`: each optimizer's results and its comparison with its baseline; `statistics`: maths
+- `verdicts`: who is ahead; `sentences`: mechanism, cost, search; `wording`: numbers as text
+- `figures`: figures as plain data, and as still pictures; `html`: pages; `tables`: CSV and Parquet
+"""
+
+from tangential_lab.reports.html import error_page
+from tangential_lab.reports.overview import write_overview
+from tangential_lab.reports.standings import Row
+from tangential_lab.reports.statistics import Interval
+from tangential_lab.reports.study import Report, page, report, write_report
+from tangential_lab.reports.wording import (
+    gap,
+    near_score,
+    number,
+    score,
+    setting,
+    settings,
+    unsigned_zero,
+)
+
+__all__ = [
+    "Interval",
+    "Report",
+    "Row",
+    "error_page",
+    "gap",
+    "near_score",
+    "number",
+    "page",
+    "report",
+    "score",
+    "setting",
+    "settings",
+    "unsigned_zero",
+    "write_overview",
+    "write_report",
+]

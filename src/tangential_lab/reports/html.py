@@ -1,4 +1,4 @@
-"""Pages that are whole in themselves: no request leaves them, and no name becomes markup.
+"""Pages that need no other file: they load nothing, and no name in them becomes markup.
 
 Jinja2 and Plotly are imported where a page is made.
 """
@@ -11,22 +11,30 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from tangential_lab import styles as look
 from tangential_lab.names import label
 from tangential_lab.reports import wording
-from tangential_lab.reports.figures import Figure, Style, plain
+from tangential_lab.reports.figures.description import Figure, plain
 from tangential_lab.reports.statistics import MIN_SEEDS, Interval
+from tangential_lab.styles import LineStyle, on_dark
 from tangential_lab.terminal import whole
 
-LIGHT_PAPER, DARK_PAPER = "#ffffff", "#15181c"  # as in page.css
-CONTRAST = 3.0  # of a line with it, at least (WCAG 2.2, 1.4.11)
-LINE_HEIGHT, HEAT_HEIGHTS = 300, (200, 460)  # of a plot, in pixels
-LAYER_HEIGHT, HEAT_MARGIN = 11, 90
+LINE_HEIGHT_PX, HEAT_HEIGHTS_PX = 300, (200, 460)  # of a plot; of a heat map, least and most
+LAYER_HEIGHT_PX, HEAT_MARGIN_PX = 11, 90
+LOOK = {  # for page.js
+    "marks": [*look.MARKS.values()],
+    "dash": ",".join(f"{part * look.LINE_WIDTH:g}px" for part in look.DASH),
+    "width": look.LINE_WIDTH,
+    "opacity": look.BAND_OPACITY,
+    "few": look.FEW_POINTS,
+    "heat": [[i / (len(look.HEAT) - 1), colour] for i, colour in enumerate(look.HEAT)],
+}
 
 
 def render(
     template: str,
     figures: Sequence[Figure],
-    styles: Mapping[str, Style],
+    styles: Mapping[str, LineStyle],
     *,
     live: str | None = None,
     **context: Any,
@@ -34,13 +42,14 @@ def render(
     """A page with its figures.
 
     Args:
-        template: Its file.
-        figures: On it.
-        styles: Of optimizers.
-        live: Version of what it shows, for a page that is served.
-        context: For the template.
+        template: Name of its file.
+        figures: What the page may show.
+        styles: Of the optimizers, by name.
+        live: Version of what the page shows, if it is served while a study runs.
+        context: Further values for the template.
     """
-    data = {"figures": plain(figures), "styles": {n: _look(n, s) for n, s in styles.items()}}
+    keys = {name: _key(name, style) for name, style in styles.items()}
+    data = {"figures": plain(figures), "styles": keys, "look": LOOK}
     scripts = [_plotly(), _file("page.js")]
     return (
         _environment()
@@ -48,7 +57,8 @@ def render(
         .render(
             **context,
             figures={figure.key: figure for figure in figures},
-            styles={name: _look(name, style) for name, style in styles.items()},
+            styles=keys,
+            heat=", ".join(look.HEAT),
             data=_markup(json.dumps(data, separators=(",", ":")).replace("<", r"\u003c")),
             css=_markup(_file("page.css")),
             scripts=[_markup(script) for script in scripts],
@@ -58,95 +68,52 @@ def render(
     )
 
 
-def on_dark(colour: str) -> str:
-    """The colour, mixed with white until it can be seen on dark paper.
-
-    >>> on_dark("#1d99c5"), on_dark("#000000")
-    ('#1d99c5', '#666666')
-    """
-    return _seen(colour, DARK_PAPER, 255)
+def error_page(error: str, version: str) -> str:
+    """The page that is served while a study cannot be read."""
+    return render("error.html.jinja", [], {}, live=version, error=error)
 
 
-def on_light(colour: str) -> str:
-    """The colour, mixed with black until it can be seen on white paper.
-
-    >>> on_light("#1d99c5"), on_light("#ffffff")
-    ('#1d99c5', '#8c8c8c')
-    """
-    return _seen(colour, LIGHT_PAPER, 0)
-
-
-def contrast(a: str, b: str) -> float:
-    """Contrast ratio of two colours, from 1 to 21 (WCAG 2.2).
-
-    >>> contrast("#000000", "#ffffff")
-    21.0
-    """
-    low, high = sorted(_light(_channels(colour)) for colour in (a, b))
-    return (high + 0.05) / (low + 0.05)
-
-
-def _seen(colour: str, paper: str, end: int) -> str:
-    for part in range(0, 101, 5):
-        mixed = [round(x + (end - x) * part / 100) for x in _channels(colour)]
-        text = "#" + "".join(f"{x:02x}" for x in mixed)
-        if contrast(text, paper) >= CONTRAST:
-            return text
-    return colour
-
-
-def _channels(colour: str) -> list[int]:
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-
-
-def _light(channels: Sequence[int]) -> float:
-    """Relative luminance (WCAG 2.2)."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in (x / 255 for x in channels)
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _look(name: str, style: Style) -> dict[str, Any]:
-    return {**style._asdict(), "dark": on_dark(style.colour), "label": label(name)}
-
-
-def height(figure: Figure) -> int:
-    """Of each of its plots, in pixels; a heat map grows with its layers."""
+def height_px(figure: Figure) -> int:
+    """The height of each of its plots; a heat map grows with its layers."""
     layers = max((len(panel.heat.layers) for panel in figure.panels if panel.heat), default=0)
-    low, high = HEAT_HEIGHTS
-    return min(high, max(low, HEAT_MARGIN + LAYER_HEIGHT * layers)) if layers else LINE_HEIGHT
+    low, high = HEAT_HEIGHTS_PX
+    if not layers:
+        return LINE_HEIGHT_PX
+    return min(high, max(low, HEAT_MARGIN_PX + LAYER_HEIGHT_PX * layers))
 
 
-def whisker(found: Interval, among: Sequence[Interval]) -> dict[str, float] | None:
-    """Where an interval, its mean and zero lie, in hundredths of what all intervals span."""
-    known = [x for one in among if one.known for x in (one.low, one.high)]
-    if not found.known or not known:
+def whisker(interval: Interval, among: Sequence[Interval]) -> dict[str, float] | None:
+    """The places of an interval, its mean and zero, in hundredths of the range of all intervals."""
+    ends = [x for other in among if other.known for x in (other.low, other.high)]
+    if not interval.known or not ends:
         return None
-    low, high = min(0.0, *known), max(0.0, *known)
-    at = lambda x: round(4 + 92 * (x - low) / ((high - low) or 1.0), 2)
-    return {"low": at(found.low), "high": at(found.high), "mean": at(found.mean), "zero": at(0.0)}
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    values = {"low": interval.low, "high": interval.high, "mean": interval.mean, "zero": 0.0}
+    return {k: round(4 + 92 * (x - low) / ((high - low) or 1.0), 2) for k, x in values.items()}
 
 
 # ---- the parts of a page
+
+
+def _key(name: str, style: LineStyle) -> dict[str, Any]:
+    return {**style._asdict(), "dark": on_dark(style.colour), "label": label(name)}
 
 
 @cache
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(
-        loader=PackageLoader("tangential_lab.reports", "."),
+    environment = Environment(
+        loader=PackageLoader("tangential_lab.reports", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(wording=wording, label=label, height=height, whisker=whisker)
-    made.globals.update(min_seeds=MIN_SEEDS)
-    made.filters.update(number=wording.number, p=wording.p_value, whole=whole)
-    return made
+    environment.globals.update(wording=wording, label=label, height_px=height_px)
+    environment.globals.update(whisker=whisker, min_seeds=MIN_SEEDS)
+    environment.filters.update(number=wording.number, p=wording.p_value, whole=whole)
+    return environment
 
 
 def _markup(text: str) -> Any:
@@ -157,7 +124,7 @@ def _markup(text: str) -> Any:
 
 @cache
 def _file(name: str) -> str:
-    return (files("tangential_lab.reports") / name).read_text(encoding="utf-8")
+    return (files("tangential_lab.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -168,11 +135,11 @@ def _plotly() -> str:
 
 
 def _policy(scripts: Sequence[str], *, live: bool) -> str:
-    """What the browser may load: nothing, and of scripts only ours, known by their digests."""
+    """What the browser may load: our own scripts, known by their digests, and nothing else."""
     source = "'self'" if live else "'none'"
     digests = [b64encode(sha256(text.encode()).digest()).decode() for text in scripts]
-    ours = " ".join(f"'sha256-{digest}'" for digest in digests)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
-        f"default-src 'none'; script-src {ours}; style-src 'unsafe-inline'; img-src data:; "
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
         f"connect-src {source}; base-uri 'none'; form-action 'none'"
     )

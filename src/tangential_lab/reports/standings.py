@@ -1,8 +1,8 @@
-"""How optimizers stand: what their seeds gave, and how each compares with its baseline."""
+"""The results of each optimizer over its seeds, and its comparison with its baseline."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from statistics import median
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
 from typing import NamedTuple
 
 from tangential_lab.reports import statistics
@@ -10,30 +10,32 @@ from tangential_lab.reports.statistics import Interval, interval
 from tangential_lab.studies.plan import Plan
 from tangential_lab.training.records import Point, Record, Records
 
-Trials = dict[tuple[str, str], dict[int, Record]]  # by optimizer and phase, then by seed
+Seeds = Mapping[int, Record]
+Trials = Mapping[tuple[str, str], Seeds]  # by optimizer and phase, then by seed
 
 
 class Reach(NamedTuple):
     """Steps or seconds to the common target, as a mean over seeds.
 
-    A seed that never got there counts as long as the longest ran: the mean is then a lower bound
-    (the restricted mean of survival analysis). To leave it out would favour who fails more often.
+    A seed that never reached it counts as long as the longest run: the mean is then a lower bound
+    (the restricted mean of survival analysis). Without these seeds, an optimizer that fails more
+    often would look faster.
     """
 
     mean: float
-    there: int
+    reached: int
     n: int
-    median: float  # inf where no more than half of the seeds got there
+    median: float  # inf where no more than half of the seeds reached it
 
 
 class Comparison(NamedTuple):
     """An optimizer against its baseline, over the seeds that both have.
 
-    Ratios are the optimizer's over the baseline's, of the pairs of which neither diverged.
+    Ratios are the optimizer's value over the baseline's, for pairs in which neither diverged.
     """
 
     baseline: str
-    difference: Interval  # of the score, raw
+    difference: Interval  # of the score, not oriented
     better: float  # P(a seed of the optimizer is better than one of the baseline)
     p: float
     p_holm: float
@@ -57,9 +59,9 @@ class Range(NamedTuple):
 
     @staticmethod
     def of(values: Iterable[float]) -> "Range":
-        """Of the values that are finite; NaN without any."""
-        known = [x for x in values if math.isfinite(x)] or [math.nan]
-        return Range(math.fsum(known) / len(known), min(known), max(known))
+        """The range of the finite values; NaN if there are none."""
+        finite = [x for x in values if math.isfinite(x)] or [math.nan]
+        return Range(fmean(finite), min(finite), max(finite))
 
 
 class Row(NamedTuple):
@@ -81,103 +83,104 @@ class Row(NamedTuple):
     against: Comparison | None
 
 
-def trials(records: Records) -> Trials:
-    """Trials by optimizer and phase, seeds in order; of tuning trials only one a seed is kept."""
-    found: Trials = {}
+def trials_of(records: Records) -> Trials:
+    """Trials by optimizer and phase, seeds in order; of tuning trials, one per seed."""
+    trials: dict[tuple[str, str], dict[int, Record]] = {}
     for spec in sorted(records, key=lambda spec: spec.seed):
-        found.setdefault((spec.optimizer, spec.phase), {})[spec.seed] = records[spec]
-    return found
+        trials.setdefault((spec.optimizer, spec.phase), {})[spec.seed] = records[spec]
+    return trials
+
+
+def finished_seeds(trials: Trials, optimizer: str, phase: str) -> Seeds:
+    """The seeds of an optimizer that did not diverge."""
+    seeds = trials.get((optimizer, phase), {})
+    return {seed: record for seed, record in seeds.items() if not record["diverged"]}
 
 
 def complete(plan: Plan, records: Records, phase: str = "test") -> bool:
     """Whether every optimizer has all its seeds."""
-    found = trials(records)
+    trials = trials_of(records)
     return all(
-        len(found.get((optimizer, phase), ())) >= plan.seeds for optimizer in plan.optimizers
+        len(trials.get((optimizer, phase), ())) >= plan.seeds for optimizer in plan.optimizers
     )
 
 
-def target(plan: Plan, found: Trials) -> float:
-    """The common target: the worst optimizer's mean final score, diverged seeds apart; or NaN."""
-    sound = (
-        [r["score"] for r in _sound(found, optimizer, "test").values()]
-        for optimizer in plan.optimizers
-    )
-    means = [math.fsum(scores) / len(scores) for scores in sound if scores]
+def target_score(plan: Plan, trials: Trials) -> float:
+    """The common target: the worst optimizer's mean final score without diverged seeds; or NaN."""
+    seeds = [finished_seeds(trials, optimizer, "test") for optimizer in plan.optimizers]
+    means = [fmean(record["score"] for record in some.values()) for some in seeds if some]
     return min(means, key=plan.metric.oriented, default=math.nan)
 
 
 def rows(plan: Plan, records: Records, phase: str = "test") -> list[Row]:
     """A row for every optimizer that has a seed."""
-    found = trials(records)
-    at = target(plan, found)
-    points = {s.optimizer: s.values for s in records if s.phase == phase}
-    known = [optimizer for optimizer in plan.optimizers if optimizer in points]
+    trials = trials_of(records)
+    points = {spec.optimizer: spec.values for spec in records if spec.phase == phase}
     return adjusted(
-        [_row(plan, found, optimizer, phase, points[optimizer], at) for optimizer in known]
+        [
+            _row(plan, trials, name, phase, points[name])
+            for name in plan.optimizers
+            if name in points
+        ]
     )
 
 
-def _sound(found: Trials, optimizer: str, phase: str) -> dict[int, Record]:
-    mine = found.get((optimizer, phase), {})
-    return {seed: record for seed, record in mine.items() if not record["diverged"]}
-
-
-def _row(plan: Plan, found: Trials, optimizer: str, phase: str, point: Point, at: float) -> Row:
-    mine, sound = found[optimizer, phase], _sound(found, optimizer, phase)
-    mean: Callable[[str], Interval] = lambda name: interval(r[name] for r in sound.values())
-    share = plan.metric.unit == "%"
-    names = dict.fromkeys(name for record in sound.values() for name in record["metrics"])
+def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -> Row:
+    seeds, finished = trials[optimizer, phase], finished_seeds(trials, optimizer, phase)
+    records, sound = [*seeds.values()], [*finished.values()]
     baseline = plan.baseline(optimizer)
-    compared = baseline is not None and mine.keys() & found.get((baseline, phase), {}).keys()
+    other = trials.get((baseline, phase), {}) if baseline else {}
+    names = dict.fromkeys(name for record in sound for name in record["metrics"])
+    target = target_score(plan, trials)
     return Row(
         optimizer=optimizer,
         point=point,
-        seeds=len(mine),
-        diverged=len(mine) - len(sound),
-        score=interval((r["score"] for r in mine.values()), share=share),
-        metrics={n: Range.of(r["metrics"].get(n, math.nan) for r in sound.values()) for n in names},
-        norm=mean("norm"),
-        effective_step=mean("effective_step"),
-        memory_share=interval((r["memory_share"] for r in sound.values()), share=True),
-        step_s=mean("step_s"),
-        optimizer_s=mean("optimizer_s"),
-        steps=_reach(plan, list(mine.values()), "step", at),
-        seconds=_reach(plan, list(mine.values()), "time_s", at),
-        against=_comparison(plan, found, optimizer, str(baseline), phase) if compared else None,
+        seeds=len(seeds),
+        diverged=len(seeds) - len(finished),
+        score=interval((r["score"] for r in records), share=plan.metric.unit == "%"),
+        metrics={name: Range.of(r["metrics"].get(name, math.nan) for r in sound) for name in names},
+        norm=interval(r["norm"] for r in sound),
+        effective_step=interval(r["effective_step"] for r in sound),
+        memory_share=interval((r["memory_share"] for r in sound), share=True),
+        step_s=interval(r["step_s"] for r in sound),
+        optimizer_s=interval(r["optimizer_s"] for r in sound),
+        steps=_reach(plan, records, "step", target),
+        seconds=_reach(plan, records, "time_s", target),
+        against=_comparison(plan, seeds, str(baseline), other) if seeds.keys() & other else None,
     )
 
 
-def _reach(plan: Plan, mine: Sequence[Record], along: str, at: float) -> Reach | None:
-    """None where no score was taken. Who diverges has not got there, wherever it came by."""
-    end = max((x for record in mine for x in record["scores"][along]), default=None)
+def _reach(plan: Plan, records: Sequence[Record], unit: str, target: float) -> Reach | None:
+    """None without evaluations. A seed that diverged has not reached the target."""
+    end = max((x for record in records for x in record["scores"][unit]), default=None)
     if end is None:
         return None
-    oriented = plan.metric.oriented
+    oriented, sound = plan.metric.oriented, [r["scores"] for r in records if not r["diverged"]]
     times = [
-        statistics.reached(r["scores"][along], [*map(oriented, r["scores"]["score"])], oriented(at))
-        for r in mine
-        if not r["diverged"]
+        statistics.first_reached(s[unit], [*map(oriented, s["score"])], oriented(target))
+        for s in sound
     ]
-    there = [time for time in times if not math.isnan(time)]
-    missing, n = len(mine) - len(there), len(mine)
-    middle = median([*there, *[math.inf] * missing])
-    return Reach((math.fsum(there) + missing * end) / n, len(there), n, middle)
+    reached = [time for time in times if not math.isnan(time)]
+    missing, n = len(records) - len(reached), len(records)
+    middle = median([*reached, *[math.inf] * missing])
+    return Reach((math.fsum(reached) + missing * end) / n, len(reached), n, middle)
 
 
-def _comparison(plan: Plan, found: Trials, optimizer: str, baseline: str, phase: str) -> Comparison:
-    mine, theirs = found[optimizer, phase], found[baseline, phase]
-    both = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
-    sound = [pair for pair in both if not (pair[0]["diverged"] or pair[1]["diverged"])]
-    a, b = ([pair[side]["score"] for pair in both] for side in (0, 1))
-    ratio: Callable[[str], Interval] = lambda name: statistics.ratio(
-        [x[name] for x, _ in sound], [y[name] for _, y in sound]
+def _comparison(plan: Plan, seeds: Seeds, baseline: str, other: Seeds) -> Comparison:
+    pairs = [(seeds[seed], other[seed]) for seed in seeds if seed in other]
+    sound = [pair for pair in pairs if not (pair[0]["diverged"] or pair[1]["diverged"])]
+    scores, others = ([pair[side]["score"] for pair in pairs] for side in (0, 1))
+
+    def ratio(name: str) -> Interval:
+        return statistics.ratio([a[name] for a, _ in sound], [b[name] for _, b in sound])
+
+    p = statistics.permutation_p(scores, others)
+    better = statistics.probability(
+        *([*map(plan.metric.oriented, some)] for some in (scores, others))
     )
-    p = statistics.permutation_p(a, b)
-    better = statistics.probability(*([*map(plan.metric.oriented, x)] for x in (a, b)))
     return Comparison(
         baseline=baseline,
-        difference=statistics.difference(a, b),
+        difference=statistics.difference(scores, others),
         better=better,
         p=p,
         p_holm=p,
@@ -189,7 +192,7 @@ def _comparison(plan: Plan, found: Trials, optimizer: str, baseline: str, phase:
 
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:
-    """With p adjusted by Holm for all comparisons in these rows: those that one page shows."""
+    """The rows with p adjusted by Holm for all their comparisons: those that one page shows."""
     ps = [row.against.p for row in rows if row.against]
     adjusted_ps = iter(statistics.holm(ps))
     return [
@@ -206,10 +209,10 @@ SIMILAR = 10.0  # weight decays that differ by at most this factor
 def at_edge(plan: Plan, records: Records) -> dict[str, list[str]]:
     """Optimizers whose best learning rate is at the edge of those tried at a similar weight decay.
 
-    A learning rate that was tried with a weight decay that stops learning has not been tried.
+    A trial whose weight decay stops learning tells nothing about its learning rate.
 
     Returns:
-        By edge, "lowest" and "highest", their names; one that had no other trial has both.
+        By edge, "lowest" and "highest", their names; an optimizer with no other trial has both.
     """
     edges: dict[str, list[str]] = {"lowest": [], "highest": []}
     for optimizer in plan.optimizers:
@@ -228,7 +231,7 @@ def _similar(a: Point, b: Point) -> bool:
 
 
 def comparable(a: Point, b: Point) -> bool:
-    """Whether norms and steps at two points can be compared: no setting but the update differs.
+    """Whether norms and steps at two points differ by the update alone.
 
     Weight decay brings a norm to an equilibrium that lr * weight_decay decides; without decay the
     learning rate decides how far a norm grows.

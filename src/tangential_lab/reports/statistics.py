@@ -1,8 +1,9 @@
-"""What numbers of few seeds allow one to say. scipy takes a second to import: only where used."""
+"""Statistics of few seeds. scipy takes a second to import, so it is imported where it is used."""
 
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 LEVEL = 0.95
@@ -11,11 +12,11 @@ TAIL = ALPHA / 2
 MIN_SEEDS = 8  # with fewer, nothing is called ahead or behind
 RESAMPLES = 9_999
 EXACT_PAIRS = 13  # 2^13 swaps are fewer than the resamples
-MOST = math.log(sys.float_info.max)  # beyond it math.exp raises
+MAX_LOG = math.log(sys.float_info.max)  # math.exp raises above it
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval; that of one value has no ends."""
+    """A mean with its 95 % interval, which is infinite for a single value."""
 
     mean: float
     low: float
@@ -24,7 +25,7 @@ class Interval(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether the interval has ends."""
+        """Whether the interval has finite ends."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
@@ -33,39 +34,39 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
     def covers(self, value: float) -> bool:
-        """Whether `value` cannot be ruled out."""
+        """Whether `value` lies in the interval."""
         return not (value < self.low or value > self.high)
 
     def mapped(self, function: Callable[[float], float]) -> "Interval":
-        """Mean and ends after a function that keeps their order."""
+        """Mean and ends after a monotonically rising function."""
         mean, low, high = map(function, self[:3])
         return Interval(mean, low, high, self.n)
 
 
 def interval(values: Iterable[float], *, share: bool = False) -> Interval:
-    """Mean and 95 % interval by Student's t, of the values that are finite.
+    """Mean and 95 % interval by Student's t; values that are not finite are left out.
+
+    The same as `scipy.stats.ttest_1samp(values, 0).confidence_interval()`, which overflows on
+    enormous scores and warns about equal ones.
 
     Args:
         values: One per seed.
-        share: They are parts of 1. The interval then ends at 0 and 1: no true mean lies beyond,
-            so what is cut off cannot have covered it, and the level stays.
+        share: The values are shares, from 0 to 1. The interval is cut there: no true mean lies
+            beyond, so the coverage stays the same.
 
     >>> [round(x, 3) for x in interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484, 3]
     """
-    known = [x for x in values if math.isfinite(x)]
-    n = len(known)
-    mean = math.fsum(known) / n if n else math.nan
+    finite = [x for x in values if math.isfinite(x)]
+    n = len(finite)
+    mean = fmean(finite) if n else math.nan
     if n < 2:
         return Interval(mean, -math.inf, math.inf, n)
     from scipy import stats
 
-    furthest = max(abs(x - mean) for x in known) or 1.0  # a square of it may be infinite
-    squares = math.fsum(((x - mean) / furthest) ** 2 for x in known)
-    error = furthest * math.sqrt(squares / (n - 1) / n)
-    half = float(stats.t.ppf(1 - TAIL, n - 1)) * error
+    half = float(stats.t.ppf(1 - TAIL, n - 1)) * stdev(finite) / math.sqrt(n)
     low, high = mean - half, mean + half
-    if share and all(0 <= x <= 1 for x in known):
+    if share and all(0 <= x <= 1 for x in finite):
         low, high = max(low, 0.0), min(high, 1.0)
     return Interval(mean, low, high, n)
 
@@ -74,21 +75,21 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Mean of a - b over pairs, with a 95 % bootstrap interval that keeps its level at few seeds.
 
     Percentiles of the resampled mean are too narrow at small n: by sqrt(n / (n - 1)) for the
-    spread, and by t / z for knowing the spread from n values alone. Hesterberg ("What Teachers
-    Should Know About the Bootstrap", 2015) moves the percentiles out, but at five pairs they then
-    end at the outermost values, which cover 92.7 % of the time, and 76 % at three. The sample is
-    stretched about its mean by these two factors instead: measured coverage is 94 % from two on.
+    spread, and by t / z because the spread is estimated from n values. Hesterberg ("What Teachers
+    Should Know About the Bootstrap", 2015) uses wider percentiles, but at five pairs they end at
+    the outermost values, which cover 92.7 % of the time, and 76 % at three. Here the sample is
+    stretched about its mean by these two factors: measured coverage is 94 % from two pairs on.
 
     Args:
-        a: One value a seed.
-        b: Of the same seeds, in the same order.
+        a: One value per seed.
+        b: Values of the same seeds, in the same order.
 
     >>> difference([3.0, 4.0], [1.0, 2.0])[:3]
     (2.0, 2.0, 2.0)
     """
     gaps = [x - y for x, y in zip(a, b, strict=True)]
     n = len(gaps)
-    mean = math.fsum(gaps) / n if n else math.nan
+    mean = fmean(gaps) if n else math.nan
     if n < 2:
         return Interval(mean, -math.inf, math.inf, n)
     import numpy as np
@@ -96,11 +97,11 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
 
     widening = math.sqrt(n / (n - 1)) * stats.t.ppf(TAIL, n - 1) / stats.norm.ppf(TAIL)
     stretched = mean + widening * (np.asarray(gaps) - mean)
-    found = stats.bootstrap(
+    ends = stats.bootstrap(
         (stretched,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile",
         rng=np.random.default_rng(0), vectorized=True,
     ).confidence_interval  # fmt: skip
-    return Interval(mean, float(found.low), float(found.high), n)
+    return Interval(mean, float(ends.low), float(ends.high), n)
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -110,15 +111,12 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Interval:
     [2.0, 2.0, 2.0, 2]
     """
     pairs = [(x, y) for x, y in zip(a, b, strict=True) if x > 0 and y > 0]
-    return interval(math.log(x) - math.log(y) for x, y in pairs).mapped(_exp)
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < MOST else math.inf
+    logs = interval(math.log(x) - math.log(y) for x, y in pairs)
+    return logs.mapped(lambda x: math.exp(x) if x < MAX_LOG else math.inf)
 
 
 def probability(a: Sequence[float], b: Sequence[float]) -> float:
-    """P(A > B): the share of all pairs of a value of `a` and one of `b`, ties by half.
+    """P(A > B): the share of all pairs of a value of `a` and one of `b`; a tie counts half.
 
     Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
     2021.
@@ -126,15 +124,18 @@ def probability(a: Sequence[float], b: Sequence[float]) -> float:
     >>> probability([1, 3], [2, 3])
     0.375
     """
-    won = sum((x > y) + 0.5 * (x == y) for x in a for y in b)
-    return won / (len(a) * len(b)) if a and b else math.nan
+    from scipy import stats
+
+    if not (a and b):
+        return math.nan
+    return float(stats.mannwhitneyu(a, b, method="asymptotic").statistic) / (len(a) * len(b))
 
 
 def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p of a mean difference over pairs, if swapping a pair changed nothing.
+    """Two-sided p of a mean difference over pairs: a paired permutation test.
 
-    Exact to 13 pairs; beyond that of as many random swaps as the bootstrap has resamples. The least
-    p that n pairs can give is 2^(1 - n): with five .0625.
+    Exact up to 13 pairs; with more, it uses as many random swaps as the bootstrap has resamples.
+    The least p that n pairs can give is 2^(1 - n): .0625 with five.
 
     >>> permutation_p([1.0, 2.0, 3.5], [0.0, 0.0, 0.0])
     0.25
@@ -144,7 +145,7 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
 
     if len(a) < 2:
         return 1.0 if len(a) else math.nan
-    found = stats.permutation_test(
+    test = stats.permutation_test(
         (np.asarray(a), np.asarray(b)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples",
@@ -152,7 +153,7 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
         vectorized=True,
         rng=np.random.default_rng(0),
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def least_p(n: int, comparisons: int = 1) -> float:
@@ -161,39 +162,39 @@ def least_p(n: int, comparisons: int = 1) -> float:
     >>> least_p(3, 3), least_p(8, 3)
     (0.75, 0.0234375)
     """
-    one = 2.0 ** (1 - n) if n <= EXACT_PAIRS else 2 / (RESAMPLES + 1)
-    return min(1.0, comparisons * one)
+    least = 2.0 ** (1 - n) if n <= EXACT_PAIRS else 2 / (RESAMPLES + 1)
+    return min(1.0, comparisons * least)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Adjust p values for being several (Holm 1979); the order stays.
+    """P values adjusted for several comparisons (Holm 1979), in the same order.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
     adjusted, least = [0.0] * len(ps), 0.0
-    for rank, at in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        least = max(least, min(1.0, (len(ps) - rank) * ps[at]))
-        adjusted[at] = least
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        least = max(least, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = least
     return adjusted
 
 
-def reached(along: Sequence[float], scores: Sequence[float], target: float) -> float:
-    """Where a score first comes to `target` or past it, between evaluations linearly; or NaN.
+def first_reached(times: Sequence[float], scores: Sequence[float], target: float) -> float:
+    """When the score first reaches `target`, interpolated between evaluations; NaN if never.
 
     Args:
-        along: Steps or seconds of the evaluations, rising.
-        scores: At them; more is better.
-        target: To come to.
+        times: Steps or seconds of the evaluations, rising.
+        scores: At these times; more is better.
+        target: The score to reach.
 
-    >>> reached([10, 20], [0.5, 0.9], 0.7)
+    >>> first_reached([10, 20], [0.5, 0.9], 0.7)
     15.0
     """
-    for at, score in enumerate(scores):
+    for i, score in enumerate(scores):
         if score >= target:
-            before = scores[at - 1] if at else score
+            before = scores[i - 1] if i else score
             part = (target - before) / (score - before) if score > before else 1.0
-            return along[at] - (1 - part) * (along[at] - along[at - 1]) if at else float(along[0])
+            return times[i] - (1 - part) * (times[i] - times[i - 1]) if i else float(times[0])
     return math.nan
 
 
@@ -211,7 +212,7 @@ def best_of_k(scores: Sequence[float]) -> list[float]:
 
 
 def _weighted(falling: Sequence[float], k: int) -> Iterator[float]:
-    """Each score by the chance that it is the best of k: from one to the next a quotient."""
+    """Each score times the chance that it is the best of k; each chance comes from the last."""
     n = len(falling)
     chance = k / n
     for rank, score in enumerate(falling[: n - k + 1], 1):
@@ -225,7 +226,7 @@ def profile(costs: Mapping[str, Sequence[float]]) -> dict[str, list[tuple[float,
     Source: Dolan and More, "Benchmarking optimization software with performance profiles", 2002.
 
     Args:
-        costs: By optimizer, one value per task, in the same order; NaN where it is not reached.
+        costs: By optimizer, one value per task, in the same order; NaN for a task not solved.
 
     Returns:
         By optimizer the points (tau, share) where the share rises, from tau = 1 on.
@@ -235,10 +236,10 @@ def profile(costs: Mapping[str, Sequence[float]]) -> dict[str, list[tuple[float,
     """
     tasks = zip(*costs.values(), strict=True)
     least = [min((c for c in task if c > 0), default=math.nan) for task in tasks]
-    return {optimizer: _shares(mine, least) for optimizer, mine in costs.items()}
+    return {optimizer: _shares(own, least) for optimizer, own in costs.items()}
 
 
-def _shares(mine: Sequence[float], least: Sequence[float]) -> list[tuple[float, float]]:
-    taus = [cost / best for cost, best in zip(mine, least, strict=True)]
-    got = sorted({1.0, *(tau for tau in taus if 1 < tau < math.inf)})
-    return [(tau, sum(x <= tau for x in taus) / len(taus)) for tau in got]
+def _shares(costs: Sequence[float], least: Sequence[float]) -> list[tuple[float, float]]:
+    taus = [cost / best for cost, best in zip(costs, least, strict=True)]
+    steps = sorted({1.0, *(tau for tau in taus if 1 < tau < math.inf)})
+    return [(tau, sum(x <= tau for x in taus) / len(taus)) for tau in steps]

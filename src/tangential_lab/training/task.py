@@ -36,10 +36,6 @@ class Metric(NamedTuple):
     guess: float  # the score of a model that has learnt nothing, and of a diverged trial
     higher: bool = True  # is better
 
-    def shown(self, score: float) -> str:
-        """A score as people read it: 98.33 %, or 1.4967 nats."""
-        return f"{100 * score:.2f} %" if self.unit == "%" else f"{score:.5g} {self.unit}".strip()
-
     def oriented(self, score: float) -> float:
         """The score, or where lower is better its negative."""
         return score if self.higher else -score

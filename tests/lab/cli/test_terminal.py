@@ -12,9 +12,7 @@ from rich.console import Console
 
 from tangential_lab.cli.study import tables as printed
 from tangential_lab.cli.study.progress import Display
-from tangential_lab.reports import wording
-from tangential_lab.reports.report import report
-from tangential_lab.reports.statistics import Interval
+from tangential_lab.reports import Interval, report, wording
 from tangential_lab.studies.plan import PlannedOptimizer
 from tangential_lab.studies.store import Store
 from tangential_lab.terminal import sentence
@@ -172,7 +170,7 @@ def test_a_note_on_a_study_wraps_at_words(capsys):
 def test_a_ratio_is_explained_and_stays_with_its_number(capsys):
     plan = made.plan()
     found = report(plan, made.finished(plan))
-    assert any("is the geometric mean of the seeds' ratios" in s for s in found.sentences)
+    assert any("the ratio is the geometric mean over seeds" in s for s in found.sentences)
     for width in range(30, 90):
         lines = printed_at(width, found, capsys).splitlines()
         assert not any(line.endswith("; ratio") for line in lines)

@@ -22,9 +22,9 @@ from PIL import Image
 
 from tangential_lab.cli.study import server as watch
 from tangential_lab.names import label
-from tangential_lab.reports import html
-from tangential_lab.reports.report import page, report, together
+from tangential_lab.reports import page, report, write_overview
 from tangential_lab.studies.plan import PlannedOptimizer
+from tangential_lab.styles import on_dark
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install playwright"
@@ -259,7 +259,7 @@ def test_colours_follow_the_scheme(chromium, url, whole):
         opened.emulate_media(color_scheme="dark")
         opened.wait_for_timeout(1500)
         picture = shot(opened.locator("[data-figure=budget] .plot"))
-        assert near(picture, html.on_dark("#842f73")) > 20
+        assert near(picture, on_dark("#842f73")) > 20
         assert near(picture, "#15181c") > 0.5 * picture.width * picture.height
 
 
@@ -346,7 +346,7 @@ def test_names_are_shown_as_they_are(chromium, evil, tmp_path):
 
 
 def test_names_are_shown_as_they_are_in_pictures_and_over_studies(chromium, evil, tmp_path):
-    path, *pictures = together([evil, evil], tmp_path)
+    path, *pictures = write_overview([evil, evil], tmp_path)
     assert {p.name for p in pictures} == {"profile.png", "profile.svg", "studies.csv",
                                           "studies.parquet"}  # fmt: skip
     with tab(chromium, path.as_uri()) as opened:
@@ -435,7 +435,7 @@ def test_a_record_that_cannot_be_summed_up_is_an_error_too(running):
     assert "KeyError" in fetched(running.url)
 
 
-def test_the_page_says_when_nobody_watches(chromium, whole):
+def test_the_page_says_when_the_server_has_stopped(chromium, whole):
     served = watch.server(Running(whole), 0)
     thread = threading.Thread(target=served.serve_forever, args=(0.05,))
     thread.start()
@@ -447,7 +447,7 @@ def test_the_page_says_when_nobody_watches(chromium, whole):
     thread.join()
     served.server_close()
     opened.wait_for_selector(".news:not([hidden])", timeout=30_000)
-    assert "Nobody watches the study any more" in opened.inner_text(".news")
+    assert "`tangential watch` has stopped." in opened.inner_text(".news")
     context.close()
 
 

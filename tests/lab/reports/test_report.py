@@ -13,20 +13,23 @@ import pytest
 from PIL import Image
 
 from tangential.files import write_atomically
+from tangential_lab import styles
 from tangential_lab.reports import (
-    charts,
-    figures,
     html,
+    page,
+    report,
     sentences,
     standings,
-    stills,
     tables,
     wording,
+    write_overview,
+    write_report,
 )
-from tangential_lab.reports.report import jointly, page, report, together, write
+from tangential_lab.reports.figures import description, stills, study_figures, training
+from tangential_lab.reports.overview import steps_to_target
 from tangential_lab.reports.standings import Range, Reach
 from tangential_lab.reports.statistics import Interval, interval
-from tangential_lab.reports.together import steps_to_target
+from tangential_lab.reports.study import adjust_jointly
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
 from tangential_lab.theory.runs import CONTESTANTS
 from tangential_lab.training.curves import Curves
@@ -121,7 +124,7 @@ def test_p_is_adjusted_for_all_comparisons_of_a_page():
     one = scored(seeds=8, sgd=[0.9] * 8, sgdp=BETTER)
     assert row(one, "sgdp").against.p_holm == 2 / 2**8
     assert one.findings[0].side == "ahead"
-    many = jointly([one] * 7)
+    many = adjust_jointly([one] * 7)
     assert [row(each, "sgdp").against.p_holm for each in many] == [14 / 2**8] * 7
     assert {each.findings[0].side for each in many} == {"even"}
     assert many[0].headline == "Accuracy: no difference detected between SGDP and SGD."
@@ -143,7 +146,7 @@ def test_lower_is_better_for_perplexity():
 def test_one_seed_tells_nothing():
     found = scored(seeds=1, sgd=[0.8], sgdp=[0.99])
     (finding,) = found.findings
-    assert finding.side == "untold"
+    assert finding.side == "unknown"
     assert found.headline == "Accuracy: one seed cannot tell SGDP from SGD."
     assert finding.verdict == (
         "One seed cannot tell SGDP from SGD: accuracy +19.00 points (no interval)."
@@ -167,7 +170,7 @@ def test_diverged_seeds_are_counted_and_named():
     assert mine.diverged == 2
     assert mine.score.mean == pytest.approx(0.61)
     assert mine.norm.n == mine.against.norm.n == 3
-    assert mine.steps.there == 3
+    assert mine.steps.reached == 3
 
 
 def test_headline_groups_optimizers_by_what_is_seen():
@@ -200,7 +203,7 @@ def test_mechanism_and_cost_are_the_measured_ratios(whole):
     cost = whole.findings[0].cost
     assert f"takes {mine.against.step_s.mean:.2f}× as long as one of SGD (" in cost
     assert f"({1000 * mine.step_s.mean:.1f} against {1000 * theirs.step_s.mean:.1f} ms; " in cost
-    assert f"to reach {100 * whole.target:.2f} %, SGDP takes {mine.steps.mean:.0f} steps (" in cost
+    assert f"SGDP reached {100 * whole.target:.2f} % after {mine.steps.mean:.0f} steps (" in cost
     mine, theirs = (next(r for r in whole.undecayed if r.optimizer == name) for name in PAIR[::-1])
     mechanism = whole.findings[0].mechanism
     assert mechanism.startswith(
@@ -277,7 +280,7 @@ def test_nothing_is_said_of_norms_where_no_weight_is_invariant(older, tmp_path):
     text = page(found)
     assert "The audit proved no weight of this model scale-invariant" in text
     assert "final mean norm" not in text
-    write(found, tmp_path)
+    write_report(found, tmp_path)
     assert not (tmp_path / "layers.parquet").exists()
     for name in ("trials", "curves"):
         columns = read(tmp_path / f"{name}.csv")[0]
@@ -392,7 +395,8 @@ def test_seeds_that_never_get_there_count_as_long_as_they_ran():
     assert row(found, "sgd").steps == pytest.approx(Reach((20 + 17.5) / 2, 1, 2, math.inf))
     assert row(found, "sgd").seconds == pytest.approx(Reach(1.875, 1, 2, math.inf))
     assert found.findings[0].cost.endswith(
-        "SGDP takes 12.5 steps (1.25 s), SGD at least 18.8 steps (1.88 s; 1 of 2 seeds reached it)."
+        "SGDP reached 80.00 % after 12.5 steps (1.25 s). "
+        "1 of 2 seeds of SGD reached 80.00 %; mean at least 18.8 steps (1.88 s)."
     )
     assert "≥ 18.8" in page(found)
 
@@ -400,7 +404,8 @@ def test_seeds_that_never_get_there_count_as_long_as_they_ran():
 def test_a_target_nobody_reached():
     steps, seconds = Reach(600, 0, 5, math.inf), Reach(7, 0, 5, math.inf)
     assert (
-        wording.reach(steps, seconds) == "more than 600 steps (7.00 s; none of 5 seeds reached it)"
+        sentences.reached("SGD", "97 %", steps, seconds)
+        == "No seed of SGD reached 97 % within 600 steps (7.00 s)"
     )
 
 
@@ -418,7 +423,7 @@ def test_no_verdict_before_all_seeds_are_in(whole):
     )
     text = page(found)
     assert "Provisional" in text
-    assert "report 29 of 30" in text
+    assert "test 29 of 30" in text
     assert "ahead of" not in text
 
 
@@ -429,7 +434,7 @@ def test_every_stage_has_a_page(whole, count):
 
 
 def test_a_study_without_trials_is_written(whole, tmp_path):
-    assert write(report(whole.plan, {}), tmp_path) == [tmp_path / "report.html"]
+    assert write_report(report(whole.plan, {}), tmp_path) == [tmp_path / "report.html"]
 
 
 # ---- the figures
@@ -442,44 +447,46 @@ def test_every_figure_is_there(whole):
         *("layers", "undecayed_norm", "undecayed_effective_step", "tuning", "budget"),
     ]
     for figure in whole.figures:
-        assert figure.says
+        assert figure.description
         assert all(panel.x.title and panel.y.title for panel in figure.panels)
 
 
 def test_a_band_is_mean_lowest_and_highest():
-    found = figures.band("a", [([0, 1], [1.0, 2.0]), ([0, 1], [3.0, 6.0])])
-    assert found == figures.Series("a", [0, 1], [2.0, 4.0], [1.0, 2.0], [3.0, 6.0])
-    assert figures.band("a", [([0, 1], [1.0, math.nan])]).y == [1.0]
-    assert figures.band("a", [([0, 1], [0.0, 1.0])], positive=True).x == [1]
+    found = description.band("a", [([0, 1], [1.0, 2.0]), ([0, 1], [3.0, 6.0])])
+    assert found == description.Series("a", [0, 1], [2.0, 4.0], [1.0, 2.0], [3.0, 6.0])
+    assert description.band("a", [([0, 1], [1.0, math.nan])]).y == [1.0]
+    assert description.band("a", [([0, 1], [0.0, 1.0])], positive=True).x == [1]
 
 
 def test_long_lines_are_thinned_by_means():
-    found = figures.band("a", [(range(1000), [float(i) for i in range(1000)])])
-    assert len(found.x) == figures.POINTS
+    found = description.band("a", [(range(1000), [float(i) for i in range(1000)])])
+    assert len(found.x) == description.LINE_POINTS
     assert found.y[0] == found.x[0] == 2.0
 
 
 def test_growth_is_summed_over_all_steps():
     record = {"curves": {"step": [9, 19, 39], "growth_step": [0.1, math.nan, 0.2]}}
-    assert figures.summed(record, "growth_step") == ([9, 19, 39], [1.0, 1.0, 5.0])
+    assert description.summed(record, "growth_step") == ([9, 19, 39], [1.0, 1.0, 5.0])
 
 
 def test_diverged_trials_are_not_drawn_but_crossed():
     plan = made.plan(PAIR, trials=5, undecayed=False)
     records = made.finished(plan, sgd={"diverged": [True] * 5, "score": [0.1] * 5})
-    found = {figure.key: figure for figure in charts.figures(plan, records)}
+    found = {figure.key: figure for figure in study_figures(plan, records)}
     assert [s.name for s in found["norm"].panels[0].series] == ["sgdp"]
-    assert [s.lost for s in found["tuning"].panels[0].series] == [[3], [3]]
+    assert [s.diverged for s in found["tuning"].panels[0].series] == [[3], [3]]
     assert all(s.best != 3 for s in found["tuning"].panels[0].series)
 
 
 def test_heat_maps_share_their_colours_and_stay_small():
     names = [f"layer{i}.weight" for i in range(160)]
     plan = made.plan(seeds=1, trials=0, undecayed=False)
-    figure = charts.layers(charts.sound(plan, made.finished(plan, names=names, logs=200), "test"))
+    records = made.finished(plan, names=names, logs=200)
+    first = {spec.optimizer: [record] for spec, record in records.items()}
+    figure = training.layer_figure(first)
     assert len({(p.heat.low, p.heat.high) for p in figure.panels}) == 1
-    assert sum(len(p.heat.layers) * len(p.heat.x) for p in figure.panels) <= charts.CELLS
-    assert html.height(figure) == html.HEAT_HEIGHTS[1]
+    assert sum(len(p.heat.layers) * len(p.heat.x) for p in figure.panels) <= training.CELLS
+    assert html.height_px(figure) == html.HEAT_HEIGHTS_PX[1]
 
 
 def test_what_is_not_known_is_not_drawn(whole):
@@ -487,19 +494,19 @@ def test_what_is_not_known_is_not_drawn(whole):
         spec: {**r, "layers": None, "curves": r["curves"] | {"growth_memory": [math.nan] * 60}}
         for spec, r in whole.records.items()
     }
-    found = {figure.key: figure for figure in charts.figures(whole.plan, records)}
+    found = {figure.key: figure for figure in study_figures(whole.plan, records)}
     assert "layers" not in found
     assert [panel.title for panel in found["growth"].panels] == [
         "by the length of the steps",
-        "by decay",
+        "by weight decay",
     ]
 
 
 def test_a_optimizer_has_its_colour_and_another_for_dark_paper(whole):
     for name, optimizer in whole.plan.optimizers.items():
         assert whole.styles[name].colour == optimizer.colour
-        assert html.on_dark(optimizer.colour) == html.on_dark(html.on_dark(optimizer.colour))
-    assert html.on_dark("#332288") != "#332288"
+        assert styles.on_dark(optimizer.colour) == styles.on_dark(styles.on_dark(optimizer.colour))
+    assert styles.on_dark("#332288") != "#332288"
 
 
 COLOURS = [
@@ -516,21 +523,21 @@ BLIND = {  # what is seen of linear red, green and blue (Machado et al. 2009, se
 
 
 def test_contrast_is_that_of_wcag():
-    assert html.contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
-    assert html.contrast("#ffffff", "#56b4e9") == pytest.approx(2.31, abs=0.005)
+    assert styles.contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+    assert styles.contrast("#ffffff", "#56b4e9") == pytest.approx(2.31, abs=0.005)
 
 
 @pytest.mark.parametrize("colour", sorted(set(COLOURS)))
 def test_lines_can_be_seen_on_either_paper(colour):
-    assert html.contrast(colour, "#ffffff") >= 3
-    assert html.on_light(colour) == colour
-    assert html.contrast(html.on_dark(colour), "#15181c") >= 3
+    assert styles.contrast(colour, "#ffffff") >= 3
+    assert styles.on_light(colour) == colour
+    assert styles.contrast(styles.on_dark(colour), "#15181c") >= 3
 
 
 @pytest.mark.parametrize("colour", ["#56b4e9", "#e69f00", "#ffffff", "#ffff00"])
 def test_a_users_faint_colour_is_darkened(colour):
     plan = made.plan({"x": PlannedOptimizer("m:f", "", None, colour, made.SPACES["sgd"], {})})
-    assert html.contrast(report(plan, {}).styles["x"].colour, "#ffffff") >= 3
+    assert styles.contrast(report(plan, {}).styles["x"].colour, "#ffffff") >= 3
 
 
 def test_an_old_study_is_drawn_in_the_colours_of_today():
@@ -544,7 +551,7 @@ def test_an_old_study_is_drawn_in_the_colours_of_today():
 def test_the_default_optimizers_are_told_apart(cones, paper):
     """At least 20 units of CIELAB: 2.3 are just seen."""
     drawn = [OPTIMIZERS[name].colour for name in DEFAULT]
-    drawn = [html.on_dark(colour) for colour in drawn] if paper == "dark" else drawn
+    drawn = [styles.on_dark(colour) for colour in drawn] if paper == "dark" else drawn
     seen = [lab(np.asarray(BLIND[cones]) @ linear(colour)) for colour in drawn]
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 20
 
@@ -583,8 +590,8 @@ def test_marks_of_logarithmic_axes_do_not_run_into_each_other(whole):
     from matplotlib import rc_context
 
     figure = next(figure for figure in whole.figures if figure.key == "tuning")
-    with rc_context(stills.LOOK):
-        drawn = stills._drawn(figure, whole.styles)
+    with rc_context(stills.STYLE):
+        drawn = stills._canvas(figure, whole.styles)
         drawn.draw_without_rendering()
         for place in drawn.axes:
             boxes = [mark.get_window_extent() for mark in place.get_xticklabels()]
@@ -618,7 +625,7 @@ def same(text, value):
 
 def test_every_cell_is_that_of_its_record(whole, tmp_path):
     """Each column has one source, and each number of a record one column."""
-    write(whole, tmp_path)
+    write_report(whole, tmp_path)
     trials = read(tmp_path / "trials.csv")
     numbers = ("score", "loss", "diverged", "steps", "norm", "effective_step", "memory_share",
                "step_s", "optimizer_s")  # fmt: skip
@@ -657,7 +664,7 @@ def test_every_cell_is_that_of_its_record(whole, tmp_path):
 
 
 def test_files(whole, tmp_path):
-    paths = write(whole, tmp_path)
+    paths = write_report(whole, tmp_path)
     assert paths[0] == tmp_path / "report.html"
     assert paths[0].stat().st_size < 6e6
     assert all(path.stat().st_size for path in paths)
@@ -712,13 +719,13 @@ def test_studies_together(whole, tmp_path):
     plan = made.plan(metric=made.PERPLEXITY, task="language", undecayed=False, trials=1)
     other = report(plan, made.finished(plan))
     short = made.plan(task="audio")
-    paths = together([whole, other, report(short, {})], tmp_path)
+    paths = write_overview([whole, other, report(short, {})], tmp_path)
     text = paths[0].read_text()
     assert paths[0] == tmp_path / "report.html"
     assert (tmp_path / "figures" / "profile.svg").exists()
     assert "SGDP against SGD: leans ahead in 2 of 2 studies." in text
     assert "at the edge of its search: language, preset mini.</p>" in text
-    assert "not every seed is in: audio" in text
+    assert "some seeds are not finished: audio" in text
     rows = read(tmp_path / "studies.csv")
     assert len(rows) == 2 * len(whole.rows)
     assert {r["study"] for r in rows} == {"digits, preset mini", "language, preset mini"}
@@ -726,7 +733,7 @@ def test_studies_together(whole, tmp_path):
 
 def test_optimizers_that_are_not_in_every_study_are_left_out_of_the_profile(whole, tmp_path):
     plan = made.plan(PAIR, task="other")
-    text = together([whole, report(plan, made.finished(plan))], tmp_path)[0].read_text()
+    text = write_overview([whole, report(plan, made.finished(plan))], tmp_path)[0].read_text()
     assert "Left out, because not in every study: Adam, AdamW, AdamP, AdamP-matched." in text
 
 
@@ -740,7 +747,7 @@ def test_a_study_is_solved_where_more_than_half_of_the_seeds_get_there(whole):
 
 
 def test_studies_of_one_name_are_numbered(whole, tmp_path):
-    text = together([whole, whole], tmp_path)[0].read_text()
+    text = write_overview([whole, whole], tmp_path)[0].read_text()
     assert "digits, preset mini (1)" in text
     assert "digits, preset mini (2)" in text
 

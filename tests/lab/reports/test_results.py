@@ -14,7 +14,7 @@ import pytest
 from tangential_lab.cli.study.compare import default_name
 from tangential_lab.experiments import NAMES, options
 from tangential_lab.names import label
-from tangential_lab.reports.report import report
+from tangential_lab.reports import report
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = tomllib.loads((DOCS / "results" / "pages.toml").read_text("utf-8"))

@@ -160,7 +160,7 @@ def test_holm_of_a_known_family():
     ],
 )
 def test_reached_is_linear_between_evaluations(scores, at):
-    found = statistics.reached([10, 20, 30], scores, 0.4)
+    found = statistics.first_reached([10, 20, 30], scores, 0.4)
     assert found == pytest.approx(at, nan_ok=True)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from tangential_lab.__main__ import main
 from tangential_lab.cli.study.server import Watched
-from tangential_lab.reports.report import report
+from tangential_lab.reports import report
 from tangential_lab.studies import database
 from tangential_lab.studies.owners import owner
 from tangential_lab.studies.plan import Plan

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from tangential_lab.names import label
-from tangential_lab.reports.wording import setting, settings, unsigned_zero
+from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies.plan import Plan
 from tangential_lab.terminal import sentence
 from tangential_lab.training.records import Record, Records, Spec
@@ -112,4 +112,4 @@ class Display:
     def _score(self, record: Record) -> str:
         if record.get("diverged"):
             return "diverged"
-        return unsigned_zero(self.plan.metric.shown(record["score"]))
+        return score(self.plan.metric, record["score"])

@@ -8,8 +8,8 @@ from rich.console import Console
 from tangential_lab.cli.study.location import DEFAULT_LOCATION, Location, study_errors
 from tangential_lab.cli.study.tables import print_report
 from tangential_lab.errors import check_folder
-from tangential_lab.reports.report import Report, together, write
-from tangential_lab.reports.report import report as judged
+from tangential_lab.reports import Report, write_overview, write_report
+from tangential_lab.reports import report as report_of
 from tangential_lab.studies.store import Store
 
 
@@ -27,15 +27,15 @@ def report(studies: list[str], /, *, location: Location = DEFAULT_LOCATION) -> N
             with store.undamaged():
                 reports.append(conclude(store, folder, console))
         if len(reports) > 1:
-            print_paths(together(reports, location.out), console)
+            print_paths(write_overview(reports, location.out), console)
 
 
 def conclude(store: Store, folder: Path, console: Console) -> Report:
     """Write the report of a study into its folder, and print it."""
     plan = store.plan()
     check_folder(folder)
-    result = judged(plan, store.records(plan))
-    paths = write(result, folder)
+    result = report_of(plan, store.records(plan))
+    paths = write_report(result, folder)
     print_report(result, console)
     print_paths(paths[:1], console)
     return result

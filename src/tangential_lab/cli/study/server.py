@@ -11,8 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import cast
 
-from tangential_lab.reports import html
-from tangential_lab.reports.report import page, report
+from tangential_lab.reports import error_page, page, report
 from tangential_lab.studies.plan import Plan
 from tangential_lab.training.records import Records
 
@@ -66,7 +65,7 @@ def _rendered(found: tuple[Plan, Records] | str, version: str) -> str:
             return page(report(*found), live=True, version=version)
         except Exception as error:  # a page that fails must not end the watch
             found = f"{type(error).__name__}: {error}"
-    return html.render("error.html.jinja", [], {}, live=version, error=found)
+    return error_page(found, version)
 
 
 def _digest(*parts: str) -> str:

@@ -11,10 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from tangential_lab.names import label
-from tangential_lab.reports.report import Report
-from tangential_lab.reports.standings import Row
-from tangential_lab.reports.statistics import Interval
-from tangential_lab.reports.wording import gap, near_score, number, setting, unsigned_zero
+from tangential_lab.reports import (
+    Interval,
+    Report,
+    Row,
+    gap,
+    near_score,
+    number,
+    setting,
+    unsigned_zero,
+)
 from tangential_lab.studies.plan import Plan
 from tangential_lab.terminal import JOINT, fits, sentence
 

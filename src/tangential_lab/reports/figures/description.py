@@ -1,14 +1,14 @@
 """A figure as plain data: the page and the still pictures draw the same."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tangential_lab.names import label
 from tangential_lab.training.records import Record
 from tangential_lab.training.task import Metric
 
-POINTS = 200  # of a line, at most: more than a screen shows
+LINE_POINTS = 200  # of a line, at most: more than a screen shows
 Values = Sequence[float]
 
 
@@ -20,16 +20,16 @@ class Axis(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What one optimizer gave; its name decides its colour, wherever it is drawn."""
+    """The values of one optimizer; its name decides how it is drawn in every figure."""
 
     name: str
     x: Values
     y: Values
     low: Values = ()  # of a band around a line
     high: Values = ()
-    texts: Sequence[str] = ()  # of points, when pointed at
-    best: int | None = None  # of points, the one that is ringed
-    lost: Sequence[int] = ()  # of points, those of diverged trials
+    texts: Sequence[str] = ()  # of points, for the pointer
+    best: int | None = None  # index of the point with a ring
+    diverged: Sequence[int] = ()  # indices of the points of diverged trials
 
 
 class Heat(NamedTuple):
@@ -40,6 +40,7 @@ class Heat(NamedTuple):
     values: Sequence[Values]  # [layers, steps]
     low: float  # of the range of colours, the same in every panel of a figure
     high: float
+    labels: Sequence[str] = ()  # of the layers, on the axis; none where there are too many
 
 
 class Panel(NamedTuple):
@@ -58,17 +59,9 @@ class Figure(NamedTuple):
 
     key: str  # name of its files
     title: str
-    says: str  # what is seen, for who does not see it
+    description: str  # what a reader sees, for a screen reader
     panels: Sequence[Panel]
     note: str = ""
-
-
-class Style(NamedTuple):
-    """How an optimizer is drawn."""
-
-    colour: str
-    dashed: bool  # a baseline
-    mark: int  # which shape its points have
 
 
 def metric_axis(metric: Metric) -> Axis:
@@ -76,37 +69,46 @@ def metric_axis(metric: Metric) -> Axis:
     return Axis(f"{metric.name}, {metric.unit}" if metric.unit else metric.name)
 
 
-def shown(metric: Metric, values: Iterable[float]) -> list[float]:
+def in_unit(metric: Metric, scores: Iterable[float]) -> list[float]:
     """Scores in the unit of their axis."""
-    return [100 * x if metric.unit == "%" else x for x in values]
+    return [100 * x if metric.unit == "%" else x for x in scores]
 
 
-def band(name: str, courses: Iterable[tuple[Values, Values]], *, positive: bool = False) -> Series:
-    """Mean over seeds, from the lowest to the highest, at the steps that all have; thinned.
+def band(name: str, curves: Iterable[tuple[Values, Values]], *, positive: bool = False) -> Series:
+    """Mean over seeds with the lowest and the highest value, at the steps that all seeds have.
 
     Args:
-        name: Of the optimizer.
-        courses: Steps and values, a pair a seed.
-        positive: Leave out what a logarithmic axis cannot show.
+        name: The optimizer.
+        curves: Steps and values of each seed.
+        positive: Leave out values that a logarithmic axis cannot show.
     """
-    usable: Callable[[float], bool] = lambda y: math.isfinite(y) and (y > 0 or not positive)
-    seeds = [{x: y for x, y in zip(*course, strict=True) if usable(y)} for course in courses]
+    seeds = [_usable(steps, values, positive=positive) for steps, values in curves]
     steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
     columns = [[seed[step] for seed in seeds] for step in steps]
-    size = max(1, math.ceil(len(steps) / POINTS))
-    chunks = [slice(i, i + size) for i in range(0, len(steps), size)]
+    chunks = thinned(len(steps), LINE_POINTS)
+
+    def over_seeds(statistic: Any) -> list[float]:
+        return [mean([statistic(column) for column in columns[chunk]]) for chunk in chunks]
+
     several = len(seeds) > 1
-    return Series(
-        name,
-        [mean(steps[c]) if size > 1 else steps[c][0] for c in chunks],
-        [mean([mean(column) for column in columns[c]]) for c in chunks],
-        [mean([min(column) for column in columns[c]]) for c in chunks] if several else (),
-        [mean([max(column) for column in columns[c]]) for c in chunks] if several else (),
-    )
+    x = steps if len(chunks) == len(steps) else [mean(steps[chunk]) for chunk in chunks]
+    low, high = (over_seeds(min), over_seeds(max)) if several else ((), ())
+    return Series(name, x, over_seeds(mean), low, high)
+
+
+def _usable(steps: Values, values: Values, *, positive: bool) -> dict[float, float]:
+    pairs = zip(steps, values, strict=True)
+    return {x: y for x, y in pairs if math.isfinite(y) and (y > 0 or not positive)}
+
+
+def thinned(size: int, most: int) -> list[slice]:
+    """Chunks of equal length, at most `most`, that cover a list of this size."""
+    length = max(1, math.ceil(size / most))
+    return [slice(i, i + length) for i in range(0, size, length)]
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of numbers that are all there.
+    """The mean of finite numbers.
 
     >>> mean([1.0, 2.0])
     1.5
@@ -114,18 +116,20 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def course(record: Record, column: str) -> tuple[Values, Values]:
+def curve_of(record: Record, column: str) -> tuple[Values, Values]:
     """Steps and values of a trial's curve."""
     return record["curves"]["step"], record["curves"][column]
 
 
 def summed(record: Record, column: str) -> tuple[Values, Values]:
-    """A trial's growth summed up: what was logged at a step stands for the steps since the last.
+    """Steps and running sum of a growth curve.
+
+    A value that was logged at a step counts for all steps since the last logged one.
 
     >>> summed({"curves": {"step": [9, 19], "growth_step": [0.01, 0.02]}}, "growth_step")
     ([9, 19], [0.1, 0.3])
     """
-    steps, values = course(record, column)
+    steps, values = curve_of(record, column)
     totals: list[float] = []
     last, total = -1, 0.0
     for step, value in zip(steps, values, strict=True):
@@ -135,13 +139,13 @@ def summed(record: Record, column: str) -> tuple[Values, Values]:
     return steps, totals
 
 
-def ends(series: Sequence[Series]) -> str:
+def last_values(series: Sequence[Series]) -> str:
     """Where every line ends: SGD 1.94, SGDP 3.2."""
-    return ", ".join(f"{label(one.name)} {one.y[-1]:.3g}" for one in series if one.y)
+    return ", ".join(f"{label(line.name)} {line.y[-1]:.3g}" for line in series if line.y)
 
 
 def plain(figures: Iterable[Figure]) -> list[dict[str, Any]]:
-    """Figures for JSON: numbers to four digits, and null where there is none."""
+    """Figures for JSON: numbers to four digits, and null where a number is missing."""
     return [_plain(figure) for figure in figures]
 
 
@@ -151,5 +155,5 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         return {k: _plain(v) for k, v in value._asdict().items() if v not in ((), None, "")}
     if isinstance(value, (list, tuple, range)):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value

@@ -1,11 +1,8 @@
 "use strict";
 (() => {
-  const { figures, styles } = JSON.parse(document.getElementById("data").textContent);
-  const MARKS = ["circle", "square", "diamond", "triangle-down", "triangle-up", "triangle-left", "triangle-right", "pentagon", "hexagon"];
+  const { figures, styles, look } = JSON.parse(document.getElementById("data").textContent);
   const PRINTED_WIDTH = 330; // of a plot, as in page.css
-  const FEW_POINTS = 30; // fewer show as points on their line
-  const NAMED_LAYERS = 24;
-  const DECADE = 1.3; // a shorter logarithmic axis has ticks at 1, 2 and 5
+  const DECADES = 1.3; // a shorter logarithmic axis has ticks at 1, 2 and 5
 
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -24,13 +21,13 @@
   const literal = (text) => text.replace(/[&<>$]/g, (one) => ENTITIES[one]);
   const variable = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const colour = (name) => (dark.matches && !printing ? styles[name].dark : styles[name].colour);
-  const faint = (hex) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))}, 0.16)`;
+  const faint = (hex) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))}, ${look.opacity})`;
   const short = (value) => Number(value.toPrecision(3)).toString();
 
   function line(series, stairs) {
-    const dash = styles[series.name].dashed ? "5px,3px" : "solid";
-    const line = { color: colour(series.name), width: 2, dash, shape: stairs ? "hv" : "linear" };
-    const dots = series.x.length < FEW_POINTS && !stairs ? { mode: "lines+markers", marker: { size: 5, color: line.color } } : { mode: "lines" };
+    const dash = styles[series.name].dashed ? look.dash : "solid";
+    const line = { color: colour(series.name), width: look.width, dash, shape: stairs ? "hv" : "linear" };
+    const dots = series.x.length < look.few && !stairs ? { mode: "lines+markers", marker: { size: 5, color: line.color } } : { mode: "lines" };
     const drawn = [{ type: "scatter", ...dots, name: literal(styles[series.name].label), x: series.x, y: series.y, line }];
     if (!series.low) return drawn;
     const band = { type: "scatter", mode: "lines", x: [...series.x, ...series.x.toReversed()], y: [...series.high, ...series.low.toReversed()] };
@@ -39,21 +36,21 @@
 
   function points(series) {
     const { mark, dashed } = styles[series.name];
-    const symbols = series.x.map(() => MARKS[mark % MARKS.length] + (dashed ? "-open" : ""));
-    for (const i of series.lost ?? []) symbols[i] = "x-thin-open";
-    const own = { color: colour(series.name), line: { width: 1.5, color: colour(series.name) } };
+    const symbols = series.x.map(() => look.marks[mark % look.marks.length] + (dashed ? "-open" : ""));
+    for (const i of series.diverged ?? []) symbols[i] = "x-thin-open";
+    const ink = { color: colour(series.name), line: { width: 1.5, color: colour(series.name) } };
     const all = { type: "scatter", mode: "markers", name: literal(styles[series.name].label), x: series.x, y: series.y };
-    const marker = { ...own, size: 8, symbol: symbols };
+    const marker = { ...ink, size: 8, symbol: symbols };
     const drawn = [{ ...all, marker, text: series.texts.map(literal), hovertemplate: "%{text}<extra></extra>" }];
     if (series.best === undefined) return drawn;
     const at = { x: [series.x[series.best]], y: [series.y[series.best]] };
-    return [...drawn, { ...all, ...at, marker: { ...own, size: 17, symbol: "circle-open" }, hoverinfo: "skip" }];
+    return [...drawn, { ...all, ...at, marker: { ...ink, size: 17, symbol: "circle-open" }, hoverinfo: "skip" }];
   }
 
   function heat(map) {
     const log = (x) => (x > 0 ? Math.log10(x) : null);
-    const text = map.values.map((row, i) => row.map((x, j) => `${literal(map.layers[i])}<br>step ${short(map.x[j])}: ${x === null ? "not known" : short(x)}`));
-    return [{ type: "heatmap", x: map.x, y: map.layers.map((_, i) => i), z: map.values.map((row) => row.map(log)), zmin: log(map.low), zmax: log(map.high), colorscale: "Cividis", showscale: false, text, hovertemplate: "%{text}<extra></extra>" }];
+    const text = map.values.map((row, i) => row.map((x, j) => `${literal(map.layers[i])}<br>step ${short(map.x[j])}: ${x === null ? "unknown" : short(x)}`));
+    return [{ type: "heatmap", x: map.x, y: map.layers.map((_, i) => i), z: map.values.map((row) => row.map(log)), zmin: log(map.low), zmax: log(map.high), colorscale: look.heat, showscale: false, text, hovertemplate: "%{text}<extra></extra>" }];
   }
 
   function traces(panel) {
@@ -62,19 +59,18 @@
     return shown.flatMap((one) => (panel.kind === "points" ? points(one) : line(one, panel.kind === "stairs")));
   }
 
-  function axis(told, values, plain) {
+  function axis({ title, log }, values, plain) {
     const grid = plain ? { showgrid: false } : { gridcolor: variable("--grid") };
-    const drawn = { title: { text: literal(told.title), standoff: 12 }, type: told.log ? "log" : "linear", ...grid, linecolor: variable("--line"), zeroline: false, exponentformat: "power", automargin: true, hoverformat: ".4~g" };
+    const drawn = { title: { text: literal(title), standoff: 12 }, type: log ? "log" : "linear", ...grid, linecolor: variable("--line"), zeroline: false, exponentformat: "power", automargin: true, hoverformat: ".4~g" };
     const known = values.filter((x) => x > 0);
-    if (!told.log || !known.length) return drawn;
+    if (!log || !known.length) return drawn;
     const decades = Math.log10(known.reduce((a, b) => Math.max(a, b)) / known.reduce((a, b) => Math.min(a, b)));
-    return { ...drawn, dtick: decades < DECADE ? "D2" : Math.ceil(decades / 6) };
+    return { ...drawn, dtick: decades < DECADES ? "D2" : Math.ceil(decades / 6) };
   }
 
-  function layers(drawn, names) {
-    const named = names.length <= NAMED_LAYERS;
-    const short_ = names.map((name) => literal(name.replace(/\.weight$/, "").slice(-16)));
-    return { ...drawn, autorange: "reversed", showticklabels: named, tickvals: names.map((_, i) => i), ticktext: short_, tickfont: { size: 9 } };
+  function layers(axis, labels = []) {
+    const ends = labels.map((label) => literal(label.slice(-16)));
+    return { ...axis, autorange: "reversed", showticklabels: labels.length > 0, tickvals: labels.map((_, i) => i), ticktext: ends, tickfont: { size: 9 } };
   }
 
   function layout(panel, plot) {
@@ -95,7 +91,7 @@
       dragmode: pointer.matches ? "zoom" : false, // a finger scrolls the page
       showlegend: false,
       xaxis: { ...axis(panel.x, all("x"), panel.heat), ...(unified ? line : { showspikes: false }) },
-      yaxis: panel.heat ? layers(y, panel.heat.layers) : y,
+      yaxis: panel.heat ? layers(y, panel.heat.labels) : y,
     };
   }
 
@@ -108,14 +104,14 @@
   }
   const redraw = () => drawn.forEach(draw);
 
-  // What is in view is drawn first, the rest when there is time.
+  // Plots in view are drawn first, the others when the browser is idle.
   const waiting = () => [...panels.keys()].filter((plot) => !drawn.has(plot));
   const whenIdle = window.requestIdleCallback ?? ((task) => setTimeout(task, 30));
   const next = () => {
     const [plot] = waiting();
     if (plot) { draw(plot); whenIdle(next); } else root.dataset.drawn = "true";
   };
-  const near = new IntersectionObserver((seen) => { // is told of all plots at first
+  const near = new IntersectionObserver((seen) => { // the first call has all plots
     seen.filter((one) => one.isIntersecting && !drawn.has(one.target)).forEach((one) => draw(one.target));
     if (root.dataset.opened) return;
     root.dataset.opened = performance.now().toFixed(); // milliseconds
@@ -124,7 +120,7 @@
   panels.forEach((_, plot) => near.observe(plot));
   if (!panels.size) root.dataset.drawn = "true";
 
-  // A table that is cut says so.
+  // A table that does not fit gets a hint.
   function mark(table) {
     const cut = table.scrollWidth - table.clientWidth > 1;
     const end = table.scrollWidth - table.clientWidth - table.scrollLeft <= 1;
@@ -163,7 +159,7 @@
     });
   }
 
-  // A page that is served asks whether there is news, and comes back to where it was.
+  // A served page asks whether the study has changed, and reloads at the same scroll position.
   const { version } = root.dataset;
   if (version === undefined) return;
   const news = document.querySelector(".news");
@@ -177,7 +173,7 @@
       sessionStorage.setItem("scroll", String(scrollY));
       location.reload();
     } catch {
-      news.textContent = "Nobody watches the study any more; this is how it stood.";
+      news.textContent = "`tangential watch` has stopped. This page shows the study as it was then.";
       news.hidden = false;
     }
   }, 2000);

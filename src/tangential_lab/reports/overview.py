@@ -1,0 +1,132 @@
+"""Several studies on one page: where each optimizer is ahead, and how fast it is."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tangential_lab.names import label
+from tangential_lab.reports import html, tables, verdicts
+from tangential_lab.reports.figures import Axis, Figure, Panel, Series
+from tangential_lab.reports.standings import Row
+from tangential_lab.reports.statistics import profile
+from tangential_lab.reports.study import Report, adjust_jointly, write_page
+from tangential_lab.studies.plan import Plan
+from tangential_lab.training.task import Metric
+
+
+class Entry(NamedTuple):
+    """A study on the page."""
+
+    name: str
+    metric: Metric
+    rows: list[Row]
+
+    def row(self, optimizer: str) -> Row | None:
+        """The row of an optimizer, if it takes part."""
+        return next((row for row in self.rows if row.optimizer == optimizer), None)
+
+
+def write_overview(reports: Sequence[Report], folder: Path) -> list[Path]:
+    """Write a page over several studies, its pictures and its table; return their paths.
+
+    Args:
+        reports: Of the studies; the page names those without a verdict and leaves them out.
+        folder: For report.html and its figures.
+    """
+    done = adjust_jointly([r for r in reports if r.complete])
+    names = _names([report.plan for report in done])
+    entries = [Entry(k, r.plan.metric, r.rows) for k, r in zip(names, done, strict=True)]
+    optimizers = list(dict.fromkeys(row.optimizer for entry in entries for row in entry.rows))
+    figures = _profile(entries, optimizers)
+    styles = {name: style for r in reversed(reports) for name, style in r.styles.items()}
+    text = html.render(
+        "overview.html.jinja",
+        figures,
+        styles,
+        entries=entries,
+        optimizers=optimizers,
+        findings=_findings(entries),
+        unfinished=[report.plan.task for report in reports if not report.complete],
+        untuned=[name for name, report in zip(names, done, strict=True) if report.untuned],
+    )
+    paths = write_page(text, figures, styles, folder)
+    rows = [_cells(entry, row) for entry in entries for row in entry.rows]
+    return [*paths, *tables.write_rows(rows, folder / "studies")]
+
+
+def _names(plans: Sequence[Plan]) -> list[str]:
+    """Tasks with their options, numbered if the same occurs twice."""
+    plain = [
+        ", ".join([plan.task, *(f"{k} {v}" for k, v in plan.options.items())]) for plan in plans
+    ]
+    return [
+        name if plain.count(name) == 1 else f"{name} ({plain[: i + 1].count(name)})"
+        for i, name in enumerate(plain)
+    ]
+
+
+def _cells(entry: Entry, row: Row) -> dict[str, Any]:
+    cells = {"study": entry.name, "optimizer": row.optimizer, "metric": entry.metric.name}
+    score = {"score": row.score.mean, "score_low": row.score.low, "score_high": row.score.high}
+    cells |= score | {"steps_to_target": row.steps.mean if row.steps else None}
+    if row.against:
+        mean, low, high, _ = row.against.difference
+        cells |= {"minus": row.against.baseline, "difference": mean}
+        cells |= {"difference_low": low, "difference_high": high}
+    return cells
+
+
+# ---- who is ahead
+
+
+def _findings(entries: Sequence[Entry]) -> list[str]:
+    pairs = dict.fromkeys(
+        (row.optimizer, row.against.baseline) for e in entries for row in e.rows if row.against
+    )
+    return [_finding(entries, *pair) for pair in pairs]
+
+
+def _finding(entries: Sequence[Entry], optimizer: str, baseline: str) -> str:
+    """In how many studies the optimizer is ahead, behind, or neither."""
+    sides = []
+    for entry in entries:
+        row = entry.row(optimizer)
+        if row and row.against and row.against.baseline == baseline:
+            sides.append(verdicts.side(entry.metric, row.against))
+    words = {"even": "no difference detected", "unknown": "too few seeds (one)"}
+    counts = {words.get(s, s): sides.count(s) for s in verdicts.PHRASES if s in sides}
+    first, *rest = (f"{phrase} in {count}" for phrase, count in counts.items())
+    of_all = f"{first} of {len(sides)} {'studies' if len(sides) > 1 else 'study'}"
+    return f"{label(optimizer)} against {label(baseline)}: {', '.join([of_all, *rest])}."
+
+
+# ---- who is fast
+
+
+def _profile(entries: Sequence[Entry], optimizers: Sequence[str]) -> list[Figure]:
+    """Steps to each study's target, for the optimizers that all studies have; or no figure."""
+    common = [name for name in optimizers if all(entry.row(name) for entry in entries)]
+    costs = {name: [steps_to_target(entry.row(name)) for entry in entries] for name in common}
+    if len(common) < 2 or all(math.isnan(x) for some in costs.values() for x in some):
+        return []
+    shares = profile(costs)
+    last = 1.05 * max(tau for points in shares.values() for tau, _ in points)
+    series = [
+        Series(name, [*(tau for tau, _ in points), last], [*(s for _, s in points), points[-1][1]])
+        for name, points in shares.items()
+    ]
+    fastest = [f"{label(name)} {100 * points[0][1]:.0f} %" for name, points in shares.items()]
+    missing = [label(name) for name in optimizers if name not in common]
+    note = "Solved: more than half of the seeds reached the target; the median seed counts."
+    note += f" Left out, because not in every study: {', '.join(missing)}." if missing else ""
+    text = f"Share of studies in which no optimizer needs fewer steps: {', '.join(fastest)}."
+    x, y = Axis("steps to the target, relative to the fastest"), Axis("share of studies")
+    panel = Panel("", x, y, series, kind="stairs")
+    return [Figure("profile", "Performance profile", text, [panel], note)]
+
+
+def steps_to_target(row: Row | None) -> float:
+    """The median over seeds; NaN if half of them or more did not reach the target."""
+    median = row.steps.median if row and row.steps else math.inf
+    return median if median < math.inf else math.nan

@@ -1,0 +1,203 @@
+"""The report of a study: its rows, sentences and figures; its page and its files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tangential.files import write_atomically
+from tangential_lab.reports import html, sentences, standings, tables, verdicts
+from tangential_lab.reports.figures import Figure, draw, study_figures
+from tangential_lab.reports.standings import Row
+from tangential_lab.reports.verdicts import Side
+from tangential_lab.studies.plan import Plan
+from tangential_lab.styles import LineStyle, on_light
+from tangential_lab.training.curves import MEANS
+from tangential_lab.training.optimizers import OPTIMIZERS
+from tangential_lab.training.records import Record, Records
+
+
+class Finding(NamedTuple):
+    """The sentences about an optimizer and its baseline."""
+
+    optimizer: str
+    baseline: str
+    side: Side
+    verdict: str
+    mechanism: str  # "" where their settings do not allow a comparison
+    cost: str
+
+    @property
+    def texts(self) -> list[str]:
+        """All sentences that it has."""
+        return [text for text in (self.verdict, self.mechanism, self.cost) if text]
+
+
+class Report(NamedTuple):
+    """A study, finished or not, summed up.
+
+    Until every optimizer has all its seeds there are no findings, and the headline says how many
+    trials are done.
+    """
+
+    plan: Plan
+    records: Records
+    rows: list[Row]  # at each optimizer's best point
+    undecayed: list[Row]  # at its baseline's lr, without weight decay
+    target: float  # the common target score
+    figures: list[Figure]
+    styles: Mapping[str, LineStyle]
+    headline: str = ""
+    untuned: str = ""  # optimizers whose best point is at the edge of the search
+    findings: Sequence[Finding] = ()  # one per optimizer that has a baseline
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a verdict."""
+        return standings.complete(self.plan, self.records)
+
+    def with_rows(self, rows: list[Row]) -> "Report":
+        """The report with these rows, and the sentences about them."""
+        plan, records = self.plan, self.records
+        if not self.complete:
+            return self._replace(rows=rows, headline=sentences.unfinished(plan, records))
+        undecayed_done = plan.undecayed and standings.complete(plan, records, "undecayed")
+        undecayed = self.undecayed if undecayed_done else []
+        return self._replace(
+            rows=rows,
+            headline=verdicts.headline(plan, rows),
+            untuned=sentences.untuned(plan, records),
+            findings=[
+                _finding(plan, row, rows, undecayed, self.target) for row in rows if row.against
+            ],
+        )
+
+    @property
+    def sentences(self) -> list[str]:
+        """All sentences of the report, the headline first."""
+        texts = [text for finding in self.findings for text in finding.texts]
+        return [text for text in (self.headline, self.untuned, *texts) if text]
+
+
+def _finding(plan: Plan, row: Row, rows: list[Row], undecayed: list[Row], target: float) -> Finding:
+    assert row.against is not None
+    return Finding(
+        optimizer=row.optimizer,
+        baseline=row.against.baseline,
+        side=verdicts.side(plan.metric, row.against),
+        verdict=verdicts.verdict(plan, row, rows),
+        mechanism=sentences.fair_mechanism(row.optimizer, rows, undecayed),
+        cost=sentences.cost(plan, row, rows, target),
+    )
+
+
+def report(plan: Plan, records: Records) -> Report:
+    """The report of the trials that are finished.
+
+    Raises:
+        ValueError: A trial lacks a measurement that all trials of this plan have.
+    """
+    for spec, record in records.items():
+        if plan.invariant and (record["norm"] is None or set(MEANS) - record["curves"].keys()):
+            raise ValueError(
+                f"the record of {spec.optimizer}, {spec.phase} trial of seed {spec.seed}, has no "
+                "norms of the scale-invariant weights: another version of Tangential wrote it"
+            )
+    if not plan.invariant:
+        records = {spec: without_mechanism(record) for spec, record in records.items()}
+    return Report(
+        plan=plan,
+        records=records,
+        rows=[],
+        undecayed=standings.rows(plan, records, "undecayed"),
+        target=standings.target_score(plan, standings.trials_of(records)),
+        figures=study_figures(plan, records),
+        styles=_styles(plan),
+    ).with_rows(standings.rows(plan, records))
+
+
+def without_mechanism(record: Record) -> Record:
+    """A record without norms, effective steps and causes of growth.
+
+    If no weight is scale-invariant, older trials recorded these of all matrices, whose norms say
+    nothing about effective steps.
+    """
+    curves = record["curves"]
+    unknown = {name: [math.nan] * len(curves["step"]) for name in MEANS}
+    means = dict.fromkeys(tables.MECHANISM, math.nan)
+    return record | means | {"curves": curves | unknown, "layers": None}
+
+
+def adjust_jointly(reports: Sequence[Report]) -> list[Report]:
+    """The reports of one page, with p adjusted for all their comparisons together."""
+    rows = iter(standings.adjusted([row for report in reports for row in report.rows]))
+    return [report.with_rows([next(rows) for _ in report.rows]) for report in reports]
+
+
+def _styles(plan: Plan) -> dict[str, LineStyle]:
+    """How each optimizer is drawn; colours of ours are today's, not those of an old plan."""
+    colours = {
+        name: OPTIMIZERS[name].colour if name in OPTIMIZERS else optimizer.colour
+        for name, optimizer in plan.optimizers.items()
+    }
+    return {
+        name: LineStyle(on_light(colours[name]), optimizer.baseline is None, mark)
+        for mark, (name, optimizer) in enumerate(plan.optimizers.items())
+    }
+
+
+def page(report: Report, *, live: bool = False, version: str = "") -> str:
+    """The report as one HTML page that needs no other file.
+
+    Args:
+        report: A report of a study.
+        live: The page is served while the study runs: it has no links to files, and reloads when
+            the study has changed.
+        version: Of the study's state, for a live page.
+    """
+    return html.render(
+        "report.html.jinja",
+        report.figures,
+        report.styles,
+        live=version if live else None,
+        report=report,
+        plan=report.plan,
+        progress=sentences.progress(report.plan, report.records),
+        provenance=_provenance(report.records),
+    )
+
+
+def _provenance(records: Records) -> dict[str, list[str]]:
+    """The provenance of the trials, each different value once."""
+    values: dict[str, dict[str, None]] = {}
+    for record in records.values():
+        for key, value in record["provenance"].items():
+            if key not in ("time", "seeds"):
+                values.setdefault(key, {})[_line(value)] = None
+    times = sorted(record["provenance"]["time"] for record in records.values())
+    span = {"time": [" to ".join(dict.fromkeys((times[0], times[-1])))]} if times else {}
+    return {key: list(texts) for key, texts in values.items()} | span
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return "unknown" if value is None else str(value)
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write page, pictures and tables into `folder`; return their paths, the page first."""
+    paths = write_page(page(report), report.figures, report.styles, folder)
+    return [*paths, *tables.write(report.plan, report.records, folder)] if report.records else paths
+
+
+def write_page(
+    text: str, figures: Sequence[Figure], styles: Mapping[str, LineStyle], folder: Path
+) -> list[Path]:
+    """Write report.html and the pictures of its figures into `folder`; return their paths."""
+    pictures, target = folder / "figures", folder / "report.html"
+    pictures.mkdir(parents=True, exist_ok=True)
+    paths = [path for figure in figures for path in draw(figure, styles, pictures)]
+    with write_atomically(target) as file:
+        file.write(text)
+    return [target, *paths]

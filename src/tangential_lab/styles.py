@@ -1,0 +1,102 @@
+"""How everything that is drawn looks: on a page, in still pictures and in the toys' figures."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+LIGHT_PAPER, DARK_PAPER = "#ffffff", "#15181c"  # as in page.css
+CONTRAST = 3.0  # of a line and its paper, at least (WCAG 2.2, 1.4.11)
+DASH = (3.0, 1.5)  # of a baseline's line: drawn and left out, in line widths
+LINE_WIDTH = 2.0
+BAND_OPACITY = 0.15
+FEW_POINTS = 30  # a line with fewer shows each of them
+NAMED_LAYERS = 24  # a heat map with more layers has no names on its axis
+MARKS = {  # of points: matplotlib's names, and Plotly's
+    "o": "circle",
+    "s": "square",
+    "D": "diamond",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "P": "cross",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "h": "hexagon",
+}
+HEAT = (  # of a heat map, from its lowest value to its highest: Cividis, which all eyes can read
+    *("#00224e", "#123570", "#3b496c", "#575d6d", "#707173"),
+    *("#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"),
+)
+MATPLOTLIB: dict[str, Any] = {  # for `rc_context`
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "font.family": "DejaVu Sans",  # a part of matplotlib
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "lines.dashed_pattern": DASH,
+    "lines.linewidth": LINE_WIDTH,
+    "svg.hashsalt": "tangential",  # the same figure gives the same file
+}
+
+
+class LineStyle(NamedTuple):
+    """How an optimizer is drawn."""
+
+    colour: str  # "#rrggbb", for light paper
+    dashed: bool  # a baseline
+    mark: int  # index of its points' shape in MARKS
+
+    @property
+    def symbol(self) -> str:
+        """The shape of its points, as matplotlib names it."""
+        return [*MARKS][self.mark % len(MARKS)]
+
+
+def on_dark(colour: str) -> str:
+    """The colour, mixed with white until it can be seen on dark paper.
+
+    >>> on_dark("#1d99c5"), on_dark("#000000")
+    ('#1d99c5', '#666666')
+    """
+    return _visible(colour, DARK_PAPER, 255)
+
+
+def on_light(colour: str) -> str:
+    """The colour, mixed with black until it can be seen on white paper.
+
+    >>> on_light("#1d99c5"), on_light("#ffffff")
+    ('#1d99c5', '#8c8c8c')
+    """
+    return _visible(colour, LIGHT_PAPER, 0)
+
+
+def contrast(a: str, b: str) -> float:
+    """Contrast ratio of two colours, from 1 to 21 (WCAG 2.2).
+
+    >>> contrast("#000000", "#ffffff")
+    21.0
+    """
+    low, high = sorted(_luminance(_channels(colour)) for colour in (a, b))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _visible(colour: str, paper: str, end: int) -> str:
+    for part in range(0, 101, 5):
+        mixed = [round(x + (end - x) * part / 100) for x in _channels(colour)]
+        text = "#" + "".join(f"{x:02x}" for x in mixed)
+        if contrast(text, paper) >= CONTRAST:
+            return text
+    return colour
+
+
+def _channels(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def _luminance(channels: Sequence[int]) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (x / 255 for x in channels)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
