@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tangential_lab import styles as look
 from tangential.files import write_atomically
+from tangential_lab import styles as look
 from tangential_lab.names import label
 from tangential_lab.reports.figures.description import Axis, Figure, Heat, Panel, Series
 from tangential_lab.styles import LineStyle
