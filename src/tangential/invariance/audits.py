@@ -1,35 +1,34 @@
-"""The audit: which weights of a model are scale-invariant, and what the published gate makes of it.
+"""The two functions that people call: `audit`, and `param_groups` from its result.
 
-A room called `audit` would take the place of the function in the package.
+The room is not named `audit`: the module would hide the function in the package.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable
+from itertools import chain
 from numbers import Integral
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.utils import _pytree as pytree
 
-from tangential.invariance.calls import arguments
-from tangential.invariance.caveats import Catches, caveats, of_model
-from tangential.invariance.copies import copied, in_general_position
-from tangential.invariance.evidence import Verdict, described
-from tangential.invariance.findings import Audit, Line
-from tangential.invariance.generators import devices_of, unchanged_generators
-from tangential.invariance.precision import FLOAT32, FLOAT64, Precision, widened
+from tangential.backends import Units
+from tangential.invariance.batches import first_batches, left_out_note, without_history
+from tangential.invariance.caveats import Caveats, eps_notes, find_caveats, model_notes
+from tangential.invariance.copies import (
+    FLOAT32,
+    FLOAT64,
+    Precision,
+    copied,
+    in_general_position,
+    widened,
+)
 from tangential.invariance.probe import Loss, Probe
-from tangential.invariance.proofs import Verdicts, euler, functional
-from tangential.invariance.published import ask_gate
-from tangential.maths import DELTA
-
-# As many batches are taken from a loader, which may hold a whole data set.
-ENOUGH = 3
-
-# A radial share of real gradients that is worth a word: a tenth of what shuts the gate.
-EPS_SHARE = DELTA / 10
+from tangential.invariance.proofs import Findings, GateDecisions, ask_gate, euler, functional
+from tangential.invariance.results import Audit, Line
+from tangential.invariance.state import Generators
+from tangential.names import plain, plainest, unwrapped
 
 
 def audit(
@@ -40,21 +39,21 @@ def audit(
     verify: bool = False,
     seed: int = 0,
 ) -> Audit:
-    """Say of every weight whether it is scale-invariant by row, as a whole, or not.
+    """Find out of every weight whether it is scale-invariant by row, as a whole, or not.
 
-    Proof by Euler's identity, g.w = 0, in float64 on a copy in general position: the eps of
-    normalisations all but removed, trainable weights moved a little, so that no bias of zero
-    passes for none. A model that cannot compute in float64 is audited in float32, and a note says
-    so. The gate is asked about the model as it is. The model is left as it was.
+    The proof is Euler's identity, g.w = 0, in float64 on a copy in general position: the eps of
+    normalisations nearly vanishes, and trainable weights move a little, because a bias of zero
+    would be overlooked. A model that cannot compute in float64 is audited in float32, with a note.
+    The published gate decides about the model as it is. The model does not change.
 
     Args:
-        model: In the mode that is to be audited: usually training.
-        batches: A list of batches, or a DataLoader, of which the first three are taken; of
-            BatchNorm's kind each batch should hold several samples. A batch is a tensor, a tuple
-            (`model(*batch)`), a mapping (`model(**batch)`) or a function of the model. What the
-            model's forward does not take, such as labels, is left out.
-        loss: Scalar loss of (model, batch), by default a random direction of all outputs.
-        verify: Prove every verdict again by rescaling, a few forward passes a weight.
+        model: In the mode that should be audited, usually training.
+        batches: A list of batches, or a DataLoader, of which the first three are taken. A batch is
+            a tensor, a tuple (`model(*batch)`), a mapping (`model(**batch)`) or a function of the
+            model, and needs several samples for BatchNorm. What forward does not take, such as
+            labels, is left out.
+        loss: Scalar loss of (model, batch); by default a random direction of all outputs.
+        verify: Check every verdict by rescaling the weight: a few forward passes per weight.
         seed: Of directions, dropout, noise and factors.
 
     Raises:
@@ -69,114 +68,53 @@ def audit(
     >>> result.summary
     '41.4 % of the weights are scale-invariant by row, 10.3 % have no effect'
     """
-    listed = _checked(model, batches, seed)
-    with unchanged_generators(devices_of(model)), torch.inference_mode(False):
-        listed = pytree.tree_map_only(Tensor, _leaf, listed)
-        given = Probe(copied(model), loss, seed, as_is=True)
-        published = ask_gate(given, listed)
-        _check_alone(model, given)
-        proof = _proved(model, listed, loss, seed, verify=verify)
-    lines = []
-    for name, verdict in proof.verdicts.items():
-        kind, units = verdict.kind, verdict.units
-        invariant = kind in ("row", "weight")
-        weight = published.weights[name]
-        radial = weight.weighted(units) if invariant else 0.0
-        notes = (*proof.caveats.of(name), *_eps_note(verdict, radial))
-        verified = proof.verified.get(name)
-        if verdict.unreached and verified is False:  # no gradient says nothing about the value
-            verified = None
-        lines.append(
-            Line(
-                name,
-                weight.shape,
-                weight.size,
-                kind,
-                units.row_axis,
-                units.row_groups,
-                verdict.radial,
-                radial,
-                verified,
-                tuple(published.gates[name]),
-                notes,
-                proof.caveats.remedy(name),
-            )
-        )
-    notes = [
-        *of_model(model, len(listed), noisy=proof.noisy),
-        *([_left_out(model, listed[0])] if loss is None else []),
-        proof.note,
-    ]
-    mode = "training" if model.training else "eval"
-    return Audit(tuple(lines), tuple(filter(None, notes)), mode, len(listed))
-
-
-def _checked(model: nn.Module, batches: Iterable[Any], seed: int) -> list[Any]:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}, allowed is a torch.nn.Module")
-    if isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
-        raise TypeError(f"batches is a {type(batches).__name__}, allowed is an iterable of batches")
+    _check_model(model)
+    taken = first_batches(batches)
     if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
         raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
-    if not any(True for _ in model.parameters()):
-        raise ValueError("the model has no weights, allowed is one that has")
-    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
-        if is_lazy(tensor):
-            raise ValueError(f"{name} is not initialised: run the model on a batch before")
-        if tensor.is_meta:
-            raise ValueError(
-                f"{name} is on the meta device and has no values: "
-                "move the model with to_empty(device=...) and initialise it before"
-            )
-    listed = list(batches if isinstance(batches, Sequence) else islice(batches, ENOUGH))
-    if not listed:
-        raise ValueError("batches is empty, allowed is one batch or more")
-    return listed
-
-
-def _leaf(x: Tensor) -> Tensor:
-    """The tensor without its history, which would be gone through at every pass."""
-    x = x.clone() if x.is_inference() else x
-    return x.detach().requires_grad_(x.requires_grad)
-
-
-def _check_alone(model: nn.Module, given: Probe) -> None:
-    """Refuse a copy that still uses the weights of the model.
-
-    Raises:
-        ValueError: names such a weight.
-    """
-    used = {id(x) for x in given.foreign}
-    for name, param in model.named_parameters():
-        if id(param) in used:
-            raise ValueError(
-                f"the audit works on a copy of the model, but the copy uses {name} of the model: "
-                "a function (a replaced forward, a hook, the loss) holds the model or its layers. "
-                "Undo the replacement, or use a subclass or types.MethodType, which can be copied"
-            )
-
-
-def _left_out(model: nn.Module, batch: Any) -> str:
-    """A note on what of a batch the model does not take."""
-    if not (names := arguments(model, batch).left_out):
-        return ""
-    if isinstance(batch, Mapping):
-        return f"Left out of each batch, as the model does not take it: {', '.join(names)}."
-    return (
-        f"Each batch has {len(batch)} items, of which the model takes {len(batch) - len(names)}: "
-        "the rest (labels?) was left out."
+    with Generators(model).unchanged(), torch.inference_mode(False):
+        taken = without_history(taken)
+        as_is = Probe(copied(model), loss, seed, as_is=True)
+        gate = ask_gate(as_is, taken)
+        as_is.check_independent(model)
+        proof = _prove(model, taken, loss, seed, verify=verify)
+    notes = [
+        *model_notes(model, len(taken), noisy=proof.noisy),
+        left_out_note(model, taken[0]) if loss is None else "",
+        proof.note,
+    ]
+    return Audit(
+        tuple(_line(name, proof, gate) for name in proof.findings),
+        tuple(filter(None, notes)),
+        "training" if model.training else "eval",
+        len(taken),
     )
 
 
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {_shown(model)}")
+    if not any(True for _ in model.parameters()):
+        raise ValueError("model must have weights, got one without")
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name} is not initialised: run the model on a batch first")
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name} is on the meta device and has no values: "
+                "move the model with to_empty(device=...) and initialise it first"
+            )
+
+
 class _Proof(NamedTuple):
-    verdicts: Verdicts
+    findings: Findings
     verified: dict[str, bool]
-    caveats: Catches
+    caveats: Caveats
     noisy: bool
     note: str = ""
 
 
-def _proved(
+def _prove(
     model: nn.Module, batches: list[Any], loss: Loss | None, seed: int, *, verify: bool
 ) -> _Proof:
     """The proof in float64, or in float32 if the model fails in float64.
@@ -186,10 +124,11 @@ def _proved(
 
     def proof(precision: Precision) -> _Proof:
         probe = Probe(in_general_position(model, seed, precision), loss, seed, precision)
-        wider = pytree.tree_map_only(Tensor, _leaf, widened(batches, precision.dtype))
-        verdicts = euler(probe, wider)
-        verified = functional(probe, wider[0], verdicts, seed) if verify else {}
-        return _Proof(verdicts, verified, caveats(model, probe, wider, verdicts), probe.noisy)
+        wide = without_history(widened(batches, precision.dtype))
+        findings = euler(probe, wide)
+        verified = functional(probe, wide[0], findings, seed) if verify else {}
+        caveats = find_caveats(model, probe, wide, findings)
+        return _Proof(findings, verified, caveats, probe.noisy)
 
     try:
         return proof(FLOAT64)
@@ -197,29 +136,110 @@ def _proved(
         first = _in_short(error)
     try:
         note = (
-            f"Audited in float32, as the model fails in float64 ({first}): a weight with less than "
-            f"{FLOAT32.noise:g} of the largest effect counts as one without effect."
+            f"Audited in float32, because the model fails in float64 ({first}). A weight with less "
+            f"than {FLOAT32.noise:g} of the largest effect counts as one without effect."
         )
         return proof(FLOAT32)._replace(note=note)
     except Exception as error:
-        second = _in_short(error)
         raise RuntimeError(
-            f"the model runs as it is, but fails on a copy in float64 ({first}) and in float32 "
-            f"({second}): in its forward, cast to the dtype of the weights, not to a fixed dtype"
+            f"the model runs as it is, but a copy fails in float64 ({first}) and in float32 "
+            f"({_in_short(error)}): in its forward, cast to the dtype of the weights, "
+            "not to a fixed dtype"
         ) from error
 
 
 def _in_short(error: Exception) -> str:
-    """Type and text of an error on one line of at most 200 characters."""
-    text = " ".join(str(error)[:1000].split())
-    short = text if len(text) <= 200 else f"{text[:197]}..."
-    return f"{type(error).__name__}: {short}" if text else type(error).__name__
+    text = f"{type(error).__name__}: {error}"
+    return shorten(text, 200, placeholder=" ...").removesuffix(":")
 
 
-def _eps_note(verdict: Verdict, radial: float) -> list[str]:
-    if verdict.kind not in ("row", "weight") or radial < EPS_SHARE:
-        return []
-    return [
-        f"{described(verdict.units)} only up to the eps of its normalisation: "
-        f"sqrt(elements) |cos| is {radial:.2g}, the gate shuts at {DELTA}"
-    ]
+def _line(name: str, proof: _Proof, gate: GateDecisions) -> Line:
+    finding, evidence = proof.findings[name], gate.evidence[name]
+    radial = evidence.mean_radial(finding.units) if finding.invariant else 0.0
+    verified = proof.verified.get(name)
+    if not finding.reached and verified is False:  # without a gradient, values prove nothing wrong
+        verified = None
+    return Line(
+        name=name,
+        shape=evidence.shape,
+        size=evidence.size,
+        kind=finding.kind,
+        row_axis=finding.units.row_axis,
+        row_groups=finding.units.row_groups,
+        radial=finding.radial,
+        eps_radial=radial,
+        verified=verified,
+        gate=tuple(gate.decisions[name]),
+        notes=(*proof.caveats.of(name), *eps_notes(finding, radial)),
+        remedy=proof.caveats.remedy(name),
+    )
+
+
+def param_groups(model: nn.Module, audit: Audit) -> list[dict[str, Any]]:
+    """Groups for AdamP or SGDP with `projection`, `row_axis` and `row_groups` from the audit.
+
+    Weights with the same settings share a group; scale-variant and dead weights are "off". You may
+    add other options to a group; for those left out the optimizer's own hold.
+
+    Args:
+        model: The audited model, or another with the same weights. Each may be inside
+            torch.compile, DataParallel, DistributedDataParallel and other wrappers.
+        audit: Its audit.
+
+    Raises:
+        ValueError: a weight is not in the audit, or has another shape there.
+        TypeError: `model` is not a module, or `audit` is not an audit.
+
+    >>> import torch, tangential
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    >>> result = tangential.audit(model, [torch.randn(8, 4) for _ in range(3)])
+    >>> [(g["projection"], len(g["params"])) for g in param_groups(model, result)]
+    [('row', 1), ('off', 3)]
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, got {_shown(model)}: call param_groups(model, audit)"
+        )
+    if not isinstance(audit, Audit):
+        raise TypeError(
+            "audit must be what tangential.audit(model, batches) returns, "
+            f"got {_shown(audit)}: call param_groups(model, audit)"
+        )
+    groups: dict[Units, list[nn.Parameter]] = {}
+    for param, line in _lines_of(model, audit):
+        groups.setdefault(line.units, []).append(param)
+    return [{"params": params, **units._asdict()} for units, params in groups.items()]
+
+
+def _shown(given: Any) -> str:
+    return "None" if given is None else f"an object of type {type(given).__name__}"
+
+
+def _lines_of(model: nn.Module, audit: Audit) -> list[tuple[nn.Parameter, Line]]:
+    """Every weight with its line, by the same name or by the name without wrappers' parts."""
+    inner = unwrapped(model)
+    for module, simplified in ((model, str), (inner, plain), (inner, plainest)):
+        params = [(simplified(name), param) for name, param in module.named_parameters()]
+        lines = {simplified(line.name): line for line in audit.lines}
+        unique = len(dict(params)) == len(params) and len(lines) == len(audit.lines)
+        if unique and all(_fits(lines.get(name), param) for name, param in params):
+            return [(param, lines[name]) for name, param in params]
+    raise ValueError(_mismatch(inner, audit))
+
+
+def _fits(line: Line | None, param: nn.Parameter) -> bool:
+    return line is not None and line.shape == tuple(param.shape)
+
+
+def _mismatch(model: nn.Module, audit: Audit) -> str:
+    """The first weight without a line of its name and shape."""
+    lines = {plainest(line.name): line for line in audit.lines}
+    advice = "pass the model that was audited, or audit this one"
+    for name, param in model.named_parameters():
+        line = lines.get(plainest(name))
+        if line is None:
+            return f"{plain(name)} is not in the audit: {advice}"
+        if not _fits(line, param):
+            shapes = f"{tuple(param.shape)}, but {line.shape} in the audit"
+            return f"{plain(name)} has shape {shapes}: {advice}"
+    return f"several weights have the same name in the model or in the audit: {advice}"

@@ -1,150 +1,162 @@
-"""Known caveats, in words: why a weight is not scale-invariant though it may seem so."""
+"""Caveats in words: why a weight is not scale-invariant although it may seem so."""
 
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from tangential import maths
 from tangential.backends import real
-from tangential.invariance.evidence import Verdict, described
-from tangential.invariance.probe import Probe, frozen_norms
-from tangential.invariance.proofs import Verdicts, euler
+from tangential.invariance.evidence import Finding, described
+from tangential.invariance.probe import Probe
+from tangential.invariance.proofs import Findings, euler
 from tangential.names import listed
 
+NOTED_SHARE = 0.1  # of what shuts the gate: from here on, the eps of a normalisation gets a note
 
-class Catches(NamedTuple):
-    """What else was found about a model, and words for it.
 
-    `unbiased` and `in_training` hold the verdicts of weights that would be invariant without
-    biases, or if every normalisation worked by the batch's statistics; `own_bias` those for which
-    their own bias is the only one in the way; `tied` the other names.
+class Caveats(NamedTuple):
+    """What else is known about the weights of a model.
+
+    Attributes:
+        findings: What the gradients say about each weight.
+        biases: Names of the biases of matrices.
+        without_biases: Findings of weights that would be invariant if all biases were zero.
+        own_bias: Those of them that need only their own bias to be zero.
+        in_training: Findings of weights that would be invariant if every normalisation used the
+            statistics of the batch.
+        tied: The other names of tied weights.
+        frozen: Names of weights that are not trained.
     """
 
-    verdicts: Verdicts
+    findings: Findings
     biases: list[str]
-    unbiased: Verdicts
+    without_biases: Findings
     own_bias: set[str]
-    in_training: Verdicts
+    in_training: Findings
     tied: dict[str, list[str]]
     frozen: set[str]
 
     def of(self, name: str) -> list[str]:
         """The caveats of one weight."""
-        verdict = self.verdicts[name]
-        found = [
-            self._dead(name) if verdict.kind == "dead" else "",
-            f"{verdict.unseen} units had no gradient" if verdict.unseen else "",
-            f"only {verdict.part} are scale-invariant" if verdict.part else "",
+        finding = self.findings[name]
+        notes = [
+            self._dead(name) if finding.kind == "dead" else "",
+            f"{finding.unseen} units had no gradient" if finding.unseen else "",
+            f"only {finding.part} are scale-invariant" if finding.part else "",
             self._bias(name),
             self._statistics(name),
             f"tied with {listed(self.tied[name])}" if name in self.tied else "",
             "frozen (requires_grad=False)" if name in self.frozen else "",
         ]
-        return [words for words in found if words]
+        return [note for note in notes if note]
 
     def remedy(self, name: str) -> str:
-        """What to change in the model, if a bias is the matter."""
+        """What to change in the model if a bias is the cause, else ""."""
         if name in self.own_bias or self._is_subtracted(name):
             return f"bias=False in {name.rpartition('.')[0] or 'the model'}"
-        if name in self.unbiased:
+        if name in self.without_biases:
             return "bias=False in every layer from this one to the normalisation"
         return ""
 
     def _is_subtracted(self, name: str) -> bool:
-        """Whether this is a bias that has no effect, though its weight has one."""
-        weight = self.verdicts.get(_weight_of(name))
-        return (
-            name.endswith("bias")
-            and self.verdicts[name].kind == "dead"
-            and not self.verdicts[name].unreached
-            and weight is not None
-            and weight.kind != "dead"
-        )
+        """Whether this is a bias without effect, although its weight has one."""
+        weight = self.findings.get(_weight_of(name))
+        finding = self.findings[name]
+        useless = name.endswith("bias") and finding.kind == "dead" and finding.reached
+        return useless and weight is not None and weight.kind != "dead"
 
     def _dead(self, name: str) -> str:
         if self._is_subtracted(name):
             return "no effect on the loss: what comes after this bias subtracts it again"
-        if self.verdicts[name].unreached:
+        if not self.findings[name].reached:
             return "no gradient: these batches do not use it, or it is under detach or no_grad"
         return "no effect on the loss of these batches"
 
     def _bias(self, name: str) -> str:
-        if name not in self.unbiased:
+        if name not in self.without_biases:
             return ""
-        own = [bias for bias in self.biases if _weight_of(bias) == name]
-        bias = "biases before the normalisation"
-        if own:
+        biases = "biases before the normalisation"
+        if own := [bias for bias in self.biases if _weight_of(bias) == name]:
             others = "" if name in self.own_bias else " and others"
-            bias = f"the bias before the normalisation ({own[0]}{others})"
-        return f"scale-invariant {described(self.unbiased[name].units)} but for {bias}"
+            biases = f"the bias before the normalisation ({own[0]}{others})"
+        how = described(self.without_biases[name].units)
+        return f"would be scale-invariant {how} without {biases}"
 
     def _statistics(self, name: str) -> str:
         if name not in self.in_training:
             return ""
         how = described(self.in_training[name].units)
-        return f"scale-invariant {how} if BatchNorm were in training mode; it is frozen here"
+        return f"would be scale-invariant {how} if BatchNorm were in training mode; it is frozen"
 
 
-def caveats(model: nn.Module, probe: Probe, batches: list[Any], verdicts: Verdicts) -> Catches:
-    """Ask what would be if biases were zero, or BatchNorm in training mode.
+def find_caveats(
+    model: nn.Module, probe: Probe, batches: list[Any], findings: Findings
+) -> Caveats:
+    """Ask what would change if biases were zero, or BatchNorm in training mode.
 
     Args:
-        model: The user's, for what is tied and frozen.
+        model: The user's model, for what is tied and frozen.
         probe: Of its copy in general position.
-        batches: In float64.
-        verdicts: As things are.
+        batches: In the precision of the probe.
+        findings: Of the model as it is.
     """
-    biases = [name for name in verdicts if _is_bias_of_matrix(name, probe)]
-    alive = [name for name in biases if verdicts[name].kind != "dead"]
+    biases = [name for name in findings if _is_bias_of_matrix(name, probe)]
+    alive = [name for name in biases if findings[name].kind != "dead"]
     norms = frozen_norms(probe.model)
+    variant = [name for name, finding in findings.items() if finding.kind == "variant"]
 
-    def what_if(condition: AbstractContextManager[None]) -> Verdicts:
+    def invariant_if(condition: AbstractContextManager[None]) -> Findings:
         try:
             with condition:
                 after = euler(probe, batches[:1])
-        except ValueError:  # a single sample has no statistics: then the question has no answer
+        except ValueError:  # a single sample has no statistics: then there is no answer
             return {}
-        variant = [name for name, verdict in verdicts.items() if verdict.kind == "variant"]
-        return {n: after[n] for n in variant if _holds(after[n], probe.precision.sure)}
+        return {n: after[n] for n in variant if _surely_invariant(after[n], probe.precision.sure)}
 
-    unbiased = what_if(probe.without(alive)) if alive else {}
-    return Catches(
-        verdicts,
+    without_biases = invariant_if(probe.without(alive)) if alive else {}
+    return Caveats(
+        findings,
         biases,
-        unbiased,
-        _but_for_own_bias(probe, batches[0], alive, unbiased),
-        what_if(probe.batch_statistics(norms)) if norms else {},
+        without_biases,
+        _blocked_by_own_bias(probe, batches[0], alive, without_biases),
+        invariant_if(probe.batch_statistics(norms)) if norms else {},
         _tied(model),
         {name for name, param in model.named_parameters() if not param.requires_grad},
     )
 
 
-def _but_for_own_bias(probe: Probe, batch: Any, biases: list[str], unbiased: Verdicts) -> set[str]:
-    """Weights that are scale-invariant together with their bias: without it they are alone."""
-    pairs = [(_weight_of(bias), bias) for bias in biases if _weight_of(bias) in unbiased]
+def _surely_invariant(finding: Finding, sure: float) -> bool:
+    """Whether one batch is enough to say so; TOLERANCE would not rule out chance."""
+    return finding.invariant and finding.radial <= sure
+
+
+def _blocked_by_own_bias(
+    probe: Probe, batch: Any, biases: list[str], without_biases: Findings
+) -> set[str]:
+    """Weights that are scale-invariant together with their bias, so also without it."""
+    pairs = [(_weight_of(b), b) for b in biases if _weight_of(b) in without_biases]
     if not pairs:
         return set()
     grads = probe.gradients(batch, 0)
 
-    def together(pair: tuple[str, str]) -> bool:
-        weights = torch.cat([real(probe.params[name].detach()).flatten() for name in pair])
-        parts = [grads.get(name, torch.zeros_like(probe.params[name])) for name in pair]
-        gradient = torch.cat([real(part).flatten() for part in parts])
-        radial = (weights @ gradient).abs() / (weights.norm() * gradient.norm())
-        return bool(weights.numel() ** 0.5 * radial <= probe.precision.sure)
+    def joined(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([real(x.detach()).flatten() for x in tensors])
 
-    return {weight for weight, bias in pairs if together((weight, bias))}
+    def invariant(pair: tuple[str, str]) -> bool:
+        params = [probe.params[name] for name in pair]
+        w = joined(params)
+        g = joined([grads.get(n, torch.zeros_like(p)) for n, p in zip(pair, params, strict=True)])
+        radial = (w @ g).abs() / (w.norm() * g.norm())
+        return bool(w.numel() ** 0.5 * radial <= probe.precision.sure)
 
-
-def _holds(verdict: Verdict, sure: float) -> bool:
-    """Asked on one batch, where TOLERANCE does not rule out chance."""
-    return verdict.kind in ("row", "weight") and verdict.radial <= sure
+    return {pair[0] for pair in pairs if invariant(pair)}
 
 
 def _weight_of(bias: str) -> str:
-    """The weight that a bias stands beside: `bias` of `weight`, `in_proj_bias` of its own."""
+    """The weight that belongs to a bias: `weight` to `bias`, `in_proj_weight` to `in_proj_bias`."""
     return bias.removesuffix("bias") + "weight"
 
 
@@ -163,28 +175,50 @@ def _tied(model: nn.Module) -> dict[str, list[str]]:
     return {first: others for first, *others in names.values() if others}
 
 
-def of_model(model: nn.Module, batches: int, *, noisy: bool) -> list[str]:
+def eps_notes(finding: Finding, radial: float) -> list[str]:
+    """A note if the given model is scale-invariant only roughly: its eps is large.
+
+    Args:
+        finding: Of the copy, in which eps nearly vanishes.
+        radial: sqrt(elements) |cos(w, g)| of the given model.
+    """
+    if not finding.invariant or radial < NOTED_SHARE * maths.DELTA:
+        return []
+    return [
+        f"{described(finding.units)} only up to the eps of its normalisation: "
+        f"sqrt(elements) |cos| is {radial:.2g}, the gate shuts at {maths.DELTA}"
+    ]
+
+
+def frozen_norms(model: nn.Module) -> list[str]:
+    """The normalisations that use running statistics, such as BatchNorm in eval mode."""
+    return [n for n, m in model.named_modules() if _has_statistics(m) and not m.training]
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.running_mean is not None
+
+
+def model_notes(model: nn.Module, batches: int, *, noisy: bool) -> list[str]:
     """The caveats of a whole model: its mode, frozen normalisations, noise, too few batches."""
-    frozen, mode = frozen_norms(model), "training" if model.training else "eval"
-    theirs = [n for n, m in model.named_modules() if type(m).__name__.startswith("FrozenBatchNorm")]
-    running = [n for n, m in model.named_modules() if _keeps_statistics(m) and n not in frozen]
-    found = [
-        f"Audited in {mode} mode, as the model was given.",
-        f"Frozen BatchNorm ({listed(frozen + theirs)}): normalises by running statistics, so what "
-        "comes before it is not scale-invariant."
-        if frozen or theirs
+    mode = "training" if model.training else "eval"
+    modules = dict(model.named_modules())
+    frozen = frozen_norms(model)
+    frozen += [n for n, m in modules.items() if type(m).__name__.startswith("FrozenBatchNorm")]
+    live = [n for n, m in modules.items() if _has_statistics(m) and m.training]
+    notes = [
+        f"Audited in {mode} mode, the mode of the given model.",
+        f"Frozen BatchNorm ({listed(frozen)}) normalises by running statistics, so the weights "
+        "before it are not scale-invariant."
+        if frozen
         else "",
-        f"In eval mode {listed(running)} would normalise by running statistics, and what comes "
+        f"In eval mode, {listed(live)} would normalise by running statistics, and the weights "
         "before would not be scale-invariant."
-        if running
+        if live
         else "",
-        "Dropout or noise was drawn alike in every pass over a batch." if noisy else "",
-        "One batch: a weight passes for scale-invariant by chance once in 1,250 times; give three."
+        "Dropout or noise was the same in every pass over a batch." if noisy else "",
+        "One batch: by chance, a weight seems scale-invariant once in 1,250 times. Pass three."
         if batches == 1
         else "",
     ]
-    return [words for words in found if words]
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    return isinstance(module, _NormBase) and module.running_mean is not None
+    return [note for note in notes if note]

@@ -1,28 +1,105 @@
-"""Copies of a model: one as it is, one in general position for the proofs."""
+"""Copies of a model: as it is, or in general position and a wide precision for the proofs."""
 
 from copy import deepcopy
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential.backends import real
-from tangential.invariance.precision import Precision, widened
 
-# What normalisations call their constant.
+# What normalisations call the constant that they add to a variance or a norm.
 EPS_NAMES = ("eps", "epsilon", "variance_epsilon", "layer_norm_eps", "layer_norm_epsilon")
 
-# How far weights are moved to general position, in units of their root mean square.
-SHIFT = 0.1
+SHIFT = 0.1  # how far weights are moved to general position, relative to their root mean square
 
 
-@torch.no_grad()  # the copy of a ScriptModule would have a history
+class Precision(NamedTuple):
+    """A dtype for all computations, and what its rounding leaves where zero is expected.
+
+    Attributes:
+        dtype: Of weights, inputs and everything computed from them.
+        eps_left: Share of a normalisation's eps that is kept: enough to divide by where a channel
+            is constant, too little to break an invariance.
+        noise: A unit with less than this share of the model's largest |w||g| has no gradient.
+        unchanged: Largest relative change of a loss that counts as none.
+        sure: Largest sqrt(elements) |cos| that cannot be chance on a single batch.
+    """
+
+    dtype: torch.dtype
+    eps_left: float
+    noise: float
+    unchanged: float
+    sure: float
+
+
+FLOAT64 = Precision(torch.float64, eps_left=1e-12, noise=1e-9, unchanged=1e-9, sure=1e-6)
+FLOAT32 = Precision(torch.float32, eps_left=1e-4, noise=1e-5, unchanged=1e-5, sure=1e-4)
+
+COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
+
+
+def widened(tree: Any, dtype: torch.dtype = torch.float64) -> Any:
+    """The tree with its real and complex tensors in `dtype` at least; others stay as they are."""
+    return pytree.tree_map_only(Tensor, lambda leaf: leaf.to(_wider(leaf.dtype, dtype)), tree)
+
+
+def _wider(dtype: torch.dtype, least: torch.dtype) -> torch.dtype:
+    """The wider of two dtypes; integers and booleans stay as they are.
+
+    >>> _wider(torch.bfloat16, torch.float32), _wider(torch.complex64, torch.float64)
+    (torch.float32, torch.complex128)
+    """
+    if dtype.is_complex:
+        least = COMPLEX[least]
+    elif not dtype.is_floating_point:
+        return dtype
+    return least if dtype.itemsize < least.itemsize else dtype
+
+
+class AtLeast(TorchDispatchMode):
+    """Every operation computes in `dtype` at least, even if the model asks for a narrower one.
+
+    Many models cast inside their forward: `x.float()` in a normalisation, `torch.zeros(...,
+    dtype=torch.float32)`, an autocast block, a constant that is no buffer. Without this mode a
+    float64 copy would mix dtypes and fail, or lose precision there.
+
+    >>> with AtLeast(torch.float64):
+    ...     (torch.ones(2, dtype=torch.float64).half() @ torch.ones(2, 3)).dtype
+    torch.float64
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func` on wider arguments, except those that it writes to or returns views of."""
+        kwargs = kwargs or {}
+        if not isinstance(func, torch._ops.OpOverload) or func.is_view:
+            return func(*args, **kwargs)
+        names = [arg.name for arg in func._schema.arguments]
+        aliased = {arg.name for arg in func._schema.arguments if arg.alias_info}
+        wide = [x if n in aliased else self._wide(x) for n, x in zip(names, args, strict=False)]
+        return func(*wide, **{n: x if n in aliased else self._wide(x) for n, x in kwargs.items()})
+
+    def _wide(self, x: Any) -> Any:
+        if isinstance(x, torch.dtype):
+            return _wider(x, self.dtype)
+        return widened(x, self.dtype) if isinstance(x, (Tensor, list, tuple)) else x
+
+
+@torch.no_grad()  # otherwise the copy of a ScriptModule has a history
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy that shares what cannot be copied: a lock, an open file, a process group.
+    """A deep copy that shares what cannot be copied, such as a lock, a file or a process group.
 
-    A tensor with a history (the old `weight_norm` and `prune` keep such, and so do models that
-    store a hidden state) is copied as a value.
+    A tensor with a history is copied as a value: the old `weight_norm` and `prune` keep some, and
+    so do models that store a hidden state.
 
     Raises:
         TypeError: a module refuses to be copied.
@@ -36,10 +113,10 @@ def copied(model: nn.Module) -> nn.Module:
             copy = deepcopy(model, dict(shared))
             break
         except Exception as error:
-            x = _refused(error.__traceback__)
+            x = _uncopyable(error.__traceback__)
             if x is None or id(x) in shared or isinstance(x, (nn.Module, nn.Parameter)):
                 raise TypeError(
-                    f"the audit works on a deep copy of the model, but copy.deepcopy fails: {error}"
+                    f"the audit needs a deep copy of the model, but copy.deepcopy failed: {error}"
                 ) from error
             shared[id(x)] = x.detach().clone() if isinstance(x, Tensor) else x
     for new, old in zip(copy.parameters(), model.parameters(), strict=True):
@@ -47,8 +124,8 @@ def copied(model: nn.Module) -> nn.Module:
     return copy
 
 
-def _refused(trace: TracebackType | None) -> Any:
-    """The object that `deepcopy` failed at: the argument of its innermost call."""
+def _uncopyable(trace: TracebackType | None) -> Any:
+    """The object at which `deepcopy` failed: the argument of its innermost call."""
     innermost = None
     while trace is not None:
         if trace.tb_frame.f_code is deepcopy.__code__:
@@ -59,11 +136,11 @@ def _refused(trace: TracebackType | None) -> Any:
 
 @torch.no_grad()
 def in_general_position(model: nn.Module, seed: int, precision: Precision) -> nn.Module:
-    """A copy in another precision that shows what holds for all weights, not for these.
+    """A copy in another precision that shows what holds for all weights, not only for these.
 
-    The constants inside normalisations all but vanish, and every trainable weight moves a little:
-    a bias of zero, a layer scale of 1e-6 or a head of zeros would make weights look invariant, or
-    without effect, that are so only before the first step.
+    The constants inside normalisations nearly vanish, and every trainable weight moves a little:
+    with a bias of zero, a layer scale of 1e-6 or a head of zeros, other weights seem invariant or
+    without effect, but are so only before the first step.
     """
     model = copied(model)._apply(lambda x: widened(x, precision.dtype))
     for module in model.modules():
@@ -74,15 +151,17 @@ def in_general_position(model: nn.Module, seed: int, precision: Precision) -> nn
     for param in model.parameters():
         if param.requires_grad and param.numel():
             values = real(param)
-            noise = torch.randn(
-                values.shape, generator=generator, dtype=torch.float64, device="cpu"
-            )
-            values += _distance(values) * noise.to(values)
+            values += _shift(values) * normal_like(values, generator)
     return model
 
 
-def _distance(values: Tensor) -> float:
-    """Standard deviation of the move: SHIFT at least for a vector, of a new draw if constant."""
+def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers in the shape, dtype and device of x: the same on every device."""
+    return torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x)
+
+
+def _shift(values: Tensor) -> float:
+    """Standard deviation of the move: at least SHIFT for a vector, a new draw if constant."""
     if values.numel() == max(values.shape, default=1):
         return SHIFT * max(1.0, _rms(values))
     if (values == values.flatten()[0]).all():

@@ -1,53 +1,57 @@
-"""Two proofs of scale invariance, one by derivatives, one by values of the loss."""
+"""Two proofs of scale invariance, by gradients and by rescaling, and the published gate's view."""
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tangential import maths
+from tangential.backends import Units, ordered_sum, real, rows_of, wide
+from tangential.invariance.copies import normal_like, widened
 from tangential.invariance.evidence import (
     ROWS,
     TOLERANCE,
     WHOLE,
     Evidence,
-    Units,
-    Verdict,
+    Finding,
     candidates,
     judge,
-    rescaled,
-    shaken,
 )
 from tangential.invariance.probe import Probe
 
-Verdicts = dict[str, Verdict]
+Findings = dict[str, Finding]
+Change = Callable[[Tensor], float]
+Decision = Literal["row", "weight", "off"]
+
+PUBLISHED = Units("auto")
 
 
-def euler(probe: Probe, batches: list[Any]) -> Verdicts:
-    """What g.w says of every weight, from one backward pass a batch.
+def euler(probe: Probe, batches: list[Any]) -> Findings:
+    """What g.w says about every weight, from one backward pass per batch.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-13)).double()
     >>> batches = [torch.randn(8, 4, dtype=torch.float64) for _ in range(2)]
-    >>> {name: verdict.kind for name, verdict in euler(Probe(model, None, 0), batches).items()}
+    >>> {name: finding.kind for name, finding in euler(Probe(model, None, 0), batches).items()}
     {'0.weight': 'row', '0.bias': 'dead', '1.weight': 'variant', '1.bias': 'variant'}
     """
     evidence = {name: Evidence(param) for name, param in probe.params.items()}
     floor = []
     for number, batch in enumerate(batches):
         grads = probe.gradients(batch, number)
-        effects = [one.add(grads.get(name)) for name, one in evidence.items()]
+        effects = [each.add(grads.get(name)) for name, each in evidence.items()]
         floor.append(probe.precision.noise * max(effects))
-    return {name: judge(one, floor) for name, one in evidence.items()}
+    return {name: judge(each, floor) for name, each in evidence.items()}
 
 
-def functional(probe: Probe, batch: Any, verdicts: Verdicts, seed: int) -> dict[str, bool]:
-    """Whether the loss, weights replaced one at a time, bears out every verdict on one batch.
+def functional(probe: Probe, batch: Any, findings: Findings, seed: int) -> dict[str, bool]:
+    """Whether the loss on one batch confirms each finding if one weight at a time is replaced.
 
-    Invariant: random factors for the units leave the loss alone, where a random move of the same
-    length changes it, and factors for finer units do too. Variant: one factor for the whole weight
-    changes it. Dead: factors for all elements do not.
+    Invariant: random factors for the units do not change the loss, but a random move of the same
+    length does, and so do factors for finer units. Variant: one factor for the whole weight changes
+    it. Dead: factors for all elements do not.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-13)).double()
@@ -58,56 +62,126 @@ def functional(probe: Probe, batch: Any, verdicts: Verdicts, seed: int) -> dict[
     """
     generator = torch.Generator().manual_seed(seed)
     base = probe.value(batch, 0, {})
-    unit = max(abs(base) * probe.precision.unchanged, sys.float_info.min)
+    none = max(abs(base) * probe.precision.unchanged, sys.float_info.min)
 
-    def borne_out(name: str) -> bool:
+    def confirmed(name: str) -> bool:
         def change(weight: Tensor) -> float:
-            return abs(probe.value(batch, 0, {name: weight}) - base) / unit
+            return abs(probe.value(batch, 0, {name: weight}) - base) / none
 
-        return _borne_out(verdicts[name], probe.params[name].detach(), change, generator)
+        return _confirmed(findings[name], probe.params[name].detach(), change, generator)
 
-    return {name: borne_out(name) for name in verdicts}
+    return {name: confirmed(name) for name in findings}
 
 
-def _borne_out(
-    verdict: Verdict,
-    weight: Tensor,
-    change: Callable[[Tensor], float],
-    generator: torch.Generator,
+def _confirmed(
+    finding: Finding, weight: Tensor, change: Change, generator: torch.Generator
 ) -> bool:
-    """`change` is that of the loss with another weight, in units of what counts as none."""
-    if verdict.kind == "dead":  # no sign is changed, for rows of one element are their signs
+    """`change`: how much another weight changes the loss; up to 1 counts as no change."""
+    if finding.kind == "dead":  # keeps all signs: a row of one element is invariant up to its sign
         return change(rescaled(weight.reshape(-1, 1), ROWS, generator).view_as(weight)) <= 1
     if not weight.any():
-        return change(shaken(weight, 1.0, generator)) > 1
-    if verdict.kind == "variant":
+        return change(shifted(weight, 1.0, generator)) > 1
+    if finding.kind == "variant":
         return change(rescaled(weight, WHOLE, generator)) > 1
-    other = rescaled(weight, verdict.units, generator)
-    usual = change(shaken(weight, (other - weight).norm().item(), generator))
+    other = rescaled(weight, finding.units, generator)
+    usual = change(shifted(weight, (other - weight).norm().item(), generator))
     if usual <= 1 or change(other) > max(1, TOLERANCE * usual):
         return False
-    finer = _finer(tuple(weight.shape), verdict.units)
+    finer = _finer(tuple(weight.shape), finding.units)
     return all(change(rescaled(weight, units, generator)) > 1 for units in finer)
 
 
 def _finer(shape: tuple[int, ...], units: Units) -> list[Units]:
-    """The coarsest of the ways to split a weight into more units: if none holds, no finer does.
+    """The coarsest ways to split a weight into more units: if none holds, no finer way does.
 
     >>> [(finer.row_axis, finer.row_groups) for finer in _finer((12, 2), WHOLE)]
     [(0, 4), (0, 6), (1, 1)]
     """
 
-    def number(units: Units) -> int:
+    def count(units: Units) -> int:
         return 1 if units == WHOLE else shape[units.row_axis] // units.row_groups
 
-    finer = [other for other in candidates(shape) if number(other) > number(units)]
-    return [
-        one
-        for one in finer
-        if not any(
-            other.row_axis == one.row_axis
-            and other.row_groups > one.row_groups
-            and other.row_groups % one.row_groups == 0
-            for other in finer
-        )
-    ]
+    def holds(coarse: Units, fine: Units) -> bool:
+        same_axis = coarse.row_axis == fine.row_axis
+        multiple = coarse.row_groups > fine.row_groups and not coarse.row_groups % fine.row_groups
+        return same_axis and multiple
+
+    finer = [other for other in candidates(shape) if count(other) > count(units)]
+    return [fine for fine in finer if not any(holds(coarse, fine) for coarse in finer)]
+
+
+def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor:
+    """The weight with every unit times a random factor between 1/2 and 2, never within 1.4 of 1.
+
+    >>> weight = rescaled(torch.ones(2, 3), ROWS, torch.Generator().manual_seed(0))
+    >>> weight.std(1).tolist(), bool(weight[0, 0] == weight[1, 0])
+    ([0.0, 0.0], False)
+    """
+    rows = rows_of(weight, units)
+    draws = torch.rand(
+        2, rows.units if rows else 1, generator=generator, dtype=torch.float64, device="cpu"
+    )
+    factors = torch.where(draws[0] < 0.5, 0.5, -0.5) * (1 + draws[1])
+    factors = torch.exp2(factors).to(real(weight))
+    changed = real(weight) * (rows.spread(factors) if rows else factors.view(()))
+    return torch.view_as_complex(changed) if weight.is_complex() else changed.to(weight.dtype)
+
+
+def shifted(weight: Tensor, distance: float, generator: torch.Generator) -> Tensor:
+    """The weight, moved by `distance` in a random direction."""
+    values = real(weight)
+    noise = normal_like(values, generator)
+    moved = values + noise * (distance / noise.norm().clamp_min(1e-300))
+    return torch.view_as_complex(moved) if weight.is_complex() else moved
+
+
+class GateDecisions(NamedTuple):
+    """The published gate's decision about each weight on each batch, and g.w there."""
+
+    decisions: dict[str, list[Decision]]
+    evidence: dict[str, Evidence]
+
+
+def ask_gate(probe: Probe, batches: list[Any]) -> GateDecisions:
+    """Let the published gate decide about the gradients of every batch."""
+    decisions: dict[str, list[Decision]] = {name: [] for name in probe.params}
+    evidence = {name: Evidence(_float32(param)) for name, param in probe.params.items()}
+    for number, batch in enumerate(batches):
+        try:
+            grads = probe.gradients(batch, number)
+        except Exception as error:
+            error.add_note(f"This is batch {number}, a {type(batch).__name__}.")
+            raise
+        for name, param in probe.params.items():
+            grad = grads.get(name)
+            decisions[name].append("off" if grad is None else decide(param.detach(), grad))
+            evidence[name].add(None if grad is None else _float32(grad))
+    return GateDecisions(decisions, evidence)
+
+
+def _float32(x: Tensor) -> Tensor:
+    return widened(x.detach(), torch.float32)
+
+
+def decide(param: Tensor, grad: Tensor) -> Decision:
+    """The published gate's decision about one gradient.
+
+    >>> decide(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, -3.0]]))
+    'row'
+    """
+    rows = rows_of(param, PUBLISHED)
+    if rows is None:
+        return "off"
+    w, g = wide(param), wide(grad)
+    gw = rows.dot(g, w)
+    gate = maths.gate(
+        torch,
+        maths.Moments(rows.dot(w, w), rows.dot(g, g), gw, gw),
+        ordered_sum,
+        fan=rows.fan,
+        size=rows.size,
+        projection="auto",
+        delta=maths.DELTA,
+        eps=maths.EPS,
+    )
+    return "row" if gate.row.any() else "weight" if gate.weight.any() else "off"

@@ -1,0 +1,127 @@
+"""The batches that an audit takes, and how a model is called with one."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+FROM_LOADER = 3  # batches that are taken from a loader, which may hold a whole data set
+
+
+def first_batches(batches: Iterable[Any]) -> list[Any]:
+    """All batches of a list, or the first ones of a loader.
+
+    Raises:
+        TypeError: `batches` is a single batch or cannot be iterated.
+        ValueError: there is no batch.
+    """
+    if isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
+        kind = type(batches).__name__
+        raise TypeError(f"batches must be an iterable of batches, got an object of type {kind}")
+    taken = list(batches if isinstance(batches, Sequence) else islice(batches, FROM_LOADER))
+    if not taken:
+        raise ValueError("batches must hold at least one batch, got none")
+    return taken
+
+
+def without_history(tree: Any) -> Any:
+    """The tree with every tensor as a leaf: every backward pass would go through its history."""
+
+    def leaf(x: Tensor) -> Tensor:
+        x = x.clone() if x.is_inference() else x
+        return x.detach().requires_grad_(x.requires_grad)
+
+    return pytree.tree_map_only(Tensor, leaf, tree)
+
+
+class Arguments(NamedTuple):
+    """The arguments of a forward, and the items of the batch that it does not take."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    left_out: Sequence[Any] = ()
+
+
+def arguments(model: nn.Module, batch: Any) -> Arguments:
+    """A tuple as `model(*batch)`, a mapping as `model(**batch)`, without what forward does not take.
+
+    The batches of a loader often end with labels, or have them under a key that forward does not
+    know. The audit looks at outputs and needs no labels.
+
+    Raises:
+        TypeError: forward needs more than the batch has.
+
+    >>> arguments(nn.Linear(2, 2), ["input", "label"]).left_out
+    ['label']
+    """
+    if not isinstance(batch, (tuple, list, Mapping)):
+        return Arguments((batch,), {})
+    signature = _signature(model)
+    if signature is None:
+        return Arguments((), batch) if isinstance(batch, Mapping) else Arguments(batch, {})
+    if isinstance(batch, Mapping):
+        takes_all = inspect.Parameter.VAR_KEYWORD in _kinds(signature)
+        known = {k: x for k, x in batch.items() if takes_all or k in signature.parameters}
+        options = [Arguments((), known, [key for key in batch if key not in known])]
+    else:
+        counts = range(len(batch), 0, -1)
+        options = [Arguments(batch[:count], {}, batch[count:]) for count in counts]
+    for option in options:
+        try:
+            signature.bind(*option.args, **option.kwargs)
+        except TypeError:
+            continue
+        return option
+    raise TypeError(
+        f"a batch is a {type(batch).__name__} of {len(batch)} items, which does not fit "
+        f"{type(model).__name__}.forward{signature}: "
+        "pass what the model takes, such as [(x,) for x, label in loader], or pass loss="
+    )
+
+
+def _signature(model: nn.Module) -> inspect.Signature | None:
+    """That of forward, or of what torch.compile or DataParallel wraps; None for a traced model."""
+    try:
+        signature = inspect.signature(model.forward)
+    except ValueError:
+        return None
+    if inspect.Parameter.VAR_POSITIONAL in _kinds(signature):
+        for name in ("_orig_mod", "module"):
+            if isinstance(wrapped := getattr(model, name, None), nn.Module):
+                return _signature(wrapped)
+    return signature
+
+
+def _kinds(signature: inspect.Signature) -> set[Any]:
+    return {parameter.kind for parameter in signature.parameters.values()}
+
+
+def left_out_note(model: nn.Module, batch: Any) -> str:
+    """A note about the items of a batch that the model does not take; "" if it takes all."""
+    if not (left_out := arguments(model, batch).left_out):
+        return ""
+    if isinstance(batch, Mapping):
+        return f"Left out of each batch, because the model does not take them: {', '.join(left_out)}."
+    return (
+        f"The model takes the first {len(batch) - len(left_out)} of the {len(batch)} items of each "
+        "batch; the rest (labels?) was left out."
+    )
+
+
+def output(model: nn.Module, batch: Any) -> Any:
+    """The output of a model for a batch, which may be a function of the model."""
+    if not isinstance(batch, (tuple, list, Mapping)):
+        return batch(model) if callable(batch) else model(batch)
+    args, kwargs, _ = arguments(model, batch)
+    try:
+        return model(*args, **kwargs)
+    except Exception as error:
+        call = "model(**batch)" if isinstance(batch, Mapping) else "model(*batch)"
+        error.add_note(
+            f"A batch that is a {type(batch).__name__} is called as {call}. If that is wrong, "
+            "pass functions, such as [lambda model: model(x) for x, label in loader], or loss="
+        )
+        raise

@@ -1,0 +1,203 @@
+"""The result of an audit: one line per weight, a summary, and files."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from tangential.backends import Units
+from tangential.invariance.evidence import ROWS, Kind, described
+from tangential.invariance.proofs import Decision
+from tangential.names import literal
+
+
+@dataclass(frozen=True)
+class Line:
+    """One weight: what it is, and what the published gate would do with it.
+
+    Attributes:
+        kind: Scale-invariant by "row" (or by unit of rows) or as a whole "weight"; "variant"; or
+            "dead": without effect on the loss, or without a gradient.
+        row_axis: Axis of the rows, for the optimizer.
+        row_groups: Number of consecutive rows that form one unit.
+        radial: Largest sqrt(elements) |cos(weight, gradient)| of a unit; of order 1 by chance.
+        eps_radial: The same for the model as it is, over all units; the gate shuts at 0.1.
+        verified: Whether rescaling confirms the kind; None if it was not tried.
+        gate: The gate's decision per batch.
+        notes: Caveats in words.
+        remedy: What to change in the model, such as "bias=False in conv1".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    kind: Kind
+    row_axis: int
+    row_groups: int
+    radial: float
+    eps_radial: float
+    verified: bool | None
+    gate: tuple[Decision, ...]
+    notes: tuple[str, ...]
+    remedy: str = ""
+
+    @property
+    def units(self) -> Units:
+        """What the optimizer should project: `projection`, `row_axis`, `row_groups`."""
+        if self.kind in ("row", "weight"):
+            return Units(self.kind, self.row_axis, self.row_groups)
+        return Units("off")
+
+    @property
+    def flicker(self) -> float:
+        """Share of batches on which the gate departs from its most frequent decision."""
+        return 1 - max(Counter(self.gate).values()) / len(self.gate)
+
+    @property
+    def wrong(self) -> float:
+        """Share of batches on which the gate projects what is not scale-invariant."""
+        return self._share(lambda decision: not self._allows(decision))
+
+    @property
+    def missed(self) -> float:
+        """Share of batches on which the gate does not project an invariant weight, or too coarsely.
+
+        A wrong projection is not counted again.
+        """
+        best = self.units.projection
+        return self._share(lambda decision: decision != best != "off" and self._allows(decision))
+
+    def _allows(self, decision: Decision) -> bool:
+        if decision == "off" or self.kind == "dead":
+            return True
+        return self.units == ROWS if decision == "row" else self.kind in ("row", "weight")
+
+    def _share(self, test: Callable[[Decision], bool]) -> float:
+        return sum(map(test, self.gate)) / len(self.gate)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One line per weight, and the caveats of the model.
+
+    Attributes:
+        lines: In the order of the model; a tied weight once, under its first name.
+        notes: Caveats in words.
+        mode: "training" or "eval".
+        batches: Number of batches.
+    """
+
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+    mode: str
+    batches: int
+
+    def __getitem__(self, name: str) -> Line:
+        return {line.name: line for line in self.lines}[name]
+
+    def names(self, kind: Kind) -> list[str]:
+        """The names of all weights of a kind."""
+        return [line.name for line in self.lines if line.kind == kind]
+
+    def share(self, kind: Kind) -> float:
+        """Share of all elements that are in weights of a kind; "row" includes units of rows."""
+        return self._share_of([line for line in self.lines if line.kind == kind])
+
+    def _share_of(self, lines: Iterable[Line]) -> float:
+        total = sum(line.size for line in self.lines)
+        return sum(line.size for line in lines) / max(total, 1)
+
+    @property
+    def wrong(self) -> list[Line]:
+        """Weights that the gate would project wrongly on some batch."""
+        return [line for line in self.lines if line.wrong]
+
+    @property
+    def missed(self) -> list[Line]:
+        """Weights that the gate would miss on some batch."""
+        return [line for line in self.lines if line.missed]
+
+    @property
+    def summary(self) -> str:
+        """One sentence: "96.4 % of the weights are scale-invariant by row"."""
+        shares = {}
+        for layout in ("row", "axis", "unit", "weight", "dead"):
+            lines = [line for line in self.lines if _layout(line) == layout]
+            shares[layout] = (self._share_of(lines), lines)
+        by_row, _ = shares.pop("row")
+        others = [
+            f"{_percent(share)} {_in_words(lines)}"
+            for share, lines in shares.values()
+            if share >= 0.0005
+        ]
+        return ", ".join([f"{_percent(by_row)} of the weights are scale-invariant by row", *others])
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dictionary per weight."""
+        extra = ("flicker", "wrong", "missed")
+        return [
+            {**asdict(line), "projection": line.units.projection}
+            | {name: getattr(line, name) for name in extra}
+            for line in self.lines
+        ]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write one row per weight; shape, gate and notes are joined by spaces.
+
+        A text that a spreadsheet would run as a formula, such as a name that begins with "=", gets
+        a single quote in front.
+        """
+        separators = {"shape": " ", "gate": " ", "notes": "; "}
+        with Path(path).open("w", newline="", encoding="utf-8", errors="replace") as file:
+            rows = csv.writer(file)
+            for number, record in enumerate(self.records()):
+                record |= {key: sep.join(map(str, record[key])) for key, sep in separators.items()}
+                if number == 0:
+                    rows.writerow(record)
+                rows.writerow(literal(x) if isinstance(x, str) else x for x in record.values())
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything: summary, mode, number of batches, shares, notes and weights."""
+        whole = {
+            "summary": self.summary,
+            "mode": self.mode,
+            "batches": self.batches,
+            "shares": {kind: self.share(kind) for kind in get_args(Kind)},
+            "notes": self.notes,
+            "weights": self.records(),
+        }
+        Path(path).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def _layout(line: Line) -> str:
+    """The kind of a line; for "row" whether by row, by row of another axis, or by unit of rows."""
+    if line.kind != "row" or line.units == ROWS:
+        return line.kind
+    return "axis" if line.row_groups == 1 else "unit"
+
+
+def _in_words(lines: list[Line]) -> str:
+    """How several weights of one layout are scale-invariant.
+
+    >>> from dataclasses import replace
+    >>> line = Line("w", (8, 8), 64, "row", 0, 4, 0.0, 0.0, None, ("off",), ())
+    >>> _in_words([line]), _in_words([line, replace(line, row_groups=2, row_axis=1)])
+    ('by unit of 4 rows', 'by unit of 2 to 4 rows')
+    """
+    if lines[0].kind == "dead":
+        return "have no effect"
+    layouts = {line.units for line in lines}
+    if len(layouts) == 1:
+        return described(layouts.pop())
+    groups, axes = {line.row_groups for line in lines}, {line.row_axis for line in lines}
+    if len(groups) > 1:
+        return f"by unit of {min(groups)} to {max(groups)} rows"
+    rows = described(Units("row", row_groups=groups.pop()))
+    return f"{rows} of axes {' and '.join(map(str, sorted(axes)))}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
