@@ -46,7 +46,7 @@ class Arguments(NamedTuple):
 
 
 def arguments(model: nn.Module, batch: Any) -> Arguments:
-    """A tuple as `model(*batch)`, a mapping as `model(**batch)`, without what forward does not take.
+    """A tuple as `model(*batch)`, a mapping as `model(**batch)`, each as far as forward takes it.
 
     The batches of a loader often end with labels, or have them under a key that forward does not
     know. The audit looks at outputs and needs no labels.
@@ -104,7 +104,8 @@ def left_out_note(model: nn.Module, batch: Any) -> str:
     if not (left_out := arguments(model, batch).left_out):
         return ""
     if isinstance(batch, Mapping):
-        return f"Left out of each batch, because the model does not take them: {', '.join(left_out)}."
+        names = ", ".join(left_out)
+        return f"Left out of each batch, because the model does not take them: {names}."
     return (
         f"The model takes the first {len(batch) - len(left_out)} of the {len(batch)} items of each "
         "batch; the rest (labels?) was left out."

@@ -1,5 +1,6 @@
 """Caveats in words: why a weight is not scale-invariant although it may seem so."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from tangential.invariance.probe import Probe
 from tangential.invariance.proofs import Findings, euler
 from tangential.names import listed
 
-NOTED_SHARE = 0.1  # of what shuts the gate: from here on, the eps of a normalisation gets a note
+# From here on, the share that the eps of a normalisation leaves gets a note.
+NOTED_RADIAL = maths.DELTA / 10
 
 
 class Caveats(NamedTuple):
@@ -92,9 +94,7 @@ class Caveats(NamedTuple):
         return f"would be scale-invariant {how} if BatchNorm were in training mode; it is frozen"
 
 
-def find_caveats(
-    model: nn.Module, probe: Probe, batches: list[Any], findings: Findings
-) -> Caveats:
+def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: Findings) -> Caveats:
     """Ask what would change if biases were zero, or BatchNorm in training mode.
 
     Args:
@@ -142,7 +142,7 @@ def _blocked_by_own_bias(
         return set()
     grads = probe.gradients(batch, 0)
 
-    def joined(tensors: list[Tensor]) -> Tensor:
+    def joined(tensors: Sequence[Tensor]) -> Tensor:
         return torch.cat([real(x.detach()).flatten() for x in tensors])
 
     def invariant(pair: tuple[str, str]) -> bool:
@@ -182,7 +182,7 @@ def eps_notes(finding: Finding, radial: float) -> list[str]:
         finding: Of the copy, in which eps nearly vanishes.
         radial: sqrt(elements) |cos(w, g)| of the given model.
     """
-    if not finding.invariant or radial < NOTED_SHARE * maths.DELTA:
+    if not finding.invariant or radial < NOTED_RADIAL:
         return []
     return [
         f"{described(finding.units)} only up to the eps of its normalisation: "

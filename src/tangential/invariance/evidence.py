@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from tangential.backends import Rows, Units, real, rows_of
+from tangential.backends import Units, real, rows_of
 
 Kind = Literal["row", "weight", "variant", "dead"]
 

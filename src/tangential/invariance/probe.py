@@ -68,7 +68,7 @@ class Probe:
         return dense
 
     def _backward(self, batch: Any, number: int) -> None:
-        """Give gradients to this model's weights only, not to other leaves such as a loss's proxies.
+        """Give gradients to this model's weights, not to other leaves such as proxies in the loss.
 
         `backward(inputs=...)` would be shorter, but leaves out what a reentrant checkpoint holds.
         """
