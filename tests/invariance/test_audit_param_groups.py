@@ -41,22 +41,21 @@ def groups():
     return model, result, param_groups(model, result)
 
 
-def test_are_what_the_audit_says(groups):
+def test_groups_have_the_units_of_the_audit(groups):
     model, _, groups = groups
-    said = {
+    units = {
         id(p): (g["projection"], g["row_axis"], g["row_groups"])
         for g in groups
         for p in g["params"]
     }
-    named = {name: said.pop(id(p)) for name, p in model.named_parameters()}
-    assert said == {}
+    named = {name: units.pop(id(p)) for name, p in model.named_parameters()}
+    assert units == {}
     off = dict.fromkeys(named, ("off", 0, 1))
     assert named == off | TANGENT
 
 
 @pytest.mark.parametrize("optimizer", [AdamP, SGDP])
-def test_steps_are_tangent(groups, optimizer):
-    """Along every invariant unit the first step has no radial part."""
+def test_the_first_step_is_tangent_to_every_unit(groups, optimizer):
     model, _, groups = groups
     model(torch.randn(IMAGE)).square().sum().backward()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -68,12 +67,12 @@ def test_steps_are_tangent(groups, optimizer):
         assert radial.abs().max() < 1e-6 < (end - start).norm()
 
 
-def test_torch_optimizers_take_them(groups):
+def test_optimizers_of_torch_take_the_groups(groups):
     optimizer = torch.optim.AdamW(groups[2], lr=1e-3)
     assert [group["projection"] for group in optimizer.param_groups].count("off") == 1
 
 
-def test_errors(groups):
+def test_another_model_is_refused(groups):
     model, result, _ = groups
     with pytest.raises(ValueError, match=r"0.weight is not in the audit"):
         param_groups(nn.Sequential(nn.Linear(2, 2)), result)
@@ -82,7 +81,7 @@ def test_errors(groups):
         param_groups(model, result)
 
 
-def test_wrong_types_are_named(groups):
+def test_swapped_or_missing_arguments_are_explained(groups):
     model, result, _ = groups
     with pytest.raises(TypeError, match=r"audit must be what .*audit\(.*returns, got None"):
         param_groups(model, None)
@@ -94,15 +93,14 @@ def test_wrong_types_are_named(groups):
 
 @pytest.mark.parametrize("outer", WRAPPERS.values(), ids=WRAPPERS)
 @pytest.mark.parametrize("inner", WRAPPERS.values(), ids=WRAPPERS)
-def test_wrappers_do_not_matter(groups, inner, outer):
-    """Whether the model, the audited model or both are wrapped."""
+def test_wrappers_of_either_model_do_not_matter(groups, inner, outer):
     model, _, groups = groups
-    result = audit(inner(model), [torch.randn(IMAGE) for _ in range(3)])
-    said = [
-        [{**g, "params": [id(p) for p in g["params"]]} for g in x]
-        for x in (groups, param_groups(outer(model), result))
-    ]
-    assert said[0] == said[1]
+    result = audit(inner(model), inputs(size=IMAGE))
+
+    def by_id(groups):
+        return [{**g, "params": [id(p) for p in g["params"]]} for g in groups]
+
+    assert by_id(param_groups(outer(model), result)) == by_id(groups)
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
@@ -112,13 +110,13 @@ def test_errors_name_weights_inside_wrappers(groups, wrap):
         param_groups(wrap(nn.Sequential(nn.Linear(2, 2))), result)
 
 
-def test_a_model_with_a_module_of_the_wrappers_name(groups):
+def test_a_layer_that_is_called_module_is_no_wrapper():
     """Its weights have equal names without "module"."""
     both = Model(
         lambda m, x: m.head(m.module(x)),
         head=nn.Linear(4, 4),
         module=Model(lambda m, x: m.head(x), head=nn.Linear(4, 4)),
     )
-    result = audit(both, [torch.randn(8, 4) for _ in range(3)])
+    result = audit(both, inputs(size=(8, 4)))
     for model in (both, nn.DataParallel(both)):
         assert sum(len(g["params"]) for g in param_groups(model, result)) == 4
