@@ -20,7 +20,8 @@ from optimizer_step.results import Result, Times, print_table, write_csv
 from optimizer_step.workloads import GATES, SHAPES, Gradients, Shape, weights
 from timing import Clock, interleaved, medians, seconds
 
-from tangential_lab.errors import check_file, one_line, reported, stop
+from tangential_lab.errors import exit_with, one_line, report_errors
+from tangential_lab.files import check_writable
 from tangential_lab.names import one_of
 
 MOST_THREADS, MOST_ROUNDS = 1024, 1_000_000
@@ -58,7 +59,7 @@ def step(
         csv: File for the figures.
     """
     if csv:
-        check_file(csv)  # before minutes of work
+        check_writable(csv)  # before minutes of work
     results = measure(shapes, gates, threads, rounds, clock)
     print_table(results)
     if csv:
@@ -135,11 +136,11 @@ class _Steps:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the benchmark; an error is one line on standard error."""
-    with reported():
+    with report_errors():
         try:
             app(arguments, exit_on_error=False, print_error=False)
         except CycloptsError as error:
-            stop(f"Error: {one_line(error)}", 2)
+            exit_with(f"Error: {one_line(error)}", 2)
 
 
 if __name__ == "__main__":  # the processes that measure memory import this file

@@ -1,1 +1,1 @@
-"""The laboratory: optimizers compared fairly, on real data, by one command."""
+"""The laboratory: it compares optimizers fairly, on real data, with one command."""

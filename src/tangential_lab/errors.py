@@ -1,6 +1,6 @@
-"""How a command ends that cannot do its work: one line on standard error, and an exit status.
+"""How a command that fails ends: with one line on standard error and an exit status.
 
-Standard library only: this module also serves where the laboratory's packages are missing.
+Only the standard library is imported here, so that this also works without the extra `lab`.
 """
 
 import os
@@ -9,27 +9,27 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from shutil import get_terminal_size
 from typing import NoReturn
 
-LONGEST = 1000  # characters of a message that are printed
-CUT = re.compile(r" \.\.\. \(([\d,]+) characters left out\) \.\.\. ")  # the mark of `cut`
+MAX_LENGTH = 1000  # characters of a message that are printed
+LEFT_OUT = re.compile(r" \.\.\. \(([\d,]+) characters left out\) \.\.\. ")  # as `shorten` writes it
 TRACEBACK = "TANGENTIAL_TRACEBACK"  # environment variable: show the traceback of every error
+INTERRUPTED = 130  # the exit status of shells after Ctrl-C
 
 
 @contextmanager
-def reported(*expected: type[Exception], hint: str = "") -> Iterator[None]:
+def report_errors(*expected: type[Exception], hint: str = "") -> Iterator[None]:
     """Print an error as one line, without a traceback, and exit.
 
     ValueError, OSError and ImportError are raised on purpose, with a message for the user. Any
-    other exception is a bug of ours, and the message says so.
+    other exception is a bug in Tangential, and the message says so.
 
     Args:
         expected: More exceptions that are raised on purpose.
-        hint: What to do after an interruption or one of `expected`.
+        hint: What to do after an interruption or after one of `expected`.
     """
     try:
         try:
@@ -38,25 +38,31 @@ def reported(*expected: type[Exception], hint: str = "") -> Iterator[None]:
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk or a closed pipe is an error of this command
     except KeyboardInterrupt:
-        stop(f"Stopped. {hint}", 130)
+        exit_with(f"Stopped. {hint}", INTERRUPTED)
     except Exception as error:
         if not _stdout_works() and isinstance(error, BrokenPipeError):
-            sys.exit(1)  # the reader has all that it wants, as in `tangential list | head`
+            sys.exit(1)  # the reader stopped reading, as in `tangential list | head`
         if os.environ.get(TRACEBACK):
             raise
-        if isinstance(error, expected):
-            stop(f"Stopped: {one_line(innermost(error)).removesuffix('.')}. {hint}")
-        if isinstance(error, OSError):
-            stop(f"Stopped: {one_line(error).removesuffix('.')}.")
-        if isinstance(error, (ValueError, ImportError)):
-            stop(f"Stopped: {_missing(error) or one_line(error)}")
-        stop(
-            f"Unexpected error: {type(error).__name__}: {one_line(error)}. This is a bug in "
-            f"Tangential: please report it with the traceback that {TRACEBACK}=1 shows."
-        )
+        exit_with(_message(error, expected, hint))
 
 
-def stop(text: str, code: int = 1) -> NoReturn:
+def _message(error: Exception, expected: tuple[type[Exception], ...], hint: str) -> str:
+    if isinstance(error, expected):
+        return f"Stopped: {one_line(root_cause(error)).removesuffix('.')}. {hint}"
+    if isinstance(error, OSError):
+        return f"Stopped: {one_line(error).removesuffix('.')}."
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"Stopped: {error.name} is not installed: run pip install 'tangential[lab]'"
+    if isinstance(error, (ValueError, ImportError)):
+        return f"Stopped: {one_line(error)}"
+    return (
+        f"Unexpected error: {type(error).__name__}: {one_line(error)}. This is a bug in "
+        f"Tangential: please report it with the traceback that {TRACEBACK}=1 shows."
+    )
+
+
+def exit_with(text: str, status: int = 1) -> NoReturn:
     """Print a line on standard error, wrapped at words on a terminal, and exit."""
     text = text.strip()
     if sys.stderr is not None:
@@ -69,32 +75,32 @@ def stop(text: str, code: int = 1) -> NoReturn:
             )
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
-    sys.exit(code)
+    sys.exit(status)
 
 
 def one_line(message: object) -> str:
-    r"""A message without line breaks and control characters, cut where it is too long.
+    r"""A message without line breaks and control characters, shortened if it is too long.
 
     >>> one_line("a\n  b \x1b[31m")
     'a b \\x1b[31m'
     """
-    text = " ".join(cut(str(message).strip()).split())
+    text = " ".join(shorten(str(message).strip()).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def cut(text: str, longest: int = LONGEST) -> str:
-    """The text, or its beginning and its end where it is too long.
+def shorten(text: str, max_length: int = MAX_LENGTH) -> str:
+    """The text, or only its beginning and its end if it is too long.
 
-    A text that was cut before has one mark afterwards, too, with the count of both cuts.
+    A text that was shortened before keeps a single mark, with the sum of both counts.
 
-    >>> cut("0123456789" * 10, 20)
+    >>> shorten("0123456789" * 10, 20)
     '0123456789 ... (80 characters left out) ... 0123456789'
-    >>> cut("Error: " + cut("0123456789" * 10, 20), 20)
+    >>> shorten("Error: " + shorten("0123456789" * 10, 20), 20)
     'Error: 012 ... (87 characters left out) ... 0123456789'
     """
-    half, mark = longest // 2, CUT.search(text)
+    half, mark = max_length // 2, LEFT_OUT.search(text)
     start, end = (text[: mark.start()], text[mark.end() :]) if mark else (text, "")
-    if len(start) + len(end) <= longest:
+    if len(start) + len(end) <= max_length:
         return text
     if not mark:
         start, end = text[:-half], text[-half:]
@@ -103,58 +109,56 @@ def cut(text: str, longest: int = LONGEST) -> str:
     return f"{start[:half]} ... ({left_out:,} characters left out) ... {end[-half:]}"
 
 
-@contextmanager
-def children_ignore_interrupts() -> Iterator[None]:
-    """Processes that are started here never hear Ctrl-C: their parent decides what it means.
+def root_cause(error: BaseException) -> BaseException:
+    """The error inside those of libraries: SQLAlchemy adds a page to the line of a driver."""
+    while not _is_readable(error) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
-    A process inherits which signals are ignored. (Also the mask of blocked ones, but
+
+def _is_readable(error: BaseException) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or package in ("tangential", "tangential_lab")
+
+
+def exit_on_interrupt() -> AbstractContextManager[None]:
+    """Ctrl-C ends this process at once, as it may while modules are imported.
+
+    As an exception it would pass through modules that are half imported: some of them catch
+    every exception and go on without what they did not get.
+    """
+    return _handle_interrupts(lambda *_: _exit_now())
+
+
+def _exit_now() -> None:
+    with suppress(OSError):
+        os.write(2, b"Stopped.\n")
+    os._exit(INTERRUPTED)
+
+
+def children_ignore_interrupts() -> AbstractContextManager[None]:
+    """Processes that are started here never receive Ctrl-C: their parent decides what it means.
+
+    A process inherits which signals are ignored. (It also inherits which are blocked, but
     multiprocessing's resource tracker unblocks them.)
     """
-    if threading.current_thread() is not threading.main_thread():  # may not change it
+    return _handle_interrupts(signal.SIG_IGN)
+
+
+@contextmanager
+def _handle_interrupts(handler: signal.Handlers | Callable[..., None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def check_file(path: Path) -> None:
-    """Raise now the OSError that writing to `path` would raise later; the file is not changed."""
-    is_new = not os.path.lexists(path)
-    with path.open("a"):
-        pass
-    if is_new:
-        path.unlink()
-
-
-def check_folder(folder: Path) -> None:
-    """Make the folder; raise now the OSError that writing a file into it would raise later."""
-    folder.mkdir(parents=True, exist_ok=True)
-    check_file(folder / f".{os.getpid()}.partial")
-
-
-def _missing(error: Exception) -> str:
-    """What to install where the import of a package failed, else nothing."""
-    name = error.name if isinstance(error, ModuleNotFoundError) else None
-    return f"{name} is not installed: run pip install 'tangential[lab]'" if name else ""
-
-
-def innermost(error: BaseException) -> BaseException:
-    """The error that libraries wrapped in their own: SQLAlchemy adds a page to a driver's line."""
-    while not _is_ours(error) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _is_ours(error: BaseException) -> bool:
-    package = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError) or package in ("tangential", "tangential_lab")
-
-
 def _stdout_works() -> bool:
-    """Whether what was printed has been written; if not, Python must not try again at its end."""
+    """Whether all output has been written; if not, Python must not try again when it exits."""
     if sys.stdout is None:
         return True
     try:

@@ -12,7 +12,7 @@ from tangential_lab.cli.study.report import report
 from tangential_lab.cli.study.watch import watch
 from tangential_lab.cli.study.worker import worker
 from tangential_lab.cli.toy import toy
-from tangential_lab.errors import one_line, stop
+from tangential_lab.errors import exit_with, one_line
 
 app = App(
     name="tangential",
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        stop(f"Error: {one_line(error)}", 2)
+        exit_with(f"Error: {one_line(error)}", 2)
 
 
 for command in (compare, worker, report, watch, list_, toy, lemmas, info):

@@ -21,7 +21,8 @@ from tangential_lab.cli.models import (
     parse_size,
     randomise_zero_matrices,
 )
-from tangential_lab.errors import TRACEBACK, check_file, one_line, reported, stop
+from tangential_lab.errors import TRACEBACK, exit_with, one_line, report_errors
+from tangential_lab.files import check_writable
 
 BATCHES = 3
 BYTES = 4 + 8  # of one number of the input, and of its copy in float64
@@ -59,7 +60,7 @@ def command(
         all: Show every weight.
         seed: Seed of weights, inputs and directions.
     """
-    with reported():
+    with report_errors():
         _check_files(csv, json)
         size = None if input_size is None else parse_size(input_size)
         torch.manual_seed(seed)
@@ -91,7 +92,7 @@ def _check_files(csv: Path | None, json: Path | None) -> None:
     if csv and json and csv.resolve() == json.resolve():
         raise ValueError(f"--csv and --json must be two files, got {str(csv)!r} for both")
     for path in filter(None, (csv, json)):
-        check_file(path)
+        check_writable(path)
 
 
 def _audit(loaded: LoadedModel, inputs: Any, source: str, *, verify: bool, seed: int) -> Audit:
@@ -100,7 +101,7 @@ def _audit(loaded: LoadedModel, inputs: Any, source: str, *, verify: bool, seed:
     except (Exception, SystemExit) as error:  # users' models may raise anything
         if os.environ.get(TRACEBACK):
             raise
-        stop(
+        exit_with(
             f"Stopped: {source}: {type(error).__name__}: {one_line(error).removesuffix('.')}. "
             "If the input is wrong, use --input-size, or a FILE.py:FACTORY that returns "
             "(model, batches)."

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tangential.invariance import Audit, Line, described
 from tangential_lab.errors import one_line
-from tangential_lab.terminal import fits, sentence
+from tangential_lab.terminal import fits, wrapped
 
 PAPER = 'the paper states "more than 90 %" for ResNet'
 SHOWN = 12  # weights per section, unless the user asks for all
@@ -48,7 +48,7 @@ def print_text(console: Console, text: str, indent: str = "", style: str = "") -
         style: Rich's style of the text.
     """
     width = console.width - len(indent)
-    lines = sentence(one_line(text), width).replace("\n", f"\n{indent}")
+    lines = wrapped(one_line(text), width).replace("\n", f"\n{indent}")
     console.print(
         indent + lines, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True
     )

@@ -13,7 +13,7 @@ from tangential.monitor.diagnosis import diagnose, figures
 from tangential.monitor.runs import Run, load
 from tangential.monitor.verdicts import fell, fold, percent
 from tangential_lab.reports import unsigned_zero
-from tangential_lab.terminal import sentence
+from tangential_lab.terminal import wrapped
 
 plain = "{:.3g}".format
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -60,7 +60,7 @@ def _loaded(path: Path, console: Console) -> Run:
 
 def _say(text: str, console: Console, indent: str = "") -> None:
     """Print text, wrapped at words."""
-    lines = sentence(text, console.width - len(indent)).splitlines()
+    lines = wrapped(text, console.width - len(indent)).splitlines()
     for line in lines:
         console.print(f"{indent}{line}", highlight=False, markup=False, soft_wrap=True)
 

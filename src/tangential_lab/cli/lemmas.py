@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tangential_lab.terminal import fitting
+from tangential_lab.terminal import first_that_fits
 from tangential_lab.theory.claims import CLOSE, EXACT, Lemma
 from tangential_lab.theory.lemmas import lemmas as measured
 
@@ -18,7 +18,7 @@ def lemmas() -> None:
     console = Console()
     with console.status("taking steps ..."):
         results = list(measured())
-    console.print(fitting([_wide(results), _narrow(results)], console.width))
+    console.print(first_that_fits([_wide(results), _narrow(results)], console.width))
     failed = [lemma.name for lemma in results if not lemma.holds]
     for name in failed:
         console.print(f"Does not hold: {name}", highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from tangential_lab.cli.parameters import Many
-from tangential_lab.errors import check_file, check_folder
+from tangential_lab.files import check_writable, make_writable_folder
 from tangential_lab.theory.pictures import draw, files
 from tangential_lab.theory.runs import MOMENTUM, runs, table
 
@@ -32,9 +32,9 @@ def toy(
     """
     console = Console()
     import_module("matplotlib")  # before any work
-    check_folder(out)
+    make_writable_folder(out)
     for path in files(problem, out):
-        check_file(path)
+        check_writable(path)
     done = runs(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
     console.print(table(problem, done, console.width))
     for path in draw(problem, done, out):

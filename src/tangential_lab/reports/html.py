@@ -17,7 +17,7 @@ from tangential_lab.reports import wording
 from tangential_lab.reports.figures.description import Figure, plain
 from tangential_lab.reports.statistics import MIN_SEEDS, Interval
 from tangential_lab.styles import LineStyle, on_dark
-from tangential_lab.terminal import whole
+from tangential_lab.terminal import keep_units
 
 LINE_HEIGHT_PX, HEAT_HEIGHTS_PX = 300, (200, 460)  # of a plot; of a heat map, least and most
 LAYER_HEIGHT_PX, HEAT_MARGIN_PX = 11, 90
@@ -112,7 +112,7 @@ def _environment() -> Any:
     )
     environment.globals.update(wording=wording, label=label, height_px=height_px)
     environment.globals.update(whisker=whisker, min_seeds=MIN_SEEDS)
-    environment.filters.update(number=wording.number, p=wording.p_value, whole=whole)
+    environment.filters.update(number=wording.number, p=wording.p_value, whole=keep_units)
     return environment
 
 

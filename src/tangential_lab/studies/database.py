@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from tangential_lab.errors import innermost
+from tangential_lab.errors import root_cause
 from tangential_lab.studies.engine import optuna, unwarned
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def opened(
     try:
         storage = _made(make, wait_s)
     except ImportError as error:
-        module = getattr(innermost(error), "name", None) or "a driver"
+        module = getattr(root_cause(error), "name", None) or "a driver"
         package = PACKAGES.get(module, module)
         raise ValueError(
             f"{shown} needs a driver that is not installed: run pip install {package}"
@@ -164,7 +164,7 @@ def damage(error: Exception, url: str) -> str:
     """What is wrong with a damaged or changed database, and what to do; "" for other failures."""
     from sqlalchemy.exc import DataError, IntegrityError, NoResultFound, ProgrammingError
 
-    cause, inner = innermost(error), error
+    cause, inner = root_cause(error), error
     if is_file(url):
         known = isinstance(cause, (sqlite3.Error, ValueError, TypeError, NoResultFound))
         if not known or PASSING.search(str(cause)):
@@ -240,7 +240,7 @@ def _reason(error: BaseException, url: str) -> str:
     parsed = _parsed(url)
     if parsed is None or not _is_clear(url, parsed):
         return f"{type(error).__name__}. Write special characters as %XX (@ is %40, / is %2F)"
-    text = str(innermost(error)).strip().partition("\n")[0]
+    text = str(root_cause(error)).strip().partition("\n")[0]
     query = [
         v for key, values in parsed.normalized_query.items() if SECRET.search(key) for v in values
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tangential_lab.errors import cut, innermost
+from tangential_lab.errors import root_cause, shorten
 from tangential_lab.studies.children import SPAWN, Child, start
 from tangential_lab.studies.database import failures
 from tangential_lab.studies.store import PATIENCE_S, Store
@@ -107,16 +107,16 @@ def _worker(
         with store.undamaged():
             work(store, place, lambda: bool(stop.value), print)
     except (ValueError, OSError, *failures()) as error:
-        error = innermost(error) if isinstance(error, failures()) else error
-        messages.send(f"{type(error).__name__}: {cut(str(error))}")
+        error = root_cause(error) if isinstance(error, failures()) else error
+        messages.send(f"{type(error).__name__}: {shorten(str(error))}")
         sys.exit(1)
     except Failed as error:
-        print(cut(error.where, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
+        print(shorten(error.where, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
         messages.send(str(error))
         sys.exit(1)
     except BaseException as error:  # whatever else: the study must learn of it
         messages.send(in_words(error))
-        sys.stderr.write(cut(traceback.format_exc(), LONGEST_TRACEBACK))
+        sys.stderr.write(shorten(traceback.format_exc(), LONGEST_TRACEBACK))
         sys.exit(1)
 
 

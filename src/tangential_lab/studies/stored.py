@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from tangential_lab.errors import cut
+from tangential_lab.errors import shorten
 
 SHOWN = 80  # characters of a wrong value
 LARGEST_INT = 2**63
@@ -107,7 +107,7 @@ def unpacked(text: Any) -> dict[str, Any]:
         ValueError: it is none.
     """
     if not isinstance(text, str):
-        raise ValueError(f"its record is {cut(repr(text), SHOWN)}, expected text")
+        raise ValueError(f"its record is {shorten(repr(text), SHOWN)}, expected text")
     try:
         return record_of(zlib.decompress(base64.b85decode(text)))
     except zlib.error as error:
@@ -152,7 +152,7 @@ def loaded(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (RecursionError, TypeError) as error:
-        raise ValueError(f"{cut(repr(text), SHOWN)} is not JSON") from error
+        raise ValueError(f"{shorten(repr(text), SHOWN)} is not JSON") from error
 
 
 def structured(hint: Any, value: Any, name: str) -> Any:
@@ -208,7 +208,7 @@ def _fields(hint: Any, value: Any, name: str) -> Any:
         return value | known
     for key in value:
         if key not in hints:
-            raise ValueError(f"{name} has an unknown field {cut(repr(key), SHOWN)}")
+            raise ValueError(f"{name} has an unknown field {shorten(repr(key), SHOWN)}")
     return hint(**known)
 
 
@@ -224,4 +224,4 @@ def _scalar(hint: Any, value: Any, name: str) -> Any:
 
 def _expect(right: bool, name: str, value: Any, what: str) -> None:
     if not right:
-        raise ValueError(f"{name} is {cut(repr(value), SHOWN)}, expected {what}")
+        raise ValueError(f"{name} is {shorten(repr(value), SHOWN)}, expected {what}")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from tangential import SGDP
-from tangential_lab.terminal import fitting
+from tangential_lab.terminal import first_that_fits
 from tangential_lab.theory.toys import OPTIMUM_3D, Path, chart, cosine_2d, rosenbrock_3d
 from tangential_lab.training.optimizers import OPTIMIZERS
 
@@ -100,10 +100,10 @@ def runs(problem: str, momentum: Iterable[float]) -> list[Run]:
 def table(problem: str, done: list[Run], width: int) -> Table:
     """What is printed of the runs of a problem, on a terminal of this width."""
     if problem == "2d":
-        return fitting([_wide_2d(done), _narrow_2d(done)], width)
+        return first_that_fits([_wide_2d(done), _narrow_2d(done)], width)
     steps = STEPS_SHOWN["3d"]
     few = [_narrow_3d(done, shown) for shown in (steps[1:5] + steps[6:], (10, 50, 200))]
-    return fitting([_wide_3d(done), *few], width)
+    return first_that_fits([_wide_3d(done), *few], width)
 
 
 def _started(title: str, *headings: str, names: int) -> Table:

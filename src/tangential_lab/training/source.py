@@ -6,7 +6,7 @@ from pathlib import Path
 from traceback import TracebackException
 from typing import Any
 
-from tangential_lab.errors import cut
+from tangential_lab.errors import shorten
 from tangential_lab.names import did_you_mean
 from tangential_lab.training import user_code as files
 
@@ -46,7 +46,7 @@ def in_words(error: BaseException, file: Path | None = None) -> str:
     'KeyboardInterrupt'
     """
     summary = TracebackException.from_exception(error)
-    text = cut(str(summary))
+    text = shorten(str(summary))
     loading = {__file__, files.__file__, import_module.__code__.co_filename}
     frames = [
         (frame.filename, frame.lineno)

@@ -202,7 +202,7 @@ def test_a_long_message_is_cut_and_kept_on_one_line(capsys, monkeypatch):
 
 
 def test_a_message_that_was_cut_before_has_one_count(capsys, monkeypatch):
-    inner = errors.cut("begin" + "x" * 5000 + "end")
+    inner = errors.shorten("begin" + "x" * 5000 + "end")
     raising(monkeypatch, ValueError("y" * 600 + inner))
     err = called(capsys, "info")[2]
     assert err.count("left out") == 1

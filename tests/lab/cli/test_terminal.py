@@ -3,11 +3,10 @@
 import os
 import random
 import re
-import subprocess
-import sys
 
 import made_study as made
 import pytest
+from command import run
 from rich.console import Console
 
 from tangential_lab.cli.study import tables as printed
@@ -15,7 +14,7 @@ from tangential_lab.cli.study.progress import Display
 from tangential_lab.reports import Interval, report, wording
 from tangential_lab.studies.plan import PlannedOptimizer
 from tangential_lab.studies.store import Store
-from tangential_lab.terminal import sentence
+from tangential_lab.terminal import wrapped
 
 WIDTHS = (60, 80, 110, 200)
 NUMBER = r"[+-]?\d[\d.,]*(?:e[+-]\d+)?"
@@ -70,7 +69,7 @@ def test_a_wide_terminal_has_one_table_and_a_narrow_one_more(capsys):
 @pytest.mark.parametrize("width", range(14, 60))
 def test_a_sentence_keeps_numbers_whole(width):
     text = "From -0.47 to +0.41 points; 3.2e-05 against 12.5 ms (95 % interval 1,234.5 to 2,000)."
-    lines = sentence(text, width).splitlines()
+    lines = wrapped(text, width).splitlines()
     assert max(map(len, lines)) <= width
     assert " ".join(lines) == text
     whole = set(re.findall(r"[+-]?[\d,]*\.?\d+(?:e-\d+)?(?: (?:points|ms|%))?", text))
@@ -95,16 +94,9 @@ def test_progress_fits():
 
 def said(width, folder, *arguments):
     """What a command prints on a terminal of this width, without the paths of its files."""
-    result = subprocess.run(
-        [sys.executable, "-m", "tangential_lab", *arguments],
-        env=os.environ | {"COLUMNS": str(width)},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    return [line for line in result.stdout.splitlines() if not line.startswith(os.sep)]
+    status, out, err = run(*arguments, columns=width, cwd=folder)
+    assert (status, err) == (0, "")
+    return [line for line in out.splitlines() if not line.startswith(os.sep)]
 
 
 @pytest.mark.parametrize("problem", ["2d", "3d"])

@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat
 
-from tangential_lab.errors import TRACEBACK, check_folder, reported
+from tangential_lab.errors import TRACEBACK, report_errors
+from tangential_lab.files import make_writable_folder
 from tangential_lab.studies.database import failures, file_url
 from tangential_lab.studies.pool import Ended
 from tangential_lab.studies.store import Store
@@ -34,7 +35,7 @@ class Location:
     def create(self, study: str) -> tuple[Path, Store]:
         """The folder and the store of a study; both are made if they do not exist."""
         folder = self.out / study
-        check_folder(folder)
+        make_writable_folder(folder)
         if self.storage:
             return folder, Store(self.storage, study)
         return folder, stored_in(folder)
@@ -88,7 +89,7 @@ def checked_name(study: str) -> str:
 
 def study_errors(hint: str = CONTINUE) -> AbstractContextManager[None]:
     """Report an error of a study, of its trials or of its database in one line."""
-    return reported(Ended, Failed, *failures(), hint=hint)
+    return report_errors(Ended, Failed, *failures(), hint=hint)
 
 
 WORKER_HINT = f"{CONTINUE} {TRACEBACK}=1 shows the traceback."

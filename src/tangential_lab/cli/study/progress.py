@@ -11,7 +11,7 @@ from rich.table import Table
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies.plan import Plan
-from tangential_lab.terminal import sentence
+from tangential_lab.terminal import wrapped
 from tangential_lab.training.records import Record, Records, Spec
 
 
@@ -64,7 +64,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a sentence above the table, wrapped at words."""
-        lines = sentence(text, self.console.width)
+        lines = wrapped(text, self.console.width)
         self.console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tangential_lab.cli.study.location import DEFAULT_LOCATION, Location, study_errors
 from tangential_lab.cli.study.tables import print_report
-from tangential_lab.errors import check_folder
+from tangential_lab.files import make_writable_folder
 from tangential_lab.reports import Report, write_overview, write_report
 from tangential_lab.reports import report as report_of
 from tangential_lab.studies.store import Store
@@ -33,7 +33,7 @@ def report(studies: list[str], /, *, location: Location = DEFAULT_LOCATION) -> N
 def conclude(store: Store, folder: Path, console: Console) -> Report:
     """Write the report of a study into its folder, and print it."""
     plan = store.plan()
-    check_folder(folder)
+    make_writable_folder(folder)
     result = report_of(plan, store.records(plan))
     paths = write_report(result, folder)
     print_report(result, console)

@@ -22,7 +22,7 @@ from tangential_lab.reports import (
     unsigned_zero,
 )
 from tangential_lab.studies.plan import Plan
-from tangential_lab.terminal import JOINT, fits, sentence
+from tangential_lab.terminal import NO_BREAK_SPACE, fits, wrapped
 
 NAME_WIDTH = 24  # longer names take several lines
 
@@ -46,8 +46,8 @@ def print_report(report: Report, console: Console) -> None:
         for table in _tables(title, plan, rows, console.width) if rows else []:
             console.print(table)
     for text in report.sentences:
-        text = re.sub(r"\bratio (?=\d)", f"ratio{JOINT}", text)
-        console.print(sentence(text, console.width), highlight=False, markup=False)
+        text = re.sub(r"\bratio (?=\d)", f"ratio{NO_BREAK_SPACE}", text)
+        console.print(wrapped(text, console.width), highlight=False, markup=False)
 
 
 def _tables(title: str, plan: Plan, rows: list[Row], width: int) -> list[Table]:
