@@ -1,118 +1,77 @@
-"""Write the results pages of finished studies, a figure and a table each, and their index.
+"""Write the results pages and their index from what docs/results has of each study.
 
-    python docs/results.py [--studies runs]
+    python docs/results.py                  write all pages anew; needs nothing else
+    python docs/results.py --studies DIR    first export the finished studies of a folder
 
-A page says what its studies found, beside what is published. Its words are the report's own, made
-from the numbers; docs/results/pages.toml has the question, the published figures and the limits.
-It names the studies that nobody has finished yet. Where one that it tells of is not in the folder,
-the page stays as it was.
+Each study has three files in docs/results: NAME.csv (one row per trial), NAME.json (its plan and
+where it ran) and NAME.png. The picture shows curves, which the CSV lacks: only an export draws it.
+pages.toml has the question, the published figures and the limits of each page; its other words are
+the report's own.
 """
 
 import argparse
-import csv
 import shlex
 import tomllib
-from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from shutil import copy
-from tempfile import TemporaryDirectory
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
+from results_data import Study, export, finished, load
 
 from tangential_lab.names import label
-from tangential_lab.reports import Report, report, tables, wording
-from tangential_lab.reports.figures import Figure, draw
+from tangential_lab.reports import Report, wording
 from tangential_lab.reports.statistics import MIN_SEEDS
 from tangential_lab.reports.study import adjust_jointly
-from tangential_lab.studies.database import file_url
-from tangential_lab.studies.store import Store
+from tangential_lab.studies.plan import Plan
 
 HERE = Path(__file__).parent / "results"
 CLOSING = """
-"Leans ahead" and "leans behind" are no verdicts: by chance alone, one comparison in twenty has a
-95 % interval that excludes 0, and every study makes three. How a study is made fair stands in the
-[README](../../README.md); a page is written from the study's records by `python docs/results.py`.
+"Leans ahead" and "leans behind" are not verdicts: by chance alone, one comparison in twenty has a
+95 % interval that excludes 0, and every study makes three comparisons. How a study is made fair is
+in the [README](../../README.md). `python docs/results.py` writes these pages.
 """
-ON_THE_PAGE = ("task", "options", "versions", "command", "machine", "data")
-SHOWN = ("score", "norm", "effective_step")  # figures of a report, side by side on the page
 
 
-def main():
-    """Write every page that has a finished study, and would not lose one."""
+def main() -> None:
+    """Export the studies of a folder, if one is named; write every page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--studies", type=Path, default=Path("runs"), help="folder of the studies")
+    parser.add_argument("--studies", type=Path, help="folder of studies to export first")
     folder = parser.parse_args().studies
     for task, texts in tomllib.loads((HERE / "pages.toml").read_text("utf-8")).items():
-        found = {name: finished(folder / name) for name in texts["studies"]}
-        done = {name: one for name, one in found.items() if one}
-        lost = [n for n in found if n not in done and (HERE / f"{n}.csv").exists()]
-        if done and not lost:
-            print(page(task, texts, done, HERE))
-        else:
-            print(f"{task}: not finished or not there: {', '.join(lost or found)}")
+        for name in texts["studies"] if folder else ():
+            if study := finished(folder / name):
+                export(name, study, HERE)
+            else:
+                print(f"{name}: no finished study in {folder}")
+        studies = [load(name, HERE) for name in texts["studies"] if (HERE / f"{name}.csv").exists()]
+        print(page(task, texts, studies, HERE) if studies else f"{task}: no study yet")
     print(index(HERE))
 
 
-def index(folder: Path) -> Path:
-    """Write README.md, what all pages in `folder` found; return it."""
-    lines = ["# What studies found here", ""]
-    for path in sorted(folder.glob("*.md")):
-        if path.name != "README.md":
-            text = path.read_text("utf-8").splitlines()
-            title = text[0].removeprefix("# ")
-            lines += [f"- [{title}]({path.name}): {' '.join(_verdicts(path.stem, text))}"]
-    target = folder / "README.md"
-    target.write_text("\n".join([*lines, CLOSING]), "utf-8")
-    return target
+# ---- the pages
 
 
-def _verdicts(task: str, text: list[str]) -> list[str]:
-    """What a page's studies found, each by its name where it is not the task's only one."""
-    found, study = {}, ""
-    for line in text:
-        if line.startswith("## "):
-            study = line.removeprefix("## ")
-        elif line.startswith("**"):
-            found[study] = line.strip("*")
-    return [*found.values()] if found.keys() == {task} else [f"{k}: {v}" for k, v in found.items()]
-
-
-def finished(folder: Path) -> Report | None:
-    """The report of the study in this folder, if it has a verdict."""
-    if not (folder / "study.db").is_file():
-        return None
-    store = Store(file_url(folder / "study.db"), folder.name)
-    plan = store.plan()
-    found = report(plan, store.records(plan))
-    return found if found.complete else None
-
-
-def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Path:
-    """Write a page, its figures and its data into `folder`; return the page."""
+def page(task: str, texts: dict[str, Any], studies: list[Study], folder: Path) -> Path:
+    """Write a page into `folder`; return its path."""
     withdrawn = texts.get("withdrawn", {})
-    kept = [without(study, withdrawn.get(name, ())) for name, study in studies.items()]
-    studies = dict(zip(studies, adjust_jointly(kept), strict=True))
-    for name, study in studies.items():
-        _drawn(name, study, folder)
-    look = Environment(
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    kept = [without(study.report, withdrawn.get(study.name, ())) for study in studies]
+    studies = [
+        study._replace(report=one) for study, one in zip(studies, adjust_jointly(kept), strict=True)
+    ]
     path = folder / f"{task}.md"
-    text = look.get_template("page.md.jinja").render(
+    template = Template(
+        (HERE / "page.md.jinja").read_text("utf-8"), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    floors, names = texts["floors"], [study.name for study in studies]
+    text = template.render(
         texts=texts,
-        studies={
-            n: _told(study, texts["floors"].get(n), withdrawn.get(n, {}))
-            for n, study in studies.items()
-        },
-        unfinished=[name for name in texts["studies"] if name not in studies],
-        hours=sum(map(core_hours, studies.values())),
+        studies=[_texts(s, floors.get(s.name), withdrawn.get(s.name, {})) for s in studies],
+        unfinished=[name for name in texts["studies"] if name not in names],
+        hours=sum(core_hours(study.report) for study in studies),
         wording=wording,
         min_seeds=MIN_SEEDS,
         label=label,
@@ -122,68 +81,36 @@ def page(task: str, texts: dict, studies: dict[str, Report], folder: Path) -> Pa
 
 
 def without(study: Report, withdrawn: Collection[str]) -> Report:
-    """The study without the comparisons of these optimizers."""
+    """The report without the comparisons of these optimizers."""
     return study.with_rows(
         [row._replace(against=None) if row.optimizer in withdrawn else row for row in study.rows]
     )
 
 
-def _drawn(name: str, study: Report, folder: Path) -> None:
-    """The figures on the page, as one, and the table of the trials."""
-    panels = [figure.panels[0]._replace(title=figure.title) for figure in shown(study)]
-    whole = Figure(name, "", "", panels)
-    with TemporaryDirectory() as aside:
-        png, _ = draw(whole, study.styles, Path(aside))
-        copy(png, folder / f"{name}.png")
-        tables.write(study.plan, study.records, Path(aside))
-        _without_constants(Path(aside) / "trials.csv", folder / f"{name}.csv")
-
-
-def shown(study: Report) -> list[Figure]:
-    """The figures on the page."""
-    return [figure for figure in study.figures if figure.key in SHOWN]
-
-
-def _without_constants(source: Path, target: Path) -> None:
-    """The table without what is the same for all trials and stands on the page."""
-    with source.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    kept = [name for name in rows[0] if name not in ON_THE_PAGE]
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, kept, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _told(study: Report, least: float | None, withdrawn: dict[str, str]) -> dict:
+def _texts(study: Study, floor_score: float | None, withdrawn: dict[str, str]) -> dict[str, Any]:
     """What the template needs of a study."""
-    open_ = [f" {pair(study, optimizer)}: not decided." for optimizer in withdrawn]
-    whence = [record["provenance"] for record in study.records.values()]
-    versions = whence[0]["versions"]
-    return {
-        "report": study,
-        "headline": study.headline + "".join(open_),
-        "withdrawn": [
-            f"{pair(study, optimizer)}: {' '.join(text.split())}"
-            for optimizer, text in withdrawn.items()
-        ],
-        "shows": "; ".join(figure.title for figure in shown(study)),
-        "command": command(study),
-        "commits": sorted({str(one["commit"]) for one in whence}),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "machine": Counter(one["machine"] for one in whence).most_common(1)[0][0],
-        "diverged": sum(record["diverged"] for record in study.records.values()),
-        "hours": core_hours(study),
-        "unseen": unseen(study),
-        "searched": searched(study),
-        "floor": None if least is None else floor(study, least),
+    result, records = study.report, study.report.records.values()
+    pairs = {pair(result, name): " ".join(text.split()) for name, text in withdrawn.items()}
+    return study._asdict() | {
+        "headline": result.headline + "".join(f" {names}: not decided." for names in pairs),
+        "withdrawn": [f"{names}: {text}" for names, text in pairs.items()],
+        "command": command(result.plan),
+        "commits": sorted({str(record["provenance"]["commit"]) for record in records}),
+        "diverged": sum(record["diverged"] for record in records),
+        "hours": core_hours(result),
+        "undetected": undetected(result),
+        "spaces": spaces(result.plan),
+        "floor": None if floor_score is None else floor(result, floor_score),
     }
 
 
-def command(study: Report) -> str:
-    """The command that gives the same study."""
-    plan = study.plan
-    chosen = [f"{key}={value}" for key, value in plan.options.items()]
+def command(plan: Plan) -> str:
+    """The command that runs the same study."""
+    spelled = {True: "yes", False: "no"}
+    chosen = [
+        f"{key}={spelled[value] if isinstance(value, bool) else value}"
+        for key, value in plan.options.items()
+    ]
     options = ["--set", *chosen] if chosen else []
     sizes = ["--trials", str(plan.trials), "--seeds", str(plan.seeds)]
     precision = plan.settings["precision"]
@@ -197,8 +124,8 @@ def core_hours(study: Report) -> float:
     return threads * sum(r["seconds"]["total"] for r in study.records.values()) / 3600
 
 
-def unseen(study: Report) -> str:
-    """The largest of the differences that no comparison here could have told from none."""
+def undetected(study: Report) -> str:
+    """The largest difference that could go undetected here: the widest interval's half."""
     halves = [row.against.difference.half for row in study.rows if row.against]
     return wording.gap(study.plan.metric, max(halves)).removeprefix("+")
 
@@ -209,17 +136,17 @@ def pair(study: Report, optimizer: str) -> str:
     return f"{label(optimizer)} against {label(baseline)}"
 
 
-def searched(study: Report) -> str:
-    """Where optimizers were searched: lr 0.01 to 1, weight_decay 1e-05 to 0.1 (sgd, sgdp); ..."""
-    spaces: dict[str, list[str]] = {}
-    for name, optimizer in study.plan.optimizers.items():
-        axes = [f"{key} {low:g} to {high:g}" for key, (low, high) in optimizer.space.items()]
-        spaces.setdefault(", ".join(axes), []).append(label(name))
-    return "; ".join(f"{space} ({', '.join(names)})" for space, names in spaces.items())
+def spaces(plan: Plan) -> str:
+    """The search spaces: lr 0.01 to 1, weight_decay 1e-05 to 0.1 (SGD, SGDP); ..."""
+    names: dict[str, list[str]] = {}
+    for name, optimizer in plan.optimizers.items():
+        axes = [f"{axis} {low:g} to {high:g}" for axis, (low, high) in optimizer.space.items()]
+        names.setdefault(", ".join(axes), []).append(label(name))
+    return "; ".join(f"{space} ({', '.join(some)})" for space, some in names.items())
 
 
 def floor(study: Report, least: float) -> str:
-    """How many optimizers pass a score that a net that has learnt little does not reach."""
+    """How many optimizers are better than a score that shows too little learning."""
     metric = study.plan.metric
     means = [row.score.mean for row in study.rows]
     above = sum(metric.oriented(mean) >= metric.oriented(least) for mean in means)
@@ -229,6 +156,34 @@ def floor(study: Report, least: float) -> str:
         f"{wording.score(metric, least)}; {above} of {len(means)} optimizers are {side} it, "
         f"the best by {wording.gap(metric, abs(best - least)).removeprefix('+')}"
     )
+
+
+# ---- the index
+
+
+def index(folder: Path) -> Path:
+    """Write README.md, the findings of all pages in `folder`; return its path."""
+    lines = ["# Results of our studies", ""]
+    for path in sorted(folder.glob("*.md")):
+        if path.name != "README.md":
+            text = path.read_text("utf-8").splitlines()
+            title = text[0].removeprefix("# ")
+            lines += [f"- [{title}]({path.name}): {' '.join(_headlines(path.stem, text))}"]
+    target = folder / "README.md"
+    target.write_text("\n".join([*lines, CLOSING]), "utf-8")
+    return target
+
+
+def _headlines(task: str, text: list[str]) -> list[str]:
+    """The headline of each study on a page; with its name unless it is the task's only study."""
+    headlines, study = {}, ""
+    for line in text:
+        if line.startswith("## "):
+            study = line.removeprefix("## ")
+        elif line.startswith("**"):
+            headlines[study] = line.strip("*")
+    only = headlines.keys() == {task}
+    return [text if only else f"{name}: {text}" for name, text in headlines.items()]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The data of a study as tables, for other programs: CSV and Parquet.
+"""The data of a study as tables for other programs, CSV and Parquet; trials read back from a CSV.
 
 pyarrow is imported where a table is made.
 """
 
+import csv
 import json
+import math
 import re
 from collections.abc import Iterable
 from importlib import import_module
@@ -18,9 +20,10 @@ from tangential_lab.training.records import Record, Records, Spec
 
 MECHANISM = ("norm", "effective_step", "memory_share")  # of the scale-invariant weights
 RESULTS = ("score", "loss", "diverged", "steps", *MECHANISM, "step_s", "optimizer_s")
+METRIC = "metric_{}"
 SECONDS = "trial_{}_s"  # of the whole trial; step_s and optimizer_s are means per step
 FORMULAS = f"^[{re.escape(''.join(FORMULA))}]"
-PLAIN = ("lr", "weight_decay")  # settings whose columns have their own names
+PLAIN = ("lr", "weight_decay")  # settings whose columns have no prefix
 
 
 def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
@@ -40,8 +43,44 @@ def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
 
 
 def write_rows(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
-    """Write rows, which may lack columns, as CSV and Parquet."""
+    """Write rows, which may have different columns, as CSV and Parquet."""
     return _both([_one_row(row) for row in rows], stem) if rows else []
+
+
+def read_trials(plan: Plan, path: Path) -> Records:
+    """The trials of a CSV file that `write` wrote, without curves, evaluations and layers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return dict(_read(plan, row) for row in csv.DictReader(file))
+
+
+def _read(plan: Plan, row: dict[str, str]) -> tuple[Spec, Record]:
+    columns = {axis: _setting(axis) for axis in plan.optimizers[row["optimizer"]].space}
+    point = tuple((axis, float(row[name])) for axis, name in columns.items() if row.get(name))
+    numbers = {name: float(row.get(name) or math.nan) for name in RESULTS if name != "diverged"}
+    curves = ("step", "loss", "lr", *MEANS)
+    record = {
+        **numbers,
+        "diverged": row["diverged"] == "true",
+        "metrics": _numbers(METRIC, row),
+        "seconds": _numbers(SECONDS, row),
+        "curves": {name: [] for name in curves},
+        "scores": {"step": [], "time_s": [], "score": []},
+        "layers": None,
+        "provenance": {name: row[name] for name in ("commit", "time") if name in row},
+    }
+    return Spec(row["optimizer"], row["phase"], int(row["seed"]), point), record
+
+
+def _numbers(form: str, row: dict[str, str]) -> dict[str, float]:
+    """The cells whose column has this form, by the part of its name that varies."""
+    pattern = re.compile(re.escape(form).replace(r"\{\}", "(.*)"))
+    matches = {name: pattern.fullmatch(name) for name, cell in row.items() if cell}
+    return {match[1]: float(row[name]) for name, match in matches.items() if match}
+
+
+def _setting(axis: str) -> str:
+    """The column of a setting; a prefix separates a user's settings from other columns."""
+    return axis if axis in PLAIN else f"space_{axis}"
 
 
 def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
@@ -50,37 +89,36 @@ def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
 
 
 def _of(plan: Plan, spec: Spec) -> Record:
-    """What a trial is; a prefix keeps the settings of a user's space apart from other columns."""
-    named = {k if k in PLAIN else f"space_{k}": v for k, v in spec.point}
+    """What a trial is."""
     return {
         "task": plan.task,
         "options": json.dumps(plan.options),
         "optimizer": spec.optimizer,
         "phase": spec.phase,
         "seed": spec.seed,
-        **named,
+        **{_setting(axis): value for axis, value in spec.point},
     }
 
 
 def _trial(plan: Plan, spec: Spec, record: Record) -> Record:
-    whence = record["provenance"]
-    return _apart(
+    provenance = record["provenance"]
+    return _merged(
         _of(plan, spec),
         {name: record[name] for name in RESULTS if plan.invariant or name not in MECHANISM},
-        {f"metric_{name}": value for name, value in record["metrics"].items()},
+        {METRIC.format(name): value for name, value in record["metrics"].items()},
         {SECONDS.format(name): value for name, value in record["seconds"].items()},
-        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in whence.items()},
+        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in provenance.items()},
     )
 
 
-def _apart(*parts: Record) -> Record:
+def _merged(*parts: Record) -> Record:
     """The columns of all parts, none of which may overwrite another's."""
-    whole: Record = {}
+    merged: Record = {}
     for part in parts:
-        if twice := whole.keys() & part.keys():
+        if twice := merged.keys() & part.keys():
             raise ValueError(f"columns {sorted(twice)} have two meanings")
-        whole |= part
-    return whole
+        merged |= part
+    return merged
 
 
 def _series(plan: Plan, spec: Spec, columns: dict[str, list[float]]) -> dict[str, list[Any]]:
@@ -90,14 +128,14 @@ def _series(plan: Plan, spec: Spec, columns: dict[str, list[float]]) -> dict[str
         for name, values in columns.items()
         if plan.invariant or name not in MEANS
     }
-    return _apart({name: [value] * size for name, value in _of(plan, spec).items()}, named)
+    return _merged({name: [value] * size for name, value in _of(plan, spec).items()}, named)
 
 
 def _layers(plan: Plan, spec: Spec, layers: Record) -> Iterable[dict[str, list[Any]]]:
-    """A part a layer, so that names are few and columns long."""
+    """One part per layer, so that names are few and columns long."""
     steps = layers["step"]
     for i, name in enumerate(layers["names"]):
-        yield _apart(
+        yield _merged(
             {key: [value] * len(steps) for key, value in _of(plan, spec).items()},
             {
                 "layer": [name] * len(steps),
@@ -127,7 +165,7 @@ def _csv(table: Any, path: Path) -> Path:
 
 
 def _literal(table: Any) -> Any:
-    """The table with names and texts that no spreadsheet takes for a formula."""
+    """The table with names and texts that no spreadsheet reads as a formula."""
     import pyarrow as pa
 
     pc = import_module("pyarrow.compute")  # whose functions no type checker knows

@@ -1,7 +1,7 @@
-"""The results pages: words from numbers, published figures beside them, every trial at hand."""
+"""The results pages: their words come from numbers, and every trial is in a table."""
 
 import csv
-import importlib.util
+import importlib
 import re
 import sys
 import tomllib
@@ -18,19 +18,36 @@ from tangential_lab.reports import report
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = tomllib.loads((DOCS / "results" / "pages.toml").read_text("utf-8"))
+PUBLISHED = sorted(path.stem for path in (DOCS / "results").glob("*.csv"))
 
 
 @pytest.fixture(scope="module")
 def results():
-    spec = importlib.util.spec_from_file_location("results", DOCS / "results.py")
-    module = sys.modules["results"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(DOCS))
+    yield importlib.import_module("results")
+    sys.path.remove(str(DOCS))
 
 
-def made_of(name, **changes):
-    plan = made.plan(trials=3, seeds=3, undecayed=False, task=name, **changes)
+def made_of(task, **changes):
+    plan = made.plan(trials=3, seeds=3, undecayed=False, task=task, **changes)
     return report(plan, made.finished(plan))
+
+
+@pytest.fixture
+def page_of(results, tmp_path):
+    """Writes the page of a task whose studies are all this one; returns its text."""
+
+    def write(task, study, names=None):
+        machine = {"versions": {"torch": "2.14.1"}, "machine": "Linux, 2 cores", "figures": ["A"]}
+        studies = [
+            results.Study(name, study, **machine) for name in names or PAGES[task]["studies"]
+        ]
+        return results.page(task, PAGES[task], studies, tmp_path).read_text("utf-8")
+
+    return write
+
+
+# ---- what is published
 
 
 def test_every_task_of_the_paper_has_a_page():
@@ -47,10 +64,44 @@ def test_studies_have_the_names_that_the_command_gives_them(task):
     assert set(PAGES[task]["studies"]) <= names
 
 
-def test_a_page_says_what_the_report_says(results, tmp_path):
-    study = made_of("adversarial")
-    path = results.page("adversarial", PAGES["adversarial"], {"adversarial": study}, tmp_path)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_number_of_a_published_table_is_in_its_own_column(name):
+    """The time of a step is the trial's time divided by its steps."""
+    with (DOCS / "results" / f"{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        steps = float(row["steps"])
+        parts = (float(row[f"trial_{part}_s"]) for part in ("forward", "backward", "step"))
+        assert float(row["step_s"]) * steps == pytest.approx(sum(parts))
+        assert float(row["optimizer_s"]) * steps == pytest.approx(float(row["trial_step_s"]))
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.md")), ids=lambda p: p.stem)
+def test_a_published_page_claims_nothing_from_few_seeds(path):
     text = path.read_text("utf-8")
+    assert not re.search(r"(is|are) (ahead|behind)|by Holm|p [.\d]", text.replace("is called", ""))
+    assert "rival" not in text
+
+
+def test_the_published_pages_are_those_of_the_published_data(results, tmp_path, monkeypatch):
+    """Neither a study's database nor a network is needed, and nothing changes the pages by chance."""
+    folder = DOCS / "results"
+    for path in folder.iterdir():
+        if path.suffix in (".csv", ".json", ".toml", ".jinja"):
+            copy(path, tmp_path)
+    monkeypatch.setattr(results, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["results.py"])
+    results.main()
+    for path in folder.glob("*.md"):
+        assert (tmp_path / path.name).read_text("utf-8") == path.read_text("utf-8"), path.name
+
+
+# ---- a page
+
+
+def test_a_page_has_the_sentences_and_numbers_of_the_report(page_of):
+    study = made_of("adversarial")
+    text = page_of("adversarial", study)
     assert text.startswith("# Adversarial training\n")
     assert study.headline in text
     assert all(finding.verdict in text for finding in study.findings)
@@ -62,34 +113,32 @@ def test_a_page_says_what_the_report_says(results, tmp_path):
     assert "0.1 core-hours" in text  # 36 trials of 7.9 s
     assert "--trials 3 --seeds 3" in text
     low, high = made.SPACES["adam"]["lr"]
-    assert f"log-uniform: lr {made.SPACES['sgd']['lr'][0]:g} to " in text
+    assert f"(log-uniform): lr {made.SPACES['sgd']['lr'][0]:g} to " in text
     assert f"lr {low:g} to {high:g}, weight_decay" in text
-    with (tmp_path / "adversarial.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(study.records)
-    assert {"optimizer", "score", "norm", "commit"} <= set(rows[0])
-    assert not {"command", "machine"} & set(rows[0])  # of this machine, and on the page
-    assert (tmp_path / "adversarial.png").stat().st_size > 10_000
 
 
-def test_the_index_says_what_every_page_found(results, tmp_path):
+def test_the_command_of_a_page_spells_options_as_the_command_line_does(results):
+    plan = made.plan(task="imagenet", options={"cutmix": True, "preset": "mini"})
+    assert results.command(plan).startswith(
+        "tangential compare imagenet --set cutmix=yes preset=mini"
+    )
+
+
+def test_the_index_has_the_headlines_of_every_page(results, page_of, tmp_path):
     study = made_of("adversarial")
-    results.page("adversarial", PAGES["adversarial"], {"adversarial": study}, tmp_path)
+    page_of("adversarial", study)
     text = results.index(tmp_path).read_text("utf-8")
     assert f"- [Adversarial training](adversarial.md): {study.headline}\n" in text
     assert results.index(tmp_path).read_text("utf-8") == text
-    both = dict.fromkeys(PAGES["detection"]["studies"], study)
-    results.page("detection", PAGES["detection"], both, tmp_path)
+    page_of("detection", study)
     text = results.index(tmp_path).read_text("utf-8")
-    said = f"detection: {study.headline} detection-ssd: {study.headline}\n"
-    assert f"- [Detection](detection.md): {said}" in text
+    headlines = f"detection: {study.headline} detection-ssd: {study.headline}\n"
+    assert f"- [Detection](detection.md): {headlines}" in text
 
 
-def test_a_comparison_that_is_withdrawn_is_not_made(results, tmp_path):
-    texts = PAGES["retrieval"]
-    assert list(texts["withdrawn"]["retrieval"]) == ["sgdp"]
-    path = results.page("retrieval", texts, {"retrieval": made_of("retrieval")}, tmp_path)
-    text = path.read_text("utf-8")
+def test_a_withdrawn_comparison_is_not_made(results, page_of, tmp_path):
+    assert list(PAGES["retrieval"]["withdrawn"]["retrieval"]) == ["sgdp"]
+    text = page_of("retrieval", made_of("retrieval"))
     assert "SGDP against SGD: not decided.**" in text
     assert (
         "- SGDP against SGD: not decided. SGD's best tuning trial, at lr 0.0858, is at the" in text
@@ -99,79 +148,81 @@ def test_a_comparison_that_is_withdrawn_is_not_made(results, tmp_path):
     assert "SGDP against SGD: not decided.\n" in results.index(tmp_path).read_text("utf-8")
 
 
-def test_norms_of_weights_that_are_not_invariant_are_not_told(results, tmp_path):
-    study = made_of("language", invariant=[], metric=made.PERPLEXITY)
-    studies = dict.fromkeys(PAGES["language"]["studies"], study)
-    text = results.page("language", PAGES["language"], studies, tmp_path).read_text("utf-8")
+def test_norms_of_weights_that_are_not_invariant_are_not_shown(page_of):
+    text = page_of("language", made_of("language", invariant=[], metric=made.PERPLEXITY))
     assert text.count("The audit proves no weight of this model scale-invariant") == 3
-    assert not re.search(r"\| norm \||\| effective step|growth|weights end|momentum causes", text)
-    with (tmp_path / "language.csv").open(newline="") as file:
-        assert not {"norm", "effective_step", "memory_share"} & set(next(csv.reader(file)))
+    assert not re.search(r"norm \||\| effective step|growth|weights end|momentum causes", text)
 
 
-def test_p_is_adjusted_for_all_studies_of_a_page(results, tmp_path):
+def test_p_is_adjusted_for_all_studies_of_a_page(page_of):
     plan = made.plan(("sgd", "sgdp"), trials=3, seeds=8, undecayed=False)
     scores = {"sgd": {"score": [0.9] * 8}, "sgdp": {"score": [0.95 + 0.001 * i for i in range(8)]}}
     study = report(plan, made.finished(plan, **scores))
     assert study.headline == "Accuracy: SGDP is ahead of SGD."
-    texts = PAGES["audio"]
     for count, words in ((4, "is ahead of SGD: accuracy +5.35 points"), (7, "No difference")):
-        studies = {f"audio-{i}": study for i in range(count)}
-        text = results.page("audio", texts, studies, tmp_path).read_text("utf-8")
+        text = page_of("audio", study, [f"audio-{i}" for i in range(count)])
         assert text.count(words) >= count
 
 
-@pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.csv")), ids=lambda p: p.stem)
-def test_published_tables_have_every_number_in_its_own_column(path):
-    """The time of a step is the trial's time over its steps, and not another."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        steps = float(row["steps"])
-        parts = (float(row[f"trial_{part}_s"]) for part in ("forward", "backward", "step"))
-        assert float(row["step_s"]) * steps == pytest.approx(sum(parts))
-        assert float(row["optimizer_s"]) * steps == pytest.approx(float(row["trial_step_s"]))
-
-
-@pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.md")), ids=lambda p: p.stem)
-def test_published_pages_claim_nothing_from_few_seeds(path):
-    text = path.read_text("utf-8")
-    assert not re.search(r"(is|are) (ahead|behind)|by Holm|p [.\d]", text.replace("is called", ""))
-
-
-def test_what_is_lower_is_better_is_said(results, tmp_path):
-    study = made_of("language", metric=made.PERPLEXITY)
-    studies = dict.fromkeys(PAGES["language"]["studies"], study)
-    text = results.page("language", PAGES["language"], studies, tmp_path).read_text("utf-8")
+def test_a_page_says_if_lower_is_better(page_of):
+    text = page_of("language", made_of("language", metric=made.PERPLEXITY))
     assert "perplexity (lower is better)" in text
-    assert text.count("\n## ") == len(studies) + 2
+    assert text.count("\n## ") == len(PAGES["language"]["studies"]) + 2
 
 
-def test_how_far_optimizers_are_above_a_floor_is_said(results):
+def test_a_page_says_how_many_optimizers_pass_the_floor(results):
     study = made_of("imagenet")
     means = sorted(row.score.mean for row in study.rows)
-    said = results.floor(study, means[1])
-    assert said.startswith(
+    text = results.floor(study, means[1])
+    assert text.startswith(
         f"{100 * means[1]:.2f} %; {len(means) - 1} of {len(means)} optimizers are "
     )
-    assert said.endswith(f"above it, the best by {100 * (means[-1] - means[1]):.2f} points")
+    assert text.endswith(f"above it, the best by {100 * (means[-1] - means[1]):.2f} points")
     lower = made_of("language", metric=made.PERPLEXITY)
     least = max(row.score.mean for row in lower.rows) + 1
-    assert f"{len(lower.rows)} of {len(lower.rows)} optimizers are below it" in results.floor(
-        lower, least
+    count = len(lower.rows)
+    assert f"{count} of {count} optimizers are below it" in results.floor(lower, least)
+
+
+# ---- the files of a study
+
+
+@pytest.mark.parametrize("invariant", [made.LAYERS, []])
+def test_an_exported_study_has_the_same_page(results, tmp_path, invariant):
+    study = made_of("adversarial", invariant=invariant, data=["digits", "0" * 64])
+    results.export("adversarial", study, tmp_path)
+    loaded = results.load("adversarial", tmp_path)
+    assert loaded.report.plan == study.plan
+    assert loaded.report.records.keys() == study.records.keys()
+    assert loaded.report.headline == study.headline
+    pairs = zip(loaded.report.findings, study.findings, strict=True)
+    assert all(a[:5] == b[:5] for a, b in pairs)  # all but the cost, which needs curves
+    for a, b in zip(loaded.report.rows, study.rows, strict=True):
+        assert str(a._replace(steps=None, seconds=None)) == str(
+            b._replace(steps=None, seconds=None)
+        )
+    assert loaded.figures == ["Accuracy over steps"] + (
+        ["Mean weight norm", "Effective step"] if invariant else []
     )
+    with (tmp_path / "adversarial.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(study.records)
+    assert {"optimizer", "score", "commit"} <= set(rows[0])
+    assert not {"command", "machine"} & set(rows[0])  # they are in the JSON file
+    assert ({"norm", "effective_step", "memory_share"} <= set(rows[0])) is bool(invariant)
+    assert (tmp_path / "adversarial.png").stat().st_size > 10_000
 
 
 @pytest.fixture
-def pages(results, tmp_path, monkeypatch, capsys):
-    """Writes the pages anew from the studies of given names; returns what was printed."""
+def write_pages(results, tmp_path, monkeypatch, capsys):
+    """Writes the pages from the studies of these names; returns what was printed."""
     for name in ("pages.toml", "page.md.jinja"):
         copy(DOCS / "results" / name, tmp_path)
     monkeypatch.setattr(results, "HERE", tmp_path)
     monkeypatch.setattr(sys, "argv", ["results.py", "--studies", str(tmp_path)])
+    study = made_of("imagenet")
 
     def write(*names):
-        study = made_of("imagenet")
         monkeypatch.setattr(results, "finished", lambda f: study if f.name in names else None)
         results.main()
         return capsys.readouterr().out
@@ -179,18 +230,19 @@ def pages(results, tmp_path, monkeypatch, capsys):
     return write
 
 
-def test_a_page_names_the_studies_that_are_still_to_be_done(pages, tmp_path):
-    out = pages("imagenet")
-    assert "detection: not finished or not there: detection, detection-ssd" in out
+def test_a_page_names_the_studies_that_are_still_to_be_done(write_pages, tmp_path):
+    out = write_pages("imagenet")
+    assert "detection: no study yet" in out
+    assert f"imagenet-cutmix: no finished study in {tmp_path}" in out
     text = (tmp_path / "imagenet.md").read_text("utf-8")
     assert "\n- imagenet-cutmix: no study yet.\n" in text
     assert not (tmp_path / "detection.md").exists()
-    pages("imagenet", "imagenet-cutmix")
+    write_pages("imagenet", "imagenet-cutmix")
     assert "no study yet" not in (tmp_path / "imagenet.md").read_text("utf-8")
 
 
-def test_a_page_does_not_lose_a_study_that_it_tells_of(pages, tmp_path):
-    pages("imagenet", "imagenet-cutmix")
+def test_a_page_keeps_the_studies_that_the_folder_does_not_have(write_pages, tmp_path):
+    write_pages("imagenet", "imagenet-cutmix")
     before = (tmp_path / "imagenet.md").read_text("utf-8")
-    assert "imagenet: not finished or not there: imagenet-cutmix\n" in pages("imagenet")
+    write_pages("imagenet")
     assert (tmp_path / "imagenet.md").read_text("utf-8") == before

@@ -1,0 +1,77 @@
+"""The files that docs/results has of each study: NAME.csv, NAME.json and NAME.png."""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from shutil import copy
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from tangential_lab.reports import Report, report, tables
+from tangential_lab.reports.figures import Figure, draw
+from tangential_lab.studies.database import file_url
+from tangential_lab.studies.plan import Plan
+from tangential_lab.studies.store import Store
+
+IN_JSON = ("task", "options", "versions", "command", "machine", "data")  # the same for all trials
+FIGURES = ("score", "norm", "effective_step")  # of a report, side by side in the picture
+
+
+class Study(NamedTuple):
+    """What docs/results has of a study."""
+
+    name: str
+    report: Report
+    versions: dict[str, str]
+    machine: str  # that ran most of its trials
+    figures: list[str]  # titles of the panels of its picture
+
+
+def finished(folder: Path) -> Report | None:
+    """The report of the study in this folder, if it has a verdict."""
+    if not (folder / "study.db").is_file():
+        return None
+    store = Store(file_url(folder / "study.db"), folder.name)
+    plan = store.plan()
+    result = report(plan, store.records(plan))
+    return result if result.complete else None
+
+
+def export(name: str, study: Report, folder: Path) -> None:
+    """Write the CSV, the JSON and the picture of a study into `folder`."""
+    provenance = [record["provenance"] for record in study.records.values()]
+    machines = Counter(values["machine"] for values in provenance)
+    figures = [figure for figure in study.figures if figure.key in FIGURES]
+    facts = json.loads(study.plan.text()) | {
+        "versions": provenance[0]["versions"],
+        "machine": machines.most_common(1)[0][0],
+        "figures": [figure.title for figure in figures],
+    }
+    lines = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in facts.items()]
+    (folder / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+    panels = [figure.panels[0]._replace(title=figure.title) for figure in figures]
+    with TemporaryDirectory() as temporary:
+        png, _ = draw(Figure(name, "", "", panels), study.styles, Path(temporary))
+        copy(png, folder / f"{name}.png")
+        tables.write(study.plan, study.records, Path(temporary))
+        _without_constants(Path(temporary) / "trials.csv", folder / f"{name}.csv")
+
+
+def _without_constants(source: Path, target: Path) -> None:
+    """Copy the table without the columns that are the same for all trials."""
+    with source.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in rows[0] if name not in IN_JSON]
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def load(name: str, folder: Path) -> Study:
+    """The study that `export` wrote."""
+    facts = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    others = {key: facts.pop(key) for key in ("versions", "machine", "figures")}
+    plan = Plan.of(json.dumps(facts))
+    return Study(name, report(plan, tables.read_trials(plan, folder / f"{name}.csv")), **others)
