@@ -1,1 +1,40 @@
-"""What a step does to the weights of a model: the monitor."""
+"""Watches how the weights of a model move while it trains, and tells what is wrong.
+
+- `monitor`: `Monitor`, around each step of an optimizer; `several`: one for each optimizer
+- `samples`: inner products per weight; `updates`: what a step added; `labels`: names, audits
+- `motion`: the equations; `columns`: the numbers that are logged
+- `sinks`: where logs go; `diagnosis`: verdicts on a logged run
+"""
+
+from tangential.monitor import sinks
+from tangential.monitor.columns import Values
+from tangential.monitor.diagnosis import (
+    Run,
+    Verdict,
+    diagnose,
+    fell,
+    figures,
+    fold,
+    load,
+    percent,
+)
+from tangential.monitor.monitor import Monitor
+from tangential.monitor.several import Monitors, finite_only
+from tangential.monitor.sinks.given import Sink
+
+__all__ = [
+    "Monitor",
+    "Monitors",
+    "Run",
+    "Sink",
+    "Values",
+    "Verdict",
+    "diagnose",
+    "fell",
+    "figures",
+    "finite_only",
+    "fold",
+    "load",
+    "percent",
+    "sinks",
+]

@@ -14,10 +14,11 @@ from torch.optim.optimizer import Optimizer
 from tangential.backends import StepSums, Units, with_watcher, without_watcher
 from tangential.invariance import Audit, frozen_norms
 from tangential.monitor.columns import COLUMNS, Values, aggregates, line, published
-from tangential.monitor.given_sinks import Sink, checked, claim, close, release, step_number
+from tangential.monitor.labels import audited, labels
 from tangential.monitor.motion import ADDED
-from tangential.monitor.names import audited, labels
 from tangential.monitor.samples import Copies, Group, Sample, seen_by
+from tangential.monitor.sinks.given import Sink, checked, claim, close, release
+from tangential.monitor.sinks.lines import step_number
 from tangential.monitor.updates import settings_of
 from tangential.names import plain, unwrapped
 from tangential.optim import Projected

@@ -8,10 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tangential.monitor.criteria import length
-from tangential.monitor.diagnosis import diagnose, figures
-from tangential.monitor.runs import Run, load
-from tangential.monitor.verdicts import fell, fold, percent
+from tangential.monitor import Run, diagnose, fell, figures, fold, load, percent
 from tangential_lab.reports import unsigned_zero
 from tangential_lab.terminal import wrapped
 
@@ -72,9 +69,9 @@ def table(runs: list[Run]) -> Table:
     result.add_column("")
     for run in runs:
         result.add_column(escape(run.name), justify="right", overflow="fold")
-    result.add_row("steps", *(f"{length(run):,}" for run in runs))
+    result.add_row("steps", *(f"{run.length:,}" for run in runs))
     result.add_row("logs", *(f"{len(run.steps):,}" for run in runs))
-    invariant = (f"{len(run.courses):,} of {len(run.weights):,}" for run in runs)
+    invariant = (f"{len(run.trends):,} of {len(run.weights):,}" for run in runs)
     result.add_row("weights: scale-invariant of all", *invariant)
     known = [figures(run) for run in runs]
     for key, (words, say) in FIGURES.items():

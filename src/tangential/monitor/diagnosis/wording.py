@@ -1,4 +1,4 @@
-"""A verdict on a run, and how its numbers are put into words."""
+"""A verdict on a run, and how its numbers are written."""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ class Verdict:
     """A sentence, with the numbers behind it.
 
     Attributes:
-        kind: Of the verdict, in a few words.
+        kind: The kind of finding, such as "premature slowdown".
         text: The sentence.
-        numbers: By name; `_rad` in radians per step, ratios and shares plain.
-        labels: The weights or normalisations it is about.
+        numbers: By name; those that end with `_rad` are angles per step, shares are in [0, 1].
+        labels: The weights or normalisations concerned.
     """
 
     kind: str
@@ -27,7 +27,20 @@ def fold(ratio: float) -> str:
     >>> fold(5.123), fold(1234.0)
     ('5.1-fold', '1,234-fold')
     """
-    return f"{ratio:,.1f}-fold" if ratio < 100 else f"{ratio:,.0f}-fold"
+    return f"{_number(ratio)}-fold"
+
+
+def times(ratio: float) -> str:
+    """A ratio: 5.1 times.
+
+    >>> times(5.123)
+    '5.1 times'
+    """
+    return f"{_number(ratio)} times"
+
+
+def _number(ratio: float) -> str:
+    return f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def fell(ratio: float) -> str:
@@ -40,7 +53,7 @@ def fell(ratio: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share: 93 %, and less than 1 % where it is.
+    """A share: 93 %; a small share is not rounded to zero.
 
     >>> percent(0.934), percent(0.004)
     ('93 %', 'less than 1 %')
@@ -49,7 +62,7 @@ def percent(share: float) -> str:
 
 
 def counted(number: float, thing: str) -> str:
-    """How many: 1 log, 1,200 logs.
+    """A number of things: 1 log, 1,200 logs.
 
     >>> counted(1200, "log"), counted(1, "log")
     ('1,200 logs', '1 log')

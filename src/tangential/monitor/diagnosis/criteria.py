@@ -1,0 +1,227 @@
+"""What can be wrong with how the weights of a run move: six criteria, with their thresholds.
+
+The thresholds are our choice. A change is judged by the medians of the first and the last tenth of
+logs. The first steps (`runs.WARM_UP`) are left out: until the optimizer's averages are full, steps
+are longer (Adam) or shorter (momentum) than later ones.
+"""
+
+import math
+from collections.abc import Iterator
+
+from tangential.monitor.diagnosis.runs import MOSTLY, WARM_UP, Log, Run, finite_median, ratio
+from tangential.monitor.diagnosis.wording import Verdict, counted, fell, fold, percent, times
+from tangential.monitor.motion import CLOSE
+from tangential.names import listed
+
+SLOWDOWN = 2.0  # how much further the effective step has fallen than lr
+NORM_GROWTH = 2**0.5  # halves the effective step of SGD, whose gradients shrink with it too
+OFF = 1.5  # angle over its equilibrium value, or the inverse: not near equilibrium
+NEAR_LOGS = 0.1  # share of logs near equilibrium: it was reached, whatever lr did later
+BY_CHANCE = 0.5  # sqrt(elements) |cos(w, g)|: 1 for a scale-variant weight, below 0.1 for others
+ORTHOGONAL = 1e-5  # |cos(w, update)|: the update was projected
+UNEQUAL = 5.0  # angle of the fastest weight over that of the slowest
+
+
+def slowdown(run: Run) -> Iterator[Verdict]:
+    """The effective step fell `SLOWDOWN` times as far as lr, and norms grew `NORM_GROWTH`-fold.
+
+    The second condition excludes runs whose gradients vanish.
+    """
+    step, lr = (run.median(lambda x, c=c: x.fall(c)) for c in ("effective_step", "lr"))
+    growth, memory = norm_growth(run), memory_share(run)
+    if not (step >= SLOWDOWN * lr and growth >= NORM_GROWTH):
+        return
+    cause = f", {percent(memory)} of it caused by momentum" if memory >= 0 else ""
+    since = min(trend.since for trend in run.trends.values())
+    text = (
+        f"Premature slowdown: the effective step {fell(step)} since step {since:,} while lr "
+        f"{fell(lr)}; norms grew {fold(growth)}{cause} (medians over {subject(run)})."
+    )
+    numbers = {"effective_step_fall": step, "lr_fall": lr, "norm_growth": growth}
+    yield Verdict(
+        "premature slowdown", text, {**numbers, "memory_share": memory}, tuple(run.trends)
+    )
+
+
+def weak_decay(run: Run) -> Iterator[Verdict]:
+    """Half of the weights or more end `OFF` equilibrium, and need more steps than the run had.
+
+    Those that were near it in `NEAR_LOGS` of the logs are left out: when lr falls, the angle of
+    equilibrium falls sooner than norms can follow.
+    """
+    decayed = {k: x.last for k, x in run.trends.items() if x.last["equilibrium_rad"] > 0}
+    off = {
+        name: last
+        for name, last in decayed.items()
+        if _is_off(last["angle_rad"] / last["equilibrium_rad"])
+        and last["steps_to_equilibrium"] > run.length
+        and not _was_near_equilibrium(run, name)
+    }
+    if not off or len(off) < len(decayed) / 2:
+        return
+    columns = ("angle_rad", "equilibrium_rad", "steps_to_equilibrium")
+    medians = {name: finite_median(last[name] for last in off.values()) for name in columns}
+    over = finite_median(last["angle_rad"] / last["equilibrium_rad"] for last in off.values())
+    text = (
+        f"Decay is too weak to reach equilibrium in this run: after {counted(run.length, 'step')} "
+        f"the angle per step is {over:,.2g} times that of equilibrium ({medians['angle_rad']:.2g} "
+        f"against {medians['equilibrium_rad']:.2g} rad, medians over {len(off)} of "
+        f"{subject(run, len(decayed))} with decay); at the last lr another "
+        f"{counted(medians['steps_to_equilibrium'], 'step')} would be needed."
+    )
+    numbers = {"angle_over_equilibrium": over, **medians, "steps": float(run.length)}
+    yield Verdict("decay too weak", text, numbers, tuple(off))
+
+
+def _was_near_equilibrium(run: Run, name: str) -> bool:
+    log = run.weights[name]
+    rows = zip(log.steps, log.column("angle_rad"), log.column("equilibrium_rad"), strict=True)
+    begin = run.steps[0] + WARM_UP
+    ratios = [angle / target for step, angle, target in rows if target > 0 and step >= begin]
+    return sum(not _is_off(x) for x in ratios) >= NEAR_LOGS * len(ratios)
+
+
+def _is_off(ratio: float) -> bool:
+    return not 1 / OFF < ratio < OFF
+
+
+def no_decay(run: Run) -> Iterator[Verdict]:
+    """No decay is known, and norms grew by more than the precision with which equilibria count."""
+    free = {k: x for k, x in run.trends.items() if not x.last["equilibrium_rad"] > 0}
+    growth = finite_median(ratio(1, x.fall("norm")) for x in free.values())
+    if not growth > 1 + CLOSE:
+        return
+    since = min(trend.since for trend in run.trends.values())
+    text = (
+        f"There is no equilibrium to reach: the monitor knows of no decay that would shrink "
+        f"{subject(run, len(free))}; norms grew {fold(growth)} since step {since:,} (median)."
+    )
+    yield Verdict("no equilibrium without decay", text, {"norm_growth": growth}, tuple(free))
+
+
+def wrong_projection(run: Run) -> Iterator[Verdict]:
+    """A weight that is not scale-invariant was projected.
+
+    An audit says which are not. Without one, those on which the gate fires now and then while
+    sqrt(elements) |cos(w, g)| is `BY_CHANCE` or more. Only logs count in which the update was
+    orthogonal to the weight: where the optimizer does not project, the gate columns say what
+    another one would have done.
+    """
+    shares = {k: _projected_share(run, k) for k in run.weights if k not in run.invariant}
+    worst = {k: x for k, x in sorted(shares.items(), key=lambda item: -item[1]) if x > 0}
+    if not worst:
+        return
+    described = listed(f"{name} in {percent(share)} of logs" for name, share in worst.items())
+    reason = "by the audit, none of them is"
+    if not run.audited:
+        reason = "the gate fires only now and then, and sqrt(n) |cos(w, g)| is of order 1"
+    text = f"Projected but not scale-invariant: {described}; {reason}."
+    yield Verdict("projected but not invariant", text, worst, tuple(worst))
+
+
+def _projected_share(run: Run, name: str) -> float:
+    """Share of logs; 0 for a weight that may be scale-invariant."""
+    log = run.weights[name]
+    flickers = run.fired(name) <= MOSTLY and finite_median(log.column("cosine")) >= BY_CHANCE
+    if not (run.audited or flickers):
+        return 0.0
+    columns = (log.column(x) for x in ("grad_norm", "growth_memory", "growth_step"))
+    rows = zip(log.fired(), *columns, strict=True)
+    radial = (_radial(memory, step) for fires, grad, memory, step in rows if fires and grad > 0)
+    return run.fired(name) if finite_median(radial) < ORTHOGONAL else 0.0
+
+
+def _radial(memory: float, step: float) -> float:
+    """|cos(w, update e)|: the memory's growth is 2 w.e, the step's e.e, both as shares of w.w."""
+    return abs(memory) / (2 * math.sqrt(step)) if step > 0 else math.nan
+
+
+def unequal(run: Run) -> Iterator[Verdict]:
+    """In the last tenth of logs the fastest weight turns `UNEQUAL` times as far as the slowest."""
+    if len(run.trends) < 2:
+        return
+    slow, fast = slowest_and_fastest(run)
+    a, b = run.trends[fast].last, run.trends[slow].last
+    apart = ratio(a["angle_rad"], b["angle_rad"])
+    if not apart > UNEQUAL:
+        return
+    lrs = (f", lr {a['lr']:.3g}", f", lr {b['lr']:.3g}") if a["lr"] != b["lr"] else ("", "")
+    text = (
+        f"Layers rotate unequally: {fast} turns {times(apart)} as far per step as {slow} "
+        f"({a['angle_rad']:.2g} rad{lrs[0]}, against {b['angle_rad']:.2g} rad{lrs[1]}; medians "
+        f"over the last tenth of logs)."
+    )
+    numbers = {"ratio": apart, "fastest_rad": a["angle_rad"], "slowest_rad": b["angle_rad"]}
+    yield Verdict("layers rotate unequally", text, numbers, (fast, slow))
+
+
+def frozen(run: Run) -> Iterator[Verdict]:
+    """Normalisations used running statistics, and when."""
+    spans: dict[str, list[str]] = {}
+    for name, steps in run.frozen.items():
+        spans.setdefault(_span(run, steps), []).append(name)
+    for span, names in spans.items():
+        text = (
+            f"Frozen normalisation: {listed(names)} used running statistics {span}, which "
+            "does not make the weights before it scale-invariant."
+        )
+        yield _frozen(text, len(names), run.frozen[names[0]], tuple(names))
+    every = run.logs.get("all", Log())
+    steps, most = every.steps_where("frozen_norms", lambda x: x > 0), most_frozen(run)
+    if steps and not run.frozen:
+        text = (
+            f"Frozen normalisation: {counted(most, 'normalisation')} used running statistics "
+            f"{_span(run, steps)}. A sink with weights=True names them."
+        )
+        yield _frozen(text, most, steps, ())
+
+
+def _frozen(text: str, count: float, steps: list[int], names: tuple[str, ...]) -> Verdict:
+    numbers = {"frozen_norms": float(count), "since_step": float(steps[0])}
+    return Verdict("frozen normalisation", text, numbers, names)
+
+
+def _span(run: Run, steps: list[int]) -> str:
+    begin, end = steps[0], steps[-1]
+    gaps = len([step for step in run.steps if begin <= step <= end]) > len(steps)
+    if end == run.steps[-1] and not gaps:
+        return f"since step {begin:,}"
+    return f"in {counted(len(steps), 'log')} from step {begin:,} to {end:,}"
+
+
+# ---- about the scale-invariant weights
+
+
+def subject(run: Run, count: int | None = None) -> str:
+    """How many they are, all by default, and how that is known."""
+    number = len(run.trends) if count is None else count
+    if run.audited:
+        return counted(number, "scale-invariant weight")
+    return counted(number, "weight") + " on which the gate mostly fires"
+
+
+def norm_growth(run: Run) -> float:
+    """Last norm over the first, median."""
+    return run.median(lambda trend: ratio(1, trend.fall("norm")))
+
+
+def memory_share(run: Run) -> float:
+    """The share of momentum's memory in their growth, over all logs; NaN without growth."""
+    logs = [run.weights[name] for name in run.trends]
+    memory, step = (
+        sum(x for log in logs for x in log.column(name) if math.isfinite(x))
+        for name in ("growth_memory", "growth_step")
+    )
+    return memory / (memory + step) if memory + step > 0 else math.nan
+
+
+def slowest_and_fastest(run: Run) -> tuple[str, str]:
+    """The weights with the smallest and the largest angle per step, in the last tenth of logs."""
+    by_angle = sorted(run.trends, key=lambda name: run.trends[name].last["angle_rad"])
+    return by_angle[0], by_angle[-1]
+
+
+def most_frozen(run: Run) -> float:
+    """The largest number of normalisations that were frozen at one step."""
+    every = run.logs.get("all", Log())
+    return max((x for x in every.column("frozen_norms") if x > 0), default=0.0)

@@ -1,0 +1,236 @@
+"""A run as its monitor logged it: columns of numbers for each label, and how weights change."""
+
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tangential.monitor.sinks.csv_file import read_csv
+from tangential.monitor.sinks.lines import AGGREGATES, Line
+from tangential.monitor.sinks.parquet_folder import read_parquet
+
+WARM_UP = 20  # first steps, which are left out: the averages of the optimizer still fill
+SHARE = 10  # the first and the last tenth of logs are compared, by their medians
+MIN_LOGS = 4  # of a weight after the warm-up: fewer do not show how it changes
+MOSTLY = 0.5  # of logs: where the gate fires more often, the weight counts as scale-invariant
+
+# what criteria and figures look at
+COLUMNS = (
+    *("norm", "grad_norm", "cosine", "effective_step", "angle_rad", "growth_step"),
+    *("growth_memory", "gate_row", "gate_weight", "lr", "equilibrium_rad"),
+    *("steps_to_equilibrium", "invariant", "frozen_norms", "frozen"),
+)
+
+Columns = dict[str, float]
+Rows = Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How a scale-invariant weight changes: medians over its first and its last tenth of logs.
+
+    Attributes:
+        since: First step of the first tenth, after the warm-up.
+        first: By column.
+        last: By column.
+    """
+
+    since: int
+    first: Columns
+    last: Columns
+
+    def fall(self, column: str) -> float:
+        """First value over last value."""
+        return ratio(self.first[column], self.last[column])
+
+
+class Log:
+    """What was logged for one label: a table of numbers [steps, COLUMNS], NaN where there is none.
+
+    A run may have millions of rows, which as dictionaries would take ten times the memory. A norm
+    that was logged but is not finite is infinity.
+
+    Attributes:
+        steps: In ascending order, once `sort` was called.
+    """
+
+    def __init__(self) -> None:
+        self.steps, self.table = array("q"), array("d")
+
+    def add(self, step: int, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        cells = [math.nan if row.get(name) is None else float(row[name]) for name in COLUMNS]
+        if row.get("norm") is not None and not math.isfinite(cells[0]):
+            cells[0] = math.inf
+        self.steps.append(step)
+        self.table.extend(cells)
+
+    def column(self, name: str) -> "array[float]":
+        """The numbers of a column [steps]."""
+        return self.table[COLUMNS.index(name) :: len(COLUMNS)]
+
+    def has(self, name: str) -> bool:
+        """Whether a column was ever logged."""
+        return any(x == x for x in self.column(name))
+
+    def steps_where(self, name: str, holds: Callable[[float], bool]) -> list[int]:
+        """The steps at which a column has such a value."""
+        return [step for step, x in zip(self.steps, self.column(name), strict=True) if holds(x)]
+
+    def sort(self) -> "Log":
+        """Order the rows by step; if a step was logged twice, the last row counts."""
+        if any(b <= a for a, b in pairwise(self.steps)):
+            width, places = len(COLUMNS), {step: i for i, step in enumerate(self.steps)}
+            table, self.table, self.steps = self.table, array("d"), array("q", sorted(places))
+            for step in self.steps:
+                self.table += table[places[step] * width : (places[step] + 1) * width]
+        return self
+
+    def fired(self) -> list[bool]:
+        """Where the gate fired, or the published gate would have [steps]."""
+        pairs = zip(self.column("gate_row"), self.column("gate_weight"), strict=True)
+        return [row > 0 or weight > 0 for row, weight in pairs]
+
+    def trend(self, begin: int) -> Trend | None:
+        """The trend of a weight, from step `begin` on; None if too few logs show it moving."""
+        rows = zip(self.steps, self.column("lr"), self.column("angle_rad"), strict=True)
+        moved = [
+            i for i, (step, lr, angle) in enumerate(rows) if step >= begin and lr > 0 and angle > 0
+        ]
+        if len(moved) < MIN_LOGS:
+            return None
+        count, columns = max(1, len(moved) // SHARE), {name: self.column(name) for name in COLUMNS}
+        first, last = (
+            {name: finite_median(column[i] for i in places) for name, column in columns.items()}
+            for places in (moved[:count], moved[-count:])
+        )
+        return Trend(self.steps[moved[0]], first, last)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One monitored training: its name and its logs by label."""
+
+    name: str
+    logs: dict[str, Log]
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """The steps that were logged, in order."""
+        return sorted({step for log in self.logs.values() for step in log.steps})
+
+    @property
+    def length(self) -> int:
+        """Steps from the first to the last log."""
+        return self.steps[-1] - self.steps[0]
+
+    @cached_property
+    def weights(self) -> dict[str, Log]:
+        """The logs of weights."""
+        named = {label: log for label, log in self.logs.items() if label not in AGGREGATES}
+        return {label: log for label, log in named.items() if log.has("norm")}
+
+    @cached_property
+    def audited(self) -> bool:
+        """Whether an audit says which weights are scale-invariant."""
+        return any(log.has("invariant") for log in self.weights.values())
+
+    @cached_property
+    def invariant(self) -> list[str]:
+        """Scale-invariant weights: the audit's, or else those on which the gate mostly fires."""
+        if self.audited:
+            return [k for k, log in self.weights.items() if log.column("invariant")[-1] == 1]
+        return [name for name in self.weights if self.fired(name) > MOSTLY]
+
+    def fired(self, name: str) -> float:
+        """Share of a weight's logs with a gradient in which the gate fired."""
+        log = self.weights[name]
+        pairs = zip(log.column("grad_norm"), log.fired(), strict=True)
+        with_grad = [fires for grad_norm, fires in pairs if grad_norm > 0]
+        return sum(with_grad) / len(with_grad) if with_grad else 0.0
+
+    @cached_property
+    def trends(self) -> dict[str, Trend]:
+        """By scale-invariant weight, where enough logs show how it moves."""
+        begin = self.steps[0] + WARM_UP
+        trends = {name: self.weights[name].trend(begin) for name in self.invariant}
+        return {name: trend for name, trend in trends.items() if trend}
+
+    @cached_property
+    def frozen(self) -> dict[str, list[int]]:
+        """The steps at which a normalisation was frozen, by its name."""
+        steps = {k: log.steps_where("frozen", lambda x: x > 0) for k, log in self.logs.items()}
+        return {name: at for name, at in steps.items() if at}
+
+    @cached_property
+    def diverged(self) -> dict[str, int]:
+        """The first step at which the norm of a weight is not finite, by its name."""
+        steps = {k: log.steps_where("norm", math.isinf) for k, log in self.weights.items()}
+        return {name: at[0] for name, at in steps.items() if at}
+
+    def median(self, figure: Callable[[Trend], float]) -> float:
+        """Median over the scale-invariant weights; NaN if none has the figure."""
+        return finite_median(map(figure, self.trends.values()))
+
+
+def finite_median(values: Iterable[float]) -> float:
+    """Median of the finite values; NaN if there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return median(finite) if finite else math.nan
+
+
+def ratio(x: float, y: float) -> float:
+    """X / y; NaN where y is zero."""
+    return x / y if y else math.nan
+
+
+def load(run: str | Path | Rows) -> Run:
+    """Load a run from its file or folder, or from rows as `sinks.memory` has them.
+
+    Args:
+        run: A path, or mappings with "step", "label" and columns; None means not logged.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: it was not written by a monitor, or has no row.
+
+    >>> list(load([{"step": 0, "label": "all", "norm": 2.0}]).steps)
+    [0]
+    """
+    name = str(run) if isinstance(run, (str, Path)) else "the run"
+    logs: dict[str, Log] = defaultdict(Log)
+    for row in read(run) if isinstance(run, (str, Path)) else run:
+        try:
+            step, label = int(row["step"]), row["label"]
+            if label is None:
+                raise ValueError
+            logs[str(label)].add(step, row)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            raise ValueError(
+                f"{name} has the row {row!r:.200}: a row needs a step, a label, and numbers"
+            ) from None
+    if not logs:
+        raise ValueError(f"{name} is empty: a run needs at least one log")
+    return Run(name, {label: log.sort() for label, log in logs.items()})
+
+
+def read(path: str | Path) -> Iterator[Line]:
+    """Read the lines of a monitor's CSV file or of its folder of Parquet files, one by one.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: it was not written by a monitor, or is damaged.
+        ModuleNotFoundError: it is a folder, and pyarrow is not installed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No such file: {path}. Pass a file written by Monitor, or its folder of Parquet files"
+        )
+    return read_parquet(path) if path.is_dir() else read_csv(path)

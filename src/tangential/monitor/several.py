@@ -1,0 +1,127 @@
+"""The monitors of a run that may have several optimizers, with common sinks and step number."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from tangential.invariance import Audit
+from tangential.monitor.columns import Values
+from tangential.monitor.monitor import Monitor, check, shares_weights
+from tangential.monitor.sinks.given import Sink, checked, close
+from tangential.monitor.sinks.lines import step_number
+
+
+class SharedSink(NamedTuple):
+    """A sink for one of several monitors: without `close`, and with one step number for all.
+
+    The numbers of steps that each optimizer has taken differ, and W&B and files need step numbers
+    that never fall.
+    """
+
+    sink: Sink
+    label: str
+    weights: bool
+    now: Callable[[], int]
+
+    def __call__(self, values: Values, _: int) -> None:
+        """Call the sink."""
+        labelled = {self.label + name: value for name, value in values.items()}
+        self.sink(labelled, step_number(self.now()))
+
+
+class Monitors:
+    """One monitor for each optimizer of a run, and the sinks that they share.
+
+    Args:
+        every: As in `Monitor`.
+        sinks: As in `Monitor`.
+        weights: As in `Monitor`.
+        audit: As in `Monitor`.
+    """
+
+    def __init__(
+        self, every: int, sinks: Sink | Iterable[Sink], weights: bool, audit: Audit | None
+    ) -> None:
+        check(every, audit)
+        self.every, self.weights, self.audit = every, weights, audit
+        self.sinks = checked(sinks)
+        self.attached: list[Monitor | None] = []
+        self.steps_before: list[int] = []  # that each optimizer has taken without these monitors
+
+    def steps(self) -> list[int]:
+        """How many steps each optimizer has taken; `every` counts by them."""
+        pairs = zip(self.attached, self.steps_before, strict=False)
+        return [monitor.step if monitor else step for monitor, step in pairs] or self.steps_before
+
+    def attach(
+        self,
+        model: nn.Module,
+        optimizers: list[Any],
+        steps_before: list[int],
+        sinks: list[Sink],
+        now: Callable[[], int],
+    ) -> None:
+        """Attach a monitor to every optimizer, instead of those that an earlier run has left.
+
+        Of several optimizers, those without a weight of the model are left out.
+
+        Args:
+            model: As in `Monitor`.
+            optimizers: As in `Monitor`, without Accelerate's wrapper.
+            steps_before: Steps that each has taken; if unknown, all have taken equally many.
+            sinks: Those that are called in this process.
+            now: Returns the trainer's step number.
+        """
+        self.detach()
+        if len(steps_before) != len(optimizers):
+            steps_before = [now() // len(optimizers)] * len(optimizers)
+        self.steps_before = steps_before
+        shares = [shares_weights(model, optimizer) for optimizer in optimizers]
+        for i, label in enumerate(labels(optimizers)):
+            if any(shares) and not shares[i]:
+                self.attached.append(None)
+                continue
+            wants = [getattr(sink, "weights", self.weights) for sink in sinks]
+            shared = [SharedSink(s, label, w, now) for s, w in zip(sinks, wants, strict=True)]
+            start = {"audit": self.audit, "step": steps_before[i]}
+            self.attached.append(Monitor(model, optimizers[i], self.every, shared, **start))
+
+    def detach(self) -> None:
+        """Let the optimizers go."""
+        self.steps_before = self.steps()
+        for monitor in self.attached:
+            if monitor:
+                monitor.close()
+        self.attached = []
+
+    def close(self) -> None:
+        """Let the optimizers go, and close the sinks that have a `close`."""
+        self.detach()
+        close(self.sinks)
+
+
+def labels(optimizers: list[Any]) -> list[str]:
+    """What the labels of each optimizer's values begin with; nothing if there is one optimizer.
+
+    As in Lightning's LearningRateMonitor: the class, from its second optimizer on with a number.
+
+    >>> import torch
+    >>> labels([torch.optim.SGD([torch.zeros(2)], lr=0.1) for _ in range(2)])
+    ['SGD/', 'SGD-1/']
+    """
+    if len(optimizers) == 1:
+        return [""]
+    kinds = [type(optimizer).__name__ for optimizer in optimizers]
+    numbers = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
+    return [f"{kind}-{n}/" if n else f"{kind}/" for kind, n in zip(kinds, numbers, strict=True)]
+
+
+def finite_only(sink: Sink) -> Sink:
+    """A sink that receives neither NaN nor infinity."""
+
+    def finite(values: Values, step: int) -> None:
+        sink({name: value for name, value in values.items() if math.isfinite(value)}, step)
+
+    return finite

@@ -1,0 +1,16 @@
+"""Where a monitor's logs go: CSV, Parquet, TensorBoard, W&B, a list in memory.
+
+A sink is any callable `(values, step)`. Two attributes are optional: `weights` says whether it
+wants values for every weight, and `Monitor.close` calls `close()`.
+
+- `csv_file`, `parquet_folder`: the formats; `file_sink`: what both share, and their promises
+- `lines`: the rows of a log, and `memory`; `services`: TensorBoard and W&B
+- `given`: the checks of the sinks that a user gives
+"""
+
+from tangential.monitor.sinks.csv_file import csv
+from tangential.monitor.sinks.lines import memory
+from tangential.monitor.sinks.parquet_folder import parquet
+from tangential.monitor.sinks.services import tensorboard, wandb
+
+__all__ = ["csv", "memory", "parquet", "tensorboard", "wandb"]

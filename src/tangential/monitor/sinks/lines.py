@@ -1,0 +1,94 @@
+"""A log in long form: one line for every step and label, with the columns in one order.
+
+Hundreds of weights make many lines, not thousands of columns.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tangential.monitor import columns
+from tangential.monitor.columns import DEPTHS, Values
+
+COLUMNS = (*columns.COLUMNS, "invariant", "memory_share", "frozen_norms", "frozen")
+FIELDS = ("step", "label", *COLUMNS)
+AGGREGATES = ("all", *DEPTHS)
+TOO_LARGE = 2**63  # for a Parquet file
+
+Line = dict[str, Any]  # "step", "label", and the columns that were logged
+
+
+def memory(weights: bool = True) -> "Memory":
+    """A list that receives a dictionary for every step and label, for `diagnose` and pandas.
+
+    Args:
+        weights: Also keep values for every weight.
+
+    >>> log = memory()
+    >>> log({"all/norm": 2.0}, 0)
+    >>> log
+    [{'step': 0, 'label': 'all', 'norm': 2.0}]
+    """
+    return Memory(weights)
+
+
+class Memory(list[Line]):
+    """See `memory`."""
+
+    def __init__(self, weights: bool) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def __call__(self, values: Values, step: int) -> None:
+        """Append the lines of a log."""
+        self += long(values, step_number(step))
+
+    def close(self) -> None:
+        """Do nothing: a list is never open. With a `close`, two monitors that share it warn."""
+
+
+def long(values: Mapping[str, float], step: int) -> list[Line]:
+    """The lines of a log.
+
+    Args:
+        values: By "label/column".
+        step: Number of the step.
+
+    Raises:
+        ValueError: a key does not end with a column of the monitor.
+
+    >>> long({"all/norm": 2.0, "all/lr": 0.1, "bn/frozen": 1.0}, step=5)[1]
+    {'step': 5, 'label': 'bn', 'frozen': 1.0}
+    """
+    lines: dict[str, Line] = {}
+    for key, value in values.items():
+        label, _, column = key.rpartition("/")
+        if not label or column not in COLUMNS:
+            raise ValueError(
+                f"{key!r} is nothing that a monitor logs: keys must be 'label/column' "
+                f"with one of the columns {', '.join(COLUMNS)}"
+            )
+        lines.setdefault(label, {"step": step, "label": label})[column] = float(value)
+    return list(lines.values())
+
+
+def step_number(step: Any) -> int:
+    """A step number as an int, from an int or a float, array or tensor with an integral value.
+
+    Raises:
+        ValueError: it is not an integer in the range of 0 to 2**63 - 1.
+
+    >>> import torch
+    >>> step_number(torch.tensor(3.0)), step_number(2.0)
+    (3, 2)
+    """
+    value = step
+    if callable(getattr(step, "item", None)):
+        try:
+            value = step.item()
+        except (RuntimeError, ValueError):  # a tensor or an array of several elements
+            value = None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value % 1 or value < 0:
+        raise ValueError(f"step must be an integer >= 0, got {step!r:.80}")
+    if value >= TOO_LARGE:
+        raise ValueError(f"step must be less than 2**63, got {step!r:.80}")
+    return int(value)
