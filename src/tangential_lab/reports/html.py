@@ -58,7 +58,7 @@ def render(
             **context,
             figures={figure.key: figure for figure in figures},
             styles=keys,
-            heat=", ".join(look.HEAT),
+            heat_colours=", ".join(look.HEAT),
             data=_markup(json.dumps(data, separators=(",", ":")).replace("<", r"\u003c")),
             css=_markup(_file("page.css")),
             scripts=[_markup(script) for script in scripts],

@@ -111,7 +111,9 @@ def _points(ax: Any, series: Series, style: LineStyle) -> None:
     sound = [i for i in range(len(series.x)) if i not in diverged]
     for indices, mark, size in ((sound, style.symbol, 22), (sorted(diverged), "x", 26)):
         x, y = ([values[i] for i in indices] for values in (series.x, series.y))
-        ax.scatter(x, y, size, color=style.colour, marker=mark, linewidths=1)
+        drawn = ax.scatter(x, y, size, color=style.colour, marker=mark, linewidths=1)
+        if style.dashed and mark != "x":
+            drawn.set_facecolor("none")
     if series.best is not None:
         x, y = series.x[series.best], series.y[series.best]
         ax.scatter([x], [y], 110, facecolors="none", edgecolors=style.colour, linewidths=1.4)
@@ -158,5 +160,6 @@ def _legend(canvas: Any, panels: Sequence[Panel], styles: Mapping[str, LineStyle
 
 def _handle(style: LineStyle, kind: str) -> dict[str, Any]:
     if kind == "points":
-        return {"color": style.colour, "marker": style.symbol, "linestyle": "none"}
+        face = "none" if style.dashed else style.colour
+        return {"color": style.colour, "marker": style.symbol, "mfc": face, "linestyle": "none"}
     return {"color": style.colour, "linestyle": "--" if style.dashed else "-"}
