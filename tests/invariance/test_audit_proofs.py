@@ -12,7 +12,7 @@ from tangential.invariance import audits
 from tangential.invariance.copies import FLOAT32, FLOAT64, in_general_position, widened
 from tangential.invariance.evidence import Finding
 from tangential.invariance.probe import Probe
-from tangential.invariance.proofs import decide, functional
+from tangential.invariance.proofs import confirm_by_rescaling, gate_decision
 
 
 @pytest.mark.parametrize("precision", [FLOAT64, FLOAT32], ids=["float64", "float32"])
@@ -40,7 +40,7 @@ def test_rescaling_confirms_the_truth_and_no_other_claim(name, truth, claim):
         finding = Finding(claim[0], Units(*claim))
     model, batches = built(name)
     probe = Probe(in_general_position(model, 0, FLOAT64), None, 0)
-    confirmed = functional(probe, widened(batches[0]), {"net.0.weight": finding}, 0)
+    confirmed = confirm_by_rescaling(probe, widened(batches[0]), {"net.0.weight": finding}, 0)
     assert confirmed["net.0.weight"] == (claim == truth)
 
 
@@ -68,7 +68,7 @@ def test_the_gate_decides_as_the_optimizers_do(decision, grad):
         SGDP([weight], lr=0.1, weight_decay=0.1, projection=projection).step()
         ends.append(weight.detach())
     assert torch.equal(*ends)
-    assert decide(start, torch.tensor(grad)) == decision
+    assert gate_decision(start, torch.tensor(grad)) == decision
 
 
 def test_the_gate_projects_by_row_before_batch_norm():

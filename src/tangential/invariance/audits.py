@@ -25,7 +25,13 @@ from tangential.invariance.copies import (
     widened,
 )
 from tangential.invariance.probe import Loss, Probe
-from tangential.invariance.proofs import Findings, GateDecisions, ask_gate, euler, functional
+from tangential.invariance.proofs import (
+    Findings,
+    GateDecisions,
+    ask_gate,
+    confirm_by_rescaling,
+    judge_by_gradients,
+)
 from tangential.invariance.results import Audit, Line
 from tangential.invariance.state import Generators
 from tangential.names import plain, plainest, unwrapped
@@ -39,19 +45,18 @@ def audit(
     verify: bool = False,
     seed: int = 0,
 ) -> Audit:
-    """Find out of every weight whether it is scale-invariant by row, as a whole, or not.
+    """Find out for every weight whether it is scale-invariant by row, as a whole, or not.
 
     The proof is Euler's identity, g.w = 0, in float64 on a copy in general position: the eps of
-    normalisations nearly vanishes, and trainable weights move a little, because a bias of zero
-    would be overlooked. A model that cannot compute in float64 is audited in float32, with a note.
-    The published gate decides about the model as it is. The model does not change.
+    normalisations nearly vanishes, and weights move a little, or a bias of zero would be missed.
+    What fails in float64 is audited in float32, with a note. The published gate decides about the
+    model as it is. The model does not change.
 
     Args:
         model: In the mode that should be audited, usually training.
-        batches: A list of batches, or a DataLoader, of which the first three are taken. A batch is
-            a tensor, a tuple (`model(*batch)`), a mapping (`model(**batch)`) or a function of the
-            model, and needs several samples for BatchNorm. What forward does not take, such as
-            labels, is left out.
+        batches: A list of batches, or a DataLoader (its first three). A batch is a tensor, a tuple
+            (`model(*batch)`), a mapping (`model(**batch)`) or a function of the model. BatchNorm
+            needs several samples. What forward does not take, such as labels, is left out.
         loss: Scalar loss of (model, batch); by default a random direction of all outputs.
         verify: Check every verdict by rescaling the weight: a few forward passes per weight.
         seed: Of directions, dropout, noise and factors.
@@ -125,8 +130,8 @@ def _prove(
     def proof(precision: Precision) -> _Proof:
         probe = Probe(in_general_position(model, seed, precision), loss, seed, precision)
         wide = without_history(widened(batches, precision.dtype))
-        findings = euler(probe, wide)
-        verified = functional(probe, wide[0], findings, seed) if verify else {}
+        findings = judge_by_gradients(probe, wide)
+        verified = confirm_by_rescaling(probe, wide[0], findings, seed) if verify else {}
         caveats = find_caveats(model, probe, wide, findings)
         return _Proof(findings, verified, caveats, probe.noisy)
 

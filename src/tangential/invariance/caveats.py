@@ -10,9 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from tangential import maths
 from tangential.backends import real
-from tangential.invariance.evidence import Finding, described
+from tangential.invariance.evidence import Finding, units_in_words
 from tangential.invariance.probe import Probe
-from tangential.invariance.proofs import Findings, euler
+from tangential.invariance.proofs import Findings, judge_by_gradients
 from tangential.names import listed
 
 # From here on, the share that the eps of a normalisation leaves gets a note.
@@ -84,13 +84,13 @@ class Caveats(NamedTuple):
         if own := [bias for bias in self.biases if _weight_of(bias) == name]:
             others = "" if name in self.own_bias else " and others"
             biases = f"the bias before the normalisation ({own[0]}{others})"
-        how = described(self.without_biases[name].units)
+        how = units_in_words(self.without_biases[name].units)
         return f"would be scale-invariant {how} without {biases}"
 
     def _statistics(self, name: str) -> str:
         if name not in self.in_training:
             return ""
-        how = described(self.in_training[name].units)
+        how = units_in_words(self.in_training[name].units)
         return f"would be scale-invariant {how} if BatchNorm were in training mode; it is frozen"
 
 
@@ -111,7 +111,7 @@ def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: F
     def invariant_if(condition: AbstractContextManager[None]) -> Findings:
         try:
             with condition:
-                after = euler(probe, batches[:1])
+                after = judge_by_gradients(probe, batches[:1])
         except ValueError:  # a single sample has no statistics: then there is no answer
             return {}
         return {n: after[n] for n in variant if _surely_invariant(after[n], probe.precision.sure)}
@@ -185,7 +185,7 @@ def eps_notes(finding: Finding, radial: float) -> list[str]:
     if not finding.invariant or radial < NOTED_RADIAL:
         return []
     return [
-        f"{described(finding.units)} only up to the eps of its normalisation: "
+        f"{units_in_words(finding.units)} only up to the eps of its normalisation: "
         f"sqrt(elements) |cos| is {radial:.2g}, the gate shuts at {maths.DELTA}"
     ]
 

@@ -105,7 +105,7 @@ class Evidence:
         """The same as one number per batch, units weighted by their gradients; the largest."""
         ww, gg, gw = self._per_unit(units)
         norms = (ww * gg).sum(1)
-        return largest((self.size / max(len(ww), 1) * gw.square().sum(1) / norms).sqrt())
+        return _largest((self.size / max(len(ww), 1) * gw.square().sum(1) / norms).sqrt())
 
     def _per_unit(self, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """w.w [units], g.g and g.w [batches, units]."""
@@ -120,7 +120,7 @@ class Evidence:
         return summed(self.ww[axis]), gg, gw
 
 
-def largest(shares: Tensor) -> float:
+def _largest(shares: Tensor) -> float:
     """The largest share that is a number, else 0."""
     return shares.nan_to_num(0.0).max().item()
 
@@ -137,20 +137,20 @@ def judge(evidence: Evidence, floor: list[float]) -> Finding:
         if evidence.gradient_at_zero > max(floor):  # a weight of zero has no direction
             return Finding("variant")
         return Finding("dead", reached=evidence.reached)
-    if largest(whole) > TOLERANCE:  # an invariant part cannot make up for one that is not
-        return Finding("variant", radial=largest(whole), part=_invariant_part(evidence, floor))
-    for units in candidates(evidence.shape):
+    if _largest(whole) > TOLERANCE:  # an invariant part cannot make up for one that is not
+        return Finding("variant", radial=_largest(whole), part=_invariant_part(evidence, floor))
+    for units in possible_units(evidence.shape):
         shares = evidence.radial(units, floor)
-        if not shares.isnan().all() and largest(shares) <= TOLERANCE:
+        if not shares.isnan().all() and _largest(shares) <= TOLERANCE:
             unseen = int(shares.isnan().all(0).sum())
-            return Finding("row", units, largest(shares), unseen)
-    return Finding("weight", radial=largest(whole))
+            return Finding("row", units, _largest(shares), unseen)
+    return Finding("weight", radial=_largest(whole))
 
 
-def candidates(shape: tuple[int, ...]) -> list[Units]:
+def possible_units(shape: tuple[int, ...]) -> list[Units]:
     """Every way to split a weight of `shape` into groups of consecutive rows, the finest first.
 
-    >>> [(units.row_axis, units.row_groups) for units in candidates((4, 2))]
+    >>> [(units.row_axis, units.row_groups) for units in possible_units((4, 2))]
     [(0, 1), (0, 2), (1, 1)]
     """
     if len(shape) < 2:
@@ -168,7 +168,7 @@ def candidates(shape: tuple[int, ...]) -> list[Units]:
 def _invariant_part(evidence: Evidence, floor: list[float]) -> str:
     """The invariant rows if they are a twentieth or more: a head, or queries and keys alone."""
     best, words = 0.05, ""
-    for units in candidates(evidence.shape):
+    for units in possible_units(evidence.shape):
         shares = evidence.radial(units, floor)
         invariant = (shares.nan_to_num(0.0) <= TOLERANCE).all(0) & ~shares.isnan().all(0)
         if (share := invariant.float().mean().item()) > best:
@@ -192,10 +192,10 @@ def _row_ranges(invariant: list[bool], units: Units) -> str:
     return f"rows {shown} along axis {units.row_axis}{grouped}"
 
 
-def described(units: Units) -> str:
+def units_in_words(units: Units) -> str:
     """How a weight is scale-invariant, in words.
 
-    >>> described(Units("row", 1)), described(Units("row", 0, 16)), described(WHOLE)
+    >>> units_in_words(Units("row", 1)), units_in_words(Units("row", 0, 16)), units_in_words(WHOLE)
     ('by row of axis 1', 'by unit of 16 rows', 'as a whole')
     """
     if units == WHOLE:

@@ -16,8 +16,8 @@ from tangential.invariance.evidence import (
     WHOLE,
     Evidence,
     Finding,
-    candidates,
     judge,
+    possible_units,
 )
 from tangential.invariance.probe import Probe
 
@@ -28,13 +28,14 @@ Decision = Literal["row", "weight", "off"]
 PUBLISHED = Units("auto")
 
 
-def euler(probe: Probe, batches: list[Any]) -> Findings:
+def judge_by_gradients(probe: Probe, batches: list[Any]) -> Findings:
     """What g.w says about every weight, from one backward pass per batch.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-13)).double()
     >>> batches = [torch.randn(8, 4, dtype=torch.float64) for _ in range(2)]
-    >>> {name: finding.kind for name, finding in euler(Probe(model, None, 0), batches).items()}
+    >>> findings = judge_by_gradients(Probe(model, None, 0), batches)
+    >>> {name: finding.kind for name, finding in findings.items()}
     {'0.weight': 'row', '0.bias': 'dead', '1.weight': 'variant', '1.bias': 'variant'}
     """
     evidence = {name: Evidence(param) for name, param in probe.params.items()}
@@ -46,7 +47,9 @@ def euler(probe: Probe, batches: list[Any]) -> Findings:
     return {name: judge(each, floor) for name, each in evidence.items()}
 
 
-def functional(probe: Probe, batch: Any, findings: Findings, seed: int) -> dict[str, bool]:
+def confirm_by_rescaling(
+    probe: Probe, batch: Any, findings: Findings, seed: int
+) -> dict[str, bool]:
     """Whether the loss on one batch confirms each finding if one weight at a time is replaced.
 
     Invariant: random factors for the units do not change the loss, but a random move of the same
@@ -57,7 +60,8 @@ def functional(probe: Probe, batch: Any, findings: Findings, seed: int) -> dict[
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-13)).double()
     >>> batch = torch.randn(8, 4, dtype=torch.float64)
     >>> probe = Probe(model, None, 0)
-    >>> set(functional(probe, batch, euler(probe, [batch, 2 * batch**3]), 0).values())
+    >>> findings = judge_by_gradients(probe, [batch, 2 * batch**3])
+    >>> set(confirm_by_rescaling(probe, batch, findings, 0).values())
     {True}
     """
     generator = torch.Generator().manual_seed(seed)
@@ -106,7 +110,7 @@ def _finer(shape: tuple[int, ...], units: Units) -> list[Units]:
         multiple = coarse.row_groups > fine.row_groups and not coarse.row_groups % fine.row_groups
         return same_axis and multiple
 
-    finer = [other for other in candidates(shape) if count(other) > count(units)]
+    finer = [other for other in possible_units(shape) if count(other) > count(units)]
     return [fine for fine in finer if not any(holds(coarse, fine) for coarse in finer)]
 
 
@@ -154,7 +158,7 @@ def ask_gate(probe: Probe, batches: list[Any]) -> GateDecisions:
             raise
         for name, param in probe.params.items():
             grad = grads.get(name)
-            decisions[name].append("off" if grad is None else decide(param.detach(), grad))
+            decisions[name].append("off" if grad is None else gate_decision(param.detach(), grad))
             evidence[name].add(None if grad is None else _float32(grad))
     return GateDecisions(decisions, evidence)
 
@@ -163,10 +167,10 @@ def _float32(x: Tensor) -> Tensor:
     return widened(x.detach(), torch.float32)
 
 
-def decide(param: Tensor, grad: Tensor) -> Decision:
+def gate_decision(param: Tensor, grad: Tensor) -> Decision:
     """The published gate's decision about one gradient.
 
-    >>> decide(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, -3.0]]))
+    >>> gate_decision(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, -3.0]]))
     'row'
     """
     rows = rows_of(param, PUBLISHED)

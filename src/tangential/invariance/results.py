@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tangential.backends import Units
-from tangential.invariance.evidence import ROWS, Kind, described
+from tangential.invariance.evidence import ROWS, Kind, units_in_words
 from tangential.invariance.proofs import Decision
 from tangential.names import literal
 
@@ -129,7 +129,7 @@ class Audit:
             shares[layout] = (self._share_of(lines), lines)
         by_row, _ = shares.pop("row")
         others = [
-            f"{_percent(share)} {_in_words(lines)}"
+            f"{_percent(share)} {_lines_in_words(lines)}"
             for share, lines in shares.values()
             if share >= 0.0005
         ]
@@ -179,23 +179,23 @@ def _layout(line: Line) -> str:
     return "axis" if line.row_groups == 1 else "unit"
 
 
-def _in_words(lines: list[Line]) -> str:
+def _lines_in_words(lines: list[Line]) -> str:
     """How several weights of one layout are scale-invariant.
 
     >>> from dataclasses import replace
     >>> line = Line("w", (8, 8), 64, "row", 0, 4, 0.0, 0.0, None, ("off",), ())
-    >>> _in_words([line]), _in_words([line, replace(line, row_groups=2, row_axis=1)])
+    >>> _lines_in_words([line]), _lines_in_words([line, replace(line, row_groups=2, row_axis=1)])
     ('by unit of 4 rows', 'by unit of 2 to 4 rows')
     """
     if lines[0].kind == "dead":
         return "have no effect"
     layouts = {line.units for line in lines}
     if len(layouts) == 1:
-        return described(layouts.pop())
+        return units_in_words(layouts.pop())
     groups, axes = {line.row_groups for line in lines}, {line.row_axis for line in lines}
     if len(groups) > 1:
         return f"by unit of {min(groups)} to {max(groups)} rows"
-    rows = described(Units("row", row_groups=groups.pop()))
+    rows = units_in_words(Units("row", row_groups=groups.pop()))
     return f"{rows} of axes {' and '.join(map(str, sorted(axes)))}"
 
 

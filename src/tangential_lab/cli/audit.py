@@ -77,10 +77,10 @@ def command(
             inputs = loaded.batches
         result = _audit(loaded, inputs, source, verify=verify, seed=seed)
         console = Console()
-        print_audit(result, source, console, every_weight=all)
         if randomised:
             names = ", ".join(randomised)
             print_text(console, f"Zero in a new model, set at random for this audit: {names}.")
+        print_audit(result, source, console, every_weight=all)
         if csv:
             result.to_csv(csv)
         if json:

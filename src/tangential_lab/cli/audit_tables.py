@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tangential.invariance import Audit, Line, described
+from tangential.invariance import Audit, Line, units_in_words
 from tangential_lab.errors import one_line
 from tangential_lab.terminal import fits, wrapped
 
@@ -104,7 +104,7 @@ def _kind_rows(result: Audit) -> list[tuple[str, ...]]:
 
 def _kind(line: Line) -> str:
     if line.kind in ("row", "weight"):
-        return described(line.units)
+        return units_in_words(line.units)
     if line.kind == "dead":
         return "no effect on the loss"
     return "no" if len(line.shape) > 1 else "no (vectors and scalars)"
