@@ -14,10 +14,8 @@ import torch
 from timing import options_of
 
 from tangential_lab import experiments as tasks
-from tangential_lab.training.clock import PARTS
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.records import Spec
-from tangential_lab.training.trial import Run, Trial
+from tangential_lab.training import CLOCK_PARTS, OPTIMIZERS, Spec
+from tangential_lab.training.trial import Trial, TrialOptions
 
 ALTERNATING = ("adamw", "adamp")
 
@@ -25,9 +23,11 @@ ALTERNATING = ("adamw", "adamp")
 def shares(task, optimizer, seed, epochs):
     """The share of each part in the time of a test trial, and its total seconds."""
     spec = Spec(optimizer, "test", seed, tuple(task.published["adam"].items()))
-    run = Run(epochs or task.epochs, evaluations=task.evaluations, layers=True)
+    run = TrialOptions(epochs or task.epochs, evaluations=task.evaluations, layers=True)
     seconds = Trial(task, OPTIMIZERS[optimizer], spec, run).train()["seconds"]
-    return {part: seconds[part] / seconds["total"] for part in PARTS} | {"total": seconds["total"]}
+    return {part: seconds[part] / seconds["total"] for part in CLOCK_PARTS} | {
+        "total": seconds["total"]
+    }
 
 
 def main():
@@ -46,7 +46,7 @@ def main():
         shares(task, optimizer, seed, options.epochs) for seed, optimizer in enumerate(optimizers)
     ][1:]
     print(f"{task.about}; median of {options.trials} trials, one thread, torch {torch.__version__}")
-    for part in PARTS:
+    for part in CLOCK_PARTS:
         print(f"{part:12} {100 * median(x[part] for x in measured):6.1f} %")
     print(f"seconds      {median(x['total'] for x in measured):6.1f}")
 

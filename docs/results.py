@@ -23,7 +23,7 @@ from tangential_lab.names import label
 from tangential_lab.reports import Report, wording
 from tangential_lab.reports.statistics import MIN_SEEDS
 from tangential_lab.reports.study import adjust_jointly
-from tangential_lab.studies.plan import Plan
+from tangential_lab.studies import Plan
 
 HERE = Path(__file__).parent / "results"
 CLOSING = """
@@ -151,7 +151,7 @@ def floor(study: Report, least: float) -> str:
     means = [row.score.mean for row in study.rows]
     above = sum(metric.oriented(mean) >= metric.oriented(least) for mean in means)
     best = max(means, key=metric.oriented)
-    side = "above" if metric.higher else "below"
+    side = "above" if metric.higher_is_better else "below"
     return (
         f"{wording.score(metric, least)}; {above} of {len(means)} optimizers are {side} it, "
         f"the best by {wording.gap(metric, abs(best - least)).removeprefix('+')}"

@@ -10,9 +10,7 @@ from typing import NamedTuple
 
 from tangential_lab.reports import Report, report, tables
 from tangential_lab.reports.figures import Figure, draw
-from tangential_lab.studies.database import file_url
-from tangential_lab.studies.plan import Plan
-from tangential_lab.studies.store import Store
+from tangential_lab.studies import Plan, Store, file_url
 
 IN_JSON = ("task", "options", "versions", "command", "machine", "data")  # the same for all trials
 FIGURES = ("score", "norm", "effective_step")  # of a report, side by side in the picture

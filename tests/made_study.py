@@ -4,12 +4,11 @@ import math
 import random
 
 from tangential_lab.reports import report
-from tangential_lab.studies.plan import FIRST_TEST_SEED, Plan, PlannedOptimizer
-from tangential_lab.training.records import Spec
-from tangential_lab.training.task import Metric
+from tangential_lab.studies import FIRST_TEST_SEED, Plan, PlannedOptimizer
+from tangential_lab.training import Metric, Spec
 
 ACCURACY = Metric("accuracy", "%", 0.1)
-PERPLEXITY = Metric("perplexity", "", 1e4, higher=False)
+PERPLEXITY = Metric("perplexity", "", 1e4, higher_is_better=False)
 SPACES = {
     "sgd": {"lr": (2e-3, 2.0), "weight_decay": (1e-5, 1e-1)},
     "adam": {"lr": (1e-4, 1e-1), "weight_decay": (1e-5, 1e-1)},
@@ -97,7 +96,9 @@ def record(plan, spec, draw, skill, steps=600, logs=60, names=(), *, diverged=Fa
     noise = lambda size: 1 + draw.gauss(0, size)
     grown = 0.2 if mine else 1.5
     lr = spec.values.get("lr", 0.1)
-    final = plan.metric.guess if diverged else _score(plan.metric, skill + draw.gauss(0, 0.004))
+    final = (
+        plan.metric.chance_score if diverged else _score(plan.metric, skill + draw.gauss(0, 0.004))
+    )
     evaluated = [(i + 1) / 10 for i in range(10)] if spec.phase != "tune" else [1.0]
     along = [_toward(plan.metric, final, share) for share in evaluated]
     step_s = (0.0125 if mine else 0.0121) * noise(0.01)
@@ -152,11 +153,11 @@ def record(plan, spec, draw, skill, steps=600, logs=60, names=(), *, diverged=Fa
 
 
 def _score(metric, skill):
-    return skill if metric.higher else 20 + 100 * (1 - skill)
+    return skill if metric.higher_is_better else 20 + 100 * (1 - skill)
 
 
 def _toward(metric, final, share):
-    return final + (metric.guess - final) * math.exp(-6 * share) * (1 - share)
+    return final + (metric.chance_score - final) * math.exp(-6 * share) * (1 - share)
 
 
 def _layers(draw, at, turns, norms, names):

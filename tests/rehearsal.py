@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from tangential import AdamP
-from tangential_lab.training.batches import steps_an_epoch
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.records import Spec
-from tangential_lab.training.trial import Run, Stopped, Trial
+from tangential_lab.training import OPTIMIZERS, Spec, steps_per_epoch
+from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 TIMED = {"seconds", "step_s", "optimizer_s"}
 
@@ -27,7 +25,7 @@ def trained(task, steps, seed=0):
     drawn, losses = torch.Generator().manual_seed(seed), []
     model.train()
     while len(losses) < steps:
-        for indices in task.order(len(task.splits["train"]), task.batch_size, drawn):
+        for indices in task.batch_order(len(task.splits["train"]), task.batch_size, drawn):
             batch = task.splits["train"].__getitems__(indices.tolist())
             optimizer.zero_grad()
             loss = task.loss(model, batch)
@@ -44,7 +42,7 @@ def scored(task, model, split="test"):
     data = task.splits[split]
     model.eval()
     with torch.no_grad():
-        batches = torch.arange(len(data)).split(task.evaluation_batch)
+        batches = torch.arange(len(data)).split(task.evaluation_batch_size)
         predictions = [task.predict(model, data.__getitems__(i.tolist())) for i in batches]
     return task.score(predictions)
 
@@ -69,7 +67,7 @@ def rehearse(task, folder):
     assert all(map(math.isfinite, losses))
     assert not record["diverged"]
     assert all(p.grad.isfinite().all() for p in whole.model.parameters() if p.requires_grad)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrialStopped):
         trial(watched, folder / "checkpoints", stop=lambda: True).train()
     resumed = trial(watched._replace(model=other), folder / "checkpoints")
     assert told(resumed.train()) == told(record)
@@ -84,7 +82,7 @@ def rehearse(task, folder):
 def trial(task, folder=None, stop=bool):
     """Two steps at the task's published point."""
     spec = Spec("adamp", "test", 1000, tuple(task.published["adam"].items()))
-    run = Run(epochs=2 / steps_an_epoch(task), folder=folder, stop=stop)
+    run = TrialOptions(epochs=2 / steps_per_epoch(task), folder=folder, stop=stop)
     return Trial(task, OPTIMIZERS["adamp"], spec, run)
 
 

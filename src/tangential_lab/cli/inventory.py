@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tangential.backends import described
 from tangential_lab import experiments
-from tangential_lab.training.optimizers import OPTIMIZERS
+from tangential_lab.training import OPTIMIZERS
 
 
 def list_() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tangential_lab.names import did_you_mean
-from tangential_lab.training.source import in_file
+from tangential_lab.training import load_function
 
 Size = tuple[int, ...]
 
@@ -87,7 +87,7 @@ LIBRARIES: dict[str, Callable[[str], LoadedModel]] = {
 
 
 def _from_file(path: Path, name: str) -> LoadedModel:
-    factory = in_file(path, name)
+    factory = load_function(path, name)
     signature = inspect.signature(factory)
     try:
         signature.bind()

@@ -14,7 +14,7 @@ from typing import Any
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.options import Option, checked, options_of
 from tangential_lab.names import unknown_name
-from tangential_lab.training.task import Task
+from tangential_lab.training import Task
 
 __all__ = [
     "NAMES",

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from tangential_lab.experiments.data import classes
 from tangential_lab.experiments.options import checked
-from tangential_lab.training.task import Data, Metric, Split, Task
-from tangential_lab.training.tensors import Tensors
+from tangential_lab.training import DataSource, Metric, Split, Task, TensorSplit
 
 SPLIT_SEED = 0  # one split for all: seeds vary the initialisation and the order of the batches
 
@@ -27,11 +26,11 @@ def digits(*, preset: Literal["mini"] = "mini", data: Path | None = None) -> Tas
     return Task(
         name="digits",
         about="scikit-learn's 1,797 handwritten digits (8x8), a convolutional net with BatchNorm",
-        data=Data(
+        data=DataSource(
             "embedded in scikit-learn (UCI, test set of Optical Recognition of Digits)",
             _checksum(),
         ),
-        metric=Metric("accuracy", "%", guess=0.1),
+        metric=Metric("accuracy", "%", chance_score=0.1),
         epochs=15,
         batch_size=64,
         splits=_splits(),
@@ -71,7 +70,7 @@ def _splits() -> dict[str, Split]:
         "validation": (x_validation, y_validation),
         "test": (x_test, y_test),
     }
-    return {name: Tensors(_pixels(x), torch.as_tensor(y)) for name, (x, y) in splits.items()}
+    return {name: TensorSplit(_pixels(x), torch.as_tensor(y)) for name, (x, y) in splits.items()}
 
 
 def _pixels(images) -> Tensor:

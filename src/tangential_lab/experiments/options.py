@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Literal, NamedTuple, ParamSpec, get_args, get_origin, get_type_hints
 
-from tangential_lab.training.task import Task
+from tangential_lab.training import Task
 
 P = ParamSpec("P")
 

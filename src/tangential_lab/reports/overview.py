@@ -11,8 +11,8 @@ from tangential_lab.reports.figures import Axis, Figure, Panel, Series
 from tangential_lab.reports.standings import Row
 from tangential_lab.reports.statistics import profile
 from tangential_lab.reports.study import Report, adjust_jointly, write_page
-from tangential_lab.studies.plan import Plan
-from tangential_lab.training.task import Metric
+from tangential_lab.studies import Plan
+from tangential_lab.training import Metric
 
 
 class Entry(NamedTuple):

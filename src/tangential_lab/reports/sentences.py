@@ -6,8 +6,8 @@ from tangential_lab.names import label
 from tangential_lab.reports.standings import Reach, Row, at_edge, comparable
 from tangential_lab.reports.statistics import Interval
 from tangential_lab.reports.wording import enumeration, number, score, share, span
-from tangential_lab.studies.plan import Plan
-from tangential_lab.training.records import PHASES, Records
+from tangential_lab.studies import Plan
+from tangential_lab.training import PHASES, Records
 
 # ---- the mechanism
 

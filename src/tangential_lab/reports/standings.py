@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from tangential_lab.reports import statistics
 from tangential_lab.reports.statistics import Interval, interval
-from tangential_lab.studies.plan import Plan
-from tangential_lab.training.records import Point, Record, Records
+from tangential_lab.studies import Plan
+from tangential_lab.training import Point, Record, Records
 
 Seeds = Mapping[int, Record]
 Trials = Mapping[tuple[str, str], Seeds]  # by optimizer and phase, then by seed

@@ -10,11 +10,9 @@ from tangential_lab.reports import html, sentences, standings, tables, verdicts
 from tangential_lab.reports.figures import Figure, draw, study_figures
 from tangential_lab.reports.standings import Row
 from tangential_lab.reports.verdicts import Side
-from tangential_lab.studies.plan import Plan
+from tangential_lab.studies import Plan
 from tangential_lab.styles import LineStyle, on_light
-from tangential_lab.training.curves import MEANS
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.records import Record, Records
+from tangential_lab.training import MEAN_COLUMNS, OPTIMIZERS, Record, Records
 
 
 class Finding(NamedTuple):
@@ -98,7 +96,9 @@ def report(plan: Plan, records: Records) -> Report:
         ValueError: A trial lacks a measurement that all trials of this plan have.
     """
     for spec, record in records.items():
-        if plan.invariant and (record["norm"] is None or set(MEANS) - record["curves"].keys()):
+        if plan.invariant and (
+            record["norm"] is None or set(MEAN_COLUMNS) - record["curves"].keys()
+        ):
             raise ValueError(
                 f"the record of {spec.optimizer}, {spec.phase} trial of seed {spec.seed}, has no "
                 "norms of the scale-invariant weights: another version of Tangential wrote it"
@@ -123,7 +123,7 @@ def without_mechanism(record: Record) -> Record:
     nothing about effective steps.
     """
     curves = record["curves"]
-    unknown = {name: [math.nan] * len(curves["step"]) for name in MEANS}
+    unknown = {name: [math.nan] * len(curves["step"]) for name in MEAN_COLUMNS}
     means = dict.fromkeys(tables.MECHANISM, math.nan)
     return record | means | {"curves": curves | unknown, "layers": None}
 

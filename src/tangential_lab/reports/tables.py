@@ -14,9 +14,8 @@ from typing import Any
 
 from tangential.files import write_atomically
 from tangential.names import FORMULA, literal
-from tangential_lab.studies.plan import Plan
-from tangential_lab.training.curves import MEANS
-from tangential_lab.training.records import Record, Records, Spec
+from tangential_lab.studies import Plan
+from tangential_lab.training import MEAN_COLUMNS, Record, Records, Spec
 
 MECHANISM = ("norm", "effective_step", "memory_share")  # of the scale-invariant weights
 RESULTS = ("score", "loss", "diverged", "steps", *MECHANISM, "step_s", "optimizer_s")
@@ -57,7 +56,7 @@ def _read(plan: Plan, row: dict[str, str]) -> tuple[Spec, Record]:
     columns = {axis: _setting(axis) for axis in plan.optimizers[row["optimizer"]].space}
     point = tuple((axis, float(row[name])) for axis, name in columns.items() if row.get(name))
     numbers = {name: float(row.get(name) or math.nan) for name in RESULTS if name != "diverged"}
-    curves = ("step", "loss", "lr", *MEANS)
+    curves = ("step", "loss", "lr", *MEAN_COLUMNS)
     record = {
         **numbers,
         "diverged": row["diverged"] == "true",
@@ -126,7 +125,7 @@ def _series(plan: Plan, spec: Spec, columns: dict[str, list[float]]) -> dict[str
     named = {
         "lr_now" if name == "lr" else name: values
         for name, values in columns.items()
-        if plan.invariant or name not in MEANS
+        if plan.invariant or name not in MEAN_COLUMNS
     }
     return _merged({name: [value] * size for name, value in _of(plan, spec).items()}, named)
 

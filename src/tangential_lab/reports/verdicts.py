@@ -6,8 +6,8 @@ from tangential_lab.names import label
 from tangential_lab.reports.standings import Comparison, Row
 from tangential_lab.reports.statistics import ALPHA, MIN_SEEDS
 from tangential_lab.reports.wording import capital, enumeration, gap, p_value, score, span
-from tangential_lab.studies.plan import Plan
-from tangential_lab.training.task import Metric
+from tangential_lab.studies import Plan
+from tangential_lab.training import Metric
 
 Side = Literal["ahead", "behind", "leans ahead", "leans behind", "even", "unknown"]
 EVEN = "no difference detected "
@@ -70,7 +70,7 @@ def _phrase(at: Side, optimizer: str, baseline: str) -> str:
 
 def _evidence(metric: Metric, against: Comparison) -> str:
     difference = against.difference
-    parts = [] if metric.higher else ["lower is better"]
+    parts = [] if metric.higher_is_better else ["lower is better"]
     if not difference.known:
         return "; ".join([*parts, "no interval"])
     low, high = (gap(metric, end, unit=False) for end in (difference.low, difference.high))
@@ -89,4 +89,4 @@ def _diverged(metric: Metric, row: Row, rows: list[Row]) -> str:
     ]
     if not counts:
         return ""
-    return f" Diverged: {enumeration(counts)}; each counts as {score(metric, metric.guess)}."
+    return f" Diverged: {enumeration(counts)}; each counts as {score(metric, metric.chance_score)}."

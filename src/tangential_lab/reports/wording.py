@@ -5,7 +5,7 @@ import re
 
 from tangential_lab.reports.standings import Range
 from tangential_lab.reports.statistics import Interval
-from tangential_lab.training.task import Metric
+from tangential_lab.training import Metric
 
 MOST_DIGITS = 4  # of a mean with an interval
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tangential_lab.errors import root_cause
-from tangential_lab.studies.engine import optuna, unwarned
+from tangential_lab.studies.engine import optuna, without_experimental_warnings
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -43,7 +43,7 @@ def is_file(url: str) -> bool:
     return make_url(url).get_backend_name() == "sqlite"
 
 
-def opened(
+def open_storage(
     url: str, *, beat_s: int, grace_s: int, wait_s: float = OPENING_S, create: bool = True
 ) -> Any:
     """Optuna's storage in this database.
@@ -82,7 +82,7 @@ def opened(
         raise ValueError(
             f"{shown} needs a driver that is not installed: run pip install {package}"
         ) from error
-    except (RuntimeError, *failures()) as error:  # RuntimeError: another schema
+    except (RuntimeError, *database_errors()) as error:  # RuntimeError: another schema
         raise ValueError(f"{shown} cannot be opened: {_reason(error, url)}") from error
     if file:
         _one_writer_at_a_time(storage.engine)
@@ -160,7 +160,7 @@ def _is_optunas(tables: Any, name: str) -> bool:
     }
 
 
-def damage(error: Exception, url: str) -> str:
+def damage_report(error: Exception, url: str) -> str:
     """What is wrong with a damaged or changed database, and what to do; "" for other failures."""
     from sqlalchemy.exc import DataError, IntegrityError, NoResultFound, ProgrammingError
 
@@ -200,7 +200,7 @@ def without_password(url: str) -> str:
     return parsed.difference_update_query(secret).render_as_string()
 
 
-def command(arguments: Sequence[str]) -> str:
+def command_without_passwords(arguments: Sequence[str]) -> str:
     """The command line of these arguments, without passwords.
 
     >>> print(command(["tangential", "worker", "s", "--storage", "postgresql://me:a b@db/lab"]))
@@ -256,9 +256,9 @@ def _made(make: Callable[[], Any], wait_s: float) -> Any:
     deadline, tries = time.monotonic() + wait_s, TRIES
     while True:
         try:
-            with unwarned():
+            with without_experimental_warnings():
                 return make()
-        except failures() as error:
+        except database_errors() as error:
             tries -= 1
             locked = "is locked" in str(error)  # SQLite has waited for WAIT_S
             connected = not isinstance(error, DBAPIError) or error.statement is not None
@@ -272,7 +272,7 @@ def _made(make: Callable[[], Any], wait_s: float) -> Any:
         time.sleep(PAUSE_S)
 
 
-def failures() -> tuple[type[Exception], ...]:
+def database_errors() -> tuple[type[Exception], ...]:
     """What a database raises when it is gone, full or locked."""
     from sqlalchemy.exc import SQLAlchemyError
 

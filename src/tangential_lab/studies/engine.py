@@ -22,14 +22,14 @@ def optuna() -> ModuleType:
 
 
 @contextmanager
-def unwarned() -> Iterator[None]:
+def without_experimental_warnings() -> Iterator[None]:
     """Optuna does not warn that a feature may change: the version that is tested is pinned."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna().exceptions.ExperimentalWarning)
         yield
 
 
-def points(space: dict[str, tuple[float, float]], count: int) -> list[Point]:
+def quasi_random_points(space: dict[str, tuple[float, float]], count: int) -> list[Point]:
     """Quasi-random points (scrambled Sobol), log-uniform, to four digits.
 
     Fewer are a prefix of more; spaces of as many axes have the same points of the unit cube.
@@ -43,7 +43,7 @@ def points(space: dict[str, tuple[float, float]], count: int) -> list[Point]:
 def _points(bounds: Bounds, count: int) -> list[Point]:
     if not count:
         return []
-    with unwarned():
+    with without_experimental_warnings():
         sampler = optuna().samplers.QMCSampler(scramble=True, seed=SPACE_SEED)
     study, blank = optuna().create_study(sampler=sampler), optuna().trial.create_trial(value=0.0)
     axes = {k: optuna().distributions.FloatDistribution(a, b, log=True) for k, a, b in bounds}

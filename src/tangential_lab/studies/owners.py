@@ -11,13 +11,13 @@ from typing import Any
 import psutil
 
 
-def owner() -> dict[str, Any]:
+def current_owner() -> dict[str, Any]:
     """This process, in words that another one on this machine can check."""
     process = psutil.Process()
-    return {"machine": machine(), "pid": process.pid, "since": _since(process)}
+    return {"machine": machine_id(), "pid": process.pid, "since": _since(process)}
 
 
-def machine() -> str:
+def machine_id() -> str:
     """This machine, as long as it runs, and these process numbers."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
@@ -49,12 +49,12 @@ class LivenessMonitor:
 
     def is_dead(self, trial: int, owner: dict[str, Any] | None) -> bool:
         """Whether the worker of a running trial is; `owner` is None before it has said who."""
-        if owner is not None and owner["machine"] == machine():
-            return is_gone(owner)
+        if owner is not None and owner["machine"] == machine_id():
+            return has_ended(owner)
         return trial in self.missed and time.monotonic() - self.missed[trial] >= self.watch_s
 
 
-def is_gone(owner: dict[str, Any]) -> bool:
+def has_ended(owner: dict[str, Any]) -> bool:
     """Whether that process, which was on this machine, has ended."""
     try:
         process = psutil.Process(owner["pid"])

@@ -6,11 +6,9 @@ import re
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from tangential_lab.studies.engine import points
-from tangential_lab.studies.stored import loaded, structured
-from tangential_lab.training.optimizers import Space
-from tangential_lab.training.records import Point, Record, Records, Spec
-from tangential_lab.training.task import Metric
+from tangential_lab.studies.engine import quasi_random_points
+from tangential_lab.studies.stored import parse_json, typed
+from tangential_lab.training import Metric, Point, Record, Records, Space, Spec
 
 TUNING_SEED = 0
 FIRST_TEST_SEED = 1000  # disjoint from the tuning seed
@@ -59,7 +57,7 @@ class Plan(NamedTuple):
         Raises:
             ValueError: it is none, or that of another version.
         """
-        plan: Plan = structured(Plan, loaded(text), "plan")
+        plan: Plan = typed(Plan, parse_json(text), "plan")
         right = {
             "data": len(plan.data) == 2,
             "trials": plan.trials >= 0,
@@ -88,14 +86,16 @@ class Plan(NamedTuple):
     @property
     def size(self) -> int:
         """Number of trials."""
-        return len(self.tuning()) + len(self.optimizers) * self.seeds * (1 + self.undecayed)
+        return len(self.tuning_trials()) + len(self.optimizers) * self.seeds * (1 + self.undecayed)
 
-    def tuning(self) -> list[Spec]:
+    def tuning_trials(self) -> list[Spec]:
         """The same points of the unit square for every optimizer, in turn; none of them twice.
 
         Where a space is so narrow that points coincide, or has no axis, there are fewer.
         """
-        drawn = {name: points(r.space, self.trials) for name, r in self.optimizers.items()}
+        drawn = {
+            name: quasi_random_points(r.space, self.trials) for name, r in self.optimizers.items()
+        }
         specs = [
             Spec(optimizer, "tune", TUNING_SEED, tuple(drawn[optimizer][i].items()))
             for i in range(self.trials)
@@ -103,12 +103,12 @@ class Plan(NamedTuple):
         ]
         return list(dict.fromkeys(specs))
 
-    def wanted(self, records: Records) -> list[Spec]:
+    def next_trials(self, records: Records) -> list[Spec]:
         """The trials of the phase under way: of tuning, and when that is done, of the report."""
-        tuning = self.tuning()
-        return self.testing(records) if all(spec in records for spec in tuning) else tuning
+        tuning = self.tuning_trials()
+        return self.test_trials(records) if all(spec in records for spec in tuning) else tuning
 
-    def testing(self, records: Records) -> list[Spec]:
+    def test_trials(self, records: Records) -> list[Spec]:
         """The same seeds for every optimizer, at its best point and, where asked for, undecayed."""
         best = {optimizer: self.best(optimizer, records) for optimizer in self.optimizers}
         specs = [
@@ -135,7 +135,7 @@ class Plan(NamedTuple):
 
     def best(self, optimizer: str, records: Records) -> Point:
         """The point of the best tuning trial of `optimizer`; without trials, the published one."""
-        tried = [spec for spec in self.tuning() if spec.optimizer == optimizer]
+        tried = [spec for spec in self.tuning_trials() if spec.optimizer == optimizer]
         if not tried:
             return self.optimizers[optimizer].published
         return max(tried, key=lambda spec: self.rank(records[spec])).values

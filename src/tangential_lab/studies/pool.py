@@ -12,10 +12,10 @@ import torch
 
 from tangential_lab.errors import root_cause, shorten
 from tangential_lab.studies.children import SPAWN, Child, start
-from tangential_lab.studies.database import failures
+from tangential_lab.studies.database import database_errors
 from tangential_lab.studies.store import PATIENCE_S, Store
-from tangential_lab.studies.worker import Failed, Place, work
-from tangential_lab.training.source import in_words
+from tangential_lab.studies.worker import TrialFailedError, WorkerOptions, run_worker
+from tangential_lab.training import describe_error
 
 LONGEST_TRACEBACK = 10_000  # characters of one that are printed
 MEMORY = "The system may be out of memory: try fewer --workers"
@@ -24,14 +24,14 @@ POLL_S = 0.5
 DEATHS = 3  # of workers that are replaced, each; then something is wrong
 
 
-class Ended(Exception):  # noqa: N818
+class StudyFailedError(Exception):
     """A study that cannot go on; what is finished is kept."""
 
 
 class WorkerPool:
     """Worker processes on this machine; they end with this one."""
 
-    def __init__(self, store: Store, place: Place, say: Callable[[str], Any]) -> None:
+    def __init__(self, store: Store, place: WorkerOptions, say: Callable[[str], Any]) -> None:
         # no Event: a worker that is killed while it looks would leave it locked for all
         self.stop, self.store = SPAWN.RawValue("b", 0), store
         gpus = torch.cuda.device_count()
@@ -54,7 +54,7 @@ class WorkerPool:
         heard = [(worker, *worker.hear()) for worker in self.workers]
         for _, word, _ in heard:
             if word is not None:
-                raise Ended(word)
+                raise StudyFailedError(word)
         return [(worker, how) for worker, _, how in heard if how is not None]
 
     def replace(self, left: list[tuple[Child, str]], count: int) -> None:
@@ -70,7 +70,7 @@ class WorkerPool:
             trial = self.store.patiently(lambda pid=pid: self.store.run_by(pid))
             during = f"{how}, {f'in {trial}' if trial else 'between trials'}"
             if self.deaths > DEATHS * count:
-                raise Ended(
+                raise StudyFailedError(
                     f"{self.deaths} workers ended too early, the last one ({during}). "
                     + (MEMORY if how == "SIGKILL" else EXITS)
                 )
@@ -96,7 +96,7 @@ class WorkerPool:
 
 
 def _worker(
-    number: int, gpus: int, url: str, name: str, place: Place, stop: Any, messages: Any
+    number: int, gpus: int, url: str, name: str, place: WorkerOptions, stop: Any, messages: Any
 ) -> None:
     """A worker process's life."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study decides what it means
@@ -105,17 +105,17 @@ def _worker(
     try:
         store = Store(url, name, PATIENCE_S, create=False)
         with store.undamaged():
-            work(store, place, lambda: bool(stop.value), print)
-    except (ValueError, OSError, *failures()) as error:
-        error = root_cause(error) if isinstance(error, failures()) else error
+            run_worker(store, place, lambda: bool(stop.value), print)
+    except (ValueError, OSError, *database_errors()) as error:
+        error = root_cause(error) if isinstance(error, database_errors()) else error
         messages.send(f"{type(error).__name__}: {shorten(str(error))}")
         sys.exit(1)
-    except Failed as error:
+    except TrialFailedError as error:
         print(shorten(error.where, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
         messages.send(str(error))
         sys.exit(1)
     except BaseException as error:  # whatever else: the study must learn of it
-        messages.send(in_words(error))
+        messages.send(describe_error(error))
         sys.stderr.write(shorten(traceback.format_exc(), LONGEST_TRACEBACK))
         sys.exit(1)
 

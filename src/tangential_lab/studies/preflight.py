@@ -14,21 +14,26 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tangential_lab.studies.children import start
-from tangential_lab.training.optimizers import Groups, OptimizerEntry, of_user, untuned
+from tangential_lab.training import (
+    OptimizerEntry,
+    ParamGroups,
+    describe_error,
+    untuned_point,
+    user_optimizer,
+)
 from tangential_lab.training.resuming import generators, set_generators
-from tangential_lab.training.source import in_words
 
 STEPS, MORE_STEPS = 3, 22  # before and after its state is saved; some act every 10 or 20 steps
 WIDEST = 256  # rows and columns of a weight: what matters here is its kind
 ADVICE = "Correct it, or leave this optimizer out"
 
 
-class Request(NamedTuple):
+class PreflightRequest(NamedTuple):
     """What is tried, as it is sent to the other process."""
 
     sources: dict[str, str]  # of the optimizers, by name
     published: Mapping[str, dict[str, float]]  # the task's settings, by family
-    groups: Groups  # as a trial passes them, but with shapes in place of weights
+    groups: ParamGroups  # as a trial passes them, but with shapes in place of weights
 
 
 class _Training(NamedTuple):
@@ -38,7 +43,7 @@ class _Training(NamedTuple):
     weights: list[nn.Parameter]
 
 
-def shapes(groups: Groups) -> Groups:
+def shapes(groups: ParamGroups) -> ParamGroups:
     """The groups with the shapes of their weights, each shape once."""
     return [g | {"params": list(dict.fromkeys(map(_shape, g["params"])))} for g in groups]
 
@@ -47,7 +52,7 @@ def _shape(weight: Tensor) -> tuple[int, ...]:
     return tuple(min(size, WIDEST) for size in weight.shape)
 
 
-def unresumable(request: Request) -> dict[str, str]:
+def unresumable(request: PreflightRequest) -> dict[str, str]:
     """Load, build and step every optimizer; return why some do not continue from their state.
 
     Raises:
@@ -72,7 +77,7 @@ def unresumable(request: Request) -> dict[str, str]:
         child.end()
 
 
-def _try_all(request: Request, messages: Any) -> None:
+def _try_all(request: PreflightRequest, messages: Any) -> None:
     """The other process's life."""
     torch.set_num_threads(1)
     reasons = {}
@@ -86,15 +91,15 @@ def _try_all(request: Request, messages: Any) -> None:
         messages.send(("done", {name: reason for name, reason in reasons.items() if reason}))
 
 
-def _try(name: str, source: str, request: Request, tell: Callable[[str], Any]) -> str:
+def _try(name: str, source: str, request: PreflightRequest, tell: Callable[[str], Any]) -> str:
     """Why the optimizer does not continue from its state, or "".
 
     Raises:
         ValueError: it cannot be loaded, built or stepped.
     """
     tell("was loaded")
-    entry, file = of_user(0, name, source), Path(source.rpartition(":")[0])
-    point, drawn = untuned(entry, request.published), torch.Generator().manual_seed(0)
+    entry, file = user_optimizer(0, name, source), Path(source.rpartition(":")[0])
+    point, drawn = untuned_point(entry, request.published), torch.Generator().manual_seed(0)
     values = [torch.randn(s, generator=drawn) for group in request.groups for s in group["params"]]
     try:
         tell("was built")
@@ -105,18 +110,18 @@ def _try(name: str, source: str, request: Request, tell: Callable[[str], Any]) -
         settings = ", ".join(f"{key}={value:g}" for key, value in point.items())
         raise ValueError(
             f"optimizer {name!r} fails with a list of groups (dicts with 'params'), {settings}: "
-            f"{in_words(error, file)}. {ADVICE}"
+            f"{describe_error(error, file)}. {ADVICE}"
         ) from error
     try:
         tell("continued from its state_dict")
         resumed = _resumed(training, entry, point, request.groups)
         return "" if resumed else "its next steps differ"
     except BaseException as error:  # exits, too
-        return in_words(error, file)
+        return describe_error(error, file)
 
 
 def _built(
-    entry: OptimizerEntry, point: dict[str, float], groups: Groups, values: list[Tensor]
+    entry: OptimizerEntry, point: dict[str, float], groups: ParamGroups, values: list[Tensor]
 ) -> _Training:
     """The optimizer, built as a trial builds it."""
     set_seed(0)
@@ -145,7 +150,7 @@ def _step(training: _Training, steps: range) -> None:
 
 
 def _resumed(
-    training: _Training, entry: OptimizerEntry, point: dict[str, float], groups: Groups
+    training: _Training, entry: OptimizerEntry, point: dict[str, float], groups: ParamGroups
 ) -> bool:
     """Whether one that is resumed from its state, saved as a trial is, makes the same steps."""
     file, chance = io.BytesIO(), generators()

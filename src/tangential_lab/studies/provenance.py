@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tangential.backends import native
-from tangential_lab.studies.database import command
+from tangential_lab.studies.database import command_without_passwords
 
 PACKAGES = (
     *("tangential", "torch", "torchvision", "accelerate", "optuna", "numpy"),
@@ -106,7 +106,7 @@ def provenance(**own: Any) -> dict[str, Any]:
         "commit": commit(),
         "kernel": kernel(),
         "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-        "command": command(["tangential", *sys.argv[1:]]),
+        "command": command_without_passwords(["tangential", *sys.argv[1:]]),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **own,
     }

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 from tangential_lab.studies.database import (
     OPENING_S,
-    damage,
-    failures,
+    damage_report,
+    database_errors,
     is_file,
-    opened,
+    open_storage,
     without_password,
 )
 from tangential_lab.studies.engine import optuna
-from tangential_lab.studies.owners import LivenessMonitor, machine, owner
+from tangential_lab.studies.owners import LivenessMonitor, current_owner, machine_id
 from tangential_lab.studies.plan import Plan
-from tangential_lab.studies.stored import owner_of, packed, unpacked
-from tangential_lab.training.records import Record, Records, Spec
+from tangential_lab.studies.stored import decode_record, encode_record, parse_owner
+from tangential_lab.training import Record, Records, Spec
 
 BEAT_S = 15  # seconds between a running trial's signs of life
 GRACE_S = 60  # without one it is missed
@@ -34,7 +34,7 @@ PATIENCE_S = 300  # with a server that is gone
 Frozen = Any  # optuna.trial.FrozenTrial
 
 
-class Claim(NamedTuple):
+class ClaimedTrial(NamedTuple):
     """A trial that this process runs."""
 
     id: int
@@ -46,7 +46,7 @@ class DamagedError(ValueError):
     """The database is damaged, or another program has changed it."""
 
 
-class Taken(Exception):  # noqa: N818
+class ClaimLostError(Exception):
     """The trial has been given to another worker, this one being taken for dead."""
 
 
@@ -67,7 +67,7 @@ class Store:
         self, url: str, name: str, wait_s: float = OPENING_S, *, create: bool = True
     ) -> None:
         self.url, self.name = url, name
-        self.rdb = opened(url, beat_s=BEAT_S, grace_s=GRACE_S, wait_s=wait_s, create=create)
+        self.rdb = open_storage(url, beat_s=BEAT_S, grace_s=GRACE_S, wait_s=wait_s, create=create)
         self.storage = optuna().storages.get_storage(self.rdb)
         self.unpacked: dict[int, Record] = {}
         self.lookout = LivenessMonitor(WATCH_S)
@@ -92,7 +92,7 @@ class Store:
 
     def begin(self, plan: Plan) -> None:
         """Make the study, or give it another plan; trials that this has, too, are kept."""
-        direction = "maximize" if plan.metric.higher else "minimize"
+        direction = "maximize" if plan.metric.higher_is_better else "minimize"
         with self.undamaged():
             study = optuna().create_study(
                 storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
@@ -143,10 +143,10 @@ class Store:
         def known(specs: list[Spec]) -> Records:
             return {s: self._record(t) for s in specs if (t := by_key.get(plan.key(s)))}
 
-        records = known(plan.tuning())
-        return records | known(plan.wanted(records))
+        records = known(plan.tuning_trials())
+        return records | known(plan.next_trials(records))
 
-    def claim(self, plan: Plan, specs: Iterable[Spec]) -> Claim | None:
+    def claim(self, plan: Plan, specs: Iterable[Spec]) -> ClaimedTrial | None:
         """A trial of `specs` that nobody runs or has run, and is now this process's; or None.
 
         Trials of the dead are queued again, and so is whatever the queue lacks.
@@ -160,18 +160,18 @@ class Store:
         for trial in self._trials():
             key = trial.user_attrs["key"]
             if trial.state.name == "WAITING" and key in wanted:
-                claim = Claim(trial._trial_id, key, wanted[key])
-                with suppress(Taken):
+                claim = ClaimedTrial(trial._trial_id, key, wanted[key])
+                with suppress(ClaimLostError):
                     if self._won(claim, trial.number):
                         return claim
         return None
 
     def run_by(self, pid: int) -> str | None:
         """The trial that this process of this machine runs, or ran when it ended."""
-        here = machine()
+        here = machine_id()
         for trial in self._trials():
             about = trial.user_attrs
-            ran = owner_of(about.get("owner")) or {}
+            ran = parse_owner(about.get("owner")) or {}
             if trial.state.name == "RUNNING" and (ran.get("machine"), ran.get("pid")) == (
                 here,
                 pid,
@@ -179,23 +179,23 @@ class Store:
                 return f"{about['optimizer']}'s {about['phase']} trial of seed {about['seed']}"
         return None
 
-    def beat(self, claim: Claim) -> None:
+    def beat(self, claim: ClaimedTrial) -> None:
         """Give a sign of life.
 
         Raises:
             Taken: too late.
         """
         if self.storage.get_trial(claim.id).state.is_finished():
-            raise Taken
+            raise ClaimLostError
         self.rdb.record_heartbeat(claim.id)
 
-    def finish(self, claim: Claim, record: Record) -> None:
+    def finish(self, claim: ClaimedTrial, record: Record) -> None:
         """Keep a trial's record; if the database went away before it said so, it is kept already.
 
         Raises:
             Taken: another has it.
         """
-        text, found = packed(record), self.storage.get_trial(claim.id)
+        text, found = encode_record(record), self.storage.get_trial(claim.id)
         if found.state.name == "COMPLETE" and found.user_attrs["record"] == text:
             return
         with _still_ours():
@@ -203,15 +203,15 @@ class Store:
             states = optuna().trial.TrialState
             self.storage.set_trial_state_values(claim.id, states.COMPLETE, [record["score"]])
 
-    def give_back(self, claim: Claim) -> None:
+    def give_back(self, claim: ClaimedTrial) -> None:
         """Let another worker have the trial."""
-        with suppress(Taken):
+        with suppress(ClaimLostError):
             self._drop(claim.id, "given back")
 
     def _record(self, trial: Frozen) -> Record:
         if trial.number not in self.unpacked:
             with self._readable(f"trial {trial.number}"):
-                self.unpacked[trial.number] = unpacked(trial.user_attrs.get("record"))
+                self.unpacked[trial.number] = decode_record(trial.user_attrs.get("record"))
         return self.unpacked[trial.number]
 
     @contextmanager
@@ -219,8 +219,8 @@ class Store:
         """Turns errors of a database that is damaged into one that says what to do."""
         try:
             yield
-        except failures() as error:
-            if text := damage(error, self.url):
+        except database_errors() as error:
+            if text := damage_report(error, self.url):
                 raise DamagedError(text) from error
             raise
 
@@ -250,7 +250,7 @@ class Store:
         while True:
             try:
                 return act()
-            except failures():
+            except database_errors():
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(pause_s)
@@ -281,7 +281,7 @@ class Store:
         )
         self.storage.create_new_trial(self.storage.get_study_id_from_name(self.name), trial)
 
-    def _won(self, claim: Claim, number: int) -> bool:
+    def _won(self, claim: ClaimedTrial, number: int) -> bool:
         """Whether this process, of all, has made the trial run.
 
         Raises:
@@ -292,7 +292,7 @@ class Store:
         with _still_ours():
             if not self.storage.set_trial_state_values(claim.id, optuna().trial.TrialState.RUNNING):
                 return False
-            self.storage.set_trial_user_attr(claim.id, "owner", owner())
+            self.storage.set_trial_user_attr(claim.id, "owner", current_owner())
         first = _living(self._trials()).get(claim.key)
         if first is None or first.number == number:
             self.unsure.remove(claim.id)
@@ -307,11 +307,11 @@ class Store:
         for trial in self._trials():
             if trial.state.name != "RUNNING":
                 continue
-            trial_id, known = trial._trial_id, owner_of(trial.user_attrs.get("owner"))
+            trial_id, known = trial._trial_id, parse_owner(trial.user_attrs.get("owner"))
             dead = self.lookout.is_dead(trial_id, known)
-            unheard = trial_id in self.unsure and known == owner()
+            unheard = trial_id in self.unsure and known == current_owner()
             if dead or unheard:
-                with suppress(Taken):
+                with suppress(ClaimLostError):
                     self._drop(trial_id, "its worker died" if dead else "the database was gone")
 
     def _drop(self, trial_id: int, why: str) -> None:
@@ -326,7 +326,7 @@ def _still_ours() -> Iterator[None]:
     try:
         yield
     except optuna().exceptions.UpdateFinishedTrialError as error:
-        raise Taken from error
+        raise ClaimLostError from error
 
 
 def _living(trials: list[Frozen]) -> dict[str, Frozen]:

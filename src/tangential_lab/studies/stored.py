@@ -95,12 +95,12 @@ class Owner(TypedDict):
     since: float
 
 
-def packed(record: dict[str, Any]) -> str:
+def encode_record(record: dict[str, Any]) -> str:
     """A record as text for a database."""
     return base64.b85encode(zlib.compress(json.dumps(record).encode())).decode()
 
 
-def unpacked(text: Any) -> dict[str, Any]:
+def decode_record(text: Any) -> dict[str, Any]:
     """The record that was packed.
 
     Raises:
@@ -109,25 +109,25 @@ def unpacked(text: Any) -> dict[str, Any]:
     if not isinstance(text, str):
         raise ValueError(f"its record is {shorten(repr(text), SHOWN)}, expected text")
     try:
-        return record_of(zlib.decompress(base64.b85decode(text)))
+        return parse_record(zlib.decompress(base64.b85decode(text)))
     except zlib.error as error:
         raise ValueError(f"its record is damaged: {error}") from error
 
 
-def owner_of(value: Any) -> dict[str, Any] | None:
+def parse_owner(value: Any) -> dict[str, Any] | None:
     """Who runs a trial, or None where the database does not say."""
     with suppress(ValueError):
-        return structured(Owner, value, "owner")
+        return typed(Owner, value, "owner")
     return None
 
 
-def record_of(text: str | bytes) -> dict[str, Any]:
+def parse_record(text: str | bytes) -> dict[str, Any]:
     """The record of a trial, from JSON.
 
     Raises:
         ValueError: a field is missing, or has a value that no trial can have.
     """
-    record = structured(TrialRecord, loaded(text), "record")
+    record = typed(TrialRecord, parse_json(text), "record")
     for name in ("score", "step_s", "optimizer_s"):
         if not math.isfinite(record[name]):
             raise ValueError(f"record.{name} is {record[name]}, expected a finite number")
@@ -143,7 +143,7 @@ def record_of(text: str | bytes) -> dict[str, Any]:
     return record
 
 
-def loaded(text: str | bytes) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """What JSON says.
 
     Raises:
@@ -155,7 +155,7 @@ def loaded(text: str | bytes) -> Any:
         raise ValueError(f"{shorten(repr(text), SHOWN)} is not JSON") from error
 
 
-def structured(hint: Any, value: Any, name: str) -> Any:
+def typed(hint: Any, value: Any, name: str) -> Any:
     """A value from JSON as the type of a hint; dicts become the NamedTuples that it asks for.
 
     Args:
@@ -175,20 +175,20 @@ def structured(hint: Any, value: Any, name: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         [some] = (one for one in args if one is not NoneType)
-        return None if value is None else structured(some, value, name)
+        return None if value is None else typed(some, value, name)
     if origin is list:
         _expect(isinstance(value, list), name, value, "a list")
         if args == (float,) and set(map(type, value)) == {float}:
             return value  # millions of numbers
-        return [structured(args[0], x, f"{name}[{i}]") for i, x in enumerate(value)]
+        return [typed(args[0], x, f"{name}[{i}]") for i, x in enumerate(value)]
     if origin is tuple:
         right = isinstance(value, list) and len(value) == len(args)
         _expect(right, name, value, f"a list of {len(args)}")
         parts = zip(args, value, strict=True)
-        return tuple(structured(one, x, f"{name}[{i}]") for i, (one, x) in enumerate(parts))
+        return tuple(typed(one, x, f"{name}[{i}]") for i, (one, x) in enumerate(parts))
     if origin is dict:
         _expect(isinstance(value, dict), name, value, "an object")
-        return {key: structured(args[1], x, f"{name}.{key}") for key, x in value.items()}
+        return {key: typed(args[1], x, f"{name}.{key}") for key, x in value.items()}
     if is_typeddict(hint) or hasattr(hint, "_fields"):
         return _fields(hint, value, name)
     return _scalar(hint, value, name)
@@ -201,9 +201,7 @@ def _fields(hint: Any, value: Any, name: str) -> Any:
     optional = hint.__optional_keys__ if is_typeddict(hint) else hint._field_defaults
     if missing := [key for key in hints if key not in value and key not in optional]:
         raise ValueError(f"{name} has no {', '.join(missing)}")
-    known = {
-        key: structured(hints[key], value[key], f"{name}.{key}") for key in hints if key in value
-    }
+    known = {key: typed(hints[key], value[key], f"{name}.{key}") for key in hints if key in value}
     if is_typeddict(hint):
         return value | known
     for key in value:

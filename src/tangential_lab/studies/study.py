@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 from tangential_lab.studies import provenance
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
-from tangential_lab.studies.pool import Ended, WorkerPool
+from tangential_lab.studies.pool import StudyFailedError, WorkerPool
 from tangential_lab.studies.store import Store
-from tangential_lab.studies.worker import Place
-from tangential_lab.training.optimizers import (
+from tangential_lab.studies.worker import WorkerOptions
+from tangential_lab.training import (
     OPTIMIZERS,
     OptimizerEntry,
-    grouped,
-    of_user,
+    Records,
+    Task,
     space_of,
-    untuned,
+    split_groups,
+    untuned_point,
+    user_optimizer,
 )
-from tangential_lab.training.records import Records
-from tangential_lab.training.task import Task
 
 AUDITED = 3, 16  # batches, and samples of each
 POLL_S = 0.5
@@ -35,7 +35,7 @@ class StudyRequest(NamedTuple):
     task: str
     options: dict[str, Any]
     optimizers: tuple[str, ...]
-    own: dict[str, str]  # the user's optimizers: name -> source
+    user_optimizers: dict[str, str]  # the user's optimizers: name -> source
     trials: int
     seeds: int
     epochs: float | None
@@ -45,24 +45,27 @@ class StudyRequest(NamedTuple):
     sharded: bool
 
 
-def planned(request: StudyRequest, task: Task) -> Plan:
+def make_plan(request: StudyRequest, task: Task) -> Plan:
     """The plan for this request; audits the task's model.
 
     Raises:
         ValueError: a user's optimizer cannot be imported or has the name of one of ours, or a part
             of the model would never be trained.
     """
-    if request.epochs is not None and request.epochs <= task.held:
+    if request.epochs is not None and request.epochs <= task.frozen_epochs:
         raise ValueError(
-            f"epochs is {request.epochs:g}, allowed with {task.name} are more than {task.held:g}: "
-            "so long a part of its weights is held"
+            f"epochs is {request.epochs:g}, allowed with {task.name} are more than "
+            f"{task.frozen_epochs:g}: so long a part of its weights is held"
         )
-    for name in request.own:
+    for name in request.user_optimizers:
         if name in OPTIMIZERS:
             raise ValueError(f"optimizer {name!r} is the laboratory's own: choose another name")
-    scale_invariant = invariant(task)
-    restarted = _tried(request, task, frozenset(scale_invariant)) if request.own else {}
-    own = {name: of_user(i, name, source) for i, (name, source) in enumerate(request.own.items())}
+    scale_invariant = scale_invariant_weights(task)
+    restarted = _tried(request, task, frozenset(scale_invariant)) if request.user_optimizers else {}
+    own = {
+        name: user_optimizer(i, name, source)
+        for i, (name, source) in enumerate(request.user_optimizers.items())
+    }
     for name, entry in own.items():
         if entry.baseline is not None and (
             entry.baseline == name or entry.baseline not in OPTIMIZERS | own
@@ -73,7 +76,7 @@ def planned(request: StudyRequest, task: Task) -> Plan:
             )
     contenders = {
         name: planned_optimizer(
-            task, entry, request.own.get(name, ""), resumes=name not in restarted
+            task, entry, request.user_optimizers.get(name, ""), resumes=name not in restarted
         )
         for name, entry in ({n: OPTIMIZERS[n] for n in request.optimizers} | own).items()
     }
@@ -104,7 +107,7 @@ def planned_optimizer(
     task: Task, entry: OptimizerEntry, source: str, *, resumes: bool = True
 ) -> PlannedOptimizer:
     """What the plan knows of an optimizer."""
-    space, point = space_of(entry, task.published), untuned(entry, task.published)
+    space, point = space_of(entry, task.published), untuned_point(entry, task.published)
     about, baseline, colour = entry.about, entry.baseline, entry.colour
     return PlannedOptimizer(source, about, baseline, colour, space, point, resumes)
 
@@ -121,8 +124,10 @@ def _tried(request: StudyRequest, task: Task, scale_invariant: frozenset[str]) -
 
     with torch.random.fork_rng():
         model = task.model()
-    groups = preflight.shapes(grouped(task.groups(model), model, scale_invariant, 1.0))
-    found = preflight.unresumable(preflight.Request(request.own, dict(task.published), groups))
+    groups = preflight.shapes(split_groups(task.groups(model), model, scale_invariant, 1.0))
+    found = preflight.unresumable(
+        preflight.PreflightRequest(request.user_optimizers, dict(task.published), groups)
+    )
     for name, reason in found.items():
         warnings.warn(
             f"optimizer {name!r} does not continue from its state_dict ({reason}): its trials "
@@ -133,21 +138,21 @@ def _tried(request: StudyRequest, task: Task, scale_invariant: frozenset[str]) -
     return found
 
 
-def invariant(task: Task) -> list[str]:
+def scale_invariant_weights(task: Task) -> list[str]:
     """Names of the weights that the audit proves scale-invariant, by row or as a whole."""
     import torch
 
     from tangential import audit
-    from tangential_lab.training.batches import Part, training
+    from tangential_lab.training import ProcessShare, training_batches
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = task.model()
         count, size = AUDITED
-        few = Part(0, max(1, task.batch_size // size))
-        batches = list(islice(training(task._replace(loaders=0), 0, 0, few), count))
+        few = ProcessShare(0, max(1, task.batch_size // size))
+        batches = list(islice(training_batches(task._replace(loader_workers=0), 0, 0, few), count))
         try:
-            found = audit(model, batches, loss=task.audited or task.loss)
+            found = audit(model, batches, loss=task.audit_loss or task.loss)
         except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
             warnings.warn(f"{task.name}'s weights cannot be audited: {error}", stacklevel=2)
             return []
@@ -177,8 +182,13 @@ def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
             signal.signal(number, handler)
 
 
-def run(
-    store: Store, plan: Plan, place: Place, workers: int, stop: Event, say: Callable[[str], Any]
+def run_study(
+    store: Store,
+    plan: Plan,
+    place: WorkerOptions,
+    workers: int,
+    stop: Event,
+    say: Callable[[str], Any],
 ) -> Iterator[Records]:
     """Let workers on this machine run the plan; yield its records, and whenever there are new ones.
 
@@ -199,7 +209,7 @@ def run(
             time.sleep(POLL_S)
             left = crew.left()  # first: who leaves after the last trial is not missed
             if store.patiently(store.plan).text() != plan.text():
-                raise Ended("the study has been given another plan, by another command")
+                raise StudyFailedError("the study has been given another plan, by another command")
             new = store.patiently(lambda: store.records(plan))
             if len(new) > len(records):
                 records = new

@@ -16,19 +16,25 @@ import torch
 from tangential.files import write_atomically
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import provenance
-from tangential_lab.studies.database import failures
+from tangential_lab.studies.database import database_errors
 from tangential_lab.studies.plan import Plan
-from tangential_lab.studies.store import BEAT_S, Claim, Store, Taken
-from tangential_lab.studies.stored import Settings, record_of, structured
-from tangential_lab.training.optimizers import OPTIMIZERS, OptimizerEntry, of_user
-from tangential_lab.training.records import Record, Records, Spec
-from tangential_lab.training.source import in_words
-from tangential_lab.training.task import Task
+from tangential_lab.studies.store import BEAT_S, ClaimedTrial, ClaimLostError, Store
+from tangential_lab.studies.stored import Settings, parse_record, typed
+from tangential_lab.training import (
+    OPTIMIZERS,
+    OptimizerEntry,
+    Record,
+    Records,
+    Spec,
+    Task,
+    describe_error,
+    user_optimizer,
+)
 
 POLL_S = 1.0  # while others run what is left
 
 
-class Failed(Exception):  # noqa: N818
+class TrialFailedError(Exception):
     """A trial whose task or optimizer raised, or called exit."""
 
     @property
@@ -38,7 +44,7 @@ class Failed(Exception):  # noqa: N818
         return "".join(["Traceback (most recent call last):\n", *frames]).rstrip()
 
 
-class Place(NamedTuple):
+class WorkerOptions(NamedTuple):
     """Where a worker finds and leaves things."""
 
     data: Path | None
@@ -46,9 +52,9 @@ class Place(NamedTuple):
     checkpoint_s: float
 
 
-def work(
+def run_worker(
     store: Store,
-    place: Place,
+    place: WorkerOptions,
     stop: Callable[[], bool],
     say: Callable[[str], Any],
     see: Callable[[Records], Any] = lambda records: None,
@@ -68,23 +74,23 @@ def work(
         ValueError: the study's data, or the packages that it was begun with, are not here.
         Failed: a task or an optimizer raised something else.
     """
-    from tangential_lab.training.distributed import first_ones, here
+    from tangential_lab.training.distributed import this_process, value_of_first_process
 
-    leads = here().is_main_process
+    leads = this_process().is_main_process
     plan = store.patiently(store.plan)
-    structured(Settings, plan.settings, "plan.settings")
+    typed(Settings, plan.settings, "plan.settings")
     torch.set_num_threads(plan.settings["threads"])
     bench = _Bench(store, place, stop, say, see)
     while True:
         task = bench.ready(plan)
-        claim = first_ones(bench.next(plan) if leads else None)
+        claim = value_of_first_process(bench.next(plan) if leads else None)
         if claim == "done":
             return
         if claim is None:
             time.sleep(POLL_S)
         else:
             bench.run(plan, task, claim, leads=leads)
-        plan = first_ones(store.patiently(store.plan) if leads else None)
+        plan = value_of_first_process(store.patiently(store.plan) if leads else None)
 
 
 class _Bench:
@@ -93,7 +99,7 @@ class _Bench:
     def __init__(
         self,
         store: Store,
-        place: Place,
+        place: WorkerOptions,
         stop: Callable[[], bool],
         say: Callable[[str], Any],
         see: Callable[[Records], Any],
@@ -105,21 +111,21 @@ class _Bench:
         """The plan's task, with its data."""
         wanted = (plan.task, plan.options)
         if self.made is None or self.made[0] != wanted:
-            self.made = wanted, checked(plan, self.place.data)
+            self.made = wanted, task_for(plan, self.place.data)
         return self.made[1]
 
-    def next(self, plan: Plan) -> Claim | str | None:
+    def next(self, plan: Plan) -> ClaimedTrial | str | None:
         """A trial to run, "done" where none is left, None where others run the last ones."""
         if self.stop():
             return "done"
         records = self.store.patiently(lambda: self.store.records(plan))
         self.see(records)
-        missing = [spec for spec in plan.wanted(records) if spec not in records]
+        missing = [spec for spec in plan.next_trials(records) if spec not in records]
         if not missing:
             return "done"
         return self.store.patiently(lambda: self.store.claim(plan, missing))
 
-    def run(self, plan: Plan, task: Task, claim: Claim, *, leads: bool) -> None:
+    def run(self, plan: Plan, task: Task, claim: ClaimedTrial, *, leads: bool) -> None:
         """Train a trial, or take it from where it was left, and keep its record."""
         folder = self.place.folder / "checkpoints" / claim.key
         lost, over = Event(), Event()
@@ -132,22 +138,22 @@ class _Bench:
                 shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):  # others have theirs there
                     folder.parent.rmdir()
-        except Taken:
+        except ClaimLostError:
             self.say("A trial was given to another worker, this one having been silent too long.")
         finally:
             over.set()
 
     def _trained(
-        self, plan: Plan, task: Task, claim: Claim, folder: Path, lost: Event
+        self, plan: Plan, task: Task, claim: ClaimedTrial, folder: Path, lost: Event
     ) -> Record | None:
-        from tangential_lab.training.distributed import first_ones
-        from tangential_lab.training.trial import Run, Stopped, Trial
+        from tangential_lab.training.distributed import value_of_first_process
+        from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
-        entry = entry_of(plan, claim.spec)
-        if (record := first_ones(_finished(folder))) is not None:
+        entry = entry_for(plan, claim.spec)
+        if (record := value_of_first_process(_finished(folder))) is not None:
             return record
         reports = claim.spec.phase != "tune"
-        run = Run(
+        run = TrialOptions(
             plan.epochs,
             frozenset(plan.invariant),
             plan.settings["precision"],
@@ -161,17 +167,17 @@ class _Bench:
         try:
             trial = Trial(task, entry, claim.spec, run)
             record = trial.train() | {"provenance": _provenance(plan, claim.spec, trial)}
-        except Stopped:
+        except TrialStopped:
             if not lost.is_set():
                 self.store.patiently(lambda: self.store.give_back(claim))
             return None
-        except (tasks.DataError, OSError, *failures()):
+        except (tasks.DataError, OSError, *database_errors()):
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt) and _ctrl_c_raises():
                 raise  # it may be the user's
             where = f"{claim.spec.optimizer}, {claim.spec.phase} trial of seed {claim.spec.seed}"
-            raise Failed(f"{where}: {in_words(error)}") from error
+            raise TrialFailedError(f"{where}: {describe_error(error)}") from error
         if trial.accelerator.is_main_process:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -181,13 +187,13 @@ class _Bench:
                 self.say(f"A finished trial is not kept in {folder} beside the database: {error}")
         return record
 
-    def _beat(self, claim: Claim, lost: Event, over: Event) -> None:
+    def _beat(self, claim: ClaimedTrial, lost: Event, over: Event) -> None:
         while not over.wait(BEAT_S):
             try:
                 self.store.beat(claim)
-            except Taken:
+            except ClaimLostError:
                 lost.set()
-            except failures():
+            except database_errors():
                 continue  # the database may come back
 
 
@@ -199,11 +205,11 @@ def _ctrl_c_raises() -> bool:
 def _finished(folder: Path) -> Record | None:
     """The record of a trial whose worker died before the database had it."""
     with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-        return record_of((folder / "finished.json").read_text())
+        return parse_record((folder / "finished.json").read_text())
     return None
 
 
-def entry_of(plan: Plan, spec: Spec) -> OptimizerEntry:
+def entry_for(plan: Plan, spec: Spec) -> OptimizerEntry:
     """The entry that a spec names.
 
     Raises:
@@ -212,10 +218,10 @@ def entry_of(plan: Plan, spec: Spec) -> OptimizerEntry:
     known = plan.optimizers[spec.optimizer]
     if not known.source:
         return OPTIMIZERS[spec.optimizer]
-    return of_user(0, spec.optimizer, known.source, known.about)
+    return user_optimizer(0, spec.optimizer, known.source, known.about)
 
 
-def checked(plan: Plan, data: Path | None) -> Task:
+def task_for(plan: Plan, data: Path | None) -> Task:
     """The plan's task, if this machine can run its trials.
 
     Raises:

@@ -11,7 +11,7 @@ from torch.optim import SGD, Optimizer
 from tangential import SGDP
 from tangential_lab.terminal import first_that_fits
 from tangential_lab.theory.toys import OPTIMUM_3D, Path, chart, cosine_2d, rosenbrock_3d
-from tangential_lab.training.optimizers import OPTIMIZERS
+from tangential_lab.training import OPTIMIZERS
 
 STEPS_SHOWN = {"2d": (50, 499), "3d": (0, 10, 25, 50, 100, 150, 200)}
 # read off the paper's own figure: norms at these steps, and the distance to the optimum at last

@@ -18,7 +18,7 @@ class Draw(NamedTuple):
     seed: int
 
 
-class Part(NamedTuple):
+class ProcessShare(NamedTuple):
     """Which share of every batch is this process's: equal slices, in order."""
 
     rank: int = 0
@@ -30,20 +30,20 @@ class Part(NamedTuple):
         return indices[self.rank * size : (self.rank + 1) * size]
 
 
-def steps_an_epoch(task: Task) -> int:
+def steps_per_epoch(task: Task) -> int:
     """Batches in a pass over the training data.
 
     Raises:
         ValueError: there is less than one.
     """
     size = len(task.splits["train"])
-    count = sum(1 for _ in task.order(size, task.batch_size, torch.Generator()))
+    count = sum(1 for _ in task.batch_order(size, task.batch_size, torch.Generator()))
     if not count:
         raise ValueError(f"{task.name} has {size} samples, a batch has {task.batch_size}")
     return count
 
 
-def training(task: Task, seed: int, first: int, part: Part) -> Iterator[Batch]:
+def training_batches(task: Task, seed: int, first: int, part: ProcessShare) -> Iterator[Batch]:
     """Batches without end, from step `first` on.
 
     A batch depends on the task, the seed and the step alone (and, where its samples are changed by
@@ -52,12 +52,12 @@ def training(task: Task, seed: int, first: int, part: Part) -> Iterator[Batch]:
     return iter(_loader(task, task.splits["train"], _Training(task, seed, first, part)))
 
 
-def evaluation(task: Task, split: Split, part: Part) -> DataLoader:
+def evaluation_batches(task: Task, split: Split, part: ProcessShare) -> DataLoader:
     """The batches of a split that this process evaluates: every `part.processes`-th."""
     size = len(split)
     draws = [
-        Draw(list(range(i, min(i + task.evaluation_batch, size))), i)
-        for i in range(0, size, task.evaluation_batch)
+        Draw(list(range(i, min(i + task.evaluation_batch_size, size))), i)
+        for i in range(0, size, task.evaluation_batch_size)
     ]
     return _loader(task, split, draws[part.rank :: part.processes])
 
@@ -66,7 +66,7 @@ def _loader(task: Task, split: Split, draws: Any) -> DataLoader:
     return DataLoader(
         _Seeded(split),
         batch_sampler=draws,
-        num_workers=task.loaders,
+        num_workers=task.loader_workers,
         collate_fn=_same,
         generator=torch.Generator(),  # not the global one, whose state a resumed trial must have
         pin_memory=torch.cuda.is_available(),
@@ -76,16 +76,16 @@ def _loader(task: Task, split: Split, draws: Any) -> DataLoader:
 class _Training(Sampler[Draw]):
     """The draws of all epochs from step `first` on."""
 
-    def __init__(self, task: Task, seed: int, first: int, part: Part) -> None:
+    def __init__(self, task: Task, seed: int, first: int, part: ProcessShare) -> None:
         self.task, self.seed, self.first, self.part = task, seed, first, part
 
     def __iter__(self) -> Iterator[Draw]:
-        size, length = len(self.task.splits["train"]), steps_an_epoch(self.task)
+        size, length = len(self.task.splits["train"]), steps_per_epoch(self.task)
         epoch, skip = divmod(self.first, length)
         step = epoch * length
         while True:
             generator = torch.Generator().manual_seed(self.seed * STRIDE + epoch)
-            for indices in self.task.order(size, self.task.batch_size, generator):
+            for indices in self.task.batch_order(size, self.task.batch_size, generator):
                 if skip:
                     skip -= 1
                 else:

@@ -2,14 +2,14 @@
 
 import time
 
-PARTS = ("forward", "backward", "step", "evaluation", "other")
+CLOCK_PARTS = ("forward", "backward", "step", "evaluation", "other")
 
 
 class Clock:
     """Seconds, each given to one part of the work."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(CLOCK_PARTS, 0.0)
         self.now = time.perf_counter()
 
     def lap(self, part: str) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MEANS = (
+MEAN_COLUMNS = (
     *("norm", "effective_step", "angle_rad"),
     *("growth_step", "growth_memory", "growth_decay"),
 )
@@ -26,7 +26,7 @@ class Curves:
 
     def __init__(self, names: Iterable[str], *, layers: bool) -> None:
         self.names = list(names)
-        self.means_of = MEANS if self.names else ()
+        self.means_of = MEAN_COLUMNS if self.names else ()
         self.columns: dict[str, list[float]] = {name: [] for name in (*COLUMNS, *self.means_of)}
         self.layers: dict[str, list[list[float]]] = {
             name: [] for name in LAYERS if layers and self.names

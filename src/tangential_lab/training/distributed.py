@@ -29,7 +29,7 @@ def _summed(x: Tensor) -> Tensor:
     return x
 
 
-class BatchNormOfAll(_BatchNorm):
+class GlobalBatchNorm(_BatchNorm):
     """BatchNorm over the batches of all processes, on any device (torch's is for GPUs alone)."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
@@ -67,45 +67,45 @@ class BatchNormOfAll(_BatchNorm):
         self.running_var.lerp_(variance * count / (count - 1), share)
 
 
-def together(model: nn.Module) -> nn.Module:
+def with_global_batch_norm(model: nn.Module) -> nn.Module:
     """The model with its BatchNorms over all processes; weights and buffers are the same."""
     if torch.cuda.is_available():
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if type(model) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-        made = BatchNormOfAll(0)
+        made = GlobalBatchNorm(0)
         made.__dict__.update(model.__dict__)
         return made
     for name, child in model.named_children():
-        setattr(model, name, together(child))
+        setattr(model, name, with_global_batch_norm(child))
     return model
 
 
-def here() -> PartialState:
+def this_process() -> PartialState:
     """This process among those that torchrun or `accelerate launch` has started."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
-def accelerator(precision: str) -> Accelerator:
+def make_accelerator(precision: str) -> Accelerator:
     """Accelerate's view of the devices and processes there are."""
     # every process's buffers are its own: BatchNorm's are equal anyway, a memory's must not be
-    here()
+    this_process()
     own = DistributedDataParallelKwargs(broadcast_buffers=False)
     return Accelerator(mixed_precision=precision, kwargs_handlers=[own])
 
 
-def spread(accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.Module:
+def distribute(make_accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.Module:
     """The model as the processes train it together: copies (DDP), or shards of it (FSDP2)."""
-    if accelerator.num_processes == 1:
-        return accelerator.prepare(model)
-    model = together(model)
+    if make_accelerator.num_processes == 1:
+        return make_accelerator.prepare(model)
+    model = with_global_batch_norm(model)
     if not sharded:
-        assert accelerator.ddp_handler is not None
+        assert make_accelerator.ddp_handler is not None
         # to look for weights without a gradient takes time
-        accelerator.ddp_handler.find_unused_parameters = getattr(model, "holds_weights", False)
+        make_accelerator.ddp_handler.find_unused_parameters = getattr(model, "holds_weights", False)
         with warnings.catch_warnings():  # Accelerate has no other name for it yet
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            return accelerator.prepare(model)
-    model.to(accelerator.device)
+            return make_accelerator.prepare(model)
+    model.to(make_accelerator.device)
     model.to(memory_format=torch.contiguous_format)  # FSDP2 cannot cut channels_last into shards
     for child in model.children():
         if any(p.requires_grad for p in child.parameters()):
@@ -114,13 +114,13 @@ def spread(accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.M
     return model
 
 
-def leave() -> None:
+def leave_process_group() -> None:
     """Wait for the others, and end what connects them: who left early would break it for them."""
-    here().wait_for_everyone()
-    here().destroy_process_group()
+    this_process().wait_for_everyone()
+    this_process().destroy_process_group()
 
 
-def gathered(value: Any) -> list[Any]:
+def values_of_all_processes(value: Any) -> list[Any]:
     """The value of every process, on every process, in order."""
     if not dist.is_initialized():
         return [value]
@@ -129,7 +129,7 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def first_ones(value: Any) -> Any:
+def value_of_first_process(value: Any) -> Any:
     """The value of the first process, on every process."""
     if not dist.is_initialized():
         return value

@@ -14,9 +14,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
 from tangential_lab.training import user_code as files
-from tangential_lab.training.source import in_file, in_words
+from tangential_lab.training.source import describe_error, load_function
 
-Groups = list[dict[str, Any]]
+ParamGroups = list[dict[str, Any]]
 Space = dict[str, tuple[float, float]]
 
 
@@ -52,7 +52,7 @@ def _bare(group: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name != "scale_invariant"}
 
 
-def _decay_only(groups: Groups, lr: float, weight_decay: float) -> Optimizer:
+def _decay_only(groups: ParamGroups, lr: float, weight_decay: float) -> Optimizer:
     """AdamW with AdamP's decay, and without its projection."""
     ratios = [WD_RATIO if group["scale_invariant"] else 1.0 for group in groups]
     damped = [
@@ -98,11 +98,18 @@ OPTIMIZERS = {
         "#00916a",
     ),
 }
-DEFAULT = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
-OTHERS = ("#332288", "#3a9a8a", "#661100", "#5f93c8", "#aa4466", "#777777")  # a user's optimizers
+DEFAULT_OPTIMIZERS = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
+USER_COLOURS = (
+    "#332288",
+    "#3a9a8a",
+    "#661100",
+    "#5f93c8",
+    "#aa4466",
+    "#777777",
+)  # a user's optimizers
 
 
-def around(published: dict[str, float]) -> Space:
+def space_around(published: dict[str, float]) -> Space:
     """Where an optimizer is searched that has no space of its own: a decade either side of this lr.
 
     >>> around({"lr": 1e-3, "weight_decay": 0.0})
@@ -111,9 +118,9 @@ def around(published: dict[str, float]) -> Space:
     return {"lr": (published["lr"] / 10, published["lr"] * 10), "weight_decay": DECAYS}
 
 
-def grouped(
-    groups: Groups, model: nn.Module, invariant: frozenset[str], lr: float | None
-) -> Groups:
+def split_groups(
+    groups: ParamGroups, model: nn.Module, invariant: frozenset[str], lr: float | None
+) -> ParamGroups:
     """Groups parted into scale-invariant weights and others, `lr_scale` put into effect."""
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     parted = []
@@ -128,7 +135,7 @@ def grouped(
     return parted
 
 
-def of_user(number: int, name: str, source: str, about: str | None = None) -> OptimizerEntry:
+def user_optimizer(number: int, name: str, source: str, about: str | None = None) -> OptimizerEntry:
     """An optimizer of the user's. Its file, or its module, is run.
 
     Args:
@@ -155,7 +162,7 @@ def of_user(number: int, name: str, source: str, about: str | None = None) -> Op
         path, code = Path(where), files.code(Path(where))
         ours = _about(source, code)
         _same(name, about, ours)  # before it is run
-        build = in_file(path, what, code[path])
+        build = load_function(path, what, code[path])
     else:
         build, ours = _of_module(name, source)
         _same(name, about, ours)
@@ -170,7 +177,7 @@ def of_user(number: int, name: str, source: str, about: str | None = None) -> Op
     if space:
         _check_settings(name, build, space)
     return OptimizerEntry(
-        _built(build), ours, baseline, family, OTHERS[number % len(OTHERS)], space
+        _built(build), ours, baseline, family, USER_COLOURS[number % len(USER_COLOURS)], space
     )
 
 
@@ -234,7 +241,7 @@ def _of_module(name: str, source: str) -> tuple[Callable[..., Optimizer], str]:
         theirs = error.__traceback__ and error.__traceback__.tb_next
         raise ValueError(
             f"cannot import optimizer {name!r} from {source!r} "
-            f"({in_words(error.with_traceback(theirs))}): "
+            f"({describe_error(error.with_traceback(theirs))}): "
             "allowed are module:factory and FILE.py:FACTORY"
         ) from error
     if not callable(build):
@@ -247,10 +254,12 @@ def _of_module(name: str, source: str) -> tuple[Callable[..., Optimizer], str]:
 
 def space_of(entry: OptimizerEntry, published: Mapping[str, dict[str, float]]) -> Space:
     """Where an optimizer is searched, given a task's published settings by family."""
-    return around(published[entry.family]) if entry.space is None else entry.space
+    return space_around(published[entry.family]) if entry.space is None else entry.space
 
 
-def untuned(entry: OptimizerEntry, published: Mapping[str, dict[str, float]]) -> dict[str, float]:
+def untuned_point(
+    entry: OptimizerEntry, published: Mapping[str, dict[str, float]]
+) -> dict[str, float]:
     """Its settings where nothing is tuned: the published ones, else the middle of its space."""
     space, known = space_of(entry, published), published[entry.family]
     return {name: known.get(name, math.sqrt(low * high)) for name, (low, high) in space.items()}

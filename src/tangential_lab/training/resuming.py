@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from tangential_lab.training.checkpoint import State
-from tangential_lab.training.distributed import gathered
+from tangential_lab.training.distributed import values_of_all_processes
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -34,7 +34,7 @@ def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, shar
         "model": weights,
         "optimizer": moments,
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
-        "processes": gathered(own),
+        "processes": values_of_all_processes(own),
     }
 
 

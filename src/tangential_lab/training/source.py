@@ -11,7 +11,7 @@ from tangential_lab.names import did_you_mean
 from tangential_lab.training import user_code as files
 
 
-def in_file(path: Path, name: str, code: bytes | None = None) -> Callable[..., Any]:
+def load_function(path: Path, name: str, code: bytes | None = None) -> Callable[..., Any]:
     """The function `name` of the Python file `path`, which is run.
 
     Args:
@@ -26,23 +26,23 @@ def in_file(path: Path, name: str, code: bytes | None = None) -> Callable[..., A
     try:
         module = files.run(path, code)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} cannot be run: {in_words(error, path)}") from error
+        raise ValueError(f"{path} cannot be run: {describe_error(error, path)}") from error
     functions = [n for n, x in vars(module).items() if callable(x) and not n.startswith("_")]
     if name not in functions:
         raise ValueError(f"{path} has no function {name!r}.{did_you_mean(name, functions)}")
     return getattr(module, name)
 
 
-def in_words(error: BaseException, file: Path | None = None) -> str:
+def describe_error(error: BaseException, file: Path | None = None) -> str:
     r"""An exception in one line: its type, its message, and the line of code that raised it.
 
     Args:
         error: The exception. Of a long message the middle is left out.
         file: The line is the last one of this file that took part; by default the last of all.
 
-    >>> in_words(ValueError("two\nlines"))
+    >>> describe_error(ValueError("two\nlines"))
     'ValueError: two lines'
-    >>> in_words(KeyboardInterrupt())
+    >>> describe_error(KeyboardInterrupt())
     'KeyboardInterrupt'
     """
     summary = TracebackException.from_exception(error)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.training.optimizers import Groups
+from tangential_lab.training.optimizers import ParamGroups
 
 Batch = Any  # tensors, or tuples, lists and dicts of tensors
 
@@ -33,22 +33,22 @@ class Metric(NamedTuple):
 
     name: str  # "accuracy"
     unit: str  # "%": shown a hundredfold, "" or "nats": as it is
-    guess: float  # the score of a model that has learnt nothing, and of a diverged trial
-    higher: bool = True  # is better
+    chance_score: float  # the score of a model that has learnt nothing, and of a diverged trial
+    higher_is_better: bool = True
 
     def oriented(self, score: float) -> float:
         """The score, or where lower is better its negative."""
-        return score if self.higher else -score
+        return score if self.higher_is_better else -score
 
 
-class Data(NamedTuple):
+class DataSource(NamedTuple):
     """Where a task's data come from."""
 
     about: str  # what and whence, in a line
     checksum: str  # sha256 of the files, or of their names and sizes where they are too many
 
 
-def cosine(done: float, warm_up: float = 0.0) -> float:
+def cosine_schedule(done: float, warm_up: float = 0.0) -> float:
     """The share of the learning rate left when this share of the training is done.
 
     With a warm-up it rises at first, from a hundredth, for that share of the training.
@@ -57,12 +57,12 @@ def cosine(done: float, warm_up: float = 0.0) -> float:
     return risen * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def one_group(model: nn.Module) -> Groups:
+def single_group(model: nn.Module) -> ParamGroups:
     """All weights, with no settings of their own."""
     return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
 
-def apart(model: nn.Module, module: str, scale: float) -> Groups:
+def groups_with_lr_scale(model: nn.Module, module: str, scale: float) -> ParamGroups:
     """All weights, those under modules of a name at a learning rate of their own.
 
     Args:
@@ -71,18 +71,18 @@ def apart(model: nn.Module, module: str, scale: float) -> Groups:
         scale: Their learning rate as a multiple of the others'.
     """
     own = [p for name, p in model.named_parameters() if module in name.split(".")]
-    [rest] = one_group(model)
+    [rest] = single_group(model)
     others = [p for p in rest["params"] if all(p is not mine for mine in own)]
     return [{"params": others}, *([{"params": own, "lr_scale": scale}] if own else [])]
 
 
-def in_order(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def shuffled_batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """An epoch's batches of indices, shuffled; the samples left over wait for the next epoch."""
     shuffled = torch.randperm(size, generator=generator)
     yield from shuffled.split(batch_size)[: size // batch_size]
 
 
-def balanced(
+def class_balanced_batches(
     labels: Tensor, each: int, size: int, batch_size: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """An epoch's batches of indices, made of groups of `each` images of a class."""
@@ -108,7 +108,7 @@ class Task(NamedTuple):
 
     name: str
     about: str  # in a line: data and model
-    data: Data
+    data: DataSource
     metric: Metric
     epochs: float
     batch_size: int
@@ -118,12 +118,16 @@ class Task(NamedTuple):
     predict: Callable[[nn.Module, Batch], Any]
     score: Callable[[list[Any]], dict[str, float]]  # the metric by its name, and others
     published: Mapping[str, dict[str, float]]  # settings by family, where nothing is tuned
-    groups: Callable[[nn.Module], Groups] = one_group  # of weights; may have "lr_scale" and options
-    schedule: Callable[[float], float] = cosine
-    order: Callable[[int, int, torch.Generator], Iterator[Tensor]] = in_order
-    evaluation_batch: int = 512
+    groups: Callable[[nn.Module], ParamGroups] = (
+        single_group  # of weights; may have "lr_scale" and options
+    )
+    schedule: Callable[[float], float] = cosine_schedule
+    batch_order: Callable[[int, int, torch.Generator], Iterator[Tensor]] = shuffled_batches
+    evaluation_batch_size: int = 512
     evaluations: int = 10  # of the report split, in a report trial
-    clip: float | None = None  # of the gradient's norm
-    loaders: int = 0  # processes that load batches
-    held: float = 0.0  # epochs in which a part of the weights is not trained
-    audited: Callable[[nn.Module, Batch], Tensor] | None = None  # the audit's loss, if not `loss`
+    max_grad_norm: float | None = None  # of the gradient's norm
+    loader_workers: int = 0  # processes that load batches
+    frozen_epochs: float = 0.0  # epochs in which a part of the weights is not trained
+    audit_loss: Callable[[nn.Module, Batch], Tensor] | None = (
+        None  # the audit's loss, if not `loss`
+    )

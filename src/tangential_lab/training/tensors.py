@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Tensors:
+class TensorSplit:
     """Inputs [n, ...] and labels [n, ...]; batches are pairs, inputs changed by `augment`."""
 
     inputs: Tensor

@@ -15,11 +15,21 @@ from torch.utils._pytree import tree_leaves
 
 from tangential import Monitor
 from tangential_lab.training import checkpoint
-from tangential_lab.training.batches import Part, evaluation, steps_an_epoch, training
+from tangential_lab.training.batches import (
+    ProcessShare,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from tangential_lab.training.clock import Clock
 from tangential_lab.training.curves import Curves
-from tangential_lab.training.distributed import accelerator, first_ones, gathered, spread
-from tangential_lab.training.optimizers import OptimizerEntry, grouped
+from tangential_lab.training.distributed import (
+    distribute,
+    make_accelerator,
+    value_of_first_process,
+    values_of_all_processes,
+)
+from tangential_lab.training.optimizers import OptimizerEntry, split_groups
 from tangential_lab.training.records import PHASES, Record, Spec
 from tangential_lab.training.resuming import state_of, take_state
 from tangential_lab.training.task import Batch, Task
@@ -28,11 +38,11 @@ LOGS = 200  # of a trial, at most
 LOG_EVERY = 10  # steps, at least
 
 
-class Stopped(Exception):  # noqa: N818 - nothing is wrong
+class TrialStopped(Exception):  # noqa: N818 - nothing is wrong
     """A trial was asked to stop; its state is on disk."""
 
 
-class Run(NamedTuple):
+class TrialOptions(NamedTuple):
     """How a trial is run, beside what it is."""
 
     epochs: float
@@ -59,9 +69,9 @@ class Trial:
         ValueError: the batch cannot be shared equally by the processes.
     """
 
-    def __init__(self, task: Task, entry: OptimizerEntry, spec: Spec, run: Run) -> None:
-        self.accelerator = accelerator(run.precision)
-        self.part = Part(self.accelerator.process_index, self.accelerator.num_processes)
+    def __init__(self, task: Task, entry: OptimizerEntry, spec: Spec, run: TrialOptions) -> None:
+        self.accelerator = make_accelerator(run.precision)
+        self.part = ProcessShare(self.accelerator.process_index, self.accelerator.num_processes)
         if task.batch_size % self.part.processes:
             raise ValueError(
                 f"{task.name}'s batch of {task.batch_size} cannot be shared equally by "
@@ -70,14 +80,14 @@ class Trial:
         self.task, self.spec, self.run = task, spec, run
         set_seed(spec.seed)
         model = task.model()
-        self.model = spread(self.accelerator, model, sharded=run.sharded)
+        self.model = distribute(self.accelerator, model, sharded=run.sharded)
         inner = self.accelerator.unwrap_model(self.model)
-        groups = grouped(task.groups(inner), inner, run.invariant, spec.values.get("lr"))
+        groups = split_groups(task.groups(inner), inner, run.invariant, spec.values.get("lr"))
         self.optimizer = self.accelerator.prepare(entry.build(groups, **spec.values))
         if self.part.rank:
             set_seed(spec.seed + 7919 * self.part.rank)  # dropout differs from process to process
         self.lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.steps = max(1, round(run.epochs * steps_an_epoch(task)))
+        self.steps = max(1, round(run.epochs * steps_per_epoch(task)))
         self.every = max(LOG_EVERY, math.ceil(self.steps / LOGS))
         names = [name for name, p in model.named_parameters() if p.dim() > 1]
         self.curves = Curves([n for n in names if n in run.invariant], layers=run.layers)
@@ -99,7 +109,7 @@ class Trial:
         """
         self._restore()
         self.model.train()
-        batches = training(self.task, self.spec.seed, self.step, self.part)
+        batches = training_batches(self.task, self.spec.seed, self.step, self.part)
         inner = self.accelerator.unwrap_model(self.model)
         shift = (1 - self.steps) % self.every  # the last step is logged, and every so many before
         with Monitor(inner, self.optimizer, self.every, self.curves) as monitor:
@@ -121,8 +131,8 @@ class Trial:
             loss = self.task.loss(self.model, batch)
         self._lap("forward")
         self.accelerator.backward(loss)
-        if self.task.clip is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.task.clip)
+        if self.task.max_grad_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.task.max_grad_norm)
         self._lap("backward")
         self.optimizer.step()
         self._lap("step")
@@ -155,12 +165,12 @@ class Trial:
         """The task's metrics on the split of this trial's phase, on every process."""
         split = self.task.splits[PHASES[self.spec.phase]]
         sharded = self.run.sharded  # then the processes gather weights in step, batch by batch
-        part = Part() if sharded else self.part
+        part = ProcessShare() if sharded else self.part
         self.model.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            mine = [self._predict(batch) for batch in evaluation(self.task, split, part)]
+            mine = [self._predict(batch) for batch in evaluation_batches(self.task, split, part)]
         self.model.train()
-        each = [mine] if sharded else gathered(mine)
+        each = [mine] if sharded else values_of_all_processes(mine)
         predictions, metric = list(_in_turn(each)), self.task.metric.name
         metrics = self.task.score(predictions) if _finite(predictions) else {metric: math.nan}
         score = metrics[metric]
@@ -184,7 +194,7 @@ class Trial:
     def _record(self) -> Record:
         metrics = {} if self.diverged else self.evaluate()
         self.diverged |= not all(map(math.isfinite, metrics.values()))
-        guess, seconds = self.task.metric.guess, self.clock.seconds
+        guess, seconds = self.task.metric.chance_score, self.clock.seconds
         loss = metrics.get("loss", self.curves.last("loss"))
         return {
             "score": guess if self.diverged else metrics[self.task.metric.name],
@@ -207,11 +217,11 @@ class Trial:
             return
         stop = self.run.stop()
         due = time.monotonic() - self.saved_at >= self.run.checkpoint_s
-        stop, due = first_ones((stop, due)) if self.part.processes > 1 else (stop, due)
+        stop, due = value_of_first_process((stop, due)) if self.part.processes > 1 else (stop, due)
         if self.step < self.steps and (stop or due):
             self._save()
         if stop:
-            raise Stopped
+            raise TrialStopped
 
     def _save(self) -> None:
         if self.run.folder is None:
@@ -232,7 +242,7 @@ class Trial:
 
     def _restore(self) -> None:
         found = checkpoint.load(self.run.folder) if self.run.folder else None
-        state = first_ones(found)
+        state = value_of_first_process(found)
         if state is None:
             return
         take_state(self.accelerator, self.model, self.optimizer, state, sharded=self.run.sharded)

@@ -15,14 +15,22 @@ import pytest
 from tangential_lab import experiments as tasks
 from tangential_lab.__main__ import main
 from tangential_lab.cli.study.compare import default_name
-from tangential_lab.studies.engine import points
-from tangential_lab.studies.plan import Plan, PlannedOptimizer
-from tangential_lab.studies.store import Store
-from tangential_lab.studies.study import planned_optimizer
-from tangential_lab.studies.worker import entry_of
-from tangential_lab.training.optimizers import DEFAULT, OPTIMIZERS, around, of_user
-from tangential_lab.training.records import Spec
-from tangential_lab.training.task import Metric
+from tangential_lab.studies import (
+    Plan,
+    PlannedOptimizer,
+    Store,
+    entry_for,
+    planned_optimizer,
+    quasi_random_points,
+)
+from tangential_lab.training import (
+    DEFAULT_OPTIMIZERS,
+    OPTIMIZERS,
+    Metric,
+    Spec,
+    space_around,
+    user_optimizer,
+)
 
 SMALL = ["compare", "digits", "--optimizers", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
 
@@ -61,7 +69,7 @@ def alive(pid):
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-SPACES = {"sgd": around({"lr": 0.1}), "adam": around({"lr": 1e-3})}
+SPACES = {"sgd": space_around({"lr": 0.1}), "adam": space_around({"lr": 1e-3})}
 
 
 def plan_of(**changes):
@@ -80,7 +88,7 @@ class TestPlan:
     def records(self, plan):
         """Tuning made up: the third point is best for all, for sgdp the fifth."""
         records = {}
-        for i, spec in enumerate(plan.tuning()):
+        for i, spec in enumerate(plan.tuning_trials()):
             best = 4 if spec.optimizer == "sgdp" else 2
             score = 0.99 if i // len(OPTIMIZERS) == best else 0.5
             records[spec] = {"score": score, "loss": 1 - score, "diverged": False}
@@ -89,7 +97,8 @@ class TestPlan:
     def test_every_entry_of_a_family_tunes_over_the_same_points(self):
         plan = plan_of()
         tried = {
-            name: [s.point for s in plan.tuning() if s.optimizer == name] for name in OPTIMIZERS
+            name: [s.point for s in plan.tuning_trials() if s.optimizer == name]
+            for name in OPTIMIZERS
         }
         for name, optimizer in OPTIMIZERS.items():
             assert tried[name] == tried[optimizer.family]
@@ -111,20 +120,22 @@ class TestPlan:
     def test_report_is_paired_and_its_seeds_are_new(self):
         plan = plan_of()
         records = self.records(plan)
-        reported = plan.testing(records)
-        assert plan.size == len(plan.tuning()) + len(reported) == len(OPTIMIZERS) * (8 + 2 * 3)
+        reported = plan.test_trials(records)
+        assert (
+            plan.size == len(plan.tuning_trials()) + len(reported) == len(OPTIMIZERS) * (8 + 2 * 3)
+        )
         for name, optimizer in OPTIMIZERS.items():
             mine = [s for s in reported if s.optimizer == name and s.phase == "test"]
             assert [s.seed for s in mine] == [1000, 1001, 1002]
             assert {s.values["lr"] for s in mine} == {
-                points(SPACES[optimizer.family], 8)[4 if name == "sgdp" else 2]["lr"]
+                quasi_random_points(SPACES[optimizer.family], 8)[4 if name == "sgdp" else 2]["lr"]
             }
-        assert not {s.seed for s in reported} & {s.seed for s in plan.tuning()}
+        assert not {s.seed for s in reported} & {s.seed for s in plan.tuning_trials()}
 
     def test_undecayed_runs_are_at_the_baselines_lr(self):
         plan = plan_of()
-        reported = plan.testing(self.records(plan))
-        lr = {family: points(space, 8)[2]["lr"] for family, space in SPACES.items()}
+        reported = plan.test_trials(self.records(plan))
+        lr = {family: quasi_random_points(space, 8)[2]["lr"] for family, space in SPACES.items()}
         for spec in reported:
             if spec.phase == "undecayed":
                 assert spec.values["weight_decay"] == 0
@@ -132,32 +143,32 @@ class TestPlan:
 
     def test_without_tuning_optimizers_run_at_the_published_settings(self):
         plan = plan_of(trials=0, seeds=1, undecayed=False)
-        assert [s.point for s in plan.wanted({})] == [(("lr", 0.1),)] * len(OPTIMIZERS)
+        assert [s.point for s in plan.next_trials({})] == [(("lr", 0.1),)] * len(OPTIMIZERS)
 
     def test_diverged_trials_rank_last_and_lower_may_be_better(self):
         good, bad = ({"score": s, "loss": s, "diverged": False} for s in (0.9, 0.1))
         lost = {"score": 1.0, "loss": 0.0, "diverged": True}
         rank = plan_of().rank
         assert rank(good) > rank(bad) > rank(lost)
-        rank = plan_of(metric=Metric("perplexity", "", 100.0, higher=False)).rank
+        rank = plan_of(metric=Metric("perplexity", "", 100.0, higher_is_better=False)).rank
         assert rank(bad) > rank(good) > rank(lost)
 
     def test_points_are_a_log_uniform_prefix(self):
         space = {"lr": (1e-3, 1.0), "weight_decay": (1e-5, 1e-1)}
-        assert points(space, 16)[:5] == points(space, 5)
+        assert quasi_random_points(space, 16)[:5] == quasi_random_points(space, 5)
         for name, (low, high) in space.items():
-            values = sorted(point[name] for point in points(space, 16))
+            values = sorted(point[name] for point in quasi_random_points(space, 16))
             shares = [math.log(v / low) / math.log(high / low) for v in values]
             assert all(i / 16 <= share <= (i + 1) / 16 for i, share in enumerate(shares))
 
     def test_whatever_decides_a_trial_is_in_its_key(self):
         plan = plan_of()
-        spec = plan.tuning()[0]
+        spec = plan.tuning_trials()[0]
         changes = {
             "task": "t", "options": {"a": 1}, "data": ["d", "1"], "epochs": 2.0,
             "settings": {"precision": "bf16"},
         }  # fmt: skip
-        keys = {plan.key(spec), plan.key(spec._replace(seed=7)), plan.key(plan.tuning()[1])}
+        keys = {plan.key(spec), plan.key(spec._replace(seed=7)), plan.key(plan.tuning_trials()[1])}
         keys |= {plan._replace(**{name: value}).key(spec) for name, value in changes.items()}
         assert len(keys) == 3 + len(changes)
         assert plan._replace(trials=99, seeds=9, about="other").key(spec) == plan.key(spec)
@@ -197,46 +208,48 @@ odd.space = {"lr": (1.0, 0.1)}
 class TestOwnOptimizers:
     def test_a_file_and_a_module(self, tmp_path):
         (tmp_path / "mine.py").write_text(OWN)
-        optimizer = of_user(0, "heavy", f"{tmp_path}/mine.py:heavy")
+        optimizer = user_optimizer(0, "heavy", f"{tmp_path}/mine.py:heavy")
         assert (optimizer.baseline, optimizer.family) == ("sgd", "sgd")
         assert optimizer.space["momentum"] == (0.5, 0.99)
-        assert of_user(1, "nadam", "torch.optim:NAdam").space is None
+        assert user_optimizer(1, "nadam", "torch.optim:NAdam").space is None
 
     def test_is_another_one_when_its_file_changes(self, tmp_path):
         code = "from torch.optim import SGD\nclass Own(SGD):\n    pass\n"
         (tmp_path / "mine.py").write_text(code)
-        before = of_user(0, "own", f"{tmp_path}/mine.py:Own").about
-        assert of_user(0, "own", f"{tmp_path}/mine.py:Own").about == before
+        before = user_optimizer(0, "own", f"{tmp_path}/mine.py:Own").about
+        assert user_optimizer(0, "own", f"{tmp_path}/mine.py:Own").about == before
         (tmp_path / "mine.py").write_text(code + "    extra = 1\n")
-        assert of_user(0, "own", f"{tmp_path}/mine.py:Own").about != before
+        assert user_optimizer(0, "own", f"{tmp_path}/mine.py:Own").about != before
 
     def test_of_a_module_is_another_one_when_where_it_is_made_changes(self, tmp_path, monkeypatch):
         (tmp_path / "made_here.py").write_text("from torch.optim import SGD\nclass Own(SGD): ...\n")
         (tmp_path / "named_here.py").write_text("from made_here import Own\n")
         monkeypatch.syspath_prepend(tmp_path)
-        before = of_user(0, "own", "named_here:Own").about
+        before = user_optimizer(0, "own", "named_here:Own").about
         (tmp_path / "made_here.py").write_text("from torch.optim import SGD\nclass Own(SGD): 1\n")
-        assert of_user(0, "own", "named_here:Own").about != before
+        assert user_optimizer(0, "own", "named_here:Own").about != before
 
     def test_a_study_does_not_go_on_with_one_that_has_changed(self, tmp_path):
         (tmp_path / "mine.py").write_text(OWN)
         source = f"{tmp_path}/mine.py:heavy"
-        mine = of_user(0, "heavy", source)
+        mine = user_optimizer(0, "heavy", source)
         known = PlannedOptimizer(source, mine.about, "sgd", "#fff", mine.space, {"lr": 0.1})
         plan, spec = plan_of(optimizers={"heavy": known}), Spec("heavy", "tune", 0, (("lr", 0.1),))
-        assert entry_of(plan, spec).about == mine.about
+        assert entry_for(plan, spec).about == mine.about
         (tmp_path / "mine.py").write_text(OWN + "\n# better\n")
         with pytest.raises(
             ValueError, match=r"optimizer 'heavy' was .*mine.py:heavy \(.*start the study"
         ):
-            entry_of(plan, spec)
+            entry_for(plan, spec)
 
     def test_without_anything_to_tune_has_one_tuning_trial(self, tmp_path):
         bare = PlannedOptimizer("x", "x", None, "#fff", {}, {})
         plan = plan_of(optimizers={"bare": bare}, undecayed=False)
-        assert len(plan.tuning()) == 1
-        records = {spec: {"score": 1.0, "loss": 0.0, "diverged": False} for spec in plan.tuning()}
-        assert len(records) + len(plan.wanted(records)) == plan.size == 1 + 3
+        assert len(plan.tuning_trials()) == 1
+        records = {
+            spec: {"score": 1.0, "loss": 0.0, "diverged": False} for spec in plan.tuning_trials()
+        }
+        assert len(records) + len(plan.next_trials(records)) == plan.size == 1 + 3
 
     @pytest.mark.parametrize(
         ("source", "words"),
@@ -249,7 +262,7 @@ class TestOwnOptimizers:
     )
     def test_what_is_not_to_be_had(self, source, words):
         with pytest.raises(ValueError, match=r".") as error:
-            of_user(0, "mine", source)
+            user_optimizer(0, "mine", source)
         assert words in str(error.value)
 
     def test_a_space_that_is_none(self, tmp_path):
@@ -257,7 +270,7 @@ class TestOwnOptimizers:
         with pytest.raises(
             ValueError, match=r"odd.space\['lr'\] must be two finite .*, got \(1.0, 0.1\)"
         ):
-            of_user(0, "odd", f"{tmp_path}/mine.py:odd")
+            user_optimizer(0, "odd", f"{tmp_path}/mine.py:odd")
 
     def test_compared_from_the_command_line(self, tmp_path):
         (tmp_path / "mine.py").write_text(OWN)
@@ -454,4 +467,4 @@ class TestCommand:
             assert not exit_.value.code
             text = capsys.readouterr().out
             assert all(word in text for word in words)
-        assert set(DEFAULT) <= set(OPTIMIZERS)
+        assert set(DEFAULT_OPTIMIZERS) <= set(OPTIMIZERS)

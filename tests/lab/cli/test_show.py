@@ -13,7 +13,7 @@ from tangential_lab.cli import lemmas, toy
 from tangential_lab.theory import pictures as picture
 from tangential_lab.theory.claims import Lemma
 from tangential_lab.theory.runs import CONTESTANTS
-from tangential_lab.training.optimizers import OPTIMIZERS
+from tangential_lab.training import OPTIMIZERS
 
 
 def call(capsys, *arguments):

@@ -260,7 +260,7 @@ def test_cifar_is_trained_on_a_folder_of_its_layout(home, tmp_path):
 def test_the_net_of_the_paper_learns_from_a_step(home):
     task = adversarial(preset="paper", data=home)
     model = task.model()
-    loss = task.audited(model, task.splits["train"].__getitems__([0, 1]))
+    loss = task.audit_loss(model, task.splits["train"].__getitems__([0, 1]))
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in model.parameters())

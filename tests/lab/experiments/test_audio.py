@@ -17,10 +17,8 @@ from tangential_lab.experiments.audio.harmonic_cnn import HarmonicCNN, HarmonicF
 from tangential_lab.experiments.audio.task import _predict, _tagged, _words, audio
 from tangential_lab.experiments.data.sounds import Recordings, cut, level, read
 from tangential_lab.experiments.data.sources import DataError
-from tangential_lab.training.batches import Part, training
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.records import Spec
-from tangential_lab.training.trial import Run, Stopped, Trial
+from tangential_lab.training import OPTIMIZERS, ProcessShare, Spec, training_batches
+from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 
 def tone(hz, rate, seconds=1.0, amplitude=0.5):
@@ -262,7 +260,7 @@ def test_mini_steps_and_scores(options, folder, sizes, shape):
     task = audio(data=DATA, **options)
     if sizes:
         assert tuple(len(task.splits[name]) for name in ("train", "validation", "test")) == sizes
-    sounds, labels = next(training(task, seed=1, first=0, part=Part()))
+    sounds, labels = next(training_batches(task, seed=1, first=0, part=ProcessShare()))
     assert sounds.shape == (task.batch_size, 1, *shape)
     if labels.dim() > 1:  # one to four tags a pair
         assert ((labels.sum(1) >= 1) & (labels.sum(1) <= 4)).all()
@@ -468,7 +466,7 @@ TINY = {"keywords": tiny_commands, "music": tiny_music, "events": tiny_events}
 
 def trial(task, epochs, folder=None, stop=bool):
     spec = Spec("adamp", "test", 1000, tuple(task.published["adam"].items()))
-    run = Run(epochs=epochs, folder=folder, stop=stop)
+    run = TrialOptions(epochs=epochs, folder=folder, stop=stop)
     return Trial(task, OPTIMIZERS["adamp"], spec, run)
 
 
@@ -477,7 +475,7 @@ def tiny(request, tmp_path):
     """A subject and its task; but for keywords with a thin net, for the published one is slow."""
     TINY[request.param](tmp_path / "data")
     task = audio(preset="paper", data=tmp_path / "data", subject=request.param)
-    task = task._replace(batch_size=3, loaders=0)
+    task = task._replace(batch_size=3, loader_workers=0)
     if request.param == "keywords":
         return request.param, task
     tags = task.splits["train"].labels.shape[1]
@@ -494,7 +492,7 @@ def test_paper_steps_stops_and_resumes(tiny, tmp_path):
     assert record["steps"] == 2
     assert len(task.groups(whole.model)) == 1  # of one learning rate, as published
     stopped = trial(task, epochs, tmp_path / "checkpoints", stop=lambda: True)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrialStopped):
         stopped.train()
     assert stopped.step == 1
     resumed = trial(task, epochs, tmp_path / "checkpoints")

@@ -329,7 +329,7 @@ def test_animals_are_trained_on_a_folder_of_their_layout(animals, tmp_path, monk
         monkeypatch.setattr(nine_classes, look, partial(getattr(folders, look), 64))
     task = bias(preset="paper", source="imagenet", data=animals)
     assert (task.batch_size, task.epochs) == (128, 120)
-    scores = rehearse(task._replace(batch_size=4, loaders=0), tmp_path)
+    scores = rehearse(task._replace(batch_size=4, loader_workers=0), tmp_path)
     assert set(scores["validation"]) == {"unbiased accuracy", "biased accuracy", "loss"}
     assert set(scores["test"]) == {*scores["validation"], "ImageNet-A accuracy"}
 

@@ -565,7 +565,7 @@ def test_detectors_are_trained_on_a_folder_of_cocos_layout(tiny, tmp_path, monke
         thin = SSD300._replace(width=1 / 8)
         task = task._replace(model=lambda: Detector(2, (300, 300), Features(thin)))
     few = {name: split.only(np.arange(4)[: len(split)]) for name, split in task.splits.items()}
-    scores = rehearse(task._replace(splits=few, batch_size=2, loaders=1), tmp_path)["test"]
+    scores = rehearse(task._replace(splits=few, batch_size=2, loader_workers=1), tmp_path)["test"]
     assert set(scores) == {"AP", "AP50"}
     assert 0 <= scores["AP"] <= scores["AP50"] <= 1
 

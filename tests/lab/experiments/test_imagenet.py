@@ -15,7 +15,7 @@ from tangential_lab.experiments.data.augment import CutMixed, mirrored, scaled, 
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.imagenet.resnet_cifar import resnet20
 from tangential_lab.experiments.imagenet.task import imagenet
-from tangential_lab.training.tensors import Tensors
+from tangential_lab.training import TensorSplit
 
 
 def photograph(path, colour, size=(40, 30)):
@@ -105,7 +105,7 @@ def test_bytes_become_numbers_with_channels_last():
 def test_the_label_of_a_cut_image_has_the_shares_of_its_pixels():
     labels = torch.arange(6)
     flat = labels.float().view(6, 1, 1, 1).expand(6, 1, 20, 20).contiguous()
-    mixed = CutMixed(Tensors(flat, labels), classes=6)
+    mixed = CutMixed(TensorSplit(flat, labels), classes=6)
     kept = []
     for _ in range(20):
         inputs, shares = mixed.__getitems__(list(range(6)))
@@ -192,7 +192,7 @@ def test_imagenet_is_trained_on_a_folder_of_its_layout(tiny, tmp_path, monkeypat
         "validation": 1,
         "test": 2,
     }
-    scores = rehearse(task._replace(batch_size=4, loaders=1), tmp_path)
+    scores = rehearse(task._replace(batch_size=4, loader_workers=1), tmp_path)
     assert set(scores["test"]) == {"accuracy", "loss"}
 
 

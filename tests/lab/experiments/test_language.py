@@ -28,10 +28,8 @@ from tangential_lab.experiments.language.transformer_xl import (
     TransformerXL,
     Vocabulary,
 )
-from tangential_lab.training.batches import Part
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.records import Spec
-from tangential_lab.training.trial import Run, Stopped, Trial
+from tangential_lab.training import OPTIMIZERS, ProcessShare, Spec
+from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 WORDS = 11
 TINY = Sizes(layers=3, width=8, heads=2, head_width=3, inner=10, dropout=0.0)
@@ -444,7 +442,7 @@ def test_a_process_has_the_same_streams_in_every_batch():
     order = room._in_turn(len(segments), 4, torch.Generator())
     for number, indices in enumerate(order):
         for rank in range(2):
-            inputs, _, first = segments.__getitems__(Part(rank, 2).of(indices.tolist()))
+            inputs, _, first = segments.__getitems__(ProcessShare(rank, 2).of(indices.tolist()))
             starts = [12 * stream + 3 * number for stream in (2 * rank, 2 * rank + 1)]
             assert inputs[:, 0].tolist() == starts
             assert first is (number == 0)
@@ -637,10 +635,10 @@ def test_a_mini_is_rehearsed_and_learns(home, monkeypatch):
     monkeypatch.setitem(SETTINGS, "character", small)
     task = language(text="pydoc", weight_norm=True)
     before = rehearse(task, home)["test"]
-    assert before["loss"] == pytest.approx(task.metric.guess, rel=0.1)
+    assert before["loss"] == pytest.approx(task.metric.chance_score, rel=0.1)
     assert before["perplexity"] == pytest.approx(math.exp(before["loss"]))
     after = scored(task, trained(task, 60)[0])
-    assert after["loss"] < 0.75 * task.metric.guess
+    assert after["loss"] < 0.75 * task.metric.chance_score
 
 
 @pytest.mark.parametrize(
@@ -676,8 +674,8 @@ def test_the_paper_is_rehearsed_on_a_tiny_folder(home, monkeypatch):
     assert language_of_the_paper(home).batch_size == 60
     task = tiny_paper(home, monkeypatch, BASE._replace(cutoffs=(100, 200, 40_000)))
     scores = rehearse(task, home)
-    assert 1 < scores["test"]["perplexity"] < 10 * task.metric.guess
-    assert task.metric.higher is False
+    assert 1 < scores["test"]["perplexity"] < 10 * task.metric.chance_score
+    assert task.metric.higher_is_better is False
 
 
 def test_the_paper_stops_and_resumes_as_if_uninterrupted(home, monkeypatch):
@@ -689,7 +687,7 @@ def test_the_paper_stops_and_resumes_as_if_uninterrupted(home, monkeypatch):
 
     def trial(task, folder=None, stop=bool):
         spec = Spec("adamp", "test", 1000, (("lr", 0.1), ("weight_decay", 1e-2)))
-        run = Run(epochs=epochs, folder=folder, stop=stop)
+        run = TrialOptions(epochs=epochs, folder=folder, stop=stop)
         return Trial(task, OPTIMIZERS["adamp"], spec, run)
 
     def told(trained):
@@ -699,12 +697,12 @@ def test_the_paper_stops_and_resumes_as_if_uninterrupted(home, monkeypatch):
 
     whole, resumed = trial(task), trial(task, home / "checkpoints")
     expected, asked = told(whole), iter([False, False, True])
-    with pytest.raises(Stopped):
+    with pytest.raises(TrialStopped):
         trial(task, home / "checkpoints", lambda: next(asked)).train()
     assert told(resumed) == expected
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
-    assert told(trial(task._replace(clip=None))) != expected
+    assert told(trial(task._replace(max_grad_norm=None))) != expected
 
 
 def language_of_the_paper(home):
@@ -718,8 +716,8 @@ def test_the_paper_is_trained_for_200_000_steps(home):
     segments = (12_000 - 1) // 60 // 150
     assert task.epochs == 200_000 / segments
     assert len(task.splits["train"]) == 60 * segments
-    assert task.evaluation_batch == 10
-    assert task.clip == 0.25
+    assert task.evaluation_batch_size == 10
+    assert task.max_grad_norm == 0.25
     assert task.published["adam"]["lr"] == 2.5e-4
     assert [task.schedule(done) for done in (0, 0.5, 1)] == [1, 0.5, 0]
 

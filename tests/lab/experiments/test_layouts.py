@@ -15,7 +15,7 @@ from tangential_lab.experiments.data.sources import DataError, prepared
 from tangential_lab.experiments.detection.annotations import bccd
 from tangential_lab.experiments.language import texts
 from tangential_lab.experiments.retrieval.characters import omniglot
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 # ---- what is prepared once
 
@@ -29,7 +29,7 @@ def test_another_process_may_have_prepared_the_same_meanwhile(home, monkeypatch)
         return rename(whole, place)
 
     monkeypatch.setattr(Path, "rename", late)
-    found = prepared("test", Data("numbers", "0" * 16), lambda: {"a": np.arange(3)})
+    found = prepared("test", DataSource("numbers", "0" * 16), lambda: {"a": np.arange(3)})
     assert found["a"].tolist() == [0, 1, 2]
     assert len(list((home.parent / "cache/tangential/prepared").iterdir())) == 1  # nothing is left
 
@@ -40,7 +40,7 @@ def test_what_cannot_be_kept_is_told(home, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OSError, match="no space"):
-        prepared("test", Data("numbers", "0" * 16), lambda: {"a": np.arange(3)})
+        prepared("test", DataSource("numbers", "0" * 16), lambda: {"a": np.arange(3)})
 
 
 def test_what_was_prepared_by_other_settings_is_not_taken(recordings, esc50, home, monkeypatch):

@@ -23,11 +23,16 @@ from tangential_lab.experiments.retrieval.embedder import Embedder, MeanAndMaxim
 from tangential_lab.experiments.retrieval.photosets import BOTH, GALLERY, QUERY, opened
 from tangential_lab.experiments.retrieval.recall import recall
 from tangential_lab.experiments.retrieval.task import PUBLISHED, _criterion, _stepped, retrieval
-from tangential_lab.training.batches import Part, evaluation, training
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.records import Spec
-from tangential_lab.training.task import apart, balanced
-from tangential_lab.training.trial import Run, Stopped, Trial
+from tangential_lab.training import (
+    OPTIMIZERS,
+    ProcessShare,
+    Spec,
+    class_balanced_batches,
+    evaluation_batches,
+    groups_with_lr_scale,
+    training_batches,
+)
+from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 
 def small(loss="proxyanchor", classes=6, size=8, trunk=None, **options):
@@ -102,7 +107,7 @@ def test_frozen_batch_norm_stays_frozen(frozen):
 def test_warm_up_trains_all_but_the_trunk():
     """Without gradients nothing moves it: no momentum, no decay, coupled or not."""
     model = small(warm_up=2)
-    groups = apart(model, "criterion", 100.0)
+    groups = groups_with_lr_scale(model, "criterion", 100.0)
     optimizer = AdamP([p for g in groups for p in g["params"]], lr=0.01, weight_decay=0.1)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     for step in range(3):
@@ -241,25 +246,25 @@ def test_a_bias_would_take_the_embeddings_invariance():
 
 def test_proxies_have_a_learning_rate_of_their_own():
     model = small(frozen=True)
-    others, proxies = apart(model, "criterion", 100.0)
+    others, proxies = groups_with_lr_scale(model, "criterion", 100.0)
     assert proxies["lr_scale"] == 100
     assert [p.shape for p in proxies["params"]] == [(6, 8)]
     assert len(others["params"]) == 2  # neither scale nor shift of the BatchNorm
-    assert len(apart(small("triplet"), "criterion", 100.0)) == 1
+    assert len(groups_with_lr_scale(small("triplet"), "criterion", 100.0)) == 1
 
 
 @pytest.mark.parametrize("each", [2, 4])
 def test_balanced_batches(each):
     labels = torch.tensor([0] * 9 + [1] * 8 + [2] * 3 + [3] * 16)[torch.randperm(36)]
-    batches = list(balanced(labels, each, 36, 8, torch.Generator().manual_seed(1)))
+    batches = list(class_balanced_batches(labels, each, 36, 8, torch.Generator().manual_seed(1)))
     for batch in batches:
         assert len(batch) == 8
         assert all(len(own.unique()) == 1 for own in labels[batch].split(each))
     used = torch.cat(batches)
     assert len(used.unique()) == len(used)
     assert len(batches) == {2: 34 // 8, 4: 32 // 8}[each]
-    again = list(balanced(labels, each, 36, 8, torch.Generator().manual_seed(1)))
-    other = list(balanced(labels, each, 36, 8, torch.Generator().manual_seed(2)))
+    again = list(class_balanced_batches(labels, each, 36, 8, torch.Generator().manual_seed(1)))
+    other = list(class_balanced_batches(labels, each, 36, 8, torch.Generator().manual_seed(2)))
     assert torch.equal(used, torch.cat(again))
     assert not torch.equal(used, torch.cat(other))
 
@@ -347,7 +352,7 @@ def test_mini_learns(loss):
         "validation": 184 * 20,
         "test": 659 * 20,
     }
-    batch = next(training(task, seed=1, first=0, part=Part()))
+    batch = next(training_batches(task, seed=1, first=0, part=ProcessShare()))
     assert batch[0].shape == (task.batch_size, 1, 35, 35)
     counts = batch[1].bincount()
     assert (counts[counts > 0] >= 4).all() or loss == "proxyanchor"
@@ -481,7 +486,7 @@ def test_paper_layouts(dataset, tmp_path):
     assert len(set.union(*used)) == 15
     roles = [QUERY, GALLERY, GALLERY] * 2 if dataset == "inshop" else [BOTH] * 6
     assert parts["test"].roles.tolist() == roles
-    images, _, _ = next(iter(evaluation(task, task.splits["test"], Part())))
+    images, _, _ = next(iter(evaluation_batches(task, task.splits["test"], ProcessShare())))
     assert images.shape == (6, 3, 224, 224)
     pickle.loads(pickle.dumps(task.splits))  # processes that load batches may need it
     assert task.batch_size == {"cub": 120, "cars": 120, "sop": 180, "inshop": 180}[dataset]
@@ -495,12 +500,12 @@ def test_the_trunk_is_held_for_the_published_epochs(tmp_path, monkeypatch):
     monkeypatch.setitem(PUBLISHED, "sop", PUBLISHED["sop"]._replace(batch_size=3))
     task = retrieval(preset="paper", data=tmp_path, dataset="sop", pretrained=False)
     assert task.model().warm_up == 2  # batches of 3 from 6 photographs
-    assert task.held == 1
+    assert task.frozen_epochs == 1
 
 
 def trial(task, epochs, folder=None, stop=bool):
     spec = Spec("adamp", "test", 1000, tuple(task.published["adam"].items()))
-    run = Run(epochs=epochs, folder=folder, stop=stop)
+    run = TrialOptions(epochs=epochs, folder=folder, stop=stop)
     return Trial(task, OPTIMIZERS["adamp"], spec, run)
 
 
@@ -531,7 +536,7 @@ def test_paper_steps_stops_and_resumes(dataset, loss, batch, epochs, tmp_path, m
     short = PUBLISHED[name]._replace(batch_size=batch, each=3, warm_up=epochs / 2)
     monkeypatch.setitem(PUBLISHED, name, short)
     options = {"dataset": dataset, "loss": loss, "pretrained": False}
-    task = retrieval(preset="paper", data=tmp_path, **options)._replace(loaders=0)
+    task = retrieval(preset="paper", data=tmp_path, **options)._replace(loader_workers=0)
     if dataset != "auto":
         # pictures of noise lie almost equally far: by the usual margin there may be no triplet
         monkeypatch.setattr(retrieval_room, "TRIPLET_MARGIN", 2.0)
@@ -543,7 +548,7 @@ def test_paper_steps_stops_and_resumes(dataset, loss, batch, epochs, tmp_path, m
     record = whole.train()
     assert record["steps"] == 2
     stopped = trial(task, epochs, tmp_path / "checkpoints", stop=lambda: True)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrialStopped):
         stopped.train()
     resumed = trial(task, epochs, tmp_path / "checkpoints")
     assert resumed.train()["metrics"] == record["metrics"]

@@ -23,7 +23,7 @@ from PIL import Image
 from tangential_lab.cli.study import server as watch
 from tangential_lab.names import label
 from tangential_lab.reports import page, report, write_overview
-from tangential_lab.studies.plan import PlannedOptimizer
+from tangential_lab.studies import PlannedOptimizer
 from tangential_lab.styles import on_dark
 
 playwright = pytest.importorskip(

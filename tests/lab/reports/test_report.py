@@ -30,11 +30,9 @@ from tangential_lab.reports.overview import steps_to_target
 from tangential_lab.reports.standings import Range, Reach
 from tangential_lab.reports.statistics import Interval, interval
 from tangential_lab.reports.study import adjust_jointly
-from tangential_lab.studies.plan import Plan, PlannedOptimizer
+from tangential_lab.studies import Plan, PlannedOptimizer
 from tangential_lab.theory.runs import CONTESTANTS
-from tangential_lab.training.curves import Curves
-from tangential_lab.training.optimizers import DEFAULT, OPTIMIZERS, OTHERS
-from tangential_lab.training.records import Spec
+from tangential_lab.training import DEFAULT_OPTIMIZERS, OPTIMIZERS, USER_COLOURS, Curves, Spec
 
 PAIR = ("sgd", "sgdp")
 
@@ -511,7 +509,7 @@ def test_a_optimizer_has_its_colour_and_another_for_dark_paper(whole):
 
 COLOURS = [
     *(optimizer.colour for optimizer in OPTIMIZERS.values()),
-    *OTHERS,
+    *USER_COLOURS,
     *(one.colour for some in CONTESTANTS.values() for one in some.values()),
 ]
 BLIND = {  # what is seen of linear red, green and blue (Machado et al. 2009, severity 1)
@@ -550,7 +548,7 @@ def test_an_old_study_is_drawn_in_the_colours_of_today():
 @pytest.mark.parametrize("paper", ["light", "dark"])
 def test_the_default_optimizers_are_told_apart(cones, paper):
     """At least 20 units of CIELAB: 2.3 are just seen."""
-    drawn = [OPTIMIZERS[name].colour for name in DEFAULT]
+    drawn = [OPTIMIZERS[name].colour for name in DEFAULT_OPTIMIZERS]
     drawn = [styles.on_dark(colour) for colour in drawn] if paper == "dark" else drawn
     seen = [lab(np.asarray(BLIND[cones]) @ linear(colour)) for colour in drawn]
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 20

@@ -15,10 +15,10 @@ from tangential_lab.__main__ import main
 from tangential_lab.cli.study.server import Watched
 from tangential_lab.reports import report
 from tangential_lab.studies import database
-from tangential_lab.studies.owners import owner
+from tangential_lab.studies.owners import current_owner
 from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.store import Store
-from tangential_lab.studies.stored import owner_of, packed, record_of, unpacked
+from tangential_lab.studies.stored import decode_record, encode_record, parse_owner, parse_record
 
 NAN = float("nan")
 
@@ -33,7 +33,7 @@ def good(tmp_path_factory):
     store.begin(plan)
     draw = random.Random(0)
     for phase in ("tune", "test"):
-        for spec in plan.wanted(store.records(plan)):
+        for spec in plan.next_trials(store.records(plan)):
             names = made.LAYERS if phase == "test" else ()
             record = made.record(plan, spec, draw, 0.9, names=names)
             store.finish(store.claim(plan, [spec]), record)
@@ -153,7 +153,7 @@ def test_a_worker_needs_settings_that_a_page_does_not(study, capsys):
 def test_a_damaged_record(change, words, study, capsys):
     store = Store(f"sqlite:///{study}", "s")
     plan = store.plan()
-    damaged = packed(next(iter(store.records(plan).values())) | change)
+    damaged = encode_record(next(iter(store.records(plan).values())) | change)
     store.close()
     where = "UPDATE trial_user_attributes SET value_json=? WHERE key='record' AND trial_id=2"
     sql(study, [where, json.dumps(damaged)])
@@ -179,22 +179,22 @@ def test_a_record_that_is_missing(study, capsys):
 
 def test_rows_of_layers_that_do_not_match():
     plan = made.plan()
-    record = made.record(plan, plan.tuning()[0], random.Random(0), 0.9, names=made.LAYERS)
-    assert record_of(json.dumps(record))["layers"]["names"] == made.LAYERS
-    assert unpacked(packed(record)) == record
+    record = made.record(plan, plan.tuning_trials()[0], random.Random(0), 0.9, names=made.LAYERS)
+    assert parse_record(json.dumps(record))["layers"]["names"] == made.LAYERS
+    assert decode_record(encode_record(record)) == record
     record["layers"]["norm"][3] = record["layers"]["norm"][3][1:]
     with pytest.raises(ValueError, match=r"record.layers has rows that do not match its names"):
-        record_of(json.dumps(record))
+        parse_record(json.dumps(record))
 
 
 def test_a_record_without_scale_invariant_weights():
     plan = made.plan()
-    record = made.record(plan, plan.tuning()[0], random.Random(0), 0.9)
+    record = made.record(plan, plan.tuning_trials()[0], random.Random(0), 0.9)
     record |= dict.fromkeys(("norm", "effective_step", "memory_share"))
     record["curves"] = {name: record["curves"][name] for name in ("step", "loss", "lr")}
-    assert unpacked(packed(record)) == record
+    assert decode_record(encode_record(record)) == record
     with pytest.raises(ValueError, match="has no norms of the scale-invariant weights"):
-        report(plan, {plan.tuning()[0]: record})  # whose plan has some
+        report(plan, {plan.tuning_trials()[0]: record})  # whose plan has some
 
 
 def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
@@ -286,7 +286,7 @@ def test_trials_of_another_program_are_none_of_ours(study):
     store = Store(url, "s")
     plan = store.plan()
     assert len(store.records(plan)) == plan.size == 8
-    assert store.claim(plan, plan.tuning()) is None
+    assert store.claim(plan, plan.tuning_trials()) is None
     store.close()
 
 
@@ -305,9 +305,9 @@ def test_a_worker_of_a_task_that_is_unknown_here(changes, words, study, capsys):
 
 
 def test_an_owner_that_is_none():
-    assert owner_of(owner()) == owner()
-    for value in (None, 5, {}, {"machine": "x"}, owner() | {"pid": "1"}):
-        assert owner_of(value) is None
+    assert parse_owner(current_owner()) == current_owner()
+    for value in (None, 5, {}, {"machine": "x"}, current_owner() | {"pid": "1"}):
+        assert parse_owner(value) is None
 
 
 def test_a_plan_comes_back_from_its_text():
@@ -332,8 +332,8 @@ def test_damage_is_told_from_a_failure_that_passes():
         return error
 
     for text in ("database is locked", "disk I/O error", "database or disk is full"):
-        assert database.damage(failure(text), "sqlite:////tmp/s.db") == ""
-    damaged = database.damage(failure("no such table: x"), "sqlite:////tmp/s.db")
+        assert database.damage_report(failure(text), "sqlite:////tmp/s.db") == ""
+    damaged = database.damage_report(failure("no such table: x"), "sqlite:////tmp/s.db")
     assert damaged.startswith("sqlite:////tmp/s.db cannot be used: no such table: x. Restore")
     gone = OperationalError("SELECT 1", None, Exception("server closed the connection"))
-    assert database.damage(gone, "postgresql://127.0.0.1:9/x") == ""
+    assert database.damage_report(gone, "postgresql://127.0.0.1:9/x") == ""

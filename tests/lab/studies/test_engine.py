@@ -25,14 +25,18 @@ from sqlalchemy.exc import OperationalError
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import database, owners, provenance, study
 from tangential_lab.studies import pool as crew
-from tangential_lab.studies.pool import Ended
-from tangential_lab.studies.store import Claim, Store, Taken
-from tangential_lab.studies.worker import Place, work
-from tangential_lab.training import checkpoint
-from tangential_lab.training.batches import Part, steps_an_epoch, training
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.records import Spec
-from tangential_lab.training.trial import Run, Stopped, Trial
+from tangential_lab.studies.pool import StudyFailedError
+from tangential_lab.studies.store import ClaimedTrial, ClaimLostError, Store
+from tangential_lab.studies.worker import WorkerOptions, run_worker
+from tangential_lab.training import (
+    OPTIMIZERS,
+    ProcessShare,
+    Spec,
+    checkpoint,
+    steps_per_epoch,
+    training_batches,
+)
+from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 TIMED = {"seconds", "step_s", "optimizer_s", "provenance"}
 POINT = (("lr", 0.02), ("weight_decay", 1e-3))
@@ -61,7 +65,9 @@ def told(record):
 
 def trained(task, spec=SPEC, **run):
     options = {"evaluations": 3, "layers": True, **run}
-    return Trial(task, OPTIMIZERS[spec.optimizer], spec, Run(2, INVARIANT, **options)).train()
+    return Trial(
+        task, OPTIMIZERS[spec.optimizer], spec, TrialOptions(2, INVARIANT, **options)
+    ).train()
 
 
 def request(**changes):
@@ -73,7 +79,7 @@ def request(**changes):
 
 
 def begun(url, task, **changes):
-    plan = study.planned(request(**changes), task)
+    plan = study.make_plan(request(**changes), task)
     store = Store(url, "s")
     store.begin(plan)
     return store, plan
@@ -109,7 +115,7 @@ class TestTrial:
 
         optimizer = OPTIMIZERS["sgdp"]._replace(build=spy)
         spec = SPEC._replace(point=(("lr", 0.5), ("weight_decay", 1e-3)))
-        record = Trial(digits, optimizer, spec, Run(2, INVARIANT)).train()
+        record = Trial(digits, optimizer, spec, TrialOptions(2, INVARIANT)).train()
         for i, step in enumerate(record["curves"]["step"]):
             before, after = seen[2 * step], seen[2 * step + 1]
             norm = sum(w.norm().item() for w in after) / 3
@@ -126,7 +132,7 @@ class TestTrial:
         point = (("lr", 1e12), ("weight_decay", 1e-3))
         record = trained(digits, SPEC._replace(optimizer="sgd", point=point))
         assert record["diverged"] is True
-        assert record["score"] == digits.metric.guess == 0.1
+        assert record["score"] == digits.metric.chance_score == 0.1
         assert record["loss"] == float("inf")
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -139,7 +145,7 @@ class TestTrial:
             try:
                 record = trained(digits, spec, folder=tmp_path, stop=lambda s=steps: not next(s))
                 break
-            except Stopped:
+            except TrialStopped:
                 assert list(tmp_path.glob("*.checkpoint"))
         assert told(record) == told(whole)
 
@@ -166,7 +172,7 @@ class TestTrial:
 
         task = digits._replace(score=lambda predictions: pytest.fail("scored"))
         optimizer = OPTIMIZERS["adamp"]._replace(build=breaks)
-        record = Trial(task, optimizer, SPEC, Run(2, INVARIANT)).train()
+        record = Trial(task, optimizer, SPEC, TrialOptions(2, INVARIANT)).train()
         assert record["diverged"] is True
         assert record["score"] == 0.1
         assert record["steps"] == 32
@@ -185,7 +191,7 @@ class TestTrial:
             return optimizer
 
         optimizer = OPTIMIZERS["sgdp"]._replace(build=skips)
-        record = Trial(digits, optimizer, SPEC, Run(2, INVARIANT, layers=True)).train()
+        record = Trial(digits, optimizer, SPEC, TrialOptions(2, INVARIANT, layers=True)).train()
         assert record["curves"]["step"] == [1, 11, 21, 31]
         known = [not math.isnan(x) for x in record["curves"]["norm"]]
         assert known == [True, False, True, True]
@@ -194,13 +200,20 @@ class TestTrial:
         assert [not any(map(math.isnan, row)) for row in rows] == known
 
     def test_batches_depend_on_seed_and_step_alone(self, digits):
-        steps = steps_an_epoch(digits)
-        first = [b for b, _ in zip(training(digits, 5, 0, Part()), range(2 * steps), strict=False)]
-        later = training(digits, 5, steps + 3, Part())
+        steps = steps_per_epoch(digits)
+        first = [
+            b
+            for b, _ in zip(
+                training_batches(digits, 5, 0, ProcessShare()), range(2 * steps), strict=False
+            )
+        ]
+        later = training_batches(digits, 5, steps + 3, ProcessShare())
         assert torch.equal(next(later)[0], first[steps + 3][0])
-        halves = [next(training(digits, 5, 4, Part(rank, 2)))[1] for rank in range(2)]
+        halves = [
+            next(training_batches(digits, 5, 4, ProcessShare(rank, 2)))[1] for rank in range(2)
+        ]
         assert torch.equal(torch.cat(halves), first[4][1])
-        other = next(training(digits, 6, 0, Part()))
+        other = next(training_batches(digits, 6, 0, ProcessShare()))
         assert not torch.equal(other[1], first[0][1])
 
     def test_splits_do_not_overlap(self, digits):
@@ -208,7 +221,7 @@ class TestTrial:
         assert len(together.unique(dim=0)) == 1797
 
     def test_the_audit_finds_what_batch_norm_makes_invariant(self, digits):
-        assert set(study.invariant(digits)) == INVARIANT
+        assert set(study.scale_invariant_weights(digits)) == INVARIANT
 
 
 STATE = {"step": 3, "model": {"w": torch.ones(3)}}
@@ -272,7 +285,7 @@ class TestStore:
     def test_every_trial_is_claimed_once(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         other = Store(store.url, "s")
-        specs, claims = plan.tuning(), []
+        specs, claims = plan.tuning_trials(), []
         for turn in (store, other, store, other):
             claims.append(turn.claim(plan, specs))
         assert sorted(c.spec for c in claims) == sorted(specs)
@@ -280,13 +293,13 @@ class TestStore:
 
     def test_a_finished_trial_is_neither_lost_nor_run_again(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        claim = store.claim(plan, plan.tuning())
+        claim = store.claim(plan, plan.tuning_trials())
         store.finish(claim, finished(plan, claim.spec))
         again = Store(store.url, "s")
         assert again.records(plan)[claim.spec]["score"] == 0.5
-        missing = [s for s in plan.tuning() if s not in again.records(plan)]
+        missing = [s for s in plan.tuning_trials() if s not in again.records(plan)]
         assert claim.spec not in missing
-        with pytest.raises(Taken):
+        with pytest.raises(ClaimLostError):
             again.finish(claim, {"score": 0.7})
         longer = plan._replace(trials=3, seeds=9)
         again.begin(longer)
@@ -300,7 +313,7 @@ class TestStore:
     ):
         """It is written, in part or whole, and this process, which goes on, is not told."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        claim, real = store.claim(plan, plan.tuning()), getattr(store.storage, act)
+        claim, real = store.claim(plan, plan.tuning_trials()), getattr(store.storage, act)
 
         def unheard(*arguments):
             real(*arguments)
@@ -314,20 +327,20 @@ class TestStore:
 
     def test_what_was_given_back_is_claimed_again(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        claim = store.claim(plan, plan.tuning()[:1])
-        assert store.claim(plan, plan.tuning()[:1]) is None
+        claim = store.claim(plan, plan.tuning_trials()[:1])
+        assert store.claim(plan, plan.tuning_trials()[:1]) is None
         store.give_back(claim)
-        again = store.claim(plan, plan.tuning()[:1])
+        again = store.claim(plan, plan.tuning_trials()[:1])
         assert again.key == claim.key
         assert again.id != claim.id
-        with pytest.raises(Taken):
+        with pytest.raises(ClaimLostError):
             store.beat(claim)
 
     def test_the_living_keep_their_trials_whatever_the_clocks_say(
         self, digits, tmp_path, monkeypatch
     ):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        claim = store.claim(plan, plan.tuning()[:1])
+        claim = store.claim(plan, plan.tuning_trials()[:1])
         stale = {claim.id}  # as if this machine had slept, or the database been gone
         monkeypatch.setattr(store.rdb, "_get_stale_trial_ids", lambda _: list(stale))
         assert store.claim(plan, [claim.spec]) is None
@@ -344,14 +357,14 @@ class TestStore:
         time.sleep(0.1)
         again = store.claim(plan, [claim.spec])
         assert again.key == claim.key
-        with pytest.raises(Taken):
+        with pytest.raises(ClaimLostError):
             store.finish(claim, {"score": 0.5})
 
     def test_a_trial_that_ends_while_it_is_claimed_is_another_ones(
         self, digits, tmp_path, monkeypatch
     ):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        other, spec = Store(store.url, "s"), plan.tuning()[0]
+        other, spec = Store(store.url, "s"), plan.tuning_trials()[0]
         beat = store.beat
 
         def slowly(claim):
@@ -369,7 +382,7 @@ class TestStore:
     ):
         """Its owner is written, and this process, which lives, is not told."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        specs, real = plan.tuning()[:1], getattr(store.storage, act)
+        specs, real = plan.tuning_trials()[:1], getattr(store.storage, act)
 
         def unheard(*arguments, **options):
             told = real(*arguments, **options)
@@ -390,13 +403,13 @@ class TestStore:
 
     def test_a_process_is_told_by_its_number_and_its_beginning(self):
         mine = owners.owner()
-        assert not owners.is_gone(mine)
-        assert owners.is_gone(mine | {"since": mine["since"] + 1})
-        assert owners.is_gone(mine | {"pid": 2**22 + 1})
+        assert not owners.has_ended(mine)
+        assert owners.has_ended(mine | {"since": mine["since"] + 1})
+        assert owners.has_ended(mine | {"pid": 2**22 + 1})
 
     def test_two_that_queue_at_once_leave_one_trial(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        spec = plan.tuning()[0]
+        spec = plan.tuning_trials()[0]
         for _ in range(2):  # as if neither had seen the other
             store._queue(plan, plan.key(spec), spec)
         assert store.claim(plan, [spec]) is not None
@@ -443,22 +456,22 @@ def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, mon
     (tmp_path / "work").write_text("no folder")
     said = []
     with pytest.warns(UserWarning, match="no checkpoint, training goes on"):
-        work(store, Place(None, tmp_path / "work", 0.0), bool, said.append)
+        run_worker(store, WorkerOptions(None, tmp_path / "work", 0.0), bool, said.append)
     assert len(store.records(plan)) == plan.size == 2
     assert "A finished trial is not kept in" in said[0]
 
 
 def test_a_run_in_which_weights_stay_as_they_were_is_refused(digits):
     with pytest.raises(ValueError, match=r"epochs is 2, allowed with digits are more than 2: "):
-        study.planned(request(epochs=2), digits._replace(held=2.0))
+        study.make_plan(request(epochs=2), digits._replace(frozen_epochs=2.0))
 
 
 def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-    running = study.run(store, plan, Place(None, tmp_path, 60.0), 0, Event(), print)
+    running = study.run_study(store, plan, WorkerOptions(None, tmp_path, 60.0), 0, Event(), print)
     assert next(running) == {}
     Store(store.url, "s").begin(plan._replace(seeds=3))
-    with pytest.raises(Ended, match="has been given another plan"):
+    with pytest.raises(StudyFailedError, match="has been given another plan"):
         next(running)
 
 
@@ -478,7 +491,7 @@ def test_every_worker_has_a_gpu_of_its_own_before_cuda_is_asked(monkeypatch):
 def _work(url, folder, checkpoint_s=60.0):
     torch.set_num_threads(1)
     os.setpgid(0, 0)
-    work(Store(url, "s"), Place(None, Path(folder), checkpoint_s), bool, print)
+    run_worker(Store(url, "s"), WorkerOptions(None, Path(folder), checkpoint_s), bool, print)
 
 
 @pytest.fixture(scope="module")
@@ -553,16 +566,16 @@ def test_a_finished_record_outlives_worker_and_database(digits, tmp_path, monkey
 
     monkeypatch.setattr(store, "finish", gone)
     with pytest.raises(Exception, match="gone"):
-        work(store, Place(None, tmp_path, 60.0), bool, print)
+        run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
     [left] = (tmp_path / "checkpoints").rglob("finished.json")
     record = json.loads(left.read_text())
     again = Store(store.url, "s")
     for trial in again._trials():
         if trial.state.name == "RUNNING":
-            again.give_back(Claim(trial._trial_id, trial.user_attrs["key"], None))
+            again.give_back(ClaimedTrial(trial._trial_id, trial.user_attrs["key"], None))
     monkeypatch.setattr(Trial, "train", lambda self: pytest.fail("was trained again"))
     with pytest.raises(pytest.fail.Exception):
-        work(again, Place(None, tmp_path, 60.0), bool, print)
+        run_worker(again, WorkerOptions(None, tmp_path, 60.0), bool, print)
     assert [told(r) for r in again.records(plan).values()] == [told(record)]
 
 

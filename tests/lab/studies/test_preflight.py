@@ -8,10 +8,9 @@ import torch
 
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import preflight, study
-from tangential_lab.studies.preflight import Request, unresumable
-from tangential_lab.training.optimizers import OPTIMIZERS, grouped, of_user
-from tangential_lab.training.records import Spec
-from tangential_lab.training.trial import Run, Stopped, Trial
+from tangential_lab.studies.preflight import PreflightRequest, unresumable
+from tangential_lab.training import OPTIMIZERS, Spec, split_groups, user_optimizer
+from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 CODE = """
 import os, random, sys
@@ -128,7 +127,7 @@ def path(tmp_path):
 
 def tried(source, groups=GROUPS):
     """In this process."""
-    request = Request({}, {"sgd": POINT, "adam": POINT | {"lr": 1e-3}}, groups)
+    request = PreflightRequest({}, {"sgd": POINT, "adam": POINT | {"lr": 1e-3}}, groups)
     return preflight._try("mine", str(source), request, lambda act: None)
 
 
@@ -183,13 +182,13 @@ def test_a_state_that_cannot_be_read_again_is_found(path):
 )
 def test_a_process_that_ends_is_an_error(factory, words, path):
     with pytest.raises(ValueError, match=words):
-        unresumable(Request({"x": f"{path}:{factory}"}, {"adam": POINT}, GROUPS))
+        unresumable(PreflightRequest({"x": f"{path}:{factory}"}, {"adam": POINT}, GROUPS))
 
 
 def test_a_file_that_ends_the_process_when_it_is_loaded(tmp_path):
     (tmp_path / "mine.py").write_text("import os\nos._exit(0)\n")
     with pytest.raises(ValueError, match=r"ended \(exit status 0\) when optimizer 'x' was loaded"):
-        unresumable(Request({"x": f"{tmp_path}/mine.py:own"}, {"adam": POINT}, GROUPS))
+        unresumable(PreflightRequest({"x": f"{tmp_path}/mine.py:own"}, {"adam": POINT}, GROUPS))
 
 
 def test_groups_are_those_of_a_trial_and_small():
@@ -221,7 +220,7 @@ def test_a_study_knows_which_optimizers_do_not_resume(digits, path):
         *("no", 1, False),
     )
     with pytest.warns(UserWarning, match=r"optimizer 'x' does not continue from its state_dict \("):
-        plan = study.planned(request, digits)
+        plan = study.make_plan(request, digits)
     assert {name: optimizer.resumes for name, optimizer in plan.optimizers.items()} == {
         "sgd": True,
         "x": False,
@@ -243,12 +242,14 @@ class TestResumedTrial:
             return Draws([{"params": g["params"]} for g in groups], **point)
 
         spec = Spec("sgd", "tune", 0, tuple(POINT.items()))
-        return Trial(digits, OPTIMIZERS["sgd"]._replace(build=build), spec, Run(1, **run)).train()
+        return Trial(
+            digits, OPTIMIZERS["sgd"]._replace(build=build), spec, TrialOptions(1, **run)
+        ).train()
 
     def test_draws_from_random_and_numpy_go_on(self, digits, tmp_path):
         whole = self.trained(digits)
         steps = iter(range(7, -1, -1))
-        with pytest.raises(Stopped):
+        with pytest.raises(TrialStopped):
             self.trained(digits, folder=tmp_path, stop=lambda: not next(steps))
         random.seed(99)
         np.random.seed(99)
@@ -259,7 +260,9 @@ class TestResumedTrial:
 
 def test_a_tasks_own_groups_are_handed_over(digits):
     model = digits.model()
-    groups = preflight.shapes(grouped(digits.groups(model), model, frozenset({"0.weight"}), 1.0))
+    groups = preflight.shapes(
+        split_groups(digits.groups(model), model, frozenset({"0.weight"}), 1.0)
+    )
     assert [group["scale_invariant"] for group in groups] == [True, False]
     assert groups[0]["params"] == [tuple(model.get_parameter("0.weight").shape)]
 
@@ -275,4 +278,4 @@ def test_a_setting_that_the_space_lacks_is_named(tmp_path):
     )
     for name, setting in (("noisy", "weight_decay"), ("more", "rho")):
         with pytest.raises(ValueError, match=f"^{name}.space lacks {setting}, which the factory"):
-            of_user(0, name, f"{path}:{name}")
+            user_optimizer(0, name, f"{path}:{name}")

@@ -14,7 +14,7 @@ from torch import nn
 
 from tangential_lab.studies.store import Store
 from tangential_lab.training import cores
-from tangential_lab.training.distributed import BatchNormOfAll
+from tangential_lab.training.distributed import GlobalBatchNorm
 
 WORKER = """
 import json, os, sys
@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState
 from tangential_lab import experiments as tasks
-from tangential_lab.training.batches import steps_an_epoch
-from tangential_lab.training.records import Spec
-from tangential_lab.training.optimizers import OPTIMIZERS
-from tangential_lab.training.trial import Run, Stopped, Trial
+from tangential_lab.training import steps_per_epoch
+from tangential_lab.training import Spec
+from tangential_lab.training import OPTIMIZERS
+from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 torch.set_num_threads(1)
 hows, folder = sys.argv[1].split(","), Path(sys.argv[2])
@@ -67,9 +67,9 @@ def train(how, optimizer):
     name, *ways = how.split()
     task = TASKS[name]()
     spec = Spec(optimizer, "test", 1000, (("lr", 0.02), ("weight_decay", 1e-2)))
-    run = Run(2, weights, evaluations=2, layers=True, sharded="shards" in ways)
+    run = TrialOptions(2, weights, evaluations=2, layers=True, sharded="shards" in ways)
     if name != "digits":
-        run = run._replace(epochs=4 / steps_an_epoch(task), evaluations=0)
+        run = run._replace(epochs=4 / steps_per_epoch(task), evaluations=0)
     if name == "bf16":
         run = run._replace(precision="bf16")
     if "resumed" in ways:
@@ -80,7 +80,7 @@ def train(how, optimizer):
             here = run._replace(folder=place, stop=lambda: not next(steps))
             try:
                 return Trial(task, OPTIMIZERS[optimizer], spec, here).train()
-            except Stopped:
+            except TrialStopped:
                 assert int(os.environ["RANK"]) or list(place.iterdir())
     return Trial(task, OPTIMIZERS[optimizer], spec, run).train()
 
@@ -188,7 +188,7 @@ def test_two_processes_train_other_nets_as_one(tmp_path):
 
 def test_batch_norm_over_processes_keeps_its_precision_in_bfloat16():
     x = (3 + torch.randn(4, 2, 33, 31)).bfloat16()
-    theirs, ours = nn.BatchNorm2d(2), BatchNormOfAll(2)
+    theirs, ours = nn.BatchNorm2d(2), GlobalBatchNorm(2)
     torch.distributed.init_process_group(
         "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
     )
@@ -205,11 +205,11 @@ def test_batch_norm_over_processes_keeps_its_precision_in_bfloat16():
 
 @pytest.mark.parametrize(("processes", "decoders"), [(None, 16), (1, 16), (8, 8), (128, 1)])
 def test_processes_of_a_machine_share_its_cores(monkeypatch, processes, decoders):
-    monkeypatch.setattr(cores, "cores", lambda: 64)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 64)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     if processes:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert cores.decoders() == decoders
+    assert cores.loader_processes() == decoders
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")

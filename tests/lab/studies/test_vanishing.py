@@ -13,10 +13,10 @@ import pytest
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import pool as crew
 from tangential_lab.studies import preflight, study
-from tangential_lab.studies.pool import Ended, WorkerPool
-from tangential_lab.studies.store import Claim, Store
-from tangential_lab.studies.worker import Failed, Place, _Bench, work
-from tangential_lab.training.records import Spec
+from tangential_lab.studies.pool import StudyFailedError, WorkerPool
+from tangential_lab.studies.store import ClaimedTrial, Store
+from tangential_lab.studies.worker import TrialFailedError, WorkerOptions, _Bench, run_worker
+from tangential_lab.training import Spec
 
 
 def _vanish(number, gpus, url, name, place, stop, messages):
@@ -58,7 +58,7 @@ def hired(monkeypatch):
 
     def make(name):
         monkeypatch.setattr(crew, "_worker", _vanish)
-        made = WorkerPool(Stub(name), Place(None, None, 60.0), said.append)
+        made = WorkerPool(Stub(name), WorkerOptions(None, None, 60.0), said.append)
         crews.append(made)
         made.hire(1)
         return made, said
@@ -93,14 +93,16 @@ def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired
         f"A worker ended ({words}, in x's tune trial of seed 0); another takes its trial."
     ]
     advice = "may be out of memory" if way == "is killed" else "such as an exit in an optimizer"
-    with pytest.raises(Ended, match=rf"^2 workers ended too early, .* \({words}, in x's.*{advice}"):
+    with pytest.raises(
+        StudyFailedError, match=rf"^2 workers ended too early, .* \({words}, in x's.*{advice}"
+    ):
         made.replace(left(made), 1)
     made.dismiss()
 
 
 def test_what_a_worker_says_ends_the_study(hired):
     made, _ = hired("speaks")
-    with pytest.raises(Ended, match="words"):
+    with pytest.raises(StudyFailedError, match="words"):
         left(made)
 
 
@@ -126,10 +128,10 @@ def test_a_worker_waits_for_its_server_as_long_as_a_running_study_does(monkeypat
         return Stub("name")
 
     monkeypatch.setattr(crew, "Store", opening)
-    monkeypatch.setattr(crew, "work", lambda *arguments: None)
+    monkeypatch.setattr(crew, "run_worker", lambda *arguments: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     with warnings.catch_warnings():
-        crew._worker(0, 0, "url", "name", Place(None, None, 60.0), None, None)
+        crew._worker(0, 0, "url", "name", WorkerOptions(None, None, 60.0), None, None)
     assert opened == [("url", "name", 300, False)]
 
 
@@ -198,7 +200,7 @@ def begun(tmp_path, monkeypatch):
             *(1, False),
         )
         store = Store(f"sqlite:///{tmp_path}/s.db", "s")
-        store.begin(study.planned(request, task))
+        store.begin(study.make_plan(request, task))
         return store
 
     return make
@@ -206,31 +208,33 @@ def begun(tmp_path, monkeypatch):
 
 def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
     store = begun("calls_exit")
-    with pytest.raises(Failed, match=r"^x, report trial of seed 1000: SystemExit: 0 \(.*py:17\)$"):
-        work(store, Place(None, tmp_path, 60.0), bool, print)
+    with pytest.raises(
+        TrialFailedError, match=r"^x, report trial of seed 1000: SystemExit: 0 \(.*py:17\)$"
+    ):
+        run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
 
 
 def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch):
     store = begun("interrupted")
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):  # as the user's Ctrl-C
-        work(store, Place(None, tmp_path, 60.0), bool, print)
+        run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)  # as in a child
     begun("interrupted")
     match = r"^x, report trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
     plan = store.plan()
-    claim = Claim(0, "key", plan.wanted({})[0])
-    bench = _Bench(store, Place(None, tmp_path, 60.0), bool, print, print)
-    with pytest.raises(Failed, match=match):
+    claim = ClaimedTrial(0, "key", plan.next_trials({})[0])
+    bench = _Bench(store, WorkerOptions(None, tmp_path, 60.0), bool, print, print)
+    with pytest.raises(TrialFailedError, match=match):
         bench.run(plan, bench.ready(plan), claim, leads=False)
 
 
 def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
     store = begun("long_message")
     with pytest.raises(
-        Failed, match=r"^x, report .*: ValueError: beginxx.*left out\) .*xx \("
+        TrialFailedError, match=r"^x, report .*: ValueError: beginxx.*left out\) .*xx \("
     ) as e:
-        work(store, Place(None, tmp_path, 60.0), bool, print)
+        run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
     assert len(str(e.value)) < 1300
     assert 'mine.py", line 24, in long_message' in e.value.where
     assert len(e.value.where) < 5000
@@ -243,7 +247,7 @@ def test_a_trial_that_cannot_be_resumed_leaves_no_checkpoint(begun, tmp_path):
             store = begun("Exits", reasons)
         steps = iter([False] * 9 + [True] * 99)
         folder = tmp_path / str(count)
-        work(store, Place(None, folder, 60.0), lambda s=steps: next(s), print)
+        run_worker(store, WorkerOptions(None, folder, 60.0), lambda s=steps: next(s), print)
         assert len(list(folder.rglob("*.checkpoint"))) == count
         assert store.records(store.plan()) == {}
 
@@ -252,7 +256,7 @@ def test_a_trial_is_named_by_the_process_that_runs_it(begun):
     store = begun("Exits")
     assert store.run_by(os.getpid()) is None
     plan = store.plan()
-    claim = store.claim(plan, plan.wanted({}))
+    claim = store.claim(plan, plan.next_trials({}))
     assert claim.spec == Spec("x", "test", 1000, claim.spec.point)
     assert store.run_by(os.getpid()) == "x's report trial of seed 1000"
     assert store.run_by(1) is None

@@ -11,12 +11,10 @@ import torch
 
 from tangential_lab import experiments as tasks
 from tangential_lab.cli.study.compare import _sources
-from tangential_lab.studies import preflight, study
-from tangential_lab.studies.plan import Plan, PlannedOptimizer
-from tangential_lab.studies.worker import entry_of
-from tangential_lab.training.optimizers import of_user
+from tangential_lab.studies import Plan, PlannedOptimizer, entry_for, preflight, study
+from tangential_lab.training.optimizers import user_optimizer
 from tangential_lab.training.records import Spec
-from tangential_lab.training.source import in_file, in_words
+from tangential_lab.training.source import describe_error, load_function
 from tangential_lab.training.task import Metric
 
 DATACLASS = """
@@ -36,7 +34,7 @@ class Own(torch.optim.SGD): ...
 class TestLoading:
     def test_a_dataclass_with_postponed_annotations(self, tmp_path):
         (tmp_path / "mine.py").write_text(DATACLASS)
-        assert in_file(tmp_path / "mine.py", "Options")().nesterov is True
+        assert load_function(tmp_path / "mine.py", "Options")().nesterov is True
 
     def test_neighbours_are_imported_either_way(self, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "path", [*sys.path])
@@ -45,13 +43,13 @@ class TestLoading:
             "from .near_by import VALUE\nimport near_by\nfrom . import near_by as same\n"
             "def own(): return VALUE + near_by.VALUE + same.VALUE\n"
         )
-        assert in_file(tmp_path / "mine.py", "own")() == 9
+        assert load_function(tmp_path / "mine.py", "own")() == 9
 
     def test_files_of_one_name_are_two_modules(self, tmp_path):
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "torch.py").write_text(f"class Own:\n    name = {name!r}\n")
-        first, second = (in_file(tmp_path / name / "torch.py", "Own") for name in ("a", "b"))
+        first, second = (load_function(tmp_path / name / "torch.py", "Own") for name in ("a", "b"))
         assert (first.name, second.name) == ("a", "b")
         assert pickle.loads(pickle.dumps(first())).name == "a"
         assert sys.modules["torch"] is torch
@@ -60,7 +58,7 @@ class TestLoading:
         folder = tmp_path / "with space.and dot"
         folder.mkdir()
         (folder / "mine.py").write_text(DATACLASS)
-        packed = pickle.dumps(in_file(folder / "mine.py", "Options")(more=[1, 2]))
+        packed = pickle.dumps(load_function(folder / "mine.py", "Options")(more=[1, 2]))
         code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).more)"
         done = subprocess.run([sys.executable, "-c", code], input=packed, capture_output=True)
         assert done.stdout == b"[1, 2]\n", done.stderr
@@ -69,7 +67,7 @@ class TestLoading:
         path = tmp_path / "mine.py"
         for value in (1, 2, 3):  # as long, as old
             path.write_text(f"def own(): return {value}\n")
-            assert in_file(path, "own")() == value
+            assert load_function(path, "own")() == value
 
     def test_is_another_one_when_a_neighbour_changes(self, tmp_path):
         (tmp_path / "package").mkdir()
@@ -80,12 +78,12 @@ class TestLoading:
         (tmp_path / "b.py").write_text("import c, package.d\n")
         path = tmp_path / "mine.py"
         path.write_text("import math, mine\nfrom . import a\nfrom .b import *\ndef own(): ...\n")
-        seen = {of_user(0, "own", f"{path}:own").about for _ in range(2)}
+        seen = {user_optimizer(0, "own", f"{path}:own").about for _ in range(2)}
         for changed in changing:
             changed.write_text(changed.read_text() + "# changed\n")
-            seen.add(of_user(0, "own", f"{path}:own").about)
+            seen.add(user_optimizer(0, "own", f"{path}:own").about)
         (tmp_path / "other.py").write_text("# changed\n")
-        seen.add(of_user(0, "own", f"{path}:own").about)
+        seen.add(user_optimizer(0, "own", f"{path}:own").about)
         assert len(seen) == 1 + len(changing)
 
     @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ class TestLoading:
         path = tmp_path / "mine.py"
         path.write_bytes(code)
         with pytest.raises(ValueError, match=rf"^.*mine.py cannot be run: {words}") as error:
-            of_user(0, "mine", f"{path}:own")
+            user_optimizer(0, "mine", f"{path}:own")
         assert "\n" not in str(error.value)
 
     def test_a_module_that_cannot_be_imported(self, tmp_path, monkeypatch):
@@ -117,36 +115,38 @@ class TestLoading:
         (tmp_path / "has_number.py").write_text("own = 3\n")
         (tmp_path / "needs_more.py").write_text("\nimport nowhere\n")
         with pytest.raises(ValueError, match=r"\(ModuleNotFoundError: .* 'nowhere'\): allowed are"):
-            of_user(0, "mine", "nowhere:own")
+            user_optimizer(0, "mine", "nowhere:own")
         with pytest.raises(ValueError, match=r" 'nowhere' \(.*needs_more.py:2\)\): allowed are"):
-            of_user(0, "mine", "needs_more:own")
+            user_optimizer(0, "mine", "needs_more:own")
         with pytest.raises(ValueError, match=r"'leaves_early:own' \(SystemExit: 0 \(.*py:2\)\)"):
-            of_user(0, "mine", "leaves_early:own")
+            user_optimizer(0, "mine", "leaves_early:own")
         with pytest.raises(ValueError, match="'has_number:own' is 3, which is no function"):
-            of_user(0, "mine", "has_number:own")
+            user_optimizer(0, "mine", "has_number:own")
 
     def test_a_changed_file_is_not_run(self, tmp_path):
         path, ran = tmp_path / "mine.py", tmp_path / "ran"
         path.write_text("def own(params, lr, weight_decay): ...\n")
         source = f"{path}:own"
-        known = PlannedOptimizer(source, of_user(0, "own", source).about, "sgd", "#fff", {}, {})
+        known = PlannedOptimizer(
+            source, user_optimizer(0, "own", source).about, "sgd", "#fff", {}, {}
+        )
         plan = Plan(
             *("digits", {}, "a", ["d", "0"], Metric("accuracy", "%", 0.1), {"own": known}, 8, 3),
             *(True, 1.0, 64, [], {}),
         )
         path.write_text(f"open({str(ran)!r}, 'w')\ndef own(params, lr, weight_decay): ...\n")
         with pytest.raises(ValueError, match=r"optimizer 'own' was .* here it is .*: start"):
-            entry_of(plan, Spec("own", "tune", 0, ()))
+            entry_for(plan, Spec("own", "tune", 0, ()))
         assert not ran.exists()
 
 
 def test_a_long_message_keeps_its_ends():
-    text = in_words(ValueError("begin" + "x" * 3_000_000 + "end"))
+    text = describe_error(ValueError("begin" + "x" * 3_000_000 + "end"))
     assert text.startswith("ValueError: beginxxx")
     assert text.endswith("xxxend")
     assert len(text) < 1200
     assert "(2,999,008 characters left out)" in text
-    assert in_words(ValueError("two\n  lines")) == "ValueError: two lines"
+    assert describe_error(ValueError("two\n  lines")) == "ValueError: two lines"
 
 
 class UnprintableError(Exception):
@@ -155,7 +155,9 @@ class UnprintableError(Exception):
 
 
 def test_an_exception_that_cannot_be_printed_is_named():
-    assert in_words(UnprintableError()).startswith("UnprintableError: <exception str() failed>")
+    assert describe_error(UnprintableError()).startswith(
+        "UnprintableError: <exception str() failed>"
+    )
 
 
 class TestSpaces:
@@ -167,7 +169,7 @@ class TestSpaces:
 
         for name, value in attributes.items():
             setattr(spaced.own, name, value)
-        return of_user(0, "own", "spaced:own")
+        return user_optimizer(0, "own", "spaced:own")
 
     @pytest.mark.parametrize(
         "bounds",
@@ -217,4 +219,4 @@ def test_a_baseline_that_there_is_not(baseline, tmp_path, monkeypatch):
     )
     words = rf"mine.baseline is '{baseline}', expected another optimizer: sgd, "
     with pytest.raises(ValueError, match=words):
-        study.planned(request, tasks.make("digits", None, {}))
+        study.make_plan(request, tasks.make("digits", None, {}))

@@ -25,12 +25,16 @@ from tangential_lab.cli.study.progress import Display
 from tangential_lab.cli.study.report import conclude
 from tangential_lab.errors import one_line
 from tangential_lab.names import one_of
-from tangential_lab.studies import study as studies
-from tangential_lab.studies.store import Store
-from tangential_lab.studies.study import StudyRequest, interruptible
-from tangential_lab.studies.worker import Place, work
-from tangential_lab.training.cores import cores
-from tangential_lab.training.optimizers import DEFAULT, OPTIMIZERS
+from tangential_lab.studies import (
+    Store,
+    StudyRequest,
+    WorkerOptions,
+    interruptible,
+    make_plan,
+    run_study,
+    run_worker,
+)
+from tangential_lab.training import DEFAULT_OPTIMIZERS, OPTIMIZERS, usable_cores
 
 KnownTask = Annotated[str, Parameter(validator=one_of(experiments.NAMES, "task"))]
 KnownOptimizer = Annotated[str, Parameter(validator=one_of(OPTIMIZERS, "optimizer"))]
@@ -42,7 +46,7 @@ def compare(
     *,
     preset: str | None = None,
     set: Annotated[tuple[str, ...], Many] = (),  # noqa: A002
-    optimizers: Annotated[tuple[KnownOptimizer, ...], Many] = DEFAULT,
+    optimizers: Annotated[tuple[KnownOptimizer, ...], Many] = DEFAULT_OPTIMIZERS,
     optimizer: Annotated[tuple[str, ...], Many] = (),
     trials: CountOrZero = 16,
     seeds: Count = 5,
@@ -93,7 +97,7 @@ def compare(
             task=task,
             options=options,
             optimizers=tuple(dict.fromkeys(optimizers)),
-            own=_sources(optimizer),
+            user_optimizers=_sources(optimizer),
             trials=trials,
             seeds=seeds,
             epochs=epochs,
@@ -105,7 +109,7 @@ def compare(
         folder, store = location.create(
             default_name(task, options) if study is None else checked_name(study)
         )
-        place = Place(files.data, folder, files.checkpoint_s)
+        place = WorkerOptions(files.data, folder, files.checkpoint_s)
         if reason := native.reason():
             console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
         with store.undamaged():
@@ -141,11 +145,11 @@ def _devices() -> int:
     """How many GPUs this machine has, or without any, how many cores."""
     import torch
 
-    return torch.cuda.device_count() or cores()
+    return torch.cuda.device_count() or usable_cores()
 
 
 def _compare(
-    request: StudyRequest, store: Store, place: Place, workers: int, console: Console
+    request: StudyRequest, store: Store, place: WorkerOptions, workers: int, console: Console
 ) -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     if is_first:
@@ -155,7 +159,7 @@ def _compare(
     else:
         plan = store.plan()
         with Display(plan, console) as display, interruptible(display.stopping) as stop:
-            for records in studies.run(store, plan, place, workers, stop, display.say):
+            for records in run_study(store, plan, place, workers, stop, display.say):
                 display.show(records)
     if is_first:
         conclude(store, place.folder, console)
@@ -164,21 +168,21 @@ def _compare(
 def _begin(request: StudyRequest, store: Store, data: Path | None, console: Console) -> None:
     with warnings.catch_warnings(record=True) as caught:
         task = experiments.make(request.task, data, request.options)
-        plan = studies.planned(request, task)
+        plan = make_plan(request, task)
     for warning in caught:
         note = one_line(warning.message).removesuffix(".")
         console.print(f"Note: {note}.", highlight=False, markup=False)
     store.begin(plan)
 
 
-def _work_together(store: Store, place: Place, console: Console, *, is_first: bool) -> None:
+def _work_together(store: Store, place: WorkerOptions, console: Console, *, is_first: bool) -> None:
     """Work as one of the processes that run every trial together."""
-    from tangential_lab.training.distributed import here, leave
+    from tangential_lab.training.distributed import leave_process_group, this_process
 
-    here().wait_for_everyone()  # until the first process has begun the study
+    this_process().wait_for_everyone()  # until the first process has begun the study
     with Display(store.plan(), console) as display, interruptible(display.stopping) as stop:
         show = display.show if is_first else lambda _: None
-        work(store, place, stop.is_set, display.say, show)
-    leave()
+        run_worker(store, place, stop.is_set, display.say, show)
+    leave_process_group()
     if stop.is_set():
         raise KeyboardInterrupt

@@ -10,10 +10,13 @@ from cyclopts.types import NonNegativeFloat
 
 from tangential_lab.errors import TRACEBACK, report_errors
 from tangential_lab.files import make_writable_folder
-from tangential_lab.studies.database import failures, file_url
-from tangential_lab.studies.pool import Ended
-from tangential_lab.studies.store import Store
-from tangential_lab.studies.worker import Failed
+from tangential_lab.studies import (
+    Store,
+    StudyFailedError,
+    TrialFailedError,
+    database_errors,
+    file_url,
+)
 
 CONTINUE = "Finished trials are kept: run the same command again to continue."
 
@@ -89,7 +92,7 @@ def checked_name(study: str) -> str:
 
 def study_errors(hint: str = CONTINUE) -> AbstractContextManager[None]:
     """Report an error of a study, of its trials or of its database in one line."""
-    return report_errors(Ended, Failed, *failures(), hint=hint)
+    return report_errors(StudyFailedError, TrialFailedError, *database_errors(), hint=hint)
 
 
 WORKER_HINT = f"{CONTINUE} {TRACEBACK}=1 shows the traceback."

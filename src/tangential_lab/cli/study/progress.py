@@ -10,9 +10,9 @@ from rich.table import Table
 
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
-from tangential_lab.studies.plan import Plan
+from tangential_lab.studies import Plan
 from tangential_lab.terminal import wrapped
-from tangential_lab.training.records import Record, Records, Spec
+from tangential_lab.training import Record, Records, Spec
 
 
 class Display:

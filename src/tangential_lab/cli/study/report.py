@@ -10,7 +10,7 @@ from tangential_lab.cli.study.tables import print_report
 from tangential_lab.files import make_writable_folder
 from tangential_lab.reports import Report, write_overview, write_report
 from tangential_lab.reports import report as report_of
-from tangential_lab.studies.store import Store
+from tangential_lab.studies import Store
 
 
 def report(studies: list[str], /, *, location: Location = DEFAULT_LOCATION) -> None:

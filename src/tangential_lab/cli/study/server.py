@@ -12,8 +12,8 @@ from threading import Lock
 from typing import cast
 
 from tangential_lab.reports import error_page, page, report
-from tangential_lab.studies.plan import Plan
-from tangential_lab.training.records import Records
+from tangential_lab.studies import Plan
+from tangential_lab.training import Records
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost", "[::1]")  # of this machine, in a request

@@ -21,7 +21,7 @@ from tangential_lab.reports import (
     setting,
     unsigned_zero,
 )
-from tangential_lab.studies.plan import Plan
+from tangential_lab.studies import Plan
 from tangential_lab.terminal import NO_BREAK_SPACE, fits, wrapped
 
 NAME_WIDTH = 24  # longer names take several lines

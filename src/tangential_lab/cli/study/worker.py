@@ -11,8 +11,7 @@ from tangential_lab.cli.study.location import (
     study_errors,
 )
 from tangential_lab.cli.study.progress import Display
-from tangential_lab.studies.study import interruptible
-from tangential_lab.studies.worker import Place, work
+from tangential_lab.studies import WorkerOptions, interruptible, run_worker
 
 
 def worker(
@@ -35,10 +34,10 @@ def worker(
     with study_errors(WORKER_HINT):
         folder, store = location.open(study)
         plan = store.plan()
-        place = Place(files.data, folder, files.checkpoint_s)
+        place = WorkerOptions(files.data, folder, files.checkpoint_s)
         with (
             store.undamaged(),
             Display(plan, Console()) as display,
             interruptible(display.stopping) as stop,
         ):
-            work(store, place, stop.is_set, display.say, display.show)
+            run_worker(store, place, stop.is_set, display.say, display.show)

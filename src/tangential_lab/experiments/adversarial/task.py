@@ -13,8 +13,7 @@ from tangential_lab.experiments.adversarial.wide_resnet import wide_resnet
 from tangential_lab.experiments.data import images
 from tangential_lab.experiments.data.augment import mirrored, scaled, shifted
 from tangential_lab.experiments.options import checked
-from tangential_lab.training.task import Data, Metric, Task
-from tangential_lab.training.tensors import Tensors
+from tangential_lab.training import DataSource, Metric, Task, TensorSplit
 
 HELD_OUT = 10  # one of so many training images of CIFAR-10 is kept for tuning
 SLOPE = 0.1  # of the activations where they are negative
@@ -59,11 +58,11 @@ def adversarial(
     settings = make(data)
     return Task(
         name="adversarial",
-        metric=Metric("attacked accuracy", "%", guess=0.1),
+        metric=Metric("attacked accuracy", "%", chance_score=0.1),
         loss=partial(_loss, attack if train == "adversarial" else None),
         predict=partial(_predict, attack),
         score=_score,
-        audited=partial(_loss, None),
+        audit_loss=partial(_loss, None),
         **settings,
     )
 
@@ -78,7 +77,9 @@ def _digits(data: Path | None) -> dict[str, Any]:
         "data": source,
         "epochs": 30,
         "batch_size": 64,
-        "splits": {name: Tensors(*images.tensors(pixels, labels, i)) for name, i in parts.items()},
+        "splits": {
+            name: TensorSplit(*images.tensors(pixels, labels, i)) for name, i in parts.items()
+        },
         "model": partial(wide_resnet, 10, 2, channels=1, slope=SLOPE),
         "published": {
             "sgd": {"lr": 0.1, "weight_decay": 5e-4},
@@ -88,12 +89,12 @@ def _digits(data: Path | None) -> dict[str, Any]:
 
 
 @cache
-def _embedded() -> tuple[Any, Any, Data]:
+def _embedded() -> tuple[Any, Any, DataSource]:
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     about = "embedded in scikit-learn (UCI, test set of Optical Recognition of Digits)"
-    data = Data(about, sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:16])
+    data = DataSource(about, sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:16])
     return (pixels / 16).astype("float32").reshape(-1, 1, 8, 8), labels, data
 
 
@@ -108,9 +109,9 @@ def _cifar10(data: Path | None) -> dict[str, Any]:
         "epochs": 200,
         "batch_size": 128,
         "splits": {
-            "train": Tensors(*seen(train), augment=_varied),
-            "validation": Tensors(*seen(validation), augment=scaled),
-            "test": Tensors(*shown, augment=scaled),
+            "train": TensorSplit(*seen(train), augment=_varied),
+            "validation": TensorSplit(*seen(validation), augment=scaled),
+            "test": TensorSplit(*shown, augment=scaled),
         },
         "model": partial(wide_resnet, 34, 10, slope=SLOPE),
         "schedule": _steps,

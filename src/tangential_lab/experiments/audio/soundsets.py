@@ -23,7 +23,7 @@ from tangential_lab.experiments.data.sources import (
     prepared,
     read_as,
 )
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 RATE = 16000  # but for the spoken digits
 CLIP = 5 * RATE  # samples of an environmental sound
@@ -48,7 +48,7 @@ class Part(NamedTuple):
 class SoundSet(NamedTuple):
     """Recordings at one rate, in disjoint parts: "train", "validation", "test"."""
 
-    data: Data
+    data: DataSource
     rate: int
     tags: list[str]
     parts: dict[str, Part]
@@ -130,7 +130,7 @@ def sound_pairs(data: Path | None) -> SoundSet:
     return SoundSet(about, RATE, tags, _mixed(clips, labels, pairs))
 
 
-def _environmental(data: Path | None) -> tuple[Data, list[dict[str, Any]], np.ndarray]:
+def _environmental(data: Path | None) -> tuple[DataSource, list[dict[str, Any]], np.ndarray]:
     """ESC-10's clips [n, samples] of 5 s, and what each is."""
     name = "ESC-10, clips mixed in pairs"
     if paths := found(data, "esc10", ["audio.flac", "index.csv"], ESC10):

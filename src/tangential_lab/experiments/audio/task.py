@@ -20,8 +20,14 @@ from tangential_lab.experiments.audio.soundsets import (
 )
 from tangential_lab.experiments.data.sounds import Recordings
 from tangential_lab.experiments.options import checked
-from tangential_lab.training.cores import decoders
-from tangential_lab.training.task import Batch, Metric, Task, apart, one_group
+from tangential_lab.training import (
+    Batch,
+    Metric,
+    Task,
+    groups_with_lr_scale,
+    loader_processes,
+    single_group,
+)
 
 Subject = Literal["keywords", "events", "music"]
 THRESHOLD = 0.1  # of a tag's probability, for F1 (Won et al. 2020)
@@ -94,18 +100,20 @@ def audio(
         score=_words if is_keyword else _tagged,
         published=setting.published,
         # as published in "paper"; at mini's rates Q would run away, until no filter hears anything
-        groups=partial(apart, module="filters", scale=0.1) if preset == "mini" else one_group,
-        evaluation_batch=16 if setting.chunks > 2 else 64,
-        loaders=decoders() if preset == "paper" else 0,
+        groups=partial(groups_with_lr_scale, module="filters", scale=0.1)
+        if preset == "mini"
+        else single_group,
+        evaluation_batch_size=16 if setting.chunks > 2 else 64,
+        loader_workers=loader_processes() if preset == "paper" else 0,
     )
 
 
 def _metric(preset: str, subject: Subject, tags: int) -> Metric:
     if subject == "keywords":
-        return Metric("accuracy", "%", guess=1 / tags)
+        return Metric("accuracy", "%", chance_score=1 / tags)
     if subject == "events" and preset == "paper":
-        return Metric("F1", "%", guess=0.0)
-    return Metric("ROC-AUC", "%", guess=0.5)
+        return Metric("F1", "%", chance_score=0.0)
+    return Metric("ROC-AUC", "%", chance_score=0.5)
 
 
 def _sounds(preset: str, data: Path | None, subject: Subject, speakers: Speakers) -> SoundSet:

@@ -19,7 +19,7 @@ from tangential_lab.experiments.data.folders import (
 )
 from tangential_lab.experiments.data.images import every
 from tangential_lab.experiments.data.sources import DataError, described, needed
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 FOLDERS = {
     "dog": "n02085620 n02099601 n02106550 n02106662 n02110958",
@@ -44,7 +44,7 @@ HELD_OUT = 50  # one of so many training photographs is kept for tuning
 FEW = 10  # photographs of a class with a texture are needed to count
 
 
-def splits(data: Path | None) -> tuple[Data, dict[str, Photographs]]:
+def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:
     """Splits whose labels [n, 5] are class, origin, and the texture in three clusterings.
 
     The training photographs have no known textures, so that on "validation", one of fifty of

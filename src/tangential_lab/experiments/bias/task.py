@@ -14,8 +14,7 @@ from tangential_lab.experiments.bias.hsic import dependence
 from tangential_lab.experiments.data import images
 from tangential_lab.experiments.data.shares import of_all
 from tangential_lab.experiments.options import checked
-from tangential_lab.training.cores import decoders
-from tangential_lab.training.task import Metric, Task
+from tangential_lab.training import Metric, Task, loader_processes
 
 HELD_OUT = 10  # one of so many training digits is kept for tuning
 SHOWN = 4000  # test digits of "mini", without bias and with it
@@ -110,7 +109,7 @@ def _digits(mnist: images.Images, rho: float, *, kernel: int) -> dict[str, Any]:
     return {
         "about": f"MNIST's digits on tinted backgrounds, rho {rho:g}",
         "data": mnist.data,
-        "metric": Metric("unbiased accuracy", "%", guess=0.1),
+        "metric": Metric("unbiased accuracy", "%", chance_score=0.1),
         "nets": (partial(rebias.stacked, kernel), partial(rebias.stacked, 1)),
         "kernel_width": 1.0,
         "score": partial(_score, tints.scores),
@@ -128,14 +127,14 @@ def _photographs(data: Path | None) -> dict[str, Any]:
     return {
         "about": "nine classes of ImageNet (224x224), ResNet-18 beside BagNet-18",
         "data": source,
-        "metric": Metric("unbiased accuracy", "%", guess=1 / count),
+        "metric": Metric("unbiased accuracy", "%", chance_score=1 / count),
         "nets": (partial(rebias.featured_resnet18, count), partial(rebias.bagnet18, count)),
         "kernel_width": "median",
         "epochs": 120,
         "batch_size": 128,
         "splits": splits,
         "score": partial(_score, nine_classes.scores),
-        "loaders": decoders(),
+        "loader_workers": loader_processes(),
         "published": PUBLISHED,
     }
 

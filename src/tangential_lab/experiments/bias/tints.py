@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from tangential_lab.experiments.data.augment import scaled
 from tangential_lab.experiments.data.images import Images, tensors
-from tangential_lab.training.tensors import Tensors
+from tangential_lab.training import TensorSplit
 
 UNBIASED, BIASED = 0, 1  # test sets
 COLOURS = np.array(  # of the backgrounds, class by class, as published: red, green, blue
@@ -39,7 +39,7 @@ def splits(
     *,
     rho: float,
     small: bool,
-) -> dict[str, Tensors]:
+) -> dict[str, TensorSplit]:
     """Splits of tinted digits, whose labels [n, 2] are the class, and the test set.
 
     Args:
@@ -109,5 +109,5 @@ def _middle(images: np.ndarray) -> np.ndarray:
     return images[:, :, FRAME:-FRAME, FRAME:-FRAME]
 
 
-def _in_memory(made: np.ndarray, labels: np.ndarray) -> Tensors:
-    return Tensors(*tensors(made, labels), augment=partial(scaled, mean=0.5, deviation=0.5))
+def _in_memory(made: np.ndarray, labels: np.ndarray) -> TensorSplit:
+    return TensorSplit(*tensors(made, labels), augment=partial(scaled, mean=0.5, deviation=0.5))

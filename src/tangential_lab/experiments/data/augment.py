@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from tangential_lab.training.task import Split
+from tangential_lab.training import Split
 
 MARGIN = 4  # pixels around an image of 32 x 32, from which it is cut again (He et al. 2015)
 

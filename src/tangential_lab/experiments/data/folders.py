@@ -14,7 +14,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader, make_dat
 from torchvision.transforms import v2
 
 from tangential_lab.experiments.data.sources import Arrays, DataError, prepared
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, red, green and blue
 
@@ -57,7 +57,11 @@ class Photographs:
 
 
 def photographs(
-    root: Path, classes: Mapping[str, int], data: Data, look: Callable[[Any], Tensor], whence: str
+    root: Path,
+    classes: Mapping[str, int],
+    data: DataSource,
+    look: Callable[[Any], Tensor],
+    whence: str,
 ) -> Photographs:
     """The photographs of these classes, whose names are looked up once and then kept.
 

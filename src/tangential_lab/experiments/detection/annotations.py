@@ -24,7 +24,7 @@ from tangential_lab.experiments.data.sources import (
     prepared,
 )
 from tangential_lab.experiments.detection.boxes import Boxed
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 BCCD = "Get it from https://github.com/Shenggan/BCCD_Dataset by git clone."
 BCCD_ARRAYS = ("jpeg", "offsets", "split", "boxes", "labels", "image_index", "classes")
@@ -38,7 +38,7 @@ COCO = (
 class Photographs(NamedTuple):
     """A data set: what it is, its classes and its splits, yet without a change."""
 
-    data: Data
+    data: DataSource
     classes: tuple[str, ...]
     splits: dict[str, Boxed]
 

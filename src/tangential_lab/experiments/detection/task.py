@@ -14,8 +14,14 @@ from tangential_lab.experiments.detection.boxes import Boxed, Prediction, averag
 from tangential_lab.experiments.detection.centernet import CenterNet, resdcn18
 from tangential_lab.experiments.detection.ssd import Detector, Extra, Features, Layout, ssd300
 from tangential_lab.experiments.options import checked
-from tangential_lab.training.cores import decoders
-from tangential_lab.training.task import Metric, Split, Task, apart, cosine
+from tangential_lab.training import (
+    Metric,
+    Split,
+    Task,
+    cosine_schedule,
+    groups_with_lr_scale,
+    loader_processes,
+)
 
 HELD_OUT = 50  # one of so many training photographs is kept for tuning
 SIZES = {"centernet": (512, 512), "ssd": (300, 300)}  # of the published nets' input
@@ -76,7 +82,7 @@ def _mini(data: Path | None, detector: str) -> Task:
     return _task(
         about=f"BCCD: blood cells in 364 photographs (128x160), a narrow {detector}",
         data=source.data,
-        metric=Metric("AP50 WBC", "%", guess=0.0),
+        metric=Metric("AP50 WBC", "%", chance_score=0.0),
         epochs=30,
         batch_size=8,
         splits=_splits(source.splits, changes[detector], _evaluated(detector, MINI_SIZE)),
@@ -86,9 +92,11 @@ def _mini(data: Path | None, detector: str) -> Task:
             "sgd": PAPER[detector]["published"]["sgd"],  # at 0.02 SSD learns nothing
             "adam": {"lr": 1e-3, "weight_decay": 1e-2},
         },
-        groups=partial(apart, module="where", scale=0.1),  # else the shifts of CenterNet run away
-        schedule=partial(cosine, warm_up=0.1),  # without it CenterNet is slow to begin
-        loaders=1,
+        groups=partial(
+            groups_with_lr_scale, module="where", scale=0.1
+        ),  # else the shifts of CenterNet run away
+        schedule=partial(cosine_schedule, warm_up=0.1),  # without it CenterNet is slow to begin
+        loader_workers=1,
     )
 
 
@@ -111,11 +119,11 @@ def _paper(data: Path | None, detector: str, pretrained: bool) -> Task:
     return _task(
         about=f"COCO 2017 ({len(source.classes)} classes), {detector} from {start}",
         data=source.data,
-        metric=Metric("AP", "%", guess=0.0),
+        metric=Metric("AP", "%", chance_score=0.0),
         splits=_splits(parts, training[detector](size), _evaluated(detector, size)),
         model=partial(net, len(source.classes), pretrained=pretrained),
         score=average_precision,
-        loaders=decoders(),
+        loader_workers=loader_processes(),
         **PAPER[detector],
     )
 
@@ -169,7 +177,7 @@ def _task(**settings: Any) -> Task:
         name="detection",
         loss=lambda model, batch: model(*batch),
         predict=_predict,
-        evaluation_batch=32,
+        evaluation_batch_size=32,
         evaluations=5,
         **settings,
     )

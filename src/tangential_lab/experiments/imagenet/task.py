@@ -13,9 +13,14 @@ from tangential_lab.experiments.data.classes import loss, predict, score
 from tangential_lab.experiments.data.sources import described, needed
 from tangential_lab.experiments.imagenet.resnet_cifar import resnet20
 from tangential_lab.experiments.options import checked
-from tangential_lab.training.cores import decoders
-from tangential_lab.training.task import Metric, Split, Task, cosine
-from tangential_lab.training.tensors import Tensors
+from tangential_lab.training import (
+    Metric,
+    Split,
+    Task,
+    TensorSplit,
+    cosine_schedule,
+    loader_processes,
+)
 
 WHENCE = "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class."
 HELD_OUT = 50  # one of so many training photographs is kept for tuning
@@ -53,11 +58,11 @@ def imagenet(
     chosen = nets[0] if net == "auto" else net
     task = _mini(data) if preset == "mini" else _paper(data, chosen, cutmix)
     task = _with_cutmix(task) if cutmix else task
-    return task._replace(schedule=cosine if schedule == "cosine" else _steps)
+    return task._replace(schedule=cosine_schedule if schedule == "cosine" else _steps)
 
 
 def _with_cutmix(task: Task) -> Task:
-    mixed = CutMixed(task.splits["train"], round(1 / task.metric.guess))
+    mixed = CutMixed(task.splits["train"], round(1 / task.metric.chance_score))
     return task._replace(about=f"{task.about}, CutMix", splits={**task.splits, "train": mixed})
 
 
@@ -90,7 +95,7 @@ def _cifar(source: images.Images) -> dict[str, Split]:
     }
     varied = lambda batch: look(mirrored(shifted(batch)))
     return {
-        name: Tensors(*both, augment=varied if name == "train" else look)
+        name: TensorSplit(*both, augment=varied if name == "train" else look)
         for name, both in splits.items()
     }
 
@@ -115,7 +120,7 @@ def _paper(data: Path | None, net: str, cutmix: bool) -> Task:
             "test": listed(val, look=middle),
         },
         model=partial(getattr(models, net), num_classes=len(names)),
-        loaders=decoders(),
+        loader_workers=loader_processes(),
         published={  # the sources disagree on Adam's decay: 0.01 or 0.1
             "sgd": {"lr": 0.1, "weight_decay": 1e-4},
             "adam": {"lr": 2e-3 if net == "mobilenet_v2" else 1e-3, "weight_decay": 1e-2},
@@ -126,7 +131,7 @@ def _paper(data: Path | None, net: str, cutmix: bool) -> Task:
 def _task(*, classes: int, **settings: Any) -> Task:
     return Task(
         name="imagenet",
-        metric=Metric("accuracy", "%", guess=1 / classes),
+        metric=Metric("accuracy", "%", chance_score=1 / classes),
         loss=loss,
         predict=predict,
         score=score,

@@ -16,7 +16,7 @@ from tangential_lab.experiments.language.streams import Segments, Streams
 from tangential_lab.experiments.language.texts import Text
 from tangential_lab.experiments.language.transformer_xl import BASE, Reach, Sizes, TransformerXL
 from tangential_lab.experiments.options import checked
-from tangential_lab.training.task import Metric, Task, cosine
+from tangential_lab.training import Metric, Task, cosine_schedule
 
 PAPER_STEPS = 200_000
 
@@ -118,11 +118,11 @@ def language(
         predict=_predict,
         score=_score,
         published={"sgd": SGD, "adam": setting.adam},
-        schedule=partial(cosine, warm_up=setting.warm_up),
-        order=_in_turn,
-        evaluation_batch=setting.read_streams,
+        schedule=partial(cosine_schedule, warm_up=setting.warm_up),
+        batch_order=_in_turn,
+        evaluation_batch_size=setting.read_streams,
         evaluations=setting.evaluations,
-        clip=0.25,
+        max_grad_norm=0.25,
     )
 
 
@@ -165,8 +165,8 @@ def _about(source: Text, sizes: Sizes, weight_norm: bool) -> str:
 def _metric(unit: str, words: int) -> Metric:
     """Of a model that knows nothing every word is as likely."""
     if unit == "character":
-        return Metric("loss", "nats", guess=math.log(words), higher=False)
-    return Metric("perplexity", "", guess=float(words), higher=False)
+        return Metric("loss", "nats", chance_score=math.log(words), higher_is_better=False)
+    return Metric("perplexity", "", chance_score=float(words), higher_is_better=False)
 
 
 def _model(words: int, sizes: Sizes, setting: Setting, weight_norm: bool) -> Reader:

@@ -22,7 +22,7 @@ from tangential_lab.experiments.data.sources import (
     prepared,
     read_as,
 )
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 PARTS = {"train": "train", "validation": "valid", "test": "test"}  # as WikiText's files are called
 FILES = [f"wiki.{part}.tokens" for part in PARTS.values()]
@@ -43,7 +43,7 @@ class Text(NamedTuple):
 
     name: str
     unit: str  # "character" or "word"
-    data: Data
+    data: DataSource
     parts: Mapping[str, np.ndarray]  # "train", "validation", "test": numbers of tokens [n]
     vocabulary: list[str]  # by falling frequency: token of each number
 
@@ -75,11 +75,11 @@ def pydoc() -> Text:
     text = "\n".join(topics[name] for name in sorted(topics))
     version = ".".join(map(str, sys.version_info[:3]))
     about = f"embedded in Python {version} (pydoc_data.topics), by characters"
-    source = Data(about, sha256(text.encode()).hexdigest()[:16])
+    source = DataSource(about, sha256(text.encode()).hexdigest()[:16])
     return _by_characters("pydoc", source, lambda: text)
 
 
-def _by_characters(name: str, source: Data, read: Callable[[], str]) -> Text:
+def _by_characters(name: str, source: DataSource, read: Callable[[], str]) -> Text:
     arrays = prepared(f"characters-{VERSION}", source, lambda: _encoded_characters(read()))
     return _text(name, "character", source, arrays)
 
@@ -141,7 +141,7 @@ def _unzipped(path: Path, name: str) -> TextIOWrapper:
     return TextIOWrapper(ZipFile(path).open(name), encoding="utf-8", newline="\n")
 
 
-def _by_words(name: str, source: Data, lines: Sequence[Lines]) -> Text:
+def _by_words(name: str, source: DataSource, lines: Sequence[Lines]) -> Text:
     arrays = prepared(f"words-{VERSION}", source, lambda: _encoded_words(lines))
     return _text(name, "word", source, arrays)
 
@@ -180,6 +180,6 @@ def _stored(vocabulary: list[str]) -> np.ndarray:
     return np.frombuffer(BREAK.join(vocabulary).encode(), np.uint8)
 
 
-def _text(name: str, unit: str, source: Data, arrays: Arrays) -> Text:
+def _text(name: str, unit: str, source: DataSource, arrays: Arrays) -> Text:
     vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
     return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)

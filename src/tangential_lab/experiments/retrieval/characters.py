@@ -22,7 +22,7 @@ from tangential_lab.experiments.data.sources import (
     prepared,
 )
 from tangential_lab.experiments.retrieval.photosets import BOTH
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 WHENCE = "Get it by torchvision.datasets.Omniglot(DIR, background, download=True), both halves."
 SIDE, POOLED = 105, 3  # pixels of a drawing, and of a square that is averaged
@@ -51,7 +51,7 @@ class Characters:
         return images, self.labels[chosen], torch.full((len(indices),), BOTH)
 
 
-def omniglot(data: Path | None) -> tuple[Data, dict[str, Characters]]:
+def omniglot(data: Path | None) -> tuple[DataSource, dict[str, Characters]]:
     """Characters of the background alphabets to train and validation, of the others for the test.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tangential_lab.experiments.data.sources import DataError, described, needed, read_as
-from tangential_lab.training.task import Data
+from tangential_lab.training import DataSource
 
 BOTH, QUERY, GALLERY = 0, 1, 2  # what an image is in evaluation: is asked for, is found, or both
 HELD = 10  # every so many of the training classes, the last ones, are kept for tuning
@@ -36,7 +36,7 @@ class Photographs(NamedTuple):
 class PhotoSet(NamedTuple):
     """Photographs in parts of disjoint classes; training classes count from 0."""
 
-    data: Data
+    data: DataSource
     parts: dict[str, Photographs]
 
 

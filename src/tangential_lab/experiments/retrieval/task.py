@@ -14,8 +14,15 @@ from tangential_lab.experiments.retrieval.characters import omniglot
 from tangential_lab.experiments.retrieval.embedder import Embedder, resnet50
 from tangential_lab.experiments.retrieval.photosets import Opened, PhotoSet
 from tangential_lab.experiments.retrieval.recall import recall
-from tangential_lab.training.cores import decoders
-from tangential_lab.training.task import Batch, Metric, Task, apart, balanced, in_order
+from tangential_lab.training import (
+    Batch,
+    Metric,
+    Task,
+    class_balanced_batches,
+    groups_with_lr_scale,
+    loader_processes,
+    shuffled_batches,
+)
 
 Dataset = Literal["auto", "cub", "cars", "sop", "inshop"]
 LossName = Literal["proxyanchor", "triplet"]
@@ -109,9 +116,9 @@ def _mini(data: Path | None, loss: LossName) -> Task:
             "sgd": {"lr": 0.1, "weight_decay": 1e-4},
             "adam": {"lr": 3e-3, "weight_decay": 1e-2},
         },
-        groups=partial(apart, module="criterion", scale=10.0),
-        order=_order(loss, labels, each=4),
-        evaluation_batch=512,
+        groups=partial(groups_with_lr_scale, module="criterion", scale=10.0),
+        batch_order=_order(loss, labels, each=4),
+        evaluation_batch_size=512,
     )
 
 
@@ -147,7 +154,7 @@ def _paper(
         data=photographs.data,
         metric=_metric(parts["test"].labels),
         epochs=PUBLISHED_EPOCHS,
-        held=published.warm_up,
+        frozen_epochs=published.warm_up,
         batch_size=batch_size,
         splits={name: Opened(part, _transform(name)) for name, part in parts.items()},
         model=model,
@@ -158,12 +165,12 @@ def _paper(
             "sgd": {"lr": 1e-2, "weight_decay": 1e-4},
             "adam": {"lr": published.lr, "weight_decay": 1e-4},
         },
-        groups=partial(apart, module="criterion", scale=100.0),
+        groups=partial(groups_with_lr_scale, module="criterion", scale=100.0),
         schedule=partial(_stepped, published),
-        order=_order(loss, labels, published.each),
-        evaluation_batch=batch_size,
-        loaders=decoders(),
-        audited=partial(_loss, warm=True),
+        batch_order=_order(loss, labels, published.each),
+        evaluation_batch_size=batch_size,
+        loader_workers=loader_processes(),
+        audit_loss=partial(_loss, warm=True),
     )
 
 
@@ -204,11 +211,13 @@ def _loss(model: nn.Module, batch: Batch, **options: bool) -> Tensor:
 def _order(
     loss: LossName, labels: Tensor, each: int
 ) -> Callable[[int, int, torch.Generator], Iterator[Tensor]]:
-    return in_order if loss == "proxyanchor" else partial(balanced, labels, each)
+    return (
+        shuffled_batches if loss == "proxyanchor" else partial(class_balanced_batches, labels, each)
+    )
 
 
 def _metric(labels: Tensor) -> Metric:
-    return Metric("recall@1", "%", guess=1 / len(labels.unique()))
+    return Metric("recall@1", "%", chance_score=1 / len(labels.unique()))
 
 
 def _predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tangential_lab.names import label
-from tangential_lab.training.records import Record
-from tangential_lab.training.task import Metric
+from tangential_lab.training import Metric, Record
 
 LINE_POINTS = 200  # of a line, at most: more than a screen shows
 Values = Sequence[float]

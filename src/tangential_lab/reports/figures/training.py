@@ -22,10 +22,9 @@ from tangential_lab.reports.figures.description import (
 from tangential_lab.reports.figures.tuning import tuning_figures
 from tangential_lab.reports.standings import finished_seeds, trials_of
 from tangential_lab.reports.wording import capital
-from tangential_lab.studies.plan import Plan
+from tangential_lab.studies import Plan
 from tangential_lab.styles import NAMED_LAYERS
-from tangential_lab.training.records import Record, Records
-from tangential_lab.training.task import Metric
+from tangential_lab.training import Metric, Record, Records
 
 STEP = Axis("step")
 DARKEST_SHARE = 0.02  # of a heat map's values: they have the darkest colour

@@ -12,9 +12,8 @@ from tangential_lab.reports.figures.description import (
 )
 from tangential_lab.reports.statistics import best_of_k
 from tangential_lab.reports.wording import score, settings
-from tangential_lab.studies.plan import Plan
-from tangential_lab.training.records import Record, Records, Spec
-from tangential_lab.training.task import Metric
+from tangential_lab.studies import Plan
+from tangential_lab.training import Metric, Record, Records, Spec
 
 
 def tuning_figures(plan: Plan, records: Records) -> list[Figure]:
