@@ -109,7 +109,7 @@ def test_the_undamaged_one_is_reported(study, capsys):
             lambda p: p | {"optimizers": {"a": {"x": 1}}},
             "plan.optimizers.a has no source, about, base",
         ),
-        (lambda p: p | {"metric": {"name": "x"}}, "plan.metric has no unit, guess"),
+        (lambda p: p | {"metric": {"name": "x"}}, "plan.metric has no unit, chance_score"),
         (lambda p: recoloured(p, "[/]"), "plan has a colour '[/]', expected # and six digits"),
         (lambda p: [p], "expected an object"),
         (lambda p: None, "plan is None, expected an object"),
