@@ -19,10 +19,10 @@ from tangential.invariance.probe import Probe
 def test_a_probe_is_put_back_after_each_question():
     model, batches = built("frozen batch norm")
     probe = Probe(model, None, 0)
-    before = probe.value(batches[0], 0, {})
-    with probe.without(["net.0.bias"]), probe.batch_statistics(["net.1"]):
-        assert probe.value(batches[0], 0, {}) != before
-    assert probe.value(batches[0], 0, {}) == before
+    before = probe.value(batches[0], {})
+    with probe.replaced({"net.0.bias": torch.zeros(6)}), probe.batch_statistics(["net.1"]):
+        assert probe.value(batches[0], {}) != before
+    assert probe.value(batches[0], {}) == before
 
 
 def test_the_model_is_left_as_it_was():

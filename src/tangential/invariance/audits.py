@@ -160,7 +160,7 @@ def _in_short(error: Exception) -> str:
 
 def _line(name: str, proof: _Proof, gate: GateDecisions) -> Line:
     finding, evidence = proof.findings[name], gate.evidence[name]
-    radial = evidence.mean_radial(finding.units) if finding.invariant else 0.0
+    radial = evidence.rms_radial(finding.units) if finding.invariant else 0.0
     verified = proof.verified.get(name)
     if not finding.reached and verified is False:  # without a gradient, values prove nothing wrong
         verified = None

@@ -116,7 +116,8 @@ def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: F
             return {}
         return {n: after[n] for n in variant if _surely_invariant(after[n], probe.precision.sure)}
 
-    without_biases = invariant_if(probe.without(alive)) if alive else {}
+    zeros = {name: torch.zeros_like(probe.params[name]) for name in alive}
+    without_biases = invariant_if(probe.replaced(zeros)) if zeros else {}
     return Caveats(
         findings,
         biases,

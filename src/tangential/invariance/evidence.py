@@ -101,8 +101,8 @@ class Evidence:
         shares = (self.size / max(len(ww), 1)) ** 0.5 * gw.abs() / norms
         return torch.where(norms > least, shares, torch.nan)
 
-    def mean_radial(self, units: Units) -> float:
-        """The same as one number per batch, units weighted by their gradients; the largest."""
+    def rms_radial(self, units: Units) -> float:
+        """Largest over batches of the RMS over units, weighted by |w||g|."""
         ww, gg, gw = self._per_unit(units)
         norms = (ww * gg).sum(1)
         return _largest((self.size / max(len(ww), 1) * gw.square().sum(1) / norms).sqrt())

@@ -108,11 +108,11 @@ class Probe:
                     "which can be copied"
                 )
 
-    @torch.enable_grad()  # a forward may take gradients, as of an energy
-    def value(self, batch: Any, number: int, changed: dict[str, Tensor]) -> float:
-        """The loss with some weights replaced."""
+    @torch.enable_grad()  # a forward may take gradients, for example of an energy
+    def value(self, batch: Any, changed: dict[str, Tensor]) -> float:
+        """The loss on the first batch with some weights replaced."""
         with self._exact(), self.replaced(changed):
-            return self._loss(batch, number).item()
+            return self._loss(batch, 0).item()
 
     def _loss(self, batch: Any, number: int) -> Tensor:
         for state in self.states:
@@ -172,12 +172,6 @@ class Probe:
     def _write(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             self.params[name].copy_(value)
-
-    @contextmanager
-    def without(self, names: list[str]) -> Iterator[None]:
-        """Set the named weights to zero for a while."""
-        with self.replaced({name: torch.zeros_like(self.params[name]) for name in names}):
-            yield
 
     @contextmanager
     def batch_statistics(self, names: list[str]) -> Iterator[None]:

@@ -65,12 +65,12 @@ def confirm_by_rescaling(
     {True}
     """
     generator = torch.Generator().manual_seed(seed)
-    base = probe.value(batch, 0, {})
+    base = probe.value(batch, {})
     none = max(abs(base) * probe.precision.unchanged, sys.float_info.min)
 
     def confirmed(name: str) -> bool:
         def change(weight: Tensor) -> float:
-            return abs(probe.value(batch, 0, {name: weight}) - base) / none
+            return abs(probe.value(batch, {name: weight}) - base) / none
 
         return _confirmed(findings[name], probe.params[name].detach(), change, generator)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from tangential.backends import Units
 from tangential.invariance.evidence import ROWS, Kind, units_in_words
@@ -92,7 +92,7 @@ class Audit:
 
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
-    mode: str
+    mode: Literal["training", "eval"]
     batches: int
 
     def __getitem__(self, name: str) -> Line:

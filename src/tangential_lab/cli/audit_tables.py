@@ -118,49 +118,41 @@ def _percent(share: float) -> str:
 
 
 class Section(NamedTuple):
-    """A heading that says what to do, which weights belong under it, and what is said of each."""
+    """A title that says what to do, which weights belong under it, and what is said of each."""
 
     title: str
     holds: Callable[[Line], object]
-    facts: Callable[[Line], list[str]]
+    facts: tuple[Callable[[Line], str], ...] = ()
+
+
+def _truth(line: Line) -> str:
+    return f"scale-invariant: {_kind(line)}"
 
 
 def _gate(line: Line) -> str:
     return f"gate: {' '.join(line.gate)}"
 
 
-SECTIONS = (  # a weight is in the first that holds
-    Section(
-        "The two proofs disagree",
-        lambda line: line.verified is False,
-        lambda line: [_kind(line)],
-    ),
+SECTIONS = (  # a weight is in the first one that holds
+    Section("The two proofs disagree", lambda x: x.verified is False, (_truth,)),
     Section(
         "Not scale-invariant only because of a bias: build the layer with bias=False",
-        lambda line: line.remedy and line.kind == "variant",
-        lambda line: [_gate(line)],
+        lambda x: x.remedy and x.kind == "variant",
+        (_gate,),
     ),
     Section(
         "The published gate projects these wrongly: param_groups(model, audit) prevents it",
-        lambda line: line.wrong,
-        lambda line: [f"scale-invariant: {_kind(line)}", _gate(line)],
+        lambda x: x.wrong,
+        (_truth, _gate),
     ),
     Section(
         "The published gate misses these: param_groups(model, audit) sets their units",
-        lambda line: line.missed,
-        lambda line: [_kind(line), _gate(line)],
+        lambda x: x.missed,
+        (_truth, _gate),
     ),
-    Section(
-        "The gate changes between batches, without harm",
-        lambda line: line.flicker,
-        lambda line: [_gate(line)],
-    ),
-    Section(
-        "Biases without effect: build the layer with bias=False",
-        lambda line: line.remedy,
-        lambda line: [],
-    ),
-    Section("Other notes", lambda line: line.notes, lambda line: []),
+    Section("The gate changes between batches, without harm", lambda x: x.flicker, (_gate,)),
+    Section("Biases without effect: build the layer with bias=False", lambda x: x.remedy),
+    Section("Other notes", lambda x: x.notes),
 )
 
 
@@ -175,8 +167,8 @@ def _print_section(section: Section, result: Audit, console: Console, *, shown: 
     print_text(console, f"{section.title} ({len(lines)})", style="bold")
     for line in lines[:shown]:
         remedy = [f"remedy: {line.remedy}"] if line.remedy else []
-        facts = "; ".join([*section.facts(line), *line.notes, *remedy])
-        print_text(console, f"{line.name}: {facts}", indent="  ")
+        facts = [*(fact(line) for fact in section.facts), *line.notes, *remedy]
+        print_text(console, f"{line.name}: {'; '.join(facts)}", indent="  ")
     if shown and len(lines) > shown:
         print_text(console, f"and {len(lines) - shown} more (--all)", indent="  ")
 
