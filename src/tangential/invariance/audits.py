@@ -154,7 +154,7 @@ def _prove(
 
 
 def _in_short(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {str(error)[:1000]}"
     return shorten(text, 200, placeholder=" ...").removesuffix(":")
 
 
