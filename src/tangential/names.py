@@ -1,4 +1,4 @@
-"""Names: of weights, without what wrappers add; in sentences; in files for spreadsheets."""
+"""Names of weights without wrappers, short lists of names, and texts that are safe in a CSV."""
 
 from collections.abc import Iterable
 
