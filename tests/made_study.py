@@ -81,6 +81,18 @@ def finished(plan, *, steps=600, logs=60, names=LAYERS, **changed):
     return records
 
 
+def scored(*, metric=ACCURACY, seeds=8, **scores):
+    """A report whose test seeds have these scores, a list for each optimizer."""
+    planned = plan(tuple(scores), metric=metric, trials=2, seeds=seeds, undecayed=False)
+    changed = {name: {"score": values} for name, values in scores.items()}
+    return report(planned, finished(planned, logs=10, **changed))
+
+
+def row_of(result, optimizer):
+    """The row of an optimizer in a report."""
+    return next(row for row in result.rows if row.optimizer == optimizer)
+
+
 def large():
     """The report of 200 trials of 500 points, 150 of them with 60 layers."""
     whole = plan(trials=8, seeds=13)

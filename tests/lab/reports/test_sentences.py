@@ -1,0 +1,159 @@
+"""What a report says about mechanism, cost, search and progress."""
+
+import math
+import re
+
+import made_study as made
+import pytest
+
+from tangential_lab.reports import page, report, sentences, standings, tables, write_report
+from tangential_lab.reports.standings import Reach
+from tangential_lab.reports.statistics import Interval
+from tangential_lab.training import Curves
+
+PAIR = ("sgd", "sgdp")
+
+
+def test_mechanism_and_cost_are_the_measured_ratios(study):
+    mine, theirs = made.row_of(study, "sgdp"), made.row_of(study, "sgd")
+    cost = study.findings[0].cost
+    assert f"takes {mine.against.step_s.mean:.2f}× as long as one of SGD (" in cost
+    assert f"({1000 * mine.step_s.mean:.1f} against {1000 * theirs.step_s.mean:.1f} ms; " in cost
+    assert f"SGDP reached {100 * study.target:.2f} % after {mine.steps.mean:.0f} steps (" in cost
+    mine, theirs = (next(r for r in study.undecayed if r.optimizer == name) for name in PAIR[::-1])
+    mechanism = study.findings[0].mechanism
+    assert mechanism.startswith(
+        "At the same learning rate 0.0632, without weight decay: SGDP's weights end "
+        f"{mine.norm.mean / theirs.norm.mean:.3f}× as long as SGD's ({mine.norm.mean:.2f} against "
+    )
+    shares = [f"{100 * r.memory_share.mean:.0f} %" for r in (mine, theirs)]
+    assert mechanism.endswith(
+        f"momentum causes {shares[0]} of SGDP's norm growth and {shares[1]} of SGD's."
+    )
+
+
+def test_a_ratio_whose_interval_covers_one_is_no_difference():
+    ratio = Interval(1.02, 0.98, 1.06, 5)
+    rows = made.scored(sgd=[0.9] * 8, sgdp=[0.9] * 8).rows
+    mine = rows[1]._replace(against=rows[1].against._replace(norm=ratio))
+    text = sentences.mechanism(mine, rows[0])
+    assert "no difference detected in the final weight norm (" in text
+    assert "; ratio 1.02, 95 % interval 0.980 to 1.06); " in text
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "allowed"),
+    [
+        ({"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.1, "weight_decay": 0.0}, True),
+        ({"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.2, "weight_decay": 0.0}, False),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.1, "weight_decay": 0.3}, False),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.2, "weight_decay": 5e-4}, True),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.1, "weight_decay": 0.0}, False),
+        ({"lr": 0.1}, {"lr": 0.1}, True),
+        ({"lr": 0.1}, {"lr": 0.1, "weight_decay": 0.0}, False),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"rate": 0.1}, False),
+    ],
+)
+def test_norms_are_compared_only_if_the_settings_allow_it(mine, theirs, allowed):
+    assert standings.comparable(mine, theirs) is allowed
+    rows = made.scored(sgd=[0.9] * 8, sgdp=[0.9] * 8).rows
+    rows = [rows[0]._replace(point=theirs), rows[1]._replace(point=mine)]
+    assert bool(sentences.fair_mechanism("sgdp", rows, [])) is allowed
+
+
+def test_norms_without_weight_decay_are_preferred(study):
+    bare = [r._replace(norm=Interval(7.0, 6.0, 8.0, 5)) for r in study.undecayed]
+    text = sentences.fair_mechanism("sgdp", study.rows, bare)
+    assert text.startswith("At the same learning rate 0.0632, without weight decay: ")
+    assert "(7.00 against 7.00; " in text
+    assert sentences.fair_mechanism("sgdp", study.rows, []).startswith("At the same settings: ")
+
+
+def test_a_trial_without_scale_invariant_weights_records_no_norms():
+    curves = Curves([], layers=True)
+    curves({"a.weight/norm": 2.0, "a.weight/effective_step": 0.1}, 0)
+    curves.add(0, 1.0, 0.1)
+    nothing = dict.fromkeys(("norm", "effective_step", "memory_share", "layers"))
+    assert curves.record() == nothing | {"curves": {"step": [0], "loss": [1.0], "lr": [0.1]}}
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_report_has_no_norms_if_no_weight_is_scale_invariant(older, tmp_path):
+    """Records of older trials have them, of all matrices."""
+    plan = made.plan(PAIR, seeds=3, invariant=[])
+    records = made.finished(plan)
+    assert all(math.isfinite(record["norm"]) for record in records.values())
+    if not older:
+        for record in records.values():
+            kept = {k: v for k, v in record["curves"].items() if k in ("step", "loss", "lr")}
+            record |= {**dict.fromkeys(tables.MECHANISM), "curves": kept, "layers": None}
+    result = report(plan, records)
+    text = " ".join(result.sentences)
+    assert not re.search("norm|effective step|momentum", text)
+    drawn = {figure.key for figure in result.figures}
+    assert not drawn & {"norm", "effective_step", "angle_rad", "growth", "layers",
+                        "undecayed_norm", "undecayed_effective_step"}  # fmt: skip
+    text = page(result)
+    assert "The audit proved no weight of this model scale-invariant" in text
+    assert "final mean norm" not in text
+    write_report(result, tmp_path)
+    assert not (tmp_path / "layers.parquet").exists()
+    for name in ("trials", "curves"):
+        columns = (tmp_path / f"{name}.csv").read_text("utf-8").split("\n")[0].split(",")
+        assert not {c for c in columns if re.search("norm|effective|memory|growth|angle", c)}
+
+
+@pytest.mark.parametrize(
+    ("tried", "said"),
+    [
+        ([(0.1, 1e-4, 0.5), (0.2, 1e-4, 0.9), (0.3, 1e-4, 0.7)], ""),
+        ([(0.1, 1e-4, 0.9), (0.2, 1e-4, 0.8), (0.3, 1e-4, 0.7)], "the lowest for SGD"),
+        ([(0.1, 1e-4, 0.5), (0.2, 1e-4, 0.8), (0.3, 1e-4, 0.9)], "the highest for SGD"),
+        # the lower learning rate was tried with a decay that stops learning
+        ([(0.1, 9e-2, 0.1), (0.2, 1e-4, 0.9), (0.3, 2e-4, 0.7)], "the lowest for SGD"),
+        ([(0.1, 9e-2, 0.1), (0.2, 1e-4, 0.9)], "the only one for SGD"),
+        ([(0.1, 0.0, 0.5), (0.2, 0.0, 0.9), (0.3, 0.0, 0.7)], ""),
+    ],
+)
+def test_a_best_point_at_the_edge_of_the_search_is_named(tried, said):
+    plan = made.plan(PAIR, trials=len(tried), undecayed=False)
+    (spec, record), *_ = made.finished(plan).items()
+    records = {
+        spec._replace(point=(("lr", lr), ("weight_decay", decay))): record | {"score": score}
+        for lr, decay, score in tried
+    }
+    text = sentences.untuned(plan, records)
+    assert text.endswith(f"the best is {said}.") if said else not text
+
+
+def test_a_target_that_no_seed_reached():
+    steps, seconds = Reach(600, 0, 5, math.inf), Reach(7, 0, 5, math.inf)
+    assert (
+        sentences.reached("SGD", "97 %", steps, seconds)
+        == "No seed of SGD reached 97 % within 600 steps (7.00 s)"
+    )
+
+
+def test_no_verdict_before_all_seeds_are_in(study):
+    plan = study.plan
+    last = max(study.records, key=lambda s: (s.phase == "test", s.optimizer == "adam", s.seed))
+    result = report(plan, {s: r for s, r in study.records.items() if s != last})
+    assert not result.complete
+    assert not result.findings
+    assert result.headline == (
+        "107 of 108 trials are done; no verdict before every optimizer has all its seeds."
+    )
+    text = page(result)
+    assert "Provisional" in text
+    assert "test 29 of 30" in text
+    assert "ahead of" not in text
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 9, 60, 100])
+def test_every_stage_has_a_page(study, count):
+    some = dict(list(study.records.items())[:count])
+    assert f"{count} of 108 trials" in page(report(study.plan, some), live=True, version="1")
+
+
+def test_a_study_without_trials_is_written(study, tmp_path):
+    assert write_report(report(study.plan, {}), tmp_path) == [tmp_path / "report.html"]
