@@ -9,10 +9,10 @@ namespace tangential {
 struct InstructionSet {
   const char* name;
   RowTable rows;
-  MeasureMoved (*measure_moved)(Dtype weight);
+  MeasureMoved (*measure_moved)(Dtype weight);  // null where a dtype is too narrow for differences
 };
 
-// Those that this machine runs, the best first.
+// Those that this machine can run, the fastest first.
 std::vector<InstructionSet> instruction_sets();
 
 }  // namespace tangential

@@ -1,5 +1,5 @@
-// The twin of tangential.maths.gate, coef and damp, on sums instead of arrays; a test holds the two
-// equal on random tables. Source: Heo et al., "AdamP", ICLR 2021, section 2.3.
+// The twin of tangential.maths.gate, coef and damp, for one weight's moments instead of arrays; a
+// test holds the two equal on random tables. Source: Heo et al., "AdamP", ICLR 2021, section 2.3.
 #pragma once
 
 #include <cmath>
@@ -12,9 +12,9 @@ namespace tangential {
 enum class Projection : int { automatic, row, weight, off };
 enum class Verdict : int32_t { none, row, weight };
 
-// |cos(w, g)| < threshold, each norm no less than eps; never where a norm overflows. NaN fires
-// nothing: a comparison with it is false. (std::fmax would be a call.)
-inline bool orthogonal(const Sums& s, double threshold, double eps) {
+// |cos(w, g)| < threshold, each norm at least eps. False where a norm overflows, and for NaN: every
+// comparison with it is false. (std::fmax would be a call.)
+inline bool orthogonal(const Moments& s, double threshold, double eps) {
   const double w = std::sqrt(s.ww), g = std::sqrt(s.gg);
   const double norms = (w > eps ? w : eps) * (g > eps ? g : eps);
   return std::fabs(s.gw) / norms < threshold && std::isfinite(norms) && std::isfinite(s.ww) &&
@@ -23,8 +23,8 @@ inline bool orthogonal(const Sums& s, double threshold, double eps) {
 
 inline double threshold(double delta, int64_t size) { return delta / std::sqrt(double(size)); }
 
-// `failing` rows are not orthogonal; `whole` are the sums over the weight.
-inline Verdict gate(int64_t failing, const Sums& whole, int64_t fan, int64_t size,
+// failing: how many rows are not orthogonal; whole: the moments of the weight.
+inline Verdict gate(int64_t failing, const Moments& whole, int64_t fan, int64_t size,
                     Projection projection, double delta, double eps) {
   switch (projection) {
     case Projection::off: return Verdict::none;
@@ -37,7 +37,7 @@ inline Verdict gate(int64_t failing, const Sums& whole, int64_t fan, int64_t siz
                                                                     : Verdict::none;
 }
 
-// c with which x - c w has no radial part; 0 where that is not finite.
+// c for which x - c w has no radial part; 0 where c is not finite.
 inline double coef(double ww, double xw, double eps) {
   const double norm = std::sqrt(ww) + eps, c = xw / (norm * norm);
   return std::isfinite(c) ? c : 0;

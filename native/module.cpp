@@ -5,7 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "moved.h"
-#include "step.h"
+#include "plan.h"
 #include "tensors.h"
 
 namespace nb = nanobind;
@@ -17,69 +17,66 @@ namespace {
 using LayoutTuple = std::tuple<Dtype, Dtype, int64_t, int64_t, int64_t, uint32_t>;
 
 void make_plan(Plan* self, const std::vector<LayoutTuple>& weights, const std::string& wanted) {
-  std::vector<Layout> layouts;
-  std::vector<uint32_t> seeds;
-  for (const auto& [dtype, state_dtype, units, fan, size, seed] : weights) {
-    layouts.push_back({dtype, state_dtype, units, fan, size});
-    seeds.push_back(seed);
-  }
+  std::vector<WeightSpec> specs;
+  for (const auto& [dtype, state_dtype, units, fan, size, seed] : weights)
+    specs.push_back({{dtype, state_dtype, units, fan, size}, seed});
   for (const InstructionSet& set : instruction_sets())
     if (wanted.empty() || wanted == set.name) {
-      new (self) Plan(layouts, seeds, set);
+      new (self) Plan(specs, set);
       return;
     }
-  throw nb::value_error("instruction_set: this machine does not run it");
+  throw nb::value_error("instruction_set: this machine cannot run it");
 }
 
 template <class T>
 using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
 
 void step(Plan& plan, Tensors& tensors, const Options& options, int threads,
-          const Watched* watched = nullptr) {
+          const GateRecord* record = nullptr) {
   if (tensors.size() != plan.size())
     throw nb::value_error("tensors: expected as many as the plan has weights");
   const Memory* memory = tensors.take();
-  struct Returned {
+  struct GiveBack {
     Tensors& tensors;
-    ~Returned() { tensors.give_back(); }
-  } returned{tensors};
-  nb::gil_scoped_release others_run;
-  plan.step(memory, options, threads, watched);
+    ~GiveBack() { tensors.give_back(); }
+  } give_back{tensors};
+  nb::gil_scoped_release release;
+  plan.step(memory, options, threads, record);
 }
 
-void step_watched(Plan& plan, Tensors& tensors, const Options& options, int threads,
-                  const Array<double>& rows, const Array<int32_t>& verdicts) {
+void step_recorded(Plan& plan, Tensors& tensors, const Options& options, int threads,
+                   const Array<double>& rows, const Array<int32_t>& verdicts) {
   if (verdicts.size() != plan.size())
     throw nb::value_error("verdicts: expected as many as the plan has weights");
-  if (rows.size() * sizeof(double) != plan.rows() * sizeof(Sums))
+  if (rows.size() * sizeof(double) != plan.rows() * sizeof(Moments))
     throw nb::value_error("rows: expected [plan.rows, 5]");
-  const Watched watched{reinterpret_cast<Sums*>(rows.data()),
-                        reinterpret_cast<Verdict*>(verdicts.data())};
-  step(plan, tensors, options, threads, &watched);
+  const GateRecord record{reinterpret_cast<Moments*>(rows.data()),
+                          reinterpret_cast<Verdict*>(verdicts.data())};
+  step(plan, tensors, options, threads, &record);
 }
 
-// Of every weight: dtype, units, fan, the addresses of what it was, is, and of its gradient, keep.
+// Per weight: dtype, units, fan, the addresses before and after the step and of the gradient, keep.
 using MovedTuple = std::tuple<Dtype, int64_t, int64_t, uintptr_t, uintptr_t, uintptr_t, double>;
 
 void measure_moved(const std::vector<MovedTuple>& weights, const Array<double>& rows, int threads) {
   std::vector<MovedWeight> all;
-  Sums* sums = reinterpret_cast<Sums*>(rows.data());
+  auto* moments = reinterpret_cast<Moments*>(rows.data());
   int64_t units = 0;
   for (const auto& [dtype, count, fan, before, after, g, keep] : weights) {
     if (dtype != Dtype::float32 && dtype != Dtype::float64)
-      throw nb::value_error("dtype: float32 and float64 are allowed");
+      throw nb::value_error("dtype: must be float32 or float64");
     const auto pointer = [](uintptr_t p) { return reinterpret_cast<const void*>(p); };
     all.push_back(
-        {dtype, count, fan, pointer(before), pointer(after), pointer(g), keep, sums + units});
+        {dtype, count, fan, pointer(before), pointer(after), pointer(g), keep, moments + units});
     units += count;
   }
-  if (rows.size() * sizeof(double) != size_t(units) * sizeof(Sums))
-    throw nb::value_error("rows: [units of all, 5] is allowed");
+  if (rows.size() * sizeof(double) != size_t(units) * sizeof(Moments))
+    throw nb::value_error("rows: expected [units of all weights, 5]");
   nb::gil_scoped_release release;
   measure(all, instruction_sets().front(), threads);
 }
 
-// Weights may refer to their optimizer, by a hook: Python's garbage collector must see ours.
+// A hook on a weight may refer to its optimizer: Python's garbage collector must see this cycle.
 int traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
   if (!nb::inst_ready(self)) return 0;
@@ -95,11 +92,11 @@ PyType_Slot collected[] = {{Py_tp_traverse, reinterpret_cast<void*>(traverse)},
                            {Py_tp_clear, reinterpret_cast<void*>(clear)},
                            {0, nullptr}};
 
-// The gate over a table of rows [rows]: its verdict, and the coefficient of every row.
+// The gate for a table of moments [rows]: its verdict, and the coefficient of every row.
 std::pair<Verdict, std::vector<double>> gate_of(
     const std::vector<std::tuple<double, double, double, double>>& table, int64_t fan,
     Projection projection, double delta, double eps) {
-  Sums whole;
+  Moments whole;
   int64_t failing = 0;
   for (const auto& [ww, gg, gw, uw] : table) {
     failing += !orthogonal({ww, gg, gw, uw}, threshold(delta, fan), eps);
@@ -119,10 +116,10 @@ std::pair<Verdict, std::vector<double>> gate_of(
 }  // namespace
 
 NB_MODULE(_native, m) {
-  nb::set_leak_warnings(false);  // an optimizer that lives until Python ends is no leak of ours
+  nb::set_leak_warnings(false);  // an optimizer may live until Python ends
   nb::list names;
   for (const InstructionSet& set : instruction_sets()) names.append(set.name);
-  m.attr("instruction_sets") = names;  // the best first
+  m.attr("instruction_sets") = names;  // the fastest first
   nb::enum_<Dtype>(m, "Dtype")
       .value("float32", Dtype::float32)
       .value("float64", Dtype::float64)
@@ -168,7 +165,7 @@ NB_MODULE(_native, m) {
             step(plan, tensors, options, threads);
           },
           "tensors"_a, "options"_a, "threads"_a)
-      .def("step", step_watched, "tensors"_a, "options"_a, "threads"_a, "rows"_a, "verdicts"_a)
+      .def("step", step_recorded, "tensors"_a, "options"_a, "threads"_a, "rows"_a, "verdicts"_a)
       .def_prop_ro("rows", &Plan::rows)
       .def_prop_ro("bytes", &Plan::bytes);
   nb::class_<Tensors>(m, "Tensors", nb::type_slots(collected))

@@ -8,7 +8,7 @@
 namespace tangential {
 namespace {
 
-constexpr int64_t BLOCK = 1 << 16;  // elements that one thread takes at a time, and at least a row
+constexpr int64_t BLOCK = 1 << 16;  // elements that a thread takes at a time; at least one row
 
 struct Work {
   struct Task {
@@ -29,9 +29,9 @@ struct Work {
         return static_cast<const char*>(p) + row * bytes;
       };
       for (int64_t row = first; row < last; row++) {
-        const Moved moved{at(w.before, row), at(w.after, row), at(w.g, row), w.fan, w.keep};
-        w.sums[row] = {};
-        set.measure_moved(w.dtype)(moved, w.sums[row]);
+        const MovedRow moved{at(w.before, row), at(w.after, row), at(w.g, row), w.fan, w.keep};
+        w.moments[row] = {};
+        set.measure_moved(w.dtype)(moved, w.moments[row]);
       }
     }
   }

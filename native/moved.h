@@ -1,4 +1,4 @@
-// What a step of any optimizer has done to weights that were copied before it.
+// What the step of any optimizer did to weights that were copied before it.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +8,13 @@
 
 namespace tangential {
 
-// `units` vectors of `fan` consecutive elements, and where their sums go [units].
+// `units` vectors of `fan` consecutive elements.
 struct MovedWeight {
   Dtype dtype;  // float32 or float64
   int64_t units, fan;
   const void *before, *after, *g;
-  double keep;  // a in after = a before + e
-  Sums* sums;   // e for u
+  double keep;       // a in after = a before + e
+  Moments* moments;  // [units], written; with e for u
 };
 
 void measure(const std::vector<MovedWeight>& weights, const InstructionSet& set, int threads);

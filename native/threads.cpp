@@ -10,17 +10,17 @@
 namespace tangential {
 namespace {
 
-// torch loads an OpenMP runtime of its own. We ask that one for threads instead of bringing a
-// second, whose idle threads would spin beside torch's; LLVM's and Intel's export the symbol too.
+// torch loads an OpenMP runtime. We use its threads: a second runtime would have idle threads that
+// spin and slow down torch's. LLVM's and Intel's runtimes export this symbol, too.
 using Parallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 
 Parallel runtime() {
-  static const auto found = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  return found;
+  static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  return parallel;
 }
 
-// The threads of an OpenMP runtime do not survive fork(), and waiting for them never ends. A child
-// works alone: the results are the same.
+// The threads of an OpenMP runtime do not survive fork(), and waiting for them would never end. A
+// child process uses one thread: the results are the same.
 bool forked = false;
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
@@ -35,7 +35,7 @@ void in_threads(int threads, void (*body)(void*), void* context) {
   others.reserve(static_cast<size_t>(threads) - 1);
   try {
     while (others.size() + 1 < static_cast<size_t>(threads)) others.emplace_back(body, context);
-  } catch (const std::system_error&) {  // no more threads to be had: those that came are enough
+  } catch (const std::system_error&) {  // no more threads: those that started are enough
   }
   body(context);
   for (auto& other : others) other.join();

@@ -2,8 +2,8 @@
 
 namespace tangential {
 
-// Calls body(context) in up to `threads` threads at once and returns when all are done; fewer may
-// come, one always does. `body` must not throw.
+// Calls body(context) in up to `threads` threads at once and waits for all of them. There may be
+// fewer threads, but at least one. `body` must not throw.
 void in_threads(int threads, void (*body)(void*), void* context);
 
 }  // namespace tangential
