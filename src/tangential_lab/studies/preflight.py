@@ -21,7 +21,7 @@ from tangential_lab.training import (
     untuned_point,
     user_optimizer,
 )
-from tangential_lab.training.resuming import generators, set_generators
+from tangential_lab.training.checkpoint import generators, set_generators
 
 STEPS, MORE_STEPS = 3, 22  # before and after its state is saved; some act every 10 or 20 steps
 WIDEST = 256  # rows and columns of a weight: what matters here is its kind

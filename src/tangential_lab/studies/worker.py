@@ -250,6 +250,6 @@ def _provenance(plan: Plan, spec: Spec, trial: Any) -> dict[str, Any]:
         seeds={"trial": spec.seed},
         precision=plan.settings["precision"],
         threads=plan.settings["threads"],
-        processes=trial.part.processes,
+        processes=trial.share.processes,
         device=trial.accelerator.device.type,
     )

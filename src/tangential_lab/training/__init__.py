@@ -1,23 +1,28 @@
-"""Training of one model: a `Task` says what is trained, `Trial` is the one loop that trains it.
+"""Training one model: a `Task` says what is trained, `Trial` is the loop that trains it.
 
-The files `trial` and `distributed` load Accelerate (seconds): import them where you use them.
+task, records   what is trained; what identifies a trial, and its record
+optimizers      the optimizers that are compared: ours and the user's
+batches         loads batches that depend on the seed and the step alone
+trial           the one loop; evaluation, curves, checkpoint and distributed serve it
+user_files      users' Python files as modules
+
+Import `trial` and `distributed` where they are used: they load Accelerate, which takes seconds.
 """
 
 from tangential_lab.training.batches import (
     ProcessShare,
     evaluation_batches,
+    loader_processes,
     steps_per_epoch,
     training_batches,
+    usable_cores,
 )
-from tangential_lab.training.clock import CLOCK_PARTS
-from tangential_lab.training.cores import loader_processes, usable_cores
-from tangential_lab.training.curves import MEAN_COLUMNS, Curves
+from tangential_lab.training.curves import CLOCK_PARTS, MEAN_COLUMNS, Curves
 from tangential_lab.training.optimizers import (
     DEFAULT_OPTIMIZERS,
     OPTIMIZERS,
     USER_COLOURS,
     OptimizerEntry,
-    ParamGroups,
     Space,
     space_around,
     space_of,
@@ -25,21 +30,22 @@ from tangential_lab.training.optimizers import (
     untuned_point,
     user_optimizer,
 )
-from tangential_lab.training.records import PHASES, Point, Record, Records, Spec
-from tangential_lab.training.source import describe_error, load_function
+from tangential_lab.training.records import PHASES, Phase, Point, Record, Records, Spec
 from tangential_lab.training.task import (
     Batch,
     DataSource,
     Metric,
+    ParamGroups,
     Split,
     Task,
+    TensorSplit,
     class_balanced_batches,
     cosine_schedule,
     groups_with_lr_scale,
     shuffled_batches,
     single_group,
 )
-from tangential_lab.training.tensors import TensorSplit
+from tangential_lab.training.user_files import describe_error, load_function
 
 __all__ = [
     "CLOCK_PARTS",
@@ -54,6 +60,7 @@ __all__ = [
     "Metric",
     "OptimizerEntry",
     "ParamGroups",
+    "Phase",
     "Point",
     "ProcessShare",
     "Record",

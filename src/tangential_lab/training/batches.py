@@ -1,5 +1,6 @@
-"""Batches whose order and chance are functions of seed and step, whoever loads them."""
+"""Batches that depend on the seed and the step alone, whichever process loads them."""
 
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -8,18 +9,26 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tangential_lab.training.task import Batch, Split, Task
 
-STRIDE = 1_000_003  # a prime between the seeds of runs, so that epochs of two runs do not meet
+STRIDE = 1_000_003  # a prime between the seeds of trials, so that their epochs do not coincide
+MOST_LOADERS = 16
 
 
-class Draw(NamedTuple):
-    """A batch to load: which samples, and the seed of what is drawn by chance."""
+def usable_cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    indices: list[int]
-    seed: int
+
+def loader_processes() -> int:
+    """Number of processes that decode pictures or sounds: one per core, 16 at most.
+
+    The processes that torchrun starts on one machine share its cores.
+    """
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(MOST_LOADERS, usable_cores() // sharing))
 
 
 class ProcessShare(NamedTuple):
-    """Which share of every batch is this process's: equal slices, in order."""
+    """The share of every batch that one process trains on: equal slices, in order of rank."""
 
     rank: int = 0
     processes: int = 1
@@ -30,58 +39,68 @@ class ProcessShare(NamedTuple):
         return indices[self.rank * size : (self.rank + 1) * size]
 
 
+class _BatchRequest(NamedTuple):
+    """A batch to load: its samples, and the seed of their random transforms."""
+
+    indices: list[int]
+    seed: int
+
+
 def steps_per_epoch(task: Task) -> int:
-    """Batches in a pass over the training data.
+    """Number of batches in one pass over the training data.
 
     Raises:
-        ValueError: there is less than one.
+        ValueError: the training data are smaller than one batch.
     """
     size = len(task.splits["train"])
     count = sum(1 for _ in task.batch_order(size, task.batch_size, torch.Generator()))
     if not count:
-        raise ValueError(f"{task.name} has {size} samples, a batch has {task.batch_size}")
+        raise ValueError(
+            f"{task.name} has {size} training samples, which is less than one batch of "
+            f"{task.batch_size}"
+        )
     return count
 
 
-def training_batches(task: Task, seed: int, first: int, part: ProcessShare) -> Iterator[Batch]:
-    """Batches without end, from step `first` on.
+def training_batches(
+    task: Task, seed: int, first_step: int, share: ProcessShare
+) -> Iterator[Batch]:
+    """Endless training batches, from step `first_step` on.
 
-    A batch depends on the task, the seed and the step alone (and, where its samples are changed by
-    chance, on how many processes share it).
+    A batch depends only on the task, the seed and the step; and, if samples are transformed at
+    random, on the number of processes that share it.
     """
-    return iter(_loader(task, task.splits["train"], _Training(task, seed, first, part)))
+    requests = _TrainingRequests(task, seed, first_step, share)
+    return iter(_loader(task, task.splits["train"], requests))
 
 
-def evaluation_batches(task: Task, split: Split, part: ProcessShare) -> DataLoader:
-    """The batches of a split that this process evaluates: every `part.processes`-th."""
-    size = len(split)
-    draws = [
-        Draw(list(range(i, min(i + task.evaluation_batch_size, size))), i)
-        for i in range(0, size, task.evaluation_batch_size)
-    ]
-    return _loader(task, split, draws[part.rank :: part.processes])
+def evaluation_batches(task: Task, split: Split, share: ProcessShare) -> DataLoader:
+    """The batches of a split that this process evaluates: every `share.processes`-th one."""
+    size, step = len(split), task.evaluation_batch_size
+    requests = [_BatchRequest(list(range(i, min(i + step, size))), i) for i in range(0, size, step)]
+    return _loader(task, split, requests[share.rank :: share.processes])
 
 
-def _loader(task: Task, split: Split, draws: Any) -> DataLoader:
+def _loader(task: Task, split: Split, requests: Any) -> DataLoader:
     return DataLoader(
-        _Seeded(split),
-        batch_sampler=draws,
+        _SeededSplit(split),
+        batch_sampler=requests,
         num_workers=task.loader_workers,
-        collate_fn=_same,
-        generator=torch.Generator(),  # not the global one, whose state a resumed trial must have
+        collate_fn=_unchanged,
+        generator=torch.Generator(),  # the global one must be the same after a resume
         pin_memory=torch.cuda.is_available(),
     )
 
 
-class _Training(Sampler[Draw]):
-    """The draws of all epochs from step `first` on."""
+class _TrainingRequests(Sampler[_BatchRequest]):
+    """The requests of all epochs, from one step on."""
 
-    def __init__(self, task: Task, seed: int, first: int, part: ProcessShare) -> None:
-        self.task, self.seed, self.first, self.part = task, seed, first, part
+    def __init__(self, task: Task, seed: int, first_step: int, share: ProcessShare) -> None:
+        self.task, self.seed, self.first_step, self.share = task, seed, first_step, share
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[_BatchRequest]:
         size, length = len(self.task.splits["train"]), steps_per_epoch(self.task)
-        epoch, skip = divmod(self.first, length)
+        epoch, skip = divmod(self.first_step, length)
         step = epoch * length
         while True:
             generator = torch.Generator().manual_seed(self.seed * STRIDE + epoch)
@@ -89,27 +108,27 @@ class _Training(Sampler[Draw]):
                 if skip:
                     skip -= 1
                 else:
-                    seed = (self.seed * STRIDE + step) * self.part.processes + self.part.rank
-                    yield Draw(self.part.of(indices.tolist()), seed)
+                    seed = (self.seed * STRIDE + step) * self.share.processes + self.share.rank
+                    yield _BatchRequest(self.share.of(indices.tolist()), seed)
                 step += 1
             epoch += 1
 
 
-class _Seeded(Dataset):
-    """A split whose chance is the draw's, and whose use leaves the global generator alone."""
+class _SeededSplit(Dataset):
+    """A split that seeds the global generator for every batch, and restores it afterwards."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
 
-    def __getitems__(self, draw: Draw) -> Batch:
+    def __getitems__(self, request: _BatchRequest) -> Batch:
         generator = torch.default_generator  # `torch.manual_seed` takes half a millisecond
         before = generator.get_state()
         try:
-            generator.manual_seed(draw.seed)
-            return self.split.__getitems__(draw.indices)
+            generator.manual_seed(request.seed)
+            return self.split.__getitems__(request.indices)
         finally:
             generator.set_state(before)
 
 
-def _same(batch: Batch) -> Batch:
+def _unchanged(batch: Batch) -> Batch:
     return batch

@@ -1,6 +1,12 @@
-"""A trial's state on disk: whole or not at all, never the only one; no code is run to read it."""
+"""A trial's state, on disk and back.
+
+A checkpoint is written completely or not at all, an older one is kept beside it, and reading one
+runs no code from the file.
+"""
 
 import io
+import json
+import random
 import warnings
 from collections.abc import Iterator
 from hashlib import sha256
@@ -8,48 +14,133 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 
 from tangential.files import write_atomically
+from tangential_lab.training.distributed import values_of_all_processes
 
 State = dict[str, Any]
 
-KEPT = 2  # the newest, and one to fall back to
-DIGEST = 32  # bytes of sha256 before the payload
+CHECKPOINTS = 2  # the newest, and one in case it is damaged
+DIGEST_BYTES = 32  # of sha256, before the payload
+FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def save(folder: Path, state: State) -> None:
-    """Write the state of step `state["step"]` aside and rename it; older ones but one go.
+    """Write the state of step `state["step"]`; delete all older checkpoints but one.
 
     Raises:
-        OSError: it cannot be written; what was there still is.
+        OSError: it cannot be written; the older checkpoints are unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     payload = io.BytesIO()
     torch.save(state, payload)
-    whole = payload.getbuffer()
+    content = payload.getbuffer()
     with write_atomically(folder / f"{state['step']:010}.checkpoint", "wb") as file:
-        file.write(sha256(whole).digest())
-        file.write(whole)
-    for path in _newest_first(folder)[KEPT:]:
+        file.write(sha256(content).digest())
+        file.write(content)
+    for path in _newest_first(folder)[CHECKPOINTS:]:
         path.unlink(missing_ok=True)  # another process may have removed it
 
 
 def load(folder: Path) -> State | None:
-    """The newest state that is whole, or None. Warns of every one that is not."""
-    return next(_whole(folder), None)
+    """The newest state that can be read, or None. Warns about every one that cannot."""
+    return next(_readable(folder), None)
 
 
-def _whole(folder: Path) -> Iterator[State]:
+def _readable(folder: Path) -> Iterator[State]:
     for path in _newest_first(folder):
         try:
             content = path.read_bytes()
-            if sha256(memoryview(content)[DIGEST:]).digest() != content[:DIGEST]:
-                raise ValueError("its checksum is another")
-            yield torch.load(io.BytesIO(content[DIGEST:]), map_location="cpu", weights_only=True)
+            if sha256(memoryview(content)[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
+                raise ValueError("its checksum is wrong")
+            yield torch.load(
+                io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True
+            )
         except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
             warnings.warn(f"checkpoint {path} is not used: {error}", stacklevel=3)
 
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.checkpoint"), reverse=True)
+
+
+def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, sharded: bool) -> State:
+    """The state of model, optimizer and generators; complete on the first process.
+
+    Every process must call it.
+    """
+    inner = accelerator.unwrap_model(model)
+    if sharded:
+        weights, moments = get_state_dict(model, optimizer.optimizer, options=FULL_STATE)
+    else:
+        weights, moments = inner.state_dict(), optimizer.optimizer.state_dict()
+    saved = inner.state_dict().keys()  # without buffers that the model computes anew
+    buffers = {name: x for name, x in inner.named_buffers() if name in saved}
+    return {
+        "model": weights,
+        "optimizer": moments,
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
+        "processes": values_of_all_processes({"rng": generators(), "buffers": buffers}),
+    }
+
+
+def restore_state(
+    accelerator: Accelerator, model: nn.Module, optimizer: Any, state: State, *, sharded: bool
+) -> None:
+    """Continue from a state that `state_of` returned.
+
+    Raises:
+        ValueError: it was saved by another number of processes.
+    """
+    saved, started = len(state["processes"]), accelerator.num_processes
+    if saved != started:
+        raise ValueError(
+            f"the checkpoint was saved by {saved} processes, but {started} are running: "
+            f"start {saved}"
+        )
+    inner = accelerator.unwrap_model(model)
+    local = state["processes"][accelerator.process_index]
+    if sharded:
+        set_state_dict(
+            model,
+            optimizer.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=FULL_STATE,
+        )
+        inner.load_state_dict(local["buffers"], strict=False)  # memory banks differ by process
+    else:
+        inner.load_state_dict(state["model"] | local["buffers"])
+        optimizer.optimizer.load_state_dict(state["optimizer"])
+    if accelerator.scaler:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    set_generators(local["rng"])
+
+
+def generators() -> State:
+    """The states of the global generators of torch, NumPy and `random`, as plain data."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist),
+        "python": random.getstate(),
+    }
+
+
+def set_generators(state: State) -> None:
+    """Restore the states that `generators` returned."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    np.random.set_state(json.loads(state["numpy"]))
+    random.setstate(state["python"])

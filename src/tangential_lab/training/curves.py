@@ -1,6 +1,7 @@
-"""What a trial logs along the way: a sink of the monitor."""
+"""What a trial measures: curves of its logged steps, and the seconds of each part of its work."""
 
 import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,45 +11,49 @@ MEAN_COLUMNS = (
 )
 COLUMNS = ("step", "loss", "lr")
 LAYERS = ("norm", "effective_step")
-DIGITS = 6  # significant ones are kept
+SIGNIFICANT_DIGITS = 6
+CLOCK_PARTS = ("forward", "backward", "step", "evaluation", "other")
 
 
 class Curves:
-    """Means over the scale-invariant weights, and layers.
+    """Loss, learning rate, and means over the scale-invariant weights, per logged step.
 
     Args:
-        names: Of the weights that are averaged, in the order of the model. Without any there are
-            no means: norms of other weights say nothing about effective steps.
-        layers: Keep every one of them, too.
+        names: Names of the scale-invariant weights, in the order of the model. Without any there
+            are no means: norms of other weights say nothing about effective steps.
+        layers: Keep the values of every weight, too.
     """
 
-    weights = True  # asks the monitor for a line for every weight
+    weights = True  # asks the monitor for the values of every weight
 
     def __init__(self, names: Iterable[str], *, layers: bool) -> None:
         self.names = list(names)
-        self.means_of = MEAN_COLUMNS if self.names else ()
-        self.columns: dict[str, list[float]] = {name: [] for name in (*COLUMNS, *self.means_of)}
+        self.mean_columns = MEAN_COLUMNS if self.names else ()
+        self.columns: dict[str, list[float]] = {name: [] for name in (*COLUMNS, *self.mean_columns)}
         self.layers: dict[str, list[list[float]]] = {
             name: [] for name in LAYERS if layers and self.names
         }
         self._forget()
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
-        """Take what the monitor says of a step."""
-        lines = {c: [values.get(f"{n}/{c}", math.nan) for n in self.names] for c in self.means_of}
-        self.means = {column: _mean(line) for column, line in lines.items()}
-        self.rows = {column: [_short(x) for x in lines[column]] for column in self.layers}
+        """Take the monitor's values of a step."""
+        by_column = {
+            column: [values.get(f"{name}/{column}", math.nan) for name in self.names]
+            for column in self.mean_columns
+        }
+        self.means = {column: _mean(row) for column, row in by_column.items()}
+        self.rows = {column: [_rounded(x) for x in by_column[column]] for column in self.layers}
 
     def _forget(self) -> None:
-        """Know nothing of the next logged step, which a scaler may skip."""
-        self.means = dict.fromkeys(self.means_of, math.nan)
+        """Forget the last values: the gradient scaler may skip the next logged step."""
+        self.means = dict.fromkeys(self.mean_columns, math.nan)
         self.rows = {column: [math.nan] * len(self.names) for column in self.layers}
 
     def add(self, step: int, loss: float, lr: float) -> None:
-        """Append a logged step, with what the monitor has told since the last."""
+        """Append a logged step, with the monitor's values since the last one."""
         values = {"step": step, "loss": loss, "lr": lr, **self.means}
         for column, value in values.items():
-            self.columns[column].append(_short(value))
+            self.columns[column].append(_rounded(value))
         for column, row in self.rows.items():
             self.layers[column].append(row)
         self._forget()
@@ -58,24 +63,24 @@ class Curves:
         return _mean(self.columns[column])
 
     def last(self, column: str) -> float:
-        """The last logged value."""
+        """The last logged value that is finite."""
         return next((x for x in reversed(self.columns[column]) if math.isfinite(x)), math.nan)
 
     def memory_share(self) -> float:
-        """The share of the norms' growth, decay apart, that is momentum's memory; NaN without."""
+        """The share of the norms' growth that momentum causes, without decay; NaN if none grows."""
         memory, step = self.mean("growth_memory"), self.mean("growth_step")
         return memory / (memory + step) if memory + step > 0 else math.nan
 
     def state(self) -> dict[str, Any]:
-        """Plain lists, for a checkpoint."""
+        """The logged values as plain lists, for a checkpoint."""
         return {"columns": self.columns, "layers": self.layers}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from the `state` of a checkpoint."""
         self.columns, self.layers = state["columns"], state["layers"]
 
     def record(self) -> dict[str, Any]:
-        """The mechanism, `curves` and `layers` of a trial's record; None where nothing is known."""
+        """The part of a trial's record that comes from curves; None where nothing is known."""
         means = {
             "norm": self.last("norm") if self.names else None,
             "effective_step": self.mean("effective_step") if self.names else None,
@@ -85,10 +90,29 @@ class Curves:
         return means | {"curves": self.columns, "layers": layers if self.layers else None}
 
 
+class Clock:
+    """Seconds by part of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(CLOCK_PARTS, 0.0)
+        self.last_lap = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Add the seconds since the last lap to `part`."""
+        now = time.perf_counter()
+        self.seconds[part] += now - self.last_lap
+        self.last_lap = now
+
+    @property
+    def training_s(self) -> float:
+        """All seconds except those of evaluations."""
+        return sum(self.seconds.values()) - self.seconds["evaluation"]
+
+
 def _mean(values: Iterable[float]) -> float:
     known = [x for x in values if math.isfinite(x)]
     return math.fsum(known) / len(known) if known else math.nan
 
 
-def _short(value: float) -> float:
-    return value if isinstance(value, int) else float(f"{value:.{DIGITS}g}")
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.{SIGNIFICANT_DIGITS}g}")

@@ -1,4 +1,4 @@
-"""A trial on several processes: what makes it the trial of one."""
+"""One trial on several processes: it has the same result as on one process."""
 
 import warnings
 from typing import Any
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, and of its gradients."""
+    """The sum over all processes; backward sums the gradients likewise."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -36,28 +36,28 @@ class GlobalBatchNorm(_BatchNorm):
         """Normalise as one process with the whole batch would."""
         if not self.training:
             return super().forward(input)
-        wide = input.to(torch.promote_types(input.dtype, torch.float32))  # sums need that
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))  # half-precision sums err
         over = [d for d in range(wide.dim()) if d != 1]
         shape = [1, -1] + [1] * (wide.dim() - 2)
         count = _Sum.apply(wide.new_tensor(wide.numel() / wide.shape[1]))
         mean = _Sum.apply(wide.sum(over)) / count
-        apart = wide - mean.view(shape)
-        variance = _Sum.apply(apart.square().sum(over)) / count
-        self._remember(mean.detach(), variance.detach(), count)
+        centred = wide - mean.view(shape)
+        variance = _Sum.apply(centred.square().sum(over)) / count
+        self._update_running(mean.detach(), variance.detach(), count)
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
-        result = apart * scale.view(shape)
+        result = centred * scale.view(shape)
         if self.bias is not None:
             result = result + self.bias.view(shape)
         return result.to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         if input.dim() < 2:
-            raise ValueError(f"input has {input.dim()} dimensions, allowed are 2 or more")
+            raise ValueError(f"input must have 2 or more dimensions, got {input.dim()}")
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -68,45 +68,45 @@ class GlobalBatchNorm(_BatchNorm):
 
 
 def with_global_batch_norm(model: nn.Module) -> nn.Module:
-    """The model with its BatchNorms over all processes; weights and buffers are the same."""
+    """The model with BatchNorms over all processes, which share the weights and buffers."""
     if torch.cuda.is_available():
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if type(model) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-        made = GlobalBatchNorm(0)
-        made.__dict__.update(model.__dict__)
-        return made
+        replacement = GlobalBatchNorm(0)
+        replacement.__dict__.update(model.__dict__)
+        return replacement
     for name, child in model.named_children():
         setattr(model, name, with_global_batch_norm(child))
     return model
 
 
 def this_process() -> PartialState:
-    """This process among those that torchrun or `accelerate launch` has started."""
+    """This process, one of those that torchrun or `accelerate launch` started."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Accelerate's view of the devices and processes there are."""
-    # every process's buffers are its own: BatchNorm's are equal anyway, a memory's must not be
+    """Accelerate with this precision on the available devices and processes."""
     this_process()
-    own = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(mixed_precision=precision, kwargs_handlers=[own])
+    # BatchNorm's buffers are equal on all processes, those of a memory bank must not be
+    options = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(mixed_precision=precision, kwargs_handlers=[options])
 
 
 def distribute(make_accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.Module:
-    """The model as the processes train it together: copies (DDP), or shards of it (FSDP2)."""
+    """The model for joint training: copies on all processes (DDP), or shards of it (FSDP2)."""
     if make_accelerator.num_processes == 1:
         return make_accelerator.prepare(model)
     model = with_global_batch_norm(model)
     if not sharded:
         assert make_accelerator.ddp_handler is not None
-        # to look for weights without a gradient takes time
+        # searching for parameters without a gradient takes time
         make_accelerator.ddp_handler.find_unused_parameters = getattr(model, "holds_weights", False)
-        with warnings.catch_warnings():  # Accelerate has no other name for it yet
+        with warnings.catch_warnings():  # Accelerate sets it under this name only
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return make_accelerator.prepare(model)
     model.to(make_accelerator.device)
-    model.to(memory_format=torch.contiguous_format)  # FSDP2 cannot cut channels_last into shards
+    model.to(memory_format=torch.contiguous_format)  # FSDP2 cannot shard channels_last
     for child in model.children():
         if any(p.requires_grad for p in child.parameters()):
             fully_shard(child)
@@ -115,7 +115,7 @@ def distribute(make_accelerator: Accelerator, model: nn.Module, *, sharded: bool
 
 
 def leave_process_group() -> None:
-    """Wait for the others, and end what connects them: who left early would break it for them."""
+    """Wait for the other processes, then leave their group; leaving early would break it."""
     this_process().wait_for_everyone()
     this_process().destroy_process_group()
 

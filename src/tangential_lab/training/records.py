@@ -1,26 +1,24 @@
-"""What a trial is, and what is known of it afterwards."""
+"""What identifies a trial, and what is known about it afterwards."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-Point = dict[str, float]
+Phase = Literal["tune", "test", "undecayed"]  # undecayed: the baseline's lr and no weight decay,
+# so that the norms of two optimizers differ only through their updates
+Point = dict[str, float]  # of a search space: {"lr": 0.1, "weight_decay": 1e-4}
 Record = dict[str, Any]
 
-PHASES = {  # and the split that scores each
-    "tune": "validation",
-    "test": "test",
-    "undecayed": "test",  # the baseline's lr, no decay: norms differ by nothing but the update
+PHASES: dict[str, str] = {  # and the split that scores its trials
+    phase: "validation" if phase == "tune" else "test" for phase in get_args(Phase)
 }
 
 
 class Spec(NamedTuple):
-    """What a trial is; two trials with the same spec are the same trial."""
+    """What identifies a trial: two trials with the same spec have the same result."""
 
     optimizer: str
-    phase: str  # one of PHASES
+    phase: Phase
     seed: int
-    point: tuple[
-        tuple[str, float], ...
-    ]  # of the optimizer's space: ("lr", .1), ("weight_decay", 1e-4)
+    point: tuple[tuple[str, float], ...]  # (("lr", 0.1), ("weight_decay", 1e-4))
 
     @property
     def values(self) -> Point:

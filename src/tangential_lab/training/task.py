@@ -1,22 +1,22 @@
-"""A task: what is trained on what, and what counts."""
+"""A task: which model is trained on which data, and how it is scored."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.training.optimizers import ParamGroups
-
 Batch = Any  # tensors, or tuples, lists and dicts of tensors
+ParamGroups = list[dict[str, Any]]  # as torch's optimizers take them
 
 
 class Split(Protocol):
-    """Data that knows its length and gives whole batches.
+    """Samples with a length, fetched as whole batches.
 
-    What it draws by chance comes from torch's global generator, which is seeded batch by batch, so
-    that a batch does not depend on those before it, nor on the process that loads it.
+    Random transforms must draw from torch's global generator. It is seeded before every batch, so
+    that a batch depends neither on the batches before it nor on the process that loads it.
     """
 
     def __len__(self) -> int:
@@ -28,86 +28,111 @@ class Split(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class TensorSplit:
+    """A split in memory. A batch is a pair of inputs and labels.
+
+    Args:
+        inputs: [n, ...].
+        labels: [n, ...].
+        augment: Applied to the inputs of every batch.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    augment: Callable[[Tensor], Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Number of samples (a dataclass has no length of its own)."""
+        return self.inputs.shape[0]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The batch of these samples."""
+        rows = torch.tensor(indices)
+        inputs = self.inputs[rows]
+        return self.augment(inputs) if self.augment else inputs, self.labels[rows]
+
+
 class Metric(NamedTuple):
-    """What counts at the end of training."""
+    """What is compared at the end of training."""
 
     name: str  # "accuracy"
-    unit: str  # "%": shown a hundredfold, "" or "nats": as it is
-    chance_score: float  # the score of a model that has learnt nothing, and of a diverged trial
+    unit: str  # "%": shown times 100; "" or "nats": shown as it is
+    chance_score: float  # of a model that has learnt nothing; also given to diverged trials
     higher_is_better: bool = True
 
     def oriented(self, score: float) -> float:
-        """The score, or where lower is better its negative."""
+        """The score with its sign changed if lower is better."""
         return score if self.higher_is_better else -score
 
 
 class DataSource(NamedTuple):
     """Where a task's data come from."""
 
-    about: str  # what and whence, in a line
-    checksum: str  # sha256 of the files, or of their names and sizes where they are too many
+    about: str  # which data, from where, in one line
+    checksum: str  # sha256 of the files, or of their names and sizes if there are too many
 
 
 def cosine_schedule(done: float, warm_up: float = 0.0) -> float:
-    """The share of the learning rate left when this share of the training is done.
+    """The factor of the learning rate when the share `done` of the training is over.
 
-    With a warm-up it rises at first, from a hundredth, for that share of the training.
+    With a warm-up, the factor rises from 0.01 during that share of the training.
     """
-    risen = min(1.0, 0.01 + done / warm_up) if warm_up else 1.0
-    return risen * 0.5 * (1 + math.cos(math.pi * done))
+    warmed = min(1.0, 0.01 + done / warm_up) if warm_up else 1.0
+    return warmed * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def single_group(model: nn.Module) -> ParamGroups:
-    """All weights, with no settings of their own."""
+    """One parameter group with all trainable parameters."""
     return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
 
 def groups_with_lr_scale(model: nn.Module, module: str, scale: float) -> ParamGroups:
-    """All weights, those under modules of a name at a learning rate of their own.
+    """All trainable parameters; those of some modules get their own learning rate.
 
     Args:
-        model: With the weights.
-        module: The modules' name.
-        scale: Their learning rate as a multiple of the others'.
+        model: With the parameters.
+        module: Name of the modules.
+        scale: Their learning rate, as a multiple of the others'.
     """
-    own = [p for name, p in model.named_parameters() if module in name.split(".")]
-    [rest] = single_group(model)
-    others = [p for p in rest["params"] if all(p is not mine for mine in own)]
-    return [{"params": others}, *([{"params": own, "lr_scale": scale}] if own else [])]
+    scaled = [p for name, p in model.named_parameters() if module in name.split(".")]
+    [everything] = single_group(model)
+    rest = [p for p in everything["params"] if all(p is not other for other in scaled)]
+    return [{"params": rest}, *([{"params": scaled, "lr_scale": scale}] if scaled else [])]
 
 
 def shuffled_batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """An epoch's batches of indices, shuffled; the samples left over wait for the next epoch."""
+    """The indices of an epoch's batches, shuffled; an incomplete last batch is left out."""
     shuffled = torch.randperm(size, generator=generator)
     yield from shuffled.split(batch_size)[: size // batch_size]
 
 
 def class_balanced_batches(
-    labels: Tensor, each: int, size: int, batch_size: int, generator: torch.Generator
+    labels: Tensor, per_class: int, size: int, batch_size: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """An epoch's batches of indices, made of groups of `each` images of a class."""
+    """The indices of an epoch's batches, made of groups of `per_class` samples of one class."""
     shuffled = torch.randperm(size, generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     counts = labels.bincount()
-    groups = [g for own in by_class.split(counts.tolist()) for g in own.split(each)]
-    whole = [group for group in groups if len(group) == each]
-    a_batch = batch_size // each
-    turns = torch.randperm(len(whole), generator=generator).split(a_batch)
-    for chosen in turns[: len(whole) // a_batch]:
-        yield torch.cat([whole[i] for i in chosen.tolist()])
+    groups = [g for members in by_class.split(counts.tolist()) for g in members.split(per_class)]
+    complete = [group for group in groups if len(group) == per_class]
+    groups_per_batch = batch_size // per_class
+    batches = torch.randperm(len(complete), generator=generator).split(groups_per_batch)
+    for numbers in batches[: len(complete) // groups_per_batch]:
+        yield torch.cat([complete[i] for i in numbers.tolist()])
 
 
 class Task(NamedTuple):
-    """An experiment, as the one loop wants it.
+    """An experiment, as the one training loop needs it.
 
-    A batch's loss is a mean over the batch, so that processes that share a batch can average.
-    `loss` gets a model in training mode. `predict` gets one in evaluation mode, without gradients
-    unless it asks for them, and returns what `score` needs of a batch, on the CPU; `score` gets
-    that of all batches, in order. A model's state that lasts from step to step lies in buffers.
+    `loss` returns the mean over the batch, so that processes which share a batch can average; it
+    gets a model in training mode. `predict` gets a model in evaluation mode, without gradients
+    unless it enables them, and returns on the CPU what `score` needs; `score` gets the
+    predictions of all batches, in order. State that lasts from step to step must be in buffers.
     """
 
     name: str
-    about: str  # in a line: data and model
+    about: str  # data and model, in one line
     data: DataSource
     metric: Metric
     epochs: float
@@ -117,17 +142,13 @@ class Task(NamedTuple):
     loss: Callable[[nn.Module, Batch], Tensor]
     predict: Callable[[nn.Module, Batch], Any]
     score: Callable[[list[Any]], dict[str, float]]  # the metric by its name, and others
-    published: Mapping[str, dict[str, float]]  # settings by family, where nothing is tuned
-    groups: Callable[[nn.Module], ParamGroups] = (
-        single_group  # of weights; may have "lr_scale" and options
-    )
+    published: Mapping[str, dict[str, float]]  # by optimizer family: settings without tuning
+    groups: Callable[[nn.Module], ParamGroups] = single_group  # may have "lr_scale" and options
     schedule: Callable[[float], float] = cosine_schedule
     batch_order: Callable[[int, int, torch.Generator], Iterator[Tensor]] = shuffled_batches
     evaluation_batch_size: int = 512
-    evaluations: int = 10  # of the report split, in a report trial
-    max_grad_norm: float | None = None  # of the gradient's norm
+    evaluations: int = 10  # during a test trial, besides the one at its end
+    max_grad_norm: float | None = None
     loader_workers: int = 0  # processes that load batches
-    frozen_epochs: float = 0.0  # epochs in which a part of the weights is not trained
-    audit_loss: Callable[[nn.Module, Batch], Tensor] | None = (
-        None  # the audit's loss, if not `loss`
-    )
+    frozen_epochs: float = 0.0  # during which a part of the weights is not trained
+    audit_loss: Callable[[nn.Module, Batch], Tensor] | None = None  # by default `loss`

@@ -3,57 +3,47 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device, set_seed
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from tangential import Monitor
 from tangential_lab.training import checkpoint
-from tangential_lab.training.batches import (
-    ProcessShare,
-    evaluation_batches,
-    steps_per_epoch,
-    training_batches,
-)
-from tangential_lab.training.clock import Clock
-from tangential_lab.training.curves import Curves
+from tangential_lab.training.batches import ProcessShare, steps_per_epoch, training_batches
+from tangential_lab.training.curves import Clock, Curves
 from tangential_lab.training.distributed import (
     distribute,
     make_accelerator,
     value_of_first_process,
-    values_of_all_processes,
 )
+from tangential_lab.training.evaluation import evaluate
 from tangential_lab.training.optimizers import OptimizerEntry, split_groups
 from tangential_lab.training.records import PHASES, Record, Spec
-from tangential_lab.training.resuming import state_of, take_state
 from tangential_lab.training.task import Batch, Task
 
-LOGS = 200  # of a trial, at most
+MOST_LOGS = 200  # of a trial
 LOG_EVERY = 10  # steps, at least
 
 
 class TrialStopped(Exception):  # noqa: N818 - nothing is wrong
-    """A trial was asked to stop; its state is on disk."""
+    """The trial was asked to stop; its state is on disk."""
 
 
 class TrialOptions(NamedTuple):
-    """How a trial is run, beside what it is."""
+    """How a trial is run; its `Spec` says what it is."""
 
     epochs: float
     invariant: frozenset[str] = frozenset()  # names of the scale-invariant weights
-    precision: str = "no"  # "bf16", "fp16"
+    precision: str = "no"  # "no", "bf16" or "fp16"
     folder: Path | None = None  # of its checkpoints
-    sharded: bool = False  # spread weights over the processes (FSDP2), not copies of them (DDP)
-    checkpoint_s: float = 60.0  # seconds from one to the next
-    stop: Callable[[], bool] = bool  # asked between steps
-    evaluations: int = 0  # along the way, beside the one at the end
-    layers: bool = False  # keep every weight's curves
+    sharded: bool = False  # shard the weights over the processes (FSDP2) instead of copying (DDP)
+    checkpoint_s: float = 60.0  # seconds between checkpoints
+    stop: Callable[[], bool] = bool  # called between steps: whether to stop
+    evaluations: int = 0  # during the trial, besides the one at its end
+    layers: bool = False  # keep the curves of every weight
 
 
 class Trial:
@@ -61,40 +51,42 @@ class Trial:
 
     Args:
         task: What is trained.
-        entry: By which optimizer.
-        spec: At which point of its space, with which seed, scored on which split.
-        run: How.
+        entry: The optimizer.
+        spec: The point of its search space, the seed and the phase.
+        options: How the trial is run.
 
     Raises:
-        ValueError: the batch cannot be shared equally by the processes.
+        ValueError: the processes cannot share the batch equally.
     """
 
-    def __init__(self, task: Task, entry: OptimizerEntry, spec: Spec, run: TrialOptions) -> None:
-        self.accelerator = make_accelerator(run.precision)
-        self.part = ProcessShare(self.accelerator.process_index, self.accelerator.num_processes)
-        if task.batch_size % self.part.processes:
+    def __init__(
+        self, task: Task, entry: OptimizerEntry, spec: Spec, options: TrialOptions
+    ) -> None:
+        self.accelerator = make_accelerator(options.precision)
+        self.share = ProcessShare(self.accelerator.process_index, self.accelerator.num_processes)
+        if task.batch_size % self.share.processes:
             raise ValueError(
-                f"{task.name}'s batch of {task.batch_size} cannot be shared equally by "
-                f"{self.part.processes} processes, allowed are its divisors"
+                f"{self.share.processes} processes cannot share {task.name}'s batch of "
+                f"{task.batch_size} equally: start a number of processes that divides it"
             )
-        self.task, self.spec, self.run = task, spec, run
+        self.task, self.spec, self.options = task, spec, options
         set_seed(spec.seed)
         model = task.model()
-        self.model = distribute(self.accelerator, model, sharded=run.sharded)
+        self.model = distribute(self.accelerator, model, sharded=options.sharded)
         inner = self.accelerator.unwrap_model(self.model)
-        groups = split_groups(task.groups(inner), inner, run.invariant, spec.values.get("lr"))
+        groups = split_groups(task.groups(inner), inner, options.invariant, spec.values.get("lr"))
         self.optimizer = self.accelerator.prepare(entry.build(groups, **spec.values))
-        if self.part.rank:
-            set_seed(spec.seed + 7919 * self.part.rank)  # dropout differs from process to process
+        if self.share.rank:
+            set_seed(spec.seed + 7919 * self.share.rank)  # each process has its own dropout
         self.lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.steps = max(1, round(run.epochs * steps_per_epoch(task)))
-        self.every = max(LOG_EVERY, math.ceil(self.steps / LOGS))
-        names = [name for name, p in model.named_parameters() if p.dim() > 1]
-        self.curves = Curves([n for n in names if n in run.invariant], layers=run.layers)
+        self.steps = max(1, round(options.epochs * steps_per_epoch(task)))
+        self.log_every = max(LOG_EVERY, math.ceil(self.steps / MOST_LOGS))
+        matrices = [name for name, p in model.named_parameters() if p.dim() > 1]
+        invariant = [name for name in matrices if name in options.invariant]
+        self.curves = Curves(invariant, layers=options.layers)
         self.scores: dict[str, list[float]] = {"step": [], "time_s": [], "score": []}
-        count = run.evaluations
-        along = {round(self.steps * (i + 1) / (count + 1)) for i in range(count)}
-        self.evaluated = along - {self.steps}  # numbers of steps done
+        parts = options.evaluations + 1
+        self.evaluated_at = {round(self.steps * i / parts) for i in range(1, parts)} - {self.steps}
         self.step, self.diverged = 0, False
         self.loss = torch.zeros((), device=self.accelerator.device)  # summed since the last log
         self.clock, self.saved_at = Clock(), time.monotonic()
@@ -105,27 +97,28 @@ class Trial:
         """Train to the end, from the newest checkpoint if there is one; return the record.
 
         Raises:
-            Stopped: `run.stop` said so; the state has been saved.
+            TrialStopped: `options.stop` returned True; the state has been saved.
         """
         self._restore()
         self.model.train()
-        batches = training_batches(self.task, self.spec.seed, self.step, self.part)
+        batches = training_batches(self.task, self.spec.seed, self.step, self.share)
         inner = self.accelerator.unwrap_model(self.model)
-        shift = (1 - self.steps) % self.every  # the last step is logged, and every so many before
-        with Monitor(inner, self.optimizer, self.every, self.curves) as monitor:
+        # the last step is logged, and every `log_every`-th one before it
+        shift = (1 - self.steps) % self.log_every
+        with Monitor(inner, self.optimizer, self.log_every, self.curves) as monitor:
             self.clock.lap("other")
             while self.step < self.steps and not self.diverged:
                 monitor.step = self.step + shift  # it does not count steps that a scaler skips
                 self._advance(next(batches))
-                self._pause()
+                self._save_if_due()
         return self._record()
 
     def _advance(self, batch: Batch) -> None:
         batch = send_to_device(batch, self.accelerator.device)
-        share = self.task.schedule(self.step / self.steps)
+        factor = self.task.schedule(self.step / self.steps)
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
-            group["lr"] = lr * share
-        self.optimizer.optimizer.zero_grad()  # the wrapper inspects its signature every time
+            group["lr"] = lr * factor
+        self.optimizer.optimizer.zero_grad()  # Accelerate's wrapper inspects its signature here
         self._lap("other")
         with self.accelerator.autocast():
             loss = self.task.loss(self.model, batch)
@@ -138,17 +131,17 @@ class Trial:
         self._lap("step")
         self.loss += loss.detach()
         self.step += 1
-        if self._logged(self.step - 1):
-            self._log(self.lrs[0] * share)
-        if self.step in self.evaluated:
+        if self._is_logged(self.step - 1):
+            self._log(self.lrs[0] * factor)
+        if self.step in self.evaluated_at:
             self.evaluate()
 
-    def _logged(self, step: int) -> bool:
-        return (self.steps - 1 - step) % self.every == 0
+    def _is_logged(self, step: int) -> bool:
+        return (self.steps - 1 - step) % self.log_every == 0
 
     def _lap(self, part: str) -> None:
-        if self.accelerator.device.type == "cuda" and self._logged(self.step):
-            torch.cuda.synchronize()  # elsewhere a lap is the time to launch
+        if self.accelerator.device.type == "cuda" and self._is_logged(self.step):
+            torch.cuda.synchronize()  # at other steps a lap is the time to launch kernels
         self.clock.lap(part)
 
     def _log(self, lr: float) -> None:
@@ -159,45 +152,31 @@ class Trial:
         self.curves.add(self.step - 1, loss, lr)
         self.diverged = not math.isfinite(loss)
 
-    # ---- evaluation
+    # ---- results
 
     def evaluate(self) -> dict[str, float]:
         """The task's metrics on the split of this trial's phase, on every process."""
         split = self.task.splits[PHASES[self.spec.phase]]
-        sharded = self.run.sharded  # then the processes gather weights in step, batch by batch
-        part = ProcessShare() if sharded else self.part
-        self.model.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            mine = [self._predict(batch) for batch in evaluation_batches(self.task, split, part)]
-        self.model.train()
-        each = [mine] if sharded else values_of_all_processes(mine)
-        predictions, metric = list(_in_turn(each)), self.task.metric.name
-        metrics = self.task.score(predictions) if _finite(predictions) else {metric: math.nan}
-        score = metrics[metric]
-        for name, value in (
-            ("step", self.step),
-            ("time_s", round(self.clock.training_s, 4)),
-            ("score", score),
-        ):
-            self.scores[name].append(value)
+        metrics = evaluate(
+            self.task,
+            split,
+            self.model,
+            self.accelerator,
+            self.clock,
+            sharded=self.options.sharded,
+        )
+        self.scores["step"].append(self.step)
+        self.scores["time_s"].append(round(self.clock.training_s, 4))
+        self.scores["score"].append(metrics[self.task.metric.name])
         return metrics
-
-    def _predict(self, batch: Batch) -> Any:
-        batch = send_to_device(batch, self.accelerator.device)
-        self.clock.lap("other")
-        prediction = self.task.predict(self.model, batch)
-        self.clock.lap("evaluation")
-        return prediction
-
-    # ---- what is kept
 
     def _record(self) -> Record:
         metrics = {} if self.diverged else self.evaluate()
         self.diverged |= not all(map(math.isfinite, metrics.values()))
-        guess, seconds = self.task.metric.chance_score, self.clock.seconds
+        metric, seconds = self.task.metric, self.clock.seconds
         loss = metrics.get("loss", self.curves.last("loss"))
         return {
-            "score": guess if self.diverged else metrics[self.task.metric.name],
+            "score": metric.chance_score if self.diverged else metrics[metric.name],
             "metrics": metrics,
             "loss": math.inf if self.diverged else loss,
             "diverged": self.diverged,
@@ -209,24 +188,32 @@ class Trial:
             **self.curves.record(),
         }
 
-    def _pause(self) -> None:
-        """Save, where that is due or wanted. Processes agree about it at logged steps."""
-        if self.diverged:  # which is the end; a checkpoint would not know
+    # ---- checkpoints
+
+    def _save_if_due(self) -> None:
+        """Save a checkpoint if it is time, or if the trial stops.
+
+        Several processes decide this together, and only at logged steps.
+        """
+        if self.diverged:  # a checkpoint does not hold this; the trial ends anyway
             return
-        if self.part.processes > 1 and not self._logged(self.step):
+        if self.share.processes > 1 and not self._is_logged(self.step):
             return
-        stop = self.run.stop()
-        due = time.monotonic() - self.saved_at >= self.run.checkpoint_s
-        stop, due = value_of_first_process((stop, due)) if self.part.processes > 1 else (stop, due)
+        stop = self.options.stop()
+        due = time.monotonic() - self.saved_at >= self.options.checkpoint_s
+        if self.share.processes > 1:
+            stop, due = value_of_first_process((stop, due))
         if self.step < self.steps and (stop or due):
             self._save()
         if stop:
             raise TrialStopped
 
     def _save(self) -> None:
-        if self.run.folder is None:
+        if self.options.folder is None:
             return
-        state = state_of(self.accelerator, self.model, self.optimizer, sharded=self.run.sharded) | {
+        state = checkpoint.state_of(
+            self.accelerator, self.model, self.optimizer, sharded=self.options.sharded
+        ) | {
             "step": self.step,
             "loss": self.loss,
             "curves": self.curves.state(),
@@ -236,30 +223,20 @@ class Trial:
         self.saved_at = time.monotonic()
         if self.accelerator.is_main_process:
             try:
-                checkpoint.save(self.run.folder, state)
-            except OSError as error:  # what was there still is
-                warnings.warn(f"no checkpoint, training goes on: {error}", stacklevel=2)
+                checkpoint.save(self.options.folder, state)
+            except OSError as error:  # the older checkpoints are unchanged
+                warnings.warn(f"checkpoint not saved, training continues: {error}", stacklevel=2)
 
     def _restore(self) -> None:
-        found = checkpoint.load(self.run.folder) if self.run.folder else None
-        state = value_of_first_process(found)
+        """Continue from the newest checkpoint, if there is one."""
+        folder, sharded = self.options.folder, self.options.sharded
+        state = value_of_first_process(checkpoint.load(folder) if folder else None)
         if state is None:
             return
-        take_state(self.accelerator, self.model, self.optimizer, state, sharded=self.run.sharded)
-        self.step, self.scores, self.clock.seconds = (
-            state[name] for name in ("step", "scores", "seconds")
+        checkpoint.restore_state(
+            self.accelerator, self.model, self.optimizer, state, sharded=sharded
         )
+        self.step, self.scores = state["step"], state["scores"]
+        self.clock.seconds = state["seconds"]
         self.loss.copy_(state["loss"])
         self.curves.load(state["curves"])
-
-
-def _finite(predictions: list[Any]) -> bool:
-    """Whether a model can be scored: what has diverged may be no input for a metric."""
-    numbers = (x for x in tree_leaves(predictions) if isinstance(x, (float, Tensor)))
-    return all(torch.as_tensor(x).isfinite().all() for x in numbers)
-
-
-def _in_turn(each: list[list[Any]]) -> Iterator[Any]:
-    """The first of every process, the second of every process, and so on."""
-    for row in range(max(map(len, each))):
-        yield from chain(part[row] for part in each if row < len(part))

@@ -256,7 +256,7 @@ class TestOwnOptimizers:
         [
             ("torch.optim:Adamm", "module 'torch.optim' has no attribute 'Adamm'"),
             ("nowhere:x", "No module named 'nowhere'"),
-            ("nothing", "allowed are module:factory and FILE.py:FACTORY"),
+            ("nothing", "expected module:factory or FILE.py:FACTORY"),
             ("missing.py:x", "there is no file 'missing.py'"),
         ],
     )

@@ -139,13 +139,13 @@ def test_proxies_stay_whole_in_half_precision():
 TWO_PROCESSES = """
 import torch
 from test_retrieval import CASES, a_batch, small, two_steps
-from tangential_lab.training.distributed import accelerator, spread
+from tangential_lab.training.distributed import distribute, make_accelerator
 images, labels, _ = a_batch()
 half = slice(6 * rank, 6 * rank + 6)
 found = {}
 for case, options in CASES.items():
     model = small(**options)
-    shared = spread(accelerator("no"), model, sharded=False)
+    shared = distribute(make_accelerator("no"), model, sharded=False)
     found[case] = two_steps(shared, model, images[half], labels[half])
 torch.save(found, sys.argv[1] + str(rank))
 """

@@ -455,7 +455,7 @@ def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, mon
     )
     (tmp_path / "work").write_text("no folder")
     said = []
-    with pytest.warns(UserWarning, match="no checkpoint, training goes on"):
+    with pytest.warns(UserWarning, match="checkpoint not saved, training continues"):
         run_worker(store, WorkerOptions(None, tmp_path / "work", 0.0), bool, said.append)
     assert len(store.records(plan)) == plan.size == 2
     assert "A finished trial is not kept in" in said[0]

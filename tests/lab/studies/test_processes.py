@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tangential_lab.studies.store import Store
-from tangential_lab.training import cores
+from tangential_lab.training import batches
 from tangential_lab.training.distributed import GlobalBatchNorm
 
 WORKER = """
@@ -205,11 +205,11 @@ def test_batch_norm_over_processes_keeps_its_precision_in_bfloat16():
 
 @pytest.mark.parametrize(("processes", "decoders"), [(None, 16), (1, 16), (8, 8), (128, 1)])
 def test_processes_of_a_machine_share_its_cores(monkeypatch, processes, decoders):
-    monkeypatch.setattr(cores, "usable_cores", lambda: 64)
+    monkeypatch.setattr(batches, "usable_cores", lambda: 64)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     if processes:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert cores.loader_processes() == decoders
+    assert batches.loader_processes() == decoders
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")

@@ -12,9 +12,9 @@ import torch
 from tangential_lab import experiments as tasks
 from tangential_lab.cli.study.compare import _sources
 from tangential_lab.studies import Plan, PlannedOptimizer, entry_for, preflight, study
+from tangential_lab.training import describe_error, load_function
 from tangential_lab.training.optimizers import user_optimizer
 from tangential_lab.training.records import Spec
-from tangential_lab.training.source import describe_error, load_function
 from tangential_lab.training.task import Metric
 
 DATACLASS = """
@@ -114,13 +114,13 @@ class TestLoading:
         (tmp_path / "leaves_early.py").write_text("import sys\nsys.exit(0)\n")
         (tmp_path / "has_number.py").write_text("own = 3\n")
         (tmp_path / "needs_more.py").write_text("\nimport nowhere\n")
-        with pytest.raises(ValueError, match=r"\(ModuleNotFoundError: .* 'nowhere'\): allowed are"):
+        with pytest.raises(ValueError, match=r"\(ModuleNotFoundError: .* 'nowhere'\): expected"):
             user_optimizer(0, "mine", "nowhere:own")
-        with pytest.raises(ValueError, match=r" 'nowhere' \(.*needs_more.py:2\)\): allowed are"):
+        with pytest.raises(ValueError, match=r" 'nowhere' \(.*needs_more.py:2\)\): expected"):
             user_optimizer(0, "mine", "needs_more:own")
         with pytest.raises(ValueError, match=r"'leaves_early:own' \(SystemExit: 0 \(.*py:2\)\)"):
             user_optimizer(0, "mine", "leaves_early:own")
-        with pytest.raises(ValueError, match="'has_number:own' is 3, which is no function"):
+        with pytest.raises(ValueError, match="'has_number:own' must be a function, got 3"):
             user_optimizer(0, "mine", "has_number:own")
 
     def test_a_changed_file_is_not_run(self, tmp_path):

@@ -1,0 +1,144 @@
+"""Users' Python files as modules: their functions, and their errors in one line.
+
+A file becomes the module `tangential_lab.training.user_files.FOLDER.STEM`, which any process finds
+by its name. So a file may have dataclasses, its classes can be pickled, it can import its
+neighbours, and two files may have the same name.
+"""
+
+import ast
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from traceback import TracebackException
+from types import ModuleType
+from typing import Any
+
+from tangential_lab.errors import shorten
+from tangential_lab.names import did_you_mean
+
+__path__: list[str] = []  # makes this module a package of folders, each named by its path in hex
+
+
+class FolderFinder:
+    """Finds the folders for Python's import system."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """The folder of this name, as a package."""
+        parent, _, folder = name.rpartition(".")
+        if parent != __name__:
+            return None
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [os.fsdecode(bytes.fromhex(folder))]
+        return spec
+
+
+sys.meta_path.append(FolderFinder)
+
+
+def load_function(path: Path, name: str, code: bytes | None = None) -> Callable[..., Any]:
+    """Run a Python file and return one of its functions.
+
+    Args:
+        path: Path of the file.
+        name: Name of the function, or of a class.
+        code: Content of the file, if it has been read already.
+
+    Raises:
+        ValueError: there is no such file or function, or the file cannot be run; says where.
+    """
+    code = read_with_neighbours(path)[path] if code is None else code
+    try:
+        module = _run(path, code)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path} cannot be run: {describe_error(error, path)}") from error
+    functions = [n for n, x in vars(module).items() if callable(x) and not n.startswith("_")]
+    if name not in functions:
+        raise ValueError(f"{path} has no function {name!r}.{did_you_mean(name, functions)}")
+    return getattr(module, name)
+
+
+def describe_error(error: BaseException, file: Path | None = None) -> str:
+    r"""An exception in one line: its type, its message, and the line of code that raised it.
+
+    Args:
+        error: The exception. The middle of a long message is left out.
+        file: Name the last line of this file that took part; by default the last line of all.
+
+    >>> describe_error(ValueError("two\nlines"))
+    'ValueError: two lines'
+    >>> describe_error(KeyboardInterrupt())
+    'KeyboardInterrupt'
+    """
+    summary = TracebackException.from_exception(error)
+    text = shorten(str(summary))
+    importers = {__file__, import_module.__code__.co_filename}
+    frames = [
+        (frame.filename, frame.lineno)
+        for frame in summary.stack
+        if frame.filename not in importers and not frame.filename.startswith("<frozen importlib")
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno))
+        text = error.msg
+    in_file = [frame for frame in frames if file and Path(frame[0]).name == file.name]
+    place = " ({}:{})".format(*(in_file or frames)[-1]) if frames else ""
+    name = type(error).__name__
+    return " ".join((f"{name}: {text}" if text else name).split()) + place
+
+
+def read_with_neighbours(path: Path) -> dict[Path, bytes]:
+    """The content of a file and of all files in its folder that it imports; nothing is run.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}")
+    contents, unread = {}, [path]
+    while unread:
+        file = unread.pop()
+        if file not in contents:
+            contents[file] = file.read_bytes()
+            unread += sorted(_neighbours(path.resolve().parent, contents[file]))
+    return contents
+
+
+def _neighbours(folder: Path, code: bytes) -> set[Path]:
+    """The files of this folder that the code may import: modules, and all files of packages."""
+    try:
+        nodes = [*ast.walk(ast.parse(code))]
+    except (SyntaxError, ValueError):  # running the file raises it again, with its line
+        return set()
+    names = {a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+    names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    tops = {name.split(".")[0] for name in names} - {"*"}
+    modules = {path for top in tops if (path := folder / f"{top}.py").is_file()}
+    return modules | {path for top in tops for path in (folder / top).rglob("*.py")}
+
+
+def _run(path: Path, code: bytes) -> ModuleType:
+    """The module that results from running this code of the file `path`.
+
+    The file's folder is added to the end of Python's search path, for `import neighbour`.
+    """
+    folder = path.resolve().parent
+    package = f"{__name__}.{os.fsencode(folder).hex()}"
+    import_module(package)  # for `from .neighbour import ...`
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    name = f"{package}.{path.stem.replace('.', '_')}"
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        # no cached bytecode: the file may have been changed within the same second
+        exec(compile(code, str(path), "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
