@@ -28,12 +28,16 @@ class FolderFinder:
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """The folder of this name, as a package."""
+        """The folder that is named by its path in hex, as a package."""
         parent, _, folder = name.rpartition(".")
         if parent != __name__:
             return None
+        try:
+            location = os.fsdecode(bytes.fromhex(folder))
+        except ValueError:  # the name of a function in this module
+            return None
         spec = ModuleSpec(name, None, is_package=True)
-        spec.submodule_search_locations = [os.fsdecode(bytes.fromhex(folder))]
+        spec.submodule_search_locations = [location]
         return spec
 
 
