@@ -13,6 +13,7 @@ import argparse
 import shlex
 import tomllib
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,9 @@ def page(task: str, texts: dict[str, Any], studies: list[Study], folder: Path) -
 
 def without(study: Report, withdrawn: Collection[str]) -> Report:
     """The report without the comparisons of these optimizers."""
-    return study.with_rows(
-        [row._replace(against=None) if row.optimizer in withdrawn else row for row in study.rows]
+    return replace(
+        study,
+        rows=[r._replace(against=None) if r.optimizer in withdrawn else r for r in study.rows],
     )
 
 

@@ -74,11 +74,10 @@ def interval(values: Iterable[float], *, share: bool = False) -> Interval:
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Mean of a - b over pairs, with a 95 % bootstrap interval that keeps its level at few seeds.
 
-    Percentiles of the resampled mean are too narrow at small n: by sqrt(n / (n - 1)) for the
-    spread, and by t / z because the spread is estimated from n values. Hesterberg ("What Teachers
-    Should Know About the Bootstrap", 2015) uses wider percentiles, but at five pairs they end at
-    the outermost values, which cover 92.7 % of the time, and 76 % at three. Here the sample is
-    stretched about its mean by these two factors: measured coverage is 94 % from two pairs on.
+    At small n, percentiles of the resampled mean are too narrow by sqrt(n / (n - 1)), the spread,
+    and by t / z, its uncertainty (Hesterberg, "What Teachers Should Know About the Bootstrap",
+    2015). His wider percentiles end at the outermost values: they cover 76 % at three pairs. Here
+    the sample is stretched about its mean by both factors, which covers 94 % from two pairs on.
 
     Args:
         a: One value per seed.

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +33,8 @@ class Finding(NamedTuple):
         return [text for text in (self.verdict, self.mechanism, self.cost) if text]
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True)
+class Report:
     """A study, finished or not, summed up.
 
     Until every optimizer has all its seeds there are no findings, and the headline says how many
@@ -41,34 +44,69 @@ class Report(NamedTuple):
     plan: Plan
     records: Records
     rows: list[Row]  # at each optimizer's best point
-    undecayed: list[Row]  # at its baseline's lr, without weight decay
-    target: float  # the common target score
-    figures: list[Figure]
-    styles: Mapping[str, LineStyle]
-    headline: str = ""
-    untuned: str = ""  # optimizers whose best point is at the edge of the search
-    findings: Sequence[Finding] = ()  # one per optimizer that has a baseline
 
-    @property
+    @cached_property
     def complete(self) -> bool:
         """Whether there is a verdict."""
         return standings.complete(self.plan, self.records)
 
-    def with_rows(self, rows: list[Row]) -> "Report":
-        """The report with these rows, and the sentences about them."""
+    @cached_property
+    def undecayed(self) -> list[Row]:
+        """Rows at the learning rate of each optimizer's baseline, without weight decay."""
+        return standings.rows(self.plan, self.records, "undecayed")
+
+    @cached_property
+    def target(self) -> float:
+        """The common target score."""
+        return standings.target_score(self.plan, standings.trials_of(self.records))
+
+    @cached_property
+    def figures(self) -> list[Figure]:
+        """All figures for which the trials have data."""
+        return study_figures(self.plan, self.records)
+
+    @cached_property
+    def styles(self) -> dict[str, LineStyle]:
+        """How each optimizer is drawn; colours of ours are today's, not those of an old plan."""
+        return {
+            name: LineStyle(
+                on_light(OPTIMIZERS[name].colour if name in OPTIMIZERS else optimizer.colour),
+                optimizer.baseline is None,
+                mark,
+            )
+            for mark, (name, optimizer) in enumerate(self.plan.optimizers.items())
+        }
+
+    @cached_property
+    def headline(self) -> str:
+        """The verdict in one sentence, or how many trials are done."""
+        if self.complete:
+            return verdicts.headline(self.plan, self.rows)
+        return sentences.unfinished(self.plan, self.records)
+
+    @cached_property
+    def untuned(self) -> str:
+        """The optimizers whose best point is at the edge of the search; "" if there are none."""
+        return sentences.untuned(self.plan, self.records) if self.complete else ""
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """One for each optimizer that has a baseline."""
         plan, records = self.plan, self.records
-        if not self.complete:
-            return self._replace(rows=rows, headline=sentences.unfinished(plan, records))
-        undecayed_done = plan.undecayed and standings.complete(plan, records, "undecayed")
-        undecayed = self.undecayed if undecayed_done else []
-        return self._replace(
-            rows=rows,
-            headline=verdicts.headline(plan, rows),
-            untuned=sentences.untuned(plan, records),
-            findings=[
-                _finding(plan, row, rows, undecayed, self.target) for row in rows if row.against
-            ],
-        )
+        done = plan.undecayed and standings.complete(plan, records, "undecayed")
+        undecayed = self.undecayed if done else []
+        return [
+            Finding(
+                optimizer=row.optimizer,
+                baseline=row.against.baseline,
+                side=verdicts.side(plan.metric, row.against),
+                verdict=verdicts.verdict(plan, row, self.rows),
+                mechanism=sentences.fair_mechanism(row.optimizer, self.rows, undecayed),
+                cost=sentences.cost(plan, row, self.rows, self.target),
+            )
+            for row in self.rows
+            if row.against and self.complete
+        ]
 
     @property
     def sentences(self) -> list[str]:
@@ -77,43 +115,22 @@ class Report(NamedTuple):
         return [text for text in (self.headline, self.untuned, *texts) if text]
 
 
-def _finding(plan: Plan, row: Row, rows: list[Row], undecayed: list[Row], target: float) -> Finding:
-    assert row.against is not None
-    return Finding(
-        optimizer=row.optimizer,
-        baseline=row.against.baseline,
-        side=verdicts.side(plan.metric, row.against),
-        verdict=verdicts.verdict(plan, row, rows),
-        mechanism=sentences.fair_mechanism(row.optimizer, rows, undecayed),
-        cost=sentences.cost(plan, row, rows, target),
-    )
-
-
 def report(plan: Plan, records: Records) -> Report:
     """The report of the trials that are finished.
 
     Raises:
         ValueError: A trial lacks a measurement that all trials of this plan have.
     """
+    columns = set(MEAN_COLUMNS)
     for spec, record in records.items():
-        if plan.invariant and (
-            record["norm"] is None or set(MEAN_COLUMNS) - record["curves"].keys()
-        ):
+        if plan.invariant and (record["norm"] is None or columns - record["curves"].keys()):
             raise ValueError(
                 f"the record of {spec.optimizer}, {spec.phase} trial of seed {spec.seed}, has no "
                 "norms of the scale-invariant weights: another version of Tangential wrote it"
             )
     if not plan.invariant:
         records = {spec: without_mechanism(record) for spec, record in records.items()}
-    return Report(
-        plan=plan,
-        records=records,
-        rows=[],
-        undecayed=standings.rows(plan, records, "undecayed"),
-        target=standings.target_score(plan, standings.trials_of(records)),
-        figures=study_figures(plan, records),
-        styles=_styles(plan),
-    ).with_rows(standings.rows(plan, records))
+    return Report(plan, records, standings.rows(plan, records))
 
 
 def without_mechanism(record: Record) -> Record:
@@ -131,19 +148,7 @@ def without_mechanism(record: Record) -> Record:
 def adjust_jointly(reports: Sequence[Report]) -> list[Report]:
     """The reports of one page, with p adjusted for all their comparisons together."""
     rows = iter(standings.adjusted([row for report in reports for row in report.rows]))
-    return [report.with_rows([next(rows) for _ in report.rows]) for report in reports]
-
-
-def _styles(plan: Plan) -> dict[str, LineStyle]:
-    """How each optimizer is drawn; colours of ours are today's, not those of an old plan."""
-    colours = {
-        name: OPTIMIZERS[name].colour if name in OPTIMIZERS else optimizer.colour
-        for name, optimizer in plan.optimizers.items()
-    }
-    return {
-        name: LineStyle(on_light(colours[name]), optimizer.baseline is None, mark)
-        for mark, (name, optimizer) in enumerate(plan.optimizers.items())
-    }
+    return [replace(report, rows=[next(rows) for _ in report.rows]) for report in reports]
 
 
 def page(report: Report, *, live: bool = False, version: str = "") -> str:
