@@ -7,6 +7,7 @@ from oracle import Oracle, without_radial
 
 from tangential import SGDP, AdamP
 from tangential.backends import native
+from tangential.backends.native import StepPlan
 
 RULES = {"adam": AdamP, "sgd": SGDP}
 needs_kernel = pytest.mark.skipif(not native.kernel, reason=native.reason())
@@ -18,6 +19,7 @@ every_backend = pytest.mark.parametrize(
         pytest.param({"fused": True}, id="native", marks=needs_kernel),
     ],
 )
+every_rule = pytest.mark.parametrize("cls", RULES.values())
 SHAPES = [(64, 3, 3, 3), (128, 64), (1, 128), (128, 1), (10,), (), (5, 7, 2), (0, 4), (7, 0)]
 
 OPTIONS = {
@@ -55,6 +57,37 @@ RULE_OPTIONS = {
     },
 }
 OUTCOMES = ("row", "weight", "none")
+
+
+def usual(cls: type) -> dict[str, float]:
+    """Options with which both rules train."""
+    return {"lr": 0.01} | ({"momentum": 0.9} if cls is SGDP else {})
+
+
+def leaf(x: torch.Tensor) -> torch.Tensor:
+    """x itself as a weight, strides and all."""
+    return x.detach().requires_grad_()
+
+
+def stepped(cls, backend, shape=(8, 4), steps=1, dtype=torch.float32, **options):
+    """A weight, its optimizer after some steps, and the next gradient."""
+    param = torch.nn.Parameter(torch.randn(shape, dtype=dtype))
+    optimizer = cls([param], **usual(cls), **backend, **options)
+    for _ in range(steps):
+        param.grad = torch.randn(shape, dtype=dtype)
+        optimizer.step()
+    param.grad = torch.randn(shape, dtype=dtype)
+    return param, optimizer
+
+
+def plans_of(optimizer: torch.optim.Optimizer) -> list[StepPlan]:
+    """The kernel plans that an optimizer remembers, one per group."""
+    return [remembered.plan for remembered in optimizer._stepper.remembered.values()]
+
+
+def left_by_kernel(optimizer: torch.optim.Optimizer) -> list[list[torch.Size]]:
+    """The shapes of the weights that the kernel does not take, per group."""
+    return [[weight.param.shape for weight in plan.left] for plan in plans_of(optimizer)]
 
 
 def cases():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from tangential.optim import Projected
 from tangential_lab.errors import children_ignore_interrupts
 
 from .peers import PEERS, installed_peers
@@ -71,7 +72,7 @@ def _measure(name: str, sizes: list[Shape], threads: int, sender: Connection) ->
     for _ in range(3):
         optimizer.step()
     peak = _status_bytes("VmHWM") - before
-    kept = sum(fused.bytes for fused in getattr(optimizer, "_fused", {}).values())
+    kept = optimizer._stepper.bytes if isinstance(optimizer, Projected) else 0
     total = sum(p.nbytes for p in params)
     with suppress(BrokenPipeError):  # Ctrl-C ended the benchmark
         sender.send(Memory(peak / total, kept / total))

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import SGDP, AdamP
-from tangential.backends.table import _columns
+from tangential.backends.sums import _columns
 
 
 class Counted(TorchDispatchMode):

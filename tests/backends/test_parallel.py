@@ -1,78 +1,14 @@
-"""Four processes: tensor parallelism under FSDP2, split units, absent gradients, collectives."""
+"""Four processes: tensor parallelism under FSDP2, split units, absent gradients."""
 
 import json
 
 import pytest
 import torch
-from together import together
+from meshes import run_on_mesh
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="torch without distributed"
 )
-
-START = """
-import json
-import torch
-from torch import nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
-from torch.distributed.tensor import init_device_mesh
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-from tangential import AdamP, SGDP
-from tangential.backends import foreach as batched, sharded
-
-line = init_device_mesh("cpu", (4,), mesh_dim_names=("all",))
-mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
-CLASSES = {"AdamP": AdamP, "SGDP": SGDP}
-found = {}
-
-def spread(x, how):
-    # one axis over four processes, or two axes over two each
-    if how == "both":
-        return distribute_tensor(x.detach(), mesh, [Shard(0), Shard(1)])
-    if how == "strided":  # as FSDP2 shards what is column-parallel
-        from torch.distributed.tensor import _StridedShard
-        return distribute_tensor(x.detach(), mesh, [_StridedShard(0, split_factor=2), Shard(0)])
-    return distribute_tensor(x.detach(), line, [Shard(int(how))])
-
-def net(parallel, dtype=torch.float64):
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 12), nn.Tanh(),
-        nn.Linear(12, 4, bias=False),
-    ).to(dtype)
-    if parallel:
-        parallelize_module(model, mesh["tp"], {"3": ColwiseParallel(), "5": RowwiseParallel()})
-        for module in model:
-            if list(module.parameters()):
-                fully_shard(module, mesh=mesh["dp"])
-        fully_shard(model, mesh=mesh["dp"])
-    return model
-
-def data(t):
-    generator = torch.Generator().manual_seed(t)
-    return [torch.randn(8, n, generator=generator, dtype=torch.float64) for n in (6, 4)]
-
-def backward(model, t):
-    x, y = data(t)
-    model.zero_grad()
-    (model(x) * y).sum().backward()
-
-def difference(ours, plain):
-    return max(
-        ((p.full_tensor() if hasattr(p, "full_tensor") else p) - q).abs().max().item()
-        for p, q in zip(ours, plain, strict=True)
-    )
-"""
-END = """
-if rank == 0:
-    print(json.dumps(found))
-"""
-
-
-def run(script, *arguments):
-    return json.loads(together(START + script + END, *arguments, processes=4)[0])
-
 
 TENSOR_PARALLEL = """
 for name, options in json.loads(sys.argv[1]):
@@ -101,7 +37,7 @@ OPTIONS = [
 
 
 def test_tensor_parallel_layers_under_fsdp2_are_the_unsharded_ones():
-    found = run(TENSOR_PARALLEL, json.dumps(OPTIONS))
+    found = run_on_mesh(TENSOR_PARALLEL, json.dumps(OPTIONS))
     assert "StridedShard" in found.pop("placements")
     assert len(found) == 2 * len(OPTIONS)
     assert {name: error for name, error in found.items() if not error < 1e-12} == {}
@@ -146,7 +82,7 @@ SPLIT = [
 
 
 def test_units_may_be_split_between_processes():
-    found = run(SPLIT_UNITS, json.dumps(SPLIT))
+    found = run_on_mesh(SPLIT_UNITS, json.dumps(SPLIT))
     assert len(found) == 2 * len(SPLIT)
     assert {name: error for name, error in found.items() if not error < 1e-12} == {}
 
@@ -201,128 +137,7 @@ CASES = [
 
 
 def test_a_gradient_on_one_process_alone_moves_its_shard_and_nothing_hangs():
-    found = run(ABSENT, json.dumps(CASES))
+    found = run_on_mesh(ABSENT, json.dumps(CASES))
     assert found.pop("steps") == [4, 4, 4, 1]
     assert len(found) == 3 * len(CASES)
     assert {name: errors for name, errors in found.items() if not max(errors) < 1e-12} == {}
-
-
-COLLECTIVES = """
-from torch.distributed.tensor.debug import CommDebugMode
-
-def counted(optimizer):
-    optimizer.step()
-    with CommDebugMode() as counts:
-        optimizer.step()
-    return counts.get_total_counts()
-
-def step(weights, cls="AdamP", **options):
-    for p in weights:
-        p.grad = torch.ones_like(p)
-    groups = [{"params": weights[i::12]} for i in range(12)]
-    return counted(CLASSES[cls](groups, lr=1e-3, **options))
-
-weights = lambda how: [
-    nn.Parameter(spread(torch.randn(8, 8), how)) for _ in range(24)
-] + [nn.Parameter(spread(torch.randn(8), "0")) for _ in range(12)]
-batched.CHUNK = 100
-for how in ("0", "1", "both", "strided"):
-    for projection in ("auto", "row", "weight"):
-        found[f"{how} {projection}"] = step(weights(how), projection=projection)
-found["units"] = step(weights("0"), row_groups=4)
-found["caution"] = step(weights("0"), caution=True)
-found["buffer"] = step(weights("0"), "SGDP", momentum=0.9, project_buffer=True)
-
-split = net(True)
-backward(split, 0)
-found["tensor parallel"] = counted(AdamP(split.parameters()))
-found["each"] = counted(AdamP(split.parameters(), foreach=False))
-"""
-
-
-def test_sums_of_all_groups_travel_in_one_collective_per_mesh_dimension():
-    found = run(COLLECTIVES)
-    assert found == {
-        "0 auto": 1,
-        "0 row": 0,
-        "0 weight": 1,
-        "1 auto": 1,
-        "1 row": 1,
-        "1 weight": 1,
-        # vectors, which only "weight" projects, are sharded along a third mesh dimension
-        "both auto": 2,
-        "both row": 1,
-        "both weight": 3,
-        "strided auto": 2,
-        "strided row": 0,
-        "strided weight": 3,
-        "units": 1,
-        "caution": 2,
-        "buffer": 1,
-        "tensor parallel": 2,
-        "each": 5,  # one matrix is sharded along one dimension, two along both
-    }
-
-
-STOCHASTIC = """
-def rounded(weight, options):
-    p = nn.Parameter(weight)
-    optimizer = AdamP([p], lr=0.1, projection="off", low_precision="stochastic", **options)
-    for t in range(3):
-        full = torch.ones(shape, dtype=torch.bfloat16)
-        p.grad = spread(full, how) if isinstance(p, DTensor) else full
-        optimizer.step()
-    return p
-
-for shape, how in json.loads(sys.argv[1]):
-    for foreach in (False, True):
-        w = torch.ones(shape, dtype=torch.bfloat16)
-        whole = rounded(w.clone(), {"foreach": foreach})
-        split = rounded(spread(w, how), {"foreach": foreach}).full_tensor()
-        found[f"{shape} {how} {foreach}"] = [
-            (whole.detach() - split).abs().max().item(), len(split.unique())
-        ]
-"""
-PLACES = [
-    ((64, 6), "0"),
-    ((6, 64), "1"),
-    ((7, 64), "0"),
-    ((2, 64), "0"),
-    ((8, 8, 9), "both"),
-    ((32, 12), "strided"),
-    ((300,), "0"),
-]
-
-
-def test_shards_round_as_the_whole_weight_does():
-    found = run(STOCHASTIC, json.dumps(PLACES))
-    assert len(found) == 2 * len(PLACES)
-    assert {name for name, (error, values) in found.items() if error or values < 2} == set()
-
-
-UNEVEN = """
-sizes = [1, 4, 0, 3]
-start = sum(sizes[:rank])
-def part(x):
-    mine = x[start : start + sizes[rank]].clone()
-    return DTensor.from_local(
-        mine, line, [Shard(0)], run_check=False, shape=x.shape, stride=x.stride()
-    )
-torch.manual_seed(0)
-w = torch.randn(8, 5, dtype=torch.float64)
-q, p = nn.Parameter(w.clone()), nn.Parameter(part(w))
-ours, plain = (AdamP([x], lr=0.05, weight_decay=0.1, foreach=True) for x in (p, q))
-for _ in range(4):
-    q.grad = torch.randn(8, 5, dtype=torch.float64)
-    p.grad = part(q.grad)
-    ours.step(), plain.step()
-torch.testing.assert_close(p.to_local(), q[start : start + sizes[rank]], rtol=0, atol=1e-12)
-try:
-    AdamP([nn.Parameter(part(w))], row_groups=2)
-except ValueError as error:
-    found["error"] = str(error)
-"""
-
-
-def test_shards_of_any_size_are_summed_where_places_do_not_matter():
-    assert "must be sharded as distribute_tensor does it" in run(UNEVEN)["error"]

@@ -6,7 +6,7 @@ import adamp
 import pytest
 import timm.optim
 import torch
-from table import RULES, every_backend
+from table import every_backend, every_rule
 from torch import nn
 
 from tangential import SGDP, AdamP
@@ -164,7 +164,7 @@ class TestNothingChangesWhenLoadingFails:
         for name, value in before["state"][0].items():
             assert torch.equal(after["state"][0][name], value)
 
-    @pytest.mark.parametrize("cls", RULES.values())
+    @every_rule
     def test_buffer_of_another_shape(self, cls, backend):
         optimizer = self.optimizer(cls, backend)
         state_dict = saved(optimizer)
@@ -183,14 +183,14 @@ class TestNothingChangesWhenLoadingFails:
         del state_dict["state"][0]["step"]
         self.refuse(optimizer, state_dict, "weight 0 has")
 
-    @pytest.mark.parametrize("cls", RULES.values())
+    @every_rule
     def test_option_out_of_range(self, cls, backend):
         optimizer = self.optimizer(cls, backend)
         state_dict = saved(optimizer)
         state_dict["param_groups"][0]["lr"] = -1.0
         self.refuse(optimizer, state_dict, "lr must be .*, got -1.0")
 
-    @pytest.mark.parametrize("cls", RULES.values())
+    @every_rule
     def test_other_weights(self, cls, backend):
         optimizer = self.optimizer(cls, backend)
         state_dict = saved(optimizer)

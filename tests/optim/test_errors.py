@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from table import RULES, every_backend
+from table import RULES, every_backend, every_rule
 
 from tangential import SGDP, AdamP
 
@@ -65,20 +65,20 @@ def test_hyperparameter_out_of_range(rule, name, value):
     assert len(optimizer.param_groups) == 1
 
 
-@pytest.mark.parametrize("cls", RULES.values())
+@every_rule
 @pytest.mark.parametrize(("axis", "groups"), [(2, 1), (-3, 1), (0, 3), (1, 2), (0, 8)])
 def test_rows_that_a_weight_does_not_have(cls, axis, groups):
     with pytest.raises(ValueError, match=r"row_(axis|groups) is -?\d, but .* shape \(4, 3\)"):
         cls([weight(5), weight(4, 3)], lr=0.1, row_axis=axis, row_groups=groups)
 
 
-@pytest.mark.parametrize("cls", RULES.values())
+@every_rule
 def test_vectors_have_no_rows_to_name(cls):
     cls([weight(5), weight()], lr=0.1, row_axis=3, row_groups=2)
     cls([weight(4, 3)], lr=0.1, row_axis=3, projection="off")
 
 
-@pytest.mark.parametrize("cls", RULES.values())
+@every_rule
 def test_no_argument_is_swallowed(cls):
     with pytest.raises(TypeError, match="wd_ration"):
         cls([weight(2)], lr=0.1, wd_ration=0.1)
@@ -116,7 +116,7 @@ def unchanged_by(optimizer, params, error, match):
 
 
 @every_backend
-@pytest.mark.parametrize("cls", RULES.values())
+@every_rule
 class TestStepChangesNothingBeforeItFails:
     def two(self, cls, backend):
         params = [weight(3, 2), weight(4, 2)]

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from table import OUTCOMES, RULES, close, every_backend, gradient
+from table import OUTCOMES, close, every_backend, every_rule, gradient, leaf
 
 from tangential import SGDP, AdamP
 
-pytestmark = [
-    every_backend,
-    pytest.mark.parametrize("cls", RULES.values()),
-]
+pytestmark = [every_backend, every_rule]
 LAYOUTS = {
     "channels_last": lambda x: x.to(memory_format=torch.channels_last),
     "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
@@ -31,11 +28,6 @@ def usual(cls):
 
 def rule_of(cls):
     return "adam" if cls is AdamP else "sgd"
-
-
-def leaf(x):
-    """x itself as a leaf, strides and all."""
-    return x.detach().requires_grad_()
 
 
 def paired(x):

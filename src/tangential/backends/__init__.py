@@ -1,10 +1,10 @@
 """How a step is taken: states advance, rows are summed, the gate decides, weights move.
 
-`native` (the compiled kernel) takes what it can of a group in one call. For the rest, a backend
-(`eager`, `foreach`) is two names: `batches`, the weights that are worked on together, and `RULES`,
-how their states advance. `step` takes batches from moments by the gate to the new weights.
-`rows`: where units lie. `table`: sums of many weights. `rounding`: narrow weights. `sharded`:
-DTensors. `checks`: what must be true before a step. `watched`: what a monitor is given.
+`native` (the compiled kernel) takes what it can of a group in one call. For the other weights, a
+backend (`eager`, `foreach`) is two names: `batches`, which weights are worked on together, and
+`RULES`, how their states advance. `batch`: the records that flow through a step. `advance`: from
+weights to updates and back. `step`: from moments by the gate to the new weights. `rows`: where
+units lie. `sums`: inner products of many weights. `rounding`: narrow weights. `sharded`: DTensors.
 """
 
 from importlib.metadata import version
@@ -13,6 +13,8 @@ from types import ModuleType
 import torch
 
 from tangential.backends import eager, foreach, native
+from tangential.backends.batch import LowPrecision, Rule, State, StepOptions, WeightState
+from tangential.backends.rounding import narrow
 from tangential.backends.rows import (
     Projection,
     Rows,
@@ -26,28 +28,43 @@ from tangential.backends.rows import (
 )
 from tangential.backends.sharded import (
     ShardGroups,
+    Task,
     added,
     added_up,
+    freed,
     gradient_of,
+    has_own_dispatch,
+    is_dtensor,
     local,
     run_together,
     shards_of,
 )
-from tangential.backends.watched import StepSums, Watch, with_watcher, without_watcher
+from tangential.backends.step import step
+from tangential.backends.sums import StepSums, Watch, with_watcher, without_watcher
 
 __all__ = [
+    "LowPrecision",
     "Projection",
     "Rows",
+    "Rule",
     "ShardGroups",
+    "State",
+    "StepOptions",
     "StepSums",
+    "Task",
     "Units",
     "Watch",
+    "WeightState",
     "added",
     "added_up",
     "choose",
     "described",
+    "freed",
     "gradient_of",
+    "has_own_dispatch",
+    "is_dtensor",
     "local",
+    "narrow",
     "native",
     "ordered_sum",
     "real",
@@ -56,6 +73,7 @@ __all__ = [
     "shard_groups",
     "shards_of",
     "splits_units",
+    "step",
     "wide",
     "with_watcher",
     "without_watcher",

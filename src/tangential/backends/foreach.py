@@ -4,17 +4,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tangential import maths
+from tangential.backends.batch import State, StepOptions, Tensors, WeightState
 from tangential.backends.rounding import counts
-from tangential.backends.rows import Rows, all_wide, real
+from tangential.backends.rows import all_wide, real
 from tangential.backends.sharded import groups_of, is_dtensor
 
-State = dict[str, Tensor]
-Tensors = list[Tensor]
-
-# Elements a batch on the CPU: larger temporaries go back to the system after every step, and
+# Elements per batch on the CPU: larger temporaries go back to the system after every step, and
 # faulting them in again doubles the time (ResNet-18 on two cores: 44 ms against 76).
 CHUNK = 2**22
 LARGE_CHUNK = 2**26  # on other devices, where it bounds the memory of temporaries
@@ -22,26 +19,31 @@ LARGE_CHUNK = 2**26  # on other devices, where it bounds the memory of temporari
 TOGETHER = True  # the sums of all sharded weights travel at once; their updates wait for them
 
 
-def batches(params: Tensors, rows: list[Rows | None]) -> Iterable[list[int]]:
-    """The weights of one device, dtype and holders, the never projected ones apart.
+def batches(weights: list[WeightState]) -> Iterable[list[WeightState]]:
+    """The weights of one device, dtype and shard groups; weights that are never projected apart.
 
     A batch has at most CHUNK elements on the CPU and LARGE_CHUNK elsewhere, or one weight. The
     batches of sharded weights are the same on all processes, whatever else has a gradient.
     """
-    alike: dict[Any, list[int]] = {}
+    alike: dict[Any, list[WeightState]] = {}
     elements: dict[Any, int] = {}
-    for i, param in enumerate(params):
-        holders = (units := rows[i]) and units.shard_groups
-        key = param.device, param.dtype, is_dtensor(param), groups_of(param), holders
+    for weight in weights:
+        param, rows = weight.param, weight.rows
+        of_units = rows and rows.shard_groups
+        key = param.device, param.dtype, is_dtensor(param), groups_of(param), of_units
         elements[key] = elements.get(key, 0) + param.numel()
         chunk = elements[key] // (CHUNK if param.is_cpu else LARGE_CHUNK)
-        alike.setdefault((chunk, key), []).append(i)
+        alike.setdefault((chunk, key), []).append(weight)
     return alike.values()
 
 
-def adam(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
-    """Advance Adam's moments; return the updates u, before the learning rate."""
-    b1, b2 = group["betas"]
+def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
+    """Advance Adam's moments; return the updates u, before the learning rate.
+
+    `maths.adam` in fewer passes: u = m / (sqrt(v) first / second + first eps), where `first` and
+    `second` are the bias corrections.
+    """
+    b1, b2 = options.betas
     ms = all_wide([state["exp_avg"] for state in states])
     vs = all_wide([state["exp_avg_sq"] for state in states])
     torch._foreach_lerp_(ms, grads, 1 - b1)
@@ -49,29 +51,31 @@ def adam(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
     torch._foreach_addcmul_(vs, grads, grads, 1 - b2)
     _store(states, "exp_avg", ms)
     _store(states, "exp_avg_sq", vs)
-    corrections = [maths.bias_corrections(t, group["betas"]) for t in counts(states)]
+    corrections = [maths.bias_corrections(t, options.betas) for t in counts(states)]
     us = torch._foreach_sqrt(vs)
     torch._foreach_mul_(us, [first / second for first, second in corrections])
-    torch._foreach_add_(us, [first * group["eps"] for first, _ in corrections])
+    torch._foreach_add_(us, [first * options.eps for first, _ in corrections])
     torch._foreach_reciprocal_(us)
-    torch._foreach_mul_(us, torch._foreach_lerp(grads, ms, b1) if group["nesterov"] else ms)
+    torch._foreach_mul_(us, torch._foreach_lerp(grads, ms, b1) if options.nesterov else ms)
     return list(us)
 
 
-def sgd(grads: Tensors, states: list[State], group: dict[str, Any]) -> Tensors:
+def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     """Advance SGD's momentum; return the updates u, before the learning rate."""
     ps = all_wide([state["momentum_buffer"] for state in states])
-    if group["momentum"]:
-        torch._foreach_mul_(ps, group["momentum"])
+    if options.momentum:
+        torch._foreach_mul_(ps, options.momentum)
     else:
         torch._foreach_zero_(ps)
-    torch._foreach_add_(ps, grads, alpha=1 - group["dampening"])
+    torch._foreach_add_(ps, grads, alpha=1 - options.dampening)
     _store(states, "momentum_buffer", ps)
-    return list(torch._foreach_add(grads, ps, alpha=group["momentum"])) if group["nesterov"] else ps
+    if not options.nesterov:
+        return ps
+    return list(torch._foreach_add(grads, ps, alpha=options.momentum))
 
 
 def _store(states: list[State], name: str, values: Tensors) -> None:
-    """Round what was widened back into the states; the rest was changed in place."""
+    """Round values that are copies back into the states; others were changed in place."""
     pairs = [(real(state[name]), value) for state, value in zip(states, values, strict=True)]
     if pairs := [(buffer, value) for buffer, value in pairs if buffer.dtype != value.dtype]:
         torch._foreach_copy_([buffer for buffer, _ in pairs], [value for _, value in pairs])

@@ -1,9 +1,9 @@
-"""How weights narrower than float32 are kept: rounded, rounded by chance, or with what was lost.
+"""How weights narrower than float32 are rounded: to nearest, at random, or with compensation.
 
-"nearest" stands still where a step is less than half a unit in the last place. "stochastic" rounds
+"nearest" does not move where a step is less than half a unit in the last place. "stochastic" rounds
 up or down in proportion, by a hash of the weight's place, its step and the element's place in the
-whole weight: replicas and shards agree, and a resumed run is the uninterrupted one. "kahan" keeps
-the lost part in `compensation`.
+whole weight: replicas and shards agree, and a resumed run equals the uninterrupted one. "kahan"
+keeps the lost part in `compensation`.
 """
 
 from typing import Any
@@ -11,18 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tangential.backends.batch import Batch, LowPrecision, State
 from tangential.backends.rows import all_wide, real
 from tangential.backends.sharded import indices_here
 
-State = dict[str, Tensor]
-Group = dict[str, Any]
-
-# bits of a float32 for which a narrow weight has no room
+# bits of a float32 that a narrow weight cannot keep
 LOST = {torch.bfloat16: 16, torch.float16: 13}
 
 
 def narrow(weight: Tensor) -> bool:
-    """Whether arithmetic is wider than the weight."""
+    """Whether a weight is narrower than the arithmetic of its step."""
     return real(weight).dtype in LOST
 
 
@@ -31,13 +29,15 @@ def counts(states: list[State]) -> list[float]:
     return [state["step"].item() for state in states]
 
 
-def all_loaded(weights: list[Tensor], states: list[State], group: Group) -> list[Tensor]:
-    """The weights in float32 at least: those that are that wide, else new arrays.
+def all_loaded(
+    shards: list[Tensor], states: list[State], low_precision: LowPrecision | None
+) -> list[Tensor]:
+    """The weights in float32 at least: themselves if they are that wide, else new arrays.
 
     A weight without a state has no lost part yet.
     """
-    ws = all_wide(weights)
-    if group["low_precision"] == "kahan" and narrow(weights[0]):
+    ws = all_wide(shards)
+    if low_precision == "kahan" and narrow(shards[0]):
         lost = [state.get("compensation") for state in states]
         pairs = [(w, real(x)) for w, x in zip(ws, lost, strict=True) if x is not None]
         if pairs:
@@ -45,35 +45,19 @@ def all_loaded(weights: list[Tensor], states: list[State], group: Group) -> list
     return ws
 
 
-def store_all(
-    weights: list[Tensor],
-    ws: list[Tensor],
-    states: list[State],
-    whole: list[Tensor],
-    places: list[int],
-    group: Group,
-) -> None:
-    """Round `ws` [as the real views of the weights] into the weights.
-
-    Args:
-        weights: What this process has of them, all of one dtype.
-        ws: Their new values.
-        states: Their states.
-        whole: The weights as the optimizer has them: they may be DTensors.
-        places: Their places in the optimizer.
-        group: The group's options.
-    """
-    narrow_ws = [real(weight) for weight in weights]
-    if group["low_precision"] == "stochastic":
+def store_all(batch: Batch) -> None:
+    """Round the moving `ws` of a batch into its weights."""
+    ws, low_precision = batch.of_moving(batch.ws), batch.options.low_precision
+    shards = [real(shard) for shard in batch.of_moving(batch.shards)]
+    if low_precision == "stochastic":
         flat = torch.cat([w.reshape(-1) for w in ws])
-        noise = _noise(ws, states, whole, places)
-        ws = _parts(_shaken(flat, noise, LOST[narrow_ws[0].dtype]), ws)
-    torch._foreach_copy_(narrow_ws, ws)
-    if group["low_precision"] == "kahan":
-        rests = torch._foreach_sub(ws, narrow_ws)
+        ws = _parts(_shaken(flat, _noise(batch, ws), LOST[shards[0].dtype]), ws)
+    torch._foreach_copy_(shards, ws)
+    if low_precision == "kahan":
+        rests = torch._foreach_sub(ws, shards)
         flat = torch.cat([rest.reshape(-1) for rest in rests])
         rests = _parts(flat.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), ws)
-        torch._foreach_copy_([real(state["compensation"]) for state in states], rests)
+        torch._foreach_copy_([real(state["compensation"]) for state in batch.states], rests)
 
 
 def _parts(flat: Tensor, likes: list[Tensor]) -> list[Tensor]:
@@ -82,42 +66,44 @@ def _parts(flat: Tensor, likes: list[Tensor]) -> list[Tensor]:
 
 
 def _shaken(w: Tensor, noise: Tensor, lost: int) -> Tensor:
-    """`w` cut off at the bits that are kept, after random ones were added below them."""
+    """`w` cut off at the bits that are kept, after random bits were added below them."""
     mask = 2**lost - 1
     shaken = ((w.view(torch.int32) + (noise & mask).int()) & ~mask).view(torch.float32)
     return torch.where(w.isfinite(), shaken, w)
 
 
-def _noise(ws: list[Tensor], states: list[State], whole: list[Tensor], places: list[int]) -> Tensor:
-    """32 random bits for every element of all weights."""
+def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
+    """32 random bits for every element of all moving weights."""
+    weights = batch.of_moving(batch.weights)
     if torch.compiler.is_compiling():  # reading the steps would break the graph
-        steps: list[Any] = [state["step"].to(torch.int64) for state in states]
+        steps: list[Any] = [state["step"].to(torch.int64) for state in batch.states]
     else:
-        steps = [int(step) for step in counts(states)]
+        steps = [int(step) for step in counts(batch.states)]
     seeds = [
-        _hashed(step + _hashed(place + 0x9E3779B9))
-        for step, place in zip(steps, places, strict=True)
+        _hashed(step + _hashed(weight.place + 0x9E3779B9))
+        for step, weight in zip(steps, weights, strict=True)
     ]
     device = ws[0].device
     first = torch.arange(max(w.numel() for w in ws), device=device)
-    places_of = [_places(param, w, first) for param, w in zip(whole, ws, strict=True)]
+    places_of = [_places(x.param, w, first) for x, w in zip(weights, ws, strict=True)]
     if len(ws) == 1:
         return _hashed(places_of[0] ^ seeds[0])
-    each = torch.tensor(seeds, device="cpu").to(device, non_blocking=True).unbind()
-    seed = torch.cat([one.expand(w.numel()) for one, w in zip(each, ws, strict=True)])
+    seeds = torch.tensor(seeds, device="cpu").to(device, non_blocking=True).unbind()
+    seed = torch.cat([seed.expand(w.numel()) for seed, w in zip(seeds, ws, strict=True)])
     return _hashed(torch.cat(places_of) ^ seed)
 
 
 def _places(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
     """The place in the whole weight of every element that this process has."""
     axes = [indices_here(param, axis) for axis in range(param.dim())]
-    if all(here is None for here in axes):
+    if all(indices is None for indices in axes):
         return first[: w.numel()]
     shape = (*param.shape, 2) if param.is_complex() else param.shape
     place = first.new_zeros(())
     for axis, length in enumerate(shape):
-        here = axes[axis] if axis < len(axes) else None
-        indices = torch.arange(length, device=w.device) if here is None else here
+        indices = axes[axis] if axis < len(axes) else None
+        if indices is None:
+            indices = torch.arange(length, device=w.device)
         place = place.unsqueeze(-1) * length + indices
     return place.reshape(-1)
 

@@ -1,7 +1,7 @@
-"""DTensors: this process's part of a weight, and which processes have the rest.
+"""DTensors: this process's part of a weight, whether it is in memory, and who has the rest.
 
-A step works on the local part. From the other processes it needs sums alone: a handful of numbers
-per row or weight, which travel together for all weights of a step.
+A step works on the local part. From the other processes it needs only sums: a few numbers per row
+or weight, which travel together for all weights of a step.
 """
 
 from collections.abc import Generator, Iterable
@@ -44,6 +44,28 @@ def is_dtensor(x: Any) -> bool:
 def local(x: Any) -> Tensor:
     """This process's shard of a DTensor; any other tensor as it is."""
     return x.to_local() if is_dtensor(x) else x
+
+
+def freed(x: Tensor) -> str | None:
+    """What is wrong with the memory of x, which `untyped_storage().resize_` may have freed."""
+    if has_own_dispatch(x) and has_own_dispatch(x := local(x)):
+        return None
+    size, offset = x.untyped_storage().nbytes(), x.storage_offset()
+    if not x.numel() or (size == x.nbytes and offset == 0 and x.is_contiguous()):
+        return None
+    last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+    if size >= (offset + last + 1) * x.dtype.itemsize:
+        return None
+    return (
+        f"is not in memory: its storage has {size} bytes. "
+        "Restore what was freed or offloaded before the step"
+    )
+
+
+def has_own_dispatch(x: Tensor) -> bool:
+    """Whether x is of a kind (DTensor, say) that need not have its values in memory."""
+    own = type(x).__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
+    return own is not Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def gradient_of(param: Tensor) -> Tensor:
@@ -107,7 +129,7 @@ def indices_here(param: Any, axis: int) -> Tensor | None:
     Raises:
         ValueError: the shard is not as large as torch would have made it.
     """
-    mesh_dims = [mesh_dim for one, mesh_dim in shards_of(param) if one == axis]
+    mesh_dims = [mesh_dim for cut, mesh_dim in shards_of(param) if cut == axis]
     if not mesh_dims:
         return None
     mesh, placements = param.device_mesh, param.placements
@@ -119,8 +141,8 @@ def indices_here(param: Any, axis: int) -> Tensor | None:
     if len(indices) != (here := local(param).shape[axis]):
         raise ValueError(
             f"a weight of shape {tuple(param.shape)} must be sharded as distribute_tensor does it "
-            f"where low_precision or row_groups need the places of its elements, got {here} along "
-            f"axis {axis} for {len(indices)}"
+            "where low_precision or row_groups need the places of its elements: expected "
+            f"{len(indices)} along axis {axis}, got {here}"
         )
     return indices
 
@@ -153,7 +175,7 @@ def added_up(x: Tensor, groups: Groups) -> Tensor:
 class Request(NamedTuple):
     """Sums of this process, which are to be added up over all processes of `groups`.
 
-    What comes of them will be added up over those of `later`, in a request of its own.
+    Their result will be added up over those of `later`, in a request of its own.
     """
 
     sums: Tensor
@@ -184,22 +206,22 @@ class _Waiting:
 
 
 def run_together(tasks: Iterable[Task]) -> None:
-    """Run tasks to their ends; what they ask for at the same time travels in one collective.
+    """Run tasks to their ends; sums that they ask for at the same time travel in one collective.
 
     Every process must have the same tasks that ask for sums, in the same order.
     """
     started = [_resumed(task, None) for task in tasks]
-    waiting = [one for one in started if one is not None]
+    waiting = [task for task in started if task is not None]
     while waiting:
         group = _next_group(waiting)
-        asking = [one for one in waiting if group in one.groups]
-        _add_up([one for one in asking if one.sums.device == asking[0].sums.device], group)
-        resumed = [one if one.groups else _resumed(one.task, one.sums) for one in waiting]
-        waiting = [one for one in resumed if one is not None]
+        asking = [task for task in waiting if group in task.groups]
+        _add_up([task for task in asking if task.sums.device == asking[0].sums.device], group)
+        resumed = [x if x.groups else _resumed(x.task, x.sums) for x in waiting]
+        waiting = [task for task in resumed if task is not None]
 
 
 def _resumed(task: Task, sums: Tensor | None) -> _Waiting | None:
-    """Run a task until it asks for sums; None where it has ended."""
+    """Run a task until it asks for sums; None if it has ended."""
     try:
         request = next(task) if sums is None else task.send(sums)
     except StopIteration:
@@ -209,16 +231,16 @@ def _resumed(task: Task, sums: Tensor | None) -> _Waiting | None:
 
 def _next_group(waiting: list[_Waiting]) -> Any:
     """A group that no waiting task will need again, so that it is asked once; else the first."""
-    groups = [group for one in waiting for group in one.groups]
-    later = [group for one in waiting for group in one.later]
+    groups = [group for task in waiting for group in task.groups]
+    later = [group for task in waiting for group in task.later]
     return next((group for group in groups if group not in later), groups[0])
 
 
 def _add_up(waiting: list[_Waiting], group: Any) -> None:
-    flat = torch.cat([one.sums for one in waiting])  # in the widest dtype among them
+    flat = torch.cat([task.sums for task in waiting])  # in the widest dtype among them
     if flat.numel():
         flat = added_up(flat, (group,))
-    parts = flat.split([one.sums.numel() for one in waiting])
-    for one, part in zip(waiting, parts, strict=True):
-        one.sums = part.to(one.sums.dtype)
-        one.groups.remove(group)
+    parts = flat.split([task.sums.numel() for task in waiting])
+    for task, part in zip(waiting, parts, strict=True):
+        task.sums = part.to(task.sums.dtype)
+        task.groups.remove(group)

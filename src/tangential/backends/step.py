@@ -8,43 +8,25 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.batch import Batch, Group, State, Tensors, advanced, apply
-from tangential.backends.rows import Rows, real
+from tangential.backends.advance import Advance, advanced, apply
+from tangential.backends.batch import Batch, StepOptions, Tensors, WeightState
+from tangential.backends.rows import real
 from tangential.backends.sharded import Task, added, groups_of, run_together
-from tangential.backends.table import Table
-from tangential.backends.watched import StepSums, Watch
+from tangential.backends.sums import StepSums, Table, Watch
 
 Wait = Generator[Any, Any, Any]  # for sums of other processes
 
 
 def step(
-    backend: ModuleType,
-    rule: str,
-    params: Tensors,
-    states: list[State],
-    rows: list[Rows | None],
-    places: list[int],
-    group: Group,
-    watch: Watch | None = None,
+    backend: ModuleType, weights: list[WeightState], options: StepOptions, watch: Watch | None
 ) -> list[Task]:
-    """Tasks that advance weights, and their states, by one step of `rule`, in place.
+    """Tasks that advance weights and their states by one step, in place.
 
-    A weight without a gradient is left as it is. If it is sharded, it must be among `params` all
-    the same, and its state may be empty: other processes may have a gradient of it, and wait for
-    the sums of this one.
+    A weight without a gradient does not change. If it is sharded, it must be among `weights` all
+    the same: other processes may have a gradient of it, and wait for the sums of this one.
     """
-    tasks = [
-        _step_batch(
-            backend.RULES[rule],
-            [params[i] for i in batch],
-            [states[i] for i in batch],
-            [rows[i] for i in batch],
-            [places[i] for i in batch],
-            group,
-            watch,
-        )
-        for batch in backend.batches(params, rows)
-    ]
+    advance = backend.RULES[options.rule]
+    tasks = [_step_batch(advance, batch, options, watch) for batch in backend.batches(weights)]
     if backend.TOGETHER:
         return tasks
     for task in tasks:
@@ -53,93 +35,58 @@ def step(
 
 
 def _step_batch(
-    advance: Any,
-    params: Tensors,
-    states: list[State],
-    rows: list[Rows | None],
-    places: list[int],
-    group: Group,
-    watch: Watch | None,
+    advance: Advance, weights: list[WeightState], options: StepOptions, watch: Watch | None
 ) -> Task:
-    batch = advanced(advance, params, states, places, group)
-    table = _table(rows, batch)
-    us = yield from (_project(batch, table, watch) if table else _leave(batch))
+    batch = advanced(advance, weights, options)
+    rows = [weight.rows for weight in weights if weight.rows is not None]  # all of a batch, or none
+    table = Table(rows, batch.ws[0]) if rows else None
+    us = yield from (_project(batch, table, watch) if table else _decay(batch))
     if batch.moving:
         apply(batch, us)
 
 
-def _table(rows: list[Rows | None], batch: Batch) -> Table | None:
-    gated = [r for r in rows if r is not None]  # all of a batch, or none
-    return Table(gated, batch.ws[0]) if gated else None
-
-
-def _leave(batch: Batch) -> Wait:
+def _decay(batch: Batch) -> Wait:
     """Decay weights that are never projected; return the u in w <- w - lr u."""
-    group = batch.group
-    if group["decay"] and batch.moving:
-        torch._foreach_mul_(batch.of_moving(batch.ws), 1 - group["lr"] * group["decay"])
-    if not group["caution"]:
+    options = batch.options
+    if options.decay and batch.moving:
+        torch._foreach_mul_(batch.of_moving(batch.ws), 1 - options.lr * options.decay)
+    if not options.caution:
         return batch.us
     us, counts = _agreement(batch, batch.us, batch.gs)
-    (counts,) = yield from added([counts], groups_of(batch.params[0]))
+    (counts,) = yield from added([counts], groups_of(batch.weights[0].param))
     return _enlarged(batch, us, _shrinkage(batch, counts))
 
 
 def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     """Scale weights by their rows' factors a; return the u in w <- a w - lr u."""
-    group, holders = batch.group, table.shard_groups
-    moments, uu = yield from _moments(batch, table, watched=watch and not group["caution"])
-    settings = {"delta": group["delta"], "eps": group["eps"]}
-    total = _Totals(table, needed=group["projection"] == "auto")
-    failed = maths.failing(torch, moments, fan=table.fan, **settings) if total.needed else None
-    if failed is not None:
-        yield from total.learn([*moments, failed])
-    gate = maths.gate(
-        torch,
-        moments,
-        total,
-        fan=table.fan,
-        size=table.size,
-        projection=group["projection"],
-        failed=failed,
-        **settings,
-    )
-    if watch and uu is not None:
-        watch(StepSums(batch.params, table, moments, uu, gate, group))
-
-    judged = _Judged(batch, table, moments, gate, total)
-    us, c = batch.us, judged.coef(moments.uw)
-    project_buffer = group.get("project_buffer") and not group["nesterov"]
-    if project_buffer or group["caution"]:
+    options = batch.options
+    judged = yield from _judge(batch, table, watch)
+    us, c = batch.us, judged.coef(judged.moments.uw)
+    project_buffer = options.project_buffer and not options.nesterov
+    if project_buffer or options.caution:
         us, c = judged.tangent(us, c), torch.zeros_like(c)
     if project_buffer and batch.moving:
-        torch._foreach_copy_(_buffers(batch), us)
-    if group["caution"]:
-        us, counts = _agreement(batch, us, judged.tangent(batch.gs, judged.coef(moments.gw)))
-        xw = table.dots(batch.of_all(us), [*batch.ws])
-        xw, counts = yield from added([xw, counts], holders.parts, holders.units)
-        (counts,) = yield from total.learn([xw], counts)
-        shrinkage = _shrinkage(batch, counts)
-        us = _enlarged(batch, us, shrinkage)
-        c = judged.coef(xw) / table.of_weights(shrinkage)
+        torch._foreach_copy_([real(state["momentum_buffer"]) for state in batch.states], us)
+    if options.caution:
+        us, c = yield from _cautious(judged, us)
     if batch.moving:
         judged.scale(c)
     return us
 
 
 class _Judged(NamedTuple):
-    """What `_project` knows once the gate has decided."""
+    """What is known of a batch once the gate has decided."""
 
     batch: Batch
     table: Table
     moments: maths.Moments
     gate: maths.Gate
-    total: Any
+    totals: "_Totals"
 
     def coef(self, xw: Tensor) -> Tensor:
         """The coefficient c with which x - c w has no radial part where the gate has fired."""
-        eps = self.batch.group["eps"]
-        return maths.coef(torch, self.gate, self.moments.ww, xw, self.total, eps=eps)
+        eps = self.batch.options.eps
+        return maths.coef(torch, self.gate, self.moments.ww, xw, self.totals, eps=eps)
 
     def tangent(self, xs: Tensors, c: Tensor) -> Tensors:
         """Return x - c w for every moving weight."""
@@ -151,14 +98,29 @@ class _Judged(NamedTuple):
 
     def scale(self, c: Tensor) -> None:
         """Take the step w <- (1 - lr (decay damp - c)) w."""
-        group = self.batch.group
-        damp = maths.damp(torch, self.gate, self.moments.ww, wd_ratio=group["wd_ratio"])
-        factors = self.table.spread(1 - group["lr"] * (group["decay"] * damp - c))
+        options = self.batch.options
+        damp = maths.damp(torch, self.gate, self.moments.ww, wd_ratio=options.wd_ratio)
+        factors = self.table.spread(1 - options.lr * (options.decay * damp - c))
         torch._foreach_mul_(self.batch.of_moving(self.batch.ws), self.batch.of_moving(factors))
 
 
-def _buffers(batch: Batch) -> Tensors:
-    return [real(state["momentum_buffer"]) for state in batch.states]
+def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
+    """Sum up the moments and ask the gate; call `watch` with what it saw."""
+    options, projection = batch.options, batch.options.units.projection
+    moments, uu = yield from _moments(batch, table, watched=watch and not options.caution)
+    settings = {"delta": options.delta, "eps": options.eps}
+    totals = _Totals(table, needed=projection == "auto")
+    failed = maths.failing(torch, moments, fan=table.fan, **settings) if totals.needed else None
+    if failed is not None:
+        yield from totals.learn([*moments, failed])
+    sizes = {"fan": table.fan, "size": table.size}
+    gate = maths.gate(
+        torch, moments, totals, **sizes, projection=projection, failed=failed, **settings
+    )
+    if watch and uu is not None:
+        params = [weight.param for weight in batch.weights]
+        watch(StepSums(params, table, moments, uu, gate, options))
+    return _Judged(batch, table, moments, gate, totals)
 
 
 def _moments(batch: Batch, table: Table, *, watched: Any) -> Wait:
@@ -171,8 +133,20 @@ def _moments(batch: Batch, table: Table, *, watched: Any) -> Wait:
     return maths.Moments(*sums[:4]), sums[4] if watched else None
 
 
+def _cautious(judged: _Judged, us: Tensors) -> Wait:
+    """Drop what disagrees with the tangent gradient; return us and c of the rest, rescaled."""
+    batch, table, groups = judged.batch, judged.table, judged.table.shard_groups
+    gs = judged.tangent(batch.gs, judged.coef(judged.moments.gw))
+    us, counts = _agreement(batch, us, gs)
+    xw = table.dots(batch.of_all(us), [*batch.ws])
+    xw, counts = yield from added([xw, counts], groups.parts, groups.units)
+    (counts,) = yield from judged.totals.learn([xw], counts)
+    shrinkage = _shrinkage(batch, counts)
+    return _enlarged(batch, us, shrinkage), judged.coef(xw) / table.of_weights(shrinkage)
+
+
 class _Totals:
-    """Sums over all units of a weight, as `maths` asks for them, added up over processes before.
+    """Sums over all units of a weight, as `maths` asks for them; processes add them up before.
 
     Args:
         table: The units.
@@ -194,11 +168,11 @@ class _Totals:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The sum over all units of the weight, for every unit [units of all]."""
-        return next(total for one, total in self.known if one is x) if self.needed else x
+        return next(total for value, total in self.known if value is x) if self.needed else x
 
 
 def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]:
-    """`us` where they agree in sign with `gs`; how many elements do [params], of those here."""
+    """`us` where they agree in sign with `gs`; how many elements do [weights], of those here."""
     pairs = [maths.agreement(torch, u, g) for u, g in zip(us, gs, strict=True)]
     zero = batch.ws[0].new_zeros(())
     counts = batch.of_all([ones.sum() for _, ones in pairs])
@@ -206,8 +180,9 @@ def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]
 
 
 def _shrinkage(batch: Batch, counts: Tensor) -> Tensor:
-    """What caution divides updates by [params]; `counts` are of the whole weights."""
-    sizes = [max(p.numel(), 1) * (2.0 if p.is_complex() else 1.0) for p in batch.params]
+    """What caution divides updates by [weights]; `counts` are of the whole weights."""
+    params = [weight.param for weight in batch.weights]
+    sizes = [max(p.numel(), 1) * (2.0 if p.is_complex() else 1.0) for p in params]
     shares = torch._foreach_div(list(counts.unbind()), sizes)
     return maths.shrinkage(torch, torch.stack(list(shares)))
 

@@ -53,15 +53,15 @@ class _Part(NamedTuple):
 
 def seen_by(seen: StepSums) -> list[Sample]:
     """Of weights that AdamP or SGDP has judged: e = -lr (u - c w), u's products are known."""
-    group, table = seen.group, seen.table
+    options, table = seen.options, seen.table
     ww, gg, gw, uw = (x.double() for x in seen.moments)
-    uu, lr = seen.uu.double(), group["lr"]
-    c = maths.coef(torch, seen.gate, ww, uw, table.total, eps=group["eps"])
-    damp = maths.damp(torch, seen.gate, ww, wd_ratio=group["wd_ratio"])
+    uu, lr = seen.uu.double(), options.lr
+    c = maths.coef(torch, seen.gate, ww, uw, table.total, eps=options.eps)
+    damp = maths.damp(torch, seen.gate, ww, wd_ratio=options.wd_ratio)
     we = -lr * (uw - c * ww)
     ee = lr**2 * (uu - 2 * c * uw + c * c * ww).clamp(min=0)  # radial updates cancel to rounding
     fan = torch.as_tensor(table.fan, dtype=ww.dtype, device=ww.device).expand_as(ww)
-    moved = Moved(ww, gg, gw, we, ee, 1 - lr * group["decay"] * damp, fan)
+    moved = Moved(ww, gg, gw, we, ee, 1 - lr * options.decay * damp, fan)
     units = [rows.units for rows in table.rows]
     sums = added_up(_over_units(added(moved, seen.gate), units), table.shard_groups.units)
     samples = [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]

@@ -44,10 +44,9 @@ def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
     2.0
     """
     if isinstance(optimizer, Projected):
-        resolved = optimizer._resolved(group)
-        beta = group["betas"][0] if optimizer.rule == "adam" else group["momentum"]
-        adaptive = optimizer.rule == "adam"
-        return Settings(resolved["decay"], False, beta, resolved["wd_ratio"], True, adaptive)
+        options = optimizer.resolved(group)
+        adaptive = options.rule == "adam"
+        return Settings(options.decay, False, options.beta, options.wd_ratio, True, adaptive)
     decay = group.get("weight_decay", 0.0)
     if type(optimizer) is SGD:
         beta = group["momentum"]

@@ -1,13 +1,15 @@
 """AdamP and SGDP, the projected optimizers.
 
-`optimizers`: the two classes. `options`: what a parameter group may hold. `stepper`: what both
-share, from checks to the backend's step. `states`: what a step remembers of a weight.
-`checkpoints`: other optimizers' state_dicts. `flattened`: weights that a trainer has flattened.
+`optimizers`: the two classes. `projected`: their base, a torch.optim.Optimizer. `stepper`: a step,
+from checks by a plan to the backend. `options`: what a parameter group may hold. `states`: what a
+step remembers of a weight. `checks`: what must be true before a step. `checkpoints`: state_dicts of
+other optimizers. `flattened`: weights that a trainer has flattened.
 """
 
+from tangential.backends import LowPrecision, Projection
 from tangential.optim.optimizers import SGDP, AdamP
-from tangential.optim.options import Betas, LowPrecision, Projection, StateDtype, WdRatio
-from tangential.optim.stepper import Projected
+from tangential.optim.options import Betas, StateDtype, WdRatio
+from tangential.optim.projected import Projected
 
 __all__ = [
     "SGDP",

@@ -1,4 +1,4 @@
-"""Other optimizers' state_dicts, read as ours."""
+"""Reads the state_dicts of other optimizers as ours."""
 
 import warnings
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends.checks import wrong_count, wrong_kind
 from tangential.optim import options
+from tangential.optim.checks import wrong_count, wrong_kind
 
 StateDict = dict[str, Any]
 
-# torch.optim's options that mean nothing here, and how this machine runs the step
+# options of torch.optim that mean nothing here, or say how a machine runs the step
 FOREIGN = {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused"}
 
 
@@ -23,15 +23,14 @@ def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
     Raises:
         ValueError: a buffer is missing or does not fit its weight, or an option is out of range.
     """
-    saved = state_dict["param_groups"]
-    mine = optimizer.param_groups
-    if [len(g["params"]) for g in saved] != [len(g["params"]) for g in mine]:
+    saved, current = state_dict["param_groups"], optimizer.param_groups
+    if [len(g["params"]) for g in saved] != [len(g["params"]) for g in current]:
         return state_dict  # torch.optim names the mismatch
-    groups = [_group(optimizer, *pair) for pair in zip(mine, saved, strict=True)]
+    groups = [_group(*pair) for pair in zip(current, saved, strict=True)]
     weights = {
         index: weight
-        for group, own in zip(saved, mine, strict=True)
-        for index, weight in zip(group["params"], own["params"], strict=True)
+        for pair in zip(saved, current, strict=True)
+        for index, weight in zip(*(group["params"] for group in pair), strict=True)
     }
     states = {
         index: _state(optimizer, index, weights[index], state) if index in weights else state
@@ -40,12 +39,12 @@ def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
     return {**state_dict, "state": states, "param_groups": groups}
 
 
-def _group(optimizer: Any, mine: StateDict, saved: StateDict) -> StateDict:
+def _group(current: StateDict, saved: StateDict) -> StateDict:
     if saved.get("amsgrad"):
         warnings.warn("amsgrad has no counterpart here: max_exp_avg_sq is dropped", stacklevel=5)
-    group = {name: value for name, value in mine.items() if name in options.ALLOWED}
+    group = {name: value for name, value in current.items() if name in options.ALLOWED}
     group |= {name: value for name, value in saved.items() if name not in FOREIGN}
-    optimizer.checked_rows(group, mine["params"])
+    options.check_rows(group, current["params"])
     return options.plain(group)
 
 
@@ -53,7 +52,7 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
     state = {("momentum_buffer" if k == "momentum" else k): v for k, v in saved.items()}
     state = {k: v for k, v in state.items() if v is not None and k != "max_exp_avg_sq"}
     if not state:
-        return state  # torch's SGD without momentum: nothing to go on from
+        return state  # torch's SGD without momentum has none
     _check_parts(optimizer, index, weight, state)
     state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
     if optimizer.rule == "adam":

@@ -3,9 +3,10 @@
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, required
 
+from tangential.backends import LowPrecision, Projection
 from tangential.maths import DELTA, EPS
-from tangential.optim.options import Betas, LowPrecision, Projection, StateDtype, WdRatio
-from tangential.optim.stepper import Group, Projected, defaults_of
+from tangential.optim.options import Betas, StateDtype, WdRatio
+from tangential.optim.projected import Projected
 
 
 class AdamP(Projected):
@@ -41,7 +42,7 @@ class AdamP(Projected):
         caution: Drop what disagrees in sign with the tangent gradient, rescale, project again.
 
     Raises:
-        ValueError: names the option, its value and what is allowed.
+        ValueError: names the option, its value and what is expected.
 
     >>> import torch
     >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
@@ -76,10 +77,25 @@ class AdamP(Projected):
         projection: Projection = "auto",
         caution: bool = False,
     ) -> None:
-        super().__init__(params, defaults_of(locals()))
-
-    def _beta_and_decay(self, group: Group) -> tuple[float, float]:
-        return group["betas"][0], group["weight_decay"]
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "delta": delta,
+            "wd_ratio": wd_ratio,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "fused": fused,
+            "low_precision": low_precision,
+            "state_dtype": state_dtype,
+            "row_axis": row_axis,
+            "row_groups": row_groups,
+            "projection": projection,
+            "caution": caution,
+        }
+        super().__init__(params, defaults)
 
 
 class SGDP(Projected):
@@ -101,7 +117,7 @@ class SGDP(Projected):
             no effect with it. Our default follows the paper, which projects the step alone.
 
     Raises:
-        ValueError: names the option, its value and what is allowed.
+        ValueError: names the option, its value and what is expected.
 
     >>> import torch
     >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
@@ -134,8 +150,24 @@ class SGDP(Projected):
         caution: bool = False,
         project_buffer: bool = False,
     ) -> None:
-        super().__init__(params, defaults_of(locals()))
-
-    def _beta_and_decay(self, group: Group) -> tuple[float, float]:
-        momentum = group["momentum"]
-        return momentum, group["weight_decay"] / (1 - momentum)
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "eps": eps,
+            "delta": delta,
+            "wd_ratio": wd_ratio,
+            "maximize": maximize,
+            "foreach": foreach,
+            "fused": fused,
+            "low_precision": low_precision,
+            "state_dtype": state_dtype,
+            "row_axis": row_axis,
+            "row_groups": row_groups,
+            "projection": projection,
+            "caution": caution,
+            "project_buffer": project_buffer,
+        }
+        super().__init__(params, defaults)

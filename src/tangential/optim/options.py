@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from tangential.backends.rows import Projection, Units
+from tangential import maths
+from tangential.backends import LowPrecision, Projection, Rule, StepOptions, Units, rows_of
 
 Group = dict[str, Any]
-LowPrecision = Literal["stochastic", "kahan"]
 WdRatio = float | Literal["matched"]
 StateDtype = torch.dtype | Literal["float32"]
 Betas = tuple[float | Tensor, float | Tensor]
@@ -28,15 +28,46 @@ def plain(group: Group) -> Group:
     return group | integers
 
 
-def numbers(group: Group) -> Group:
-    """The checked options as numbers, whatever kind they had; a tensor lr stays one."""
-    if torch.compiler.is_compiling():  # they may be inputs of the graph
-        return group
-    pair = {"betas": tuple(map(float, group["betas"]))} if "betas" in group else {}
-    kinds = {"row_axis": int, "row_groups": int} | dict.fromkeys(NUMBERS & group.keys(), float)
-    kept = {"lr"} if isinstance(group["lr"], Tensor) else set()
-    kept |= {k for k in kinds if isinstance(group[k], str)}  # "matched"
-    return group | {k: kind(group[k]) for k, kind in kinds.items() if k not in kept} | pair
+def resolved(rule: Rule, group: Group) -> StepOptions:
+    """The options of a group, checked, as a step takes them.
+
+    Raises:
+        ValueError: names the option, its value and what is expected.
+    """
+    check(group)
+    number = _unchanged if torch.compiler.is_compiling() else float
+    decay, lr, wd_ratio = number(group["weight_decay"]), group["lr"], group["wd_ratio"]
+    if rule == "adam":
+        first, second = group["betas"]
+        of_rule: dict[str, Any] = {"betas": (number(first), number(second))}
+        beta = of_rule["betas"][0]
+    else:
+        of_rule = {name: number(group[name]) for name in ("momentum", "dampening")}
+        of_rule["project_buffer"] = group["project_buffer"]
+        beta = of_rule["momentum"]
+        decay = decay / (1 - beta)  # a decay tuned for torch's coupled SGD keeps its strength
+    return StepOptions(
+        rule=rule,
+        lr=lr.reshape(()) if isinstance(lr, Tensor) else number(lr),
+        eps=number(group["eps"]),
+        decay=decay,
+        wd_ratio=maths.matched(beta) if isinstance(wd_ratio, str) else number(wd_ratio),
+        delta=number(group["delta"]),
+        nesterov=group["nesterov"],
+        maximize=group["maximize"],
+        caution=group["caution"],
+        units=units_of(group),
+        low_precision=group["low_precision"],
+        wide_moments=group["state_dtype"] is not None,
+        foreach=group["foreach"],
+        fused=group["fused"],
+        **of_rule,
+    )
+
+
+def _unchanged(x: Any) -> Any:
+    """A number that torch.compile traces: it may be an input of the graph."""
+    return x
 
 
 def units_of(group: Group) -> Units:
@@ -48,13 +79,24 @@ def check(group: Group) -> None:
     """Check the value of every option in a parameter group; keys of the user's own pass.
 
     Raises:
-        ValueError: names the option, its value and what is allowed.
+        ValueError: names the option, its value and what is expected.
     """
     for name, value in group.items():
         if name in ALLOWED and not ALLOWED[name][1](value) and not _rounded(name, value, group):
             raise ValueError(f"{name} must be {ALLOWED[name][0]}, got {_shown(value)}")
     if group.get("fused") and group.get("foreach"):
         raise ValueError("fused and foreach are both True: choose one of them")
+
+
+def check_rows(group: Group, params: list[Tensor]) -> None:
+    """Check every option, and that all weights have the rows that the options ask for.
+
+    Raises:
+        ValueError: names the option, its value and what is expected.
+    """
+    check(group)
+    for param in params:
+        rows_of(param, units_of(group))
 
 
 def check_new(group: Group, known: Group) -> None:
@@ -145,7 +187,6 @@ def _listed(words: Any) -> str:
 
 
 NOT_NEGATIVE = ("a finite number >= 0", _not_negative)
-NUMBERS = {"lr", "momentum", "dampening", "eps", "weight_decay", "delta", "wd_ratio"}
 SWITCH = ("True or False", _switch)
 CHOICE = ("True, False or None", lambda x: x is None or _switch(x))
 ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -5,44 +5,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends.rounding import narrow
-
-State = dict[str, Tensor]
-Group = dict[str, Any]
+from tangential.backends import StepOptions, WeightState, narrow
 
 
-def completed(
-    state: State, param: Tensor, group: Group, buffers: tuple[str, ...], *, counts: bool
-) -> State:
-    """The state of a weight with all that a step needs, in dtypes that a step takes.
+def complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]) -> None:
+    """Add what a step needs to the state of a weight, in dtypes that a step takes.
 
     Args:
-        state: What there is, which is completed in place.
-        param: The weight.
-        group: Its options.
+        weight: Its state is completed in place.
+        options: The options of its group.
         buffers: Names of the moments.
-        counts: Whether the optimizer's rule needs the number of steps.
     """
-    rounding = group["low_precision"] if narrow(param) else None
-    if counts or rounding == "stochastic":
+    state, param = weight.state, weight.param
+    rounding = options.low_precision if narrow(param) else None
+    if options.rule == "adam" or rounding == "stochastic":
         state["step"] = _count(state.get("step", 0.0))
     for name in (*buffers, *(("compensation",) if rounding == "kahan" else ())):
-        dtype = param.dtype if name == "compensation" else moment_dtype(param, group)
+        wide = options.wide_moments and name != "compensation"
+        dtype = moment_dtype(param, wide=wide)
         x = state.get(name)
         if x is None:
             state[name] = torch.zeros_like(param, dtype=dtype)
-        elif x.dtype != param.dtype and x.dtype != _widened(param):
+        elif x.dtype != param.dtype and x.dtype != moment_dtype(param, wide=True):
             state[name] = x.to(dtype)  # the model was cast
-    return state
 
 
-def moment_dtype(param: Tensor, group: Group) -> torch.dtype:
-    """The dtype of the moments: the weight's, or float32 at least where `state_dtype` says so."""
-    return param.dtype if group["state_dtype"] is None else _widened(param)
-
-
-def _widened(param: Tensor) -> torch.dtype:
-    return torch.promote_types(param.dtype, torch.float32)
+def moment_dtype(param: Tensor, *, wide: bool) -> torch.dtype:
+    """The dtype of the moments: the weight's, or float32 at least if `wide`."""
+    return torch.promote_types(param.dtype, torch.float32) if wide else param.dtype
 
 
 def _count(step: Any) -> Tensor:

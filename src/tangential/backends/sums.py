@@ -1,10 +1,14 @@
-"""Sums per unit of many weights at once, in few operations."""
+"""Sums per unit of many weights, in few operations; and those of a step, for a monitor."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tangential import maths
+from tangential.backends.batch import StepOptions
 from tangential.backends.rows import NORM_FAN, Rows, ordered_sum
 from tangential.backends.sharded import added_up
 
@@ -12,7 +16,7 @@ from tangential.backends.sharded import added_up
 class Table:
     """The units of several weights, one below another [units of all].
 
-    Their device, dtype and holders are the same.
+    Their device, dtype and shard groups are the same.
     """
 
     def __init__(self, rows: list[Rows], like: Tensor) -> None:
@@ -41,16 +45,16 @@ class Table:
         )
 
     def spread(self, values: Tensor) -> list[Tensor]:
-        """One value a unit, shaped to broadcast over the weights."""
+        """One value per unit, shaped to broadcast over the weights."""
         parts = values.split([r.units for r in self.rows])
         return [r.spread(part) for r, part in zip(self.rows, parts, strict=True)]
 
     def of_weights(self, values: Tensor) -> Tensor:
-        """One value a weight [weights], for every unit [units of all]."""
+        """One value per weight [weights], repeated for every unit [units of all]."""
         return values.expand(self.rows[0].units) if len(self.rows) == 1 else values[self.owner]
 
     def totals(self, values: list[Tensor]) -> list[Tensor]:
-        """Of every array of values [units of all] the sums [weights] over the units here."""
+        """The sums [weights] of every array of values [units of all], over the units here."""
         if len(self.rows) == 1:
             return [ordered_sum(value).view(1) for value in values]
         stacked = torch.stack(values, dim=1)
@@ -64,7 +68,7 @@ class Table:
 
 
 def _dots(weights: list[tuple[Rows, Tensor, Tensor]], *, squares: bool) -> list[Tensor]:
-    """Per weight the inner products of its units, few operations for all."""
+    """Per weight the inner products of its units, in few operations for all."""
     rows = [r for r, _, _ in weights]
     if squares and all(r.fan <= NORM_FAN for r in rows):
         norms = [r.norms(x) for r, x, _ in weights]
@@ -90,3 +94,45 @@ def _columns(
     columns = fan.to(dtype)[owner], size.to(dtype)[owner], owner, units
     fan, size, owner, units = (x.to(device, non_blocking=True) for x in columns)
     return fan, size, owner, units
+
+
+class StepSums(NamedTuple):
+    """Inner products per unit [units of all weights] before a step, and what was decided.
+
+    The step is w <- (1 - lr decay damp) w - lr (u - c w), by `maths.damp` and `maths.coef`.
+    """
+
+    params: list[Tensor]
+    table: Table
+    moments: maths.Moments
+    uu: Tensor
+    gate: maths.Gate
+    options: StepOptions
+
+
+Watch = Callable[[StepSums], None]
+
+
+class Watchers(tuple[Watch, ...]):
+    """Several watchers of one optimizer, called in turn."""
+
+    def __call__(self, sums: StepSums) -> None:
+        """Call every watcher."""
+        for watch in self:
+            watch(sums)
+
+
+def with_watcher(watch: Watch | None, added: Watch) -> Watch:
+    """A watcher that calls those of `watch` and `added`."""
+    return Watchers((*_each(watch), added))
+
+
+def without_watcher(watch: Watch | None, removed: Watch) -> Watch | None:
+    """A watcher that calls all others; None if there are none."""
+    return Watchers(each for each in _each(watch) if each != removed) or None
+
+
+def _each(watch: Watch | None) -> tuple[Watch, ...]:
+    if watch is None:
+        return ()
+    return watch if isinstance(watch, Watchers) else (watch,)

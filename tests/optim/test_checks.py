@@ -1,32 +1,13 @@
-"""Tensors that were cast, moved, freed or shared under an optimizer: a right step, or an error."""
+"""Tensors that a step refuses: freed, read-only, of another kind, shape or place."""
 
 import copy
-import threading
-from itertools import product
 
 import pytest
 import torch
-from table import RULES, every_backend
+from table import every_backend, every_rule, stepped, usual
 from torch import nn
 
 from tangential import AdamP
-
-every_rule = pytest.mark.parametrize("cls", RULES.values())
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def usual(cls):
-    return {"lr": 1e-2} if cls is AdamP else {"lr": 1e-2, "momentum": 0.9}
-
-
-def stepped(cls, backend, shape=(8, 4), steps=1, dtype=torch.float32, **options):
-    param = nn.Parameter(torch.randn(shape, dtype=dtype))
-    optimizer = cls([param], **usual(cls), **backend, **options)
-    for _ in range(steps):
-        param.grad = torch.randn(shape, dtype=dtype)
-        optimizer.step()
-    param.grad = torch.randn(shape, dtype=dtype)
-    return param, optimizer
 
 
 def refused(optimizer, param, error, match):
@@ -41,50 +22,6 @@ def refused(optimizer, param, error, match):
     if weight is not None:
         assert torch.equal(param, weight)
     assert all(torch.equal(state[name], x) for name, x in before.items() if x.dim() == 0)
-
-
-@every_backend
-@every_rule
-@pytest.mark.parametrize(("first", "then"), [x for x in product(FLOATS, FLOATS) if x[0] != x[1]])
-def test_a_model_that_is_cast_trains_on(cls, backend, first, then):
-    """As one that had the second dtype from the start, within what the narrower dtype holds."""
-    param, optimizer = stepped(cls, backend, dtype=first)
-    twin = nn.Parameter(param.detach().double())
-    oracle = cls([twin], **usual(cls), foreach=False)
-    oracle.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    param.data = param.data.to(then)
-    for _ in range(3):
-        param.grad = torch.randn(8, 4).to(then)
-        twin.grad = param.grad.double()
-        optimizer.step()
-        oracle.step()
-    assert param.dtype == then
-    narrowest = max(torch.finfo(first).eps, torch.finfo(then).eps)
-    torch.testing.assert_close(param.double(), twin, rtol=8 * narrowest, atol=8 * narrowest)
-
-
-@every_backend
-@every_rule
-@pytest.mark.parametrize("wide", [{0}, {1}, {1, 2}])
-def test_weights_of_one_group_may_have_moments_of_two_dtypes(cls, backend, wide):
-    """Each steps as it would alone, whichever of them a checkpoint has left in float32."""
-    params = [nn.Parameter(torch.randn(4, 5).bfloat16()) for _ in range(3)]
-    twins = copy.deepcopy(params)
-    together = cls(params, **usual(cls), **backend)
-    alone = [cls([p], **usual(cls), **backend) for p in twins]
-    for t in range(4):
-        for p, q in zip(params, twins, strict=True):
-            p.grad = torch.randn_like(p)
-            q.grad = p.grad.clone()
-        for optimizer in (together, *alone):
-            optimizer.step()
-        for i in wide if t == 0 else ():
-            for state in (together.state[params[i]], alone[i].state[twins[i]]):
-                state.update({k: state[k].float() for k in together.buffers})
-    for p, q, optimizer in zip(params, twins, alone, strict=True):
-        torch.testing.assert_close(p, q)
-        for name in together.buffers:
-            torch.testing.assert_close(together.state[p][name], optimizer.state[q][name])
 
 
 @every_backend
@@ -237,17 +174,6 @@ def test_a_buffer_that_does_not_fit(cls, backend, x, problem):
 
 @every_backend
 @pytest.mark.parametrize(
-    "step", [torch.tensor(1), 1, 1.0, torch.ones(1), torch.tensor(1.0).double()]
-)
-def test_a_count_of_steps_of_any_kind_goes_on(backend, step):
-    param, optimizer = stepped(AdamP, backend)
-    optimizer.state[param]["step"] = copy.deepcopy(step)
-    optimizer.step()
-    assert float(optimizer.state[param]["step"]) == 2
-
-
-@every_backend
-@pytest.mark.parametrize(
     "step",
     [
         *(
@@ -279,80 +205,6 @@ def test_a_weight_whose_shape_was_changed_under_its_gradient(cls, backend):
 
 @every_backend
 @every_rule
-def test_threads_that_share_an_optimizer_take_turns(cls, backend):
-    """Each step counts once, as if one thread had taken them all; other threads drop gradients."""
-    params = [nn.Parameter(torch.randn(64, 64)) for _ in range(3)]
-    twins = copy.deepcopy(params)
-    optimizer, plain = (cls(ps, **usual(cls), **backend) for ps in (params, twins))
-    grads = [torch.randn(64, 64) for _ in params]
-    for ps in (params, twins):
-        for p, g in zip(ps, grads, strict=True):
-            p.grad = g.clone()
-    errors = []
-
-    def run():
-        try:
-            for _ in range(10):
-                optimizer.step()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for _ in range(40):
-        plain.step()
-    assert not errors
-    assert all(torch.equal(p, q) for p, q in zip(params, twins, strict=True))
-
-
-@every_rule
-def test_a_state_dict_may_be_loaded_while_another_thread_steps(cls):
-    params = [nn.Parameter(torch.randn(16, 8)) for _ in range(3)]
-    optimizer = cls(params, **usual(cls))
-    for p in params:
-        p.grad = torch.randn_like(p)
-    optimizer.step()
-    saved = copy.deepcopy(optimizer.state_dict())
-    errors, over = [], threading.Event()
-
-    def run():
-        try:
-            while not over.is_set():
-                optimizer.step()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    for _ in range(50):
-        optimizer.load_state_dict(saved)
-    over.set()
-    thread.join()
-    assert not errors
-
-
-@every_backend
-@every_rule
-def test_nothing_is_made_on_the_default_device(cls, backend):
-    param, optimizer = stepped(cls, backend, steps=0, low_precision="stochastic")
-    narrow = nn.Parameter(torch.randn(4, 3).bfloat16())
-    optimizer.add_param_group({"params": [narrow]})
-    for _ in range(2):
-        narrow.grad = torch.ones_like(narrow)
-        with torch.device("meta"):
-            optimizer.step()
-            saved = copy.deepcopy(optimizer.state_dict())
-            optimizer.load_state_dict(saved)
-    devices = {x.device.type for s in optimizer.state.values() for x in s.values()}
-    assert devices == {"cpu"}
-    assert param.isfinite().all()
-
-
-@every_backend
-@every_rule
 def test_a_step_in_a_cuda_graph_is_refused(cls, backend, monkeypatch):
     """Its count of steps would stand still; torch's SGD has none, and nor has ours."""
     from torch._subclasses import FakeTensorMode
@@ -367,35 +219,3 @@ def test_a_step_in_a_cuda_graph_is_refused(cls, backend, monkeypatch):
                 optimizer.step()
         else:
             optimizer.step()
-
-
-@pytest.mark.parametrize("keeps_group", [True, False])
-def test_a_weight_that_left_the_optimizer_is_freed(keeps_group):
-    import gc
-    import weakref
-
-    params = [nn.Parameter(torch.randn(4, 3)) for _ in range(2)]
-    optimizer = AdamP([{"params": [p]} for p in params])
-    for p in params:
-        p.grad = torch.ones_like(p)
-    optimizer.step()
-    gone = weakref.ref(params[1])
-    if keeps_group:
-        optimizer.param_groups[1]["params"].clear()
-    else:
-        optimizer.param_groups.pop()
-    optimizer.state.pop(params.pop())
-    del p
-    optimizer.step()
-    gc.collect()
-    assert gone() is None
-
-
-def test_gradients_are_not_kept_after_a_step():
-    param, optimizer = stepped(AdamP, {})
-    import weakref
-
-    gone = weakref.ref(param.grad)
-    optimizer.step()
-    param.grad = None
-    assert gone() is None

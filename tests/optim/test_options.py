@@ -1,8 +1,6 @@
-"""Options as schedulers, trainers, checkpoints and configuration files hand them over."""
+"""Options of any type: numbers, tensors and lists, as schedulers and configurations have them."""
 
 import copy
-import json
-import shutil
 from collections.abc import MutableSequence
 from fractions import Fraction
 from typing import get_args, get_type_hints
@@ -10,18 +8,11 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-from table import RULES, every_backend
+from table import every_backend, every_rule
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.optim import lr_scheduler
 
 from tangential import SGDP, AdamP
-
-every_rule = pytest.mark.parametrize("cls", RULES.values())
 
 
 def usual(cls):
@@ -103,64 +94,6 @@ def test_what_counts_as_round_off(cls, name, value, initial, fits):
             optimizer.step()
 
 
-@every_rule
-def test_a_compiled_step_is_not_compiled_again_when_a_scheduler_turns_numbers(cls):
-    """One graph makes the states, the other has all numbers as inputs."""
-    torch._dynamo.reset()
-    graphs = []
-
-    def counted(graph, _):
-        graphs.append(graph)
-        return graph
-
-    params = weights()
-    twins = copy.deepcopy(params)
-    optimizer, plain = (cls(ps, **usual(cls), weight_decay=0.1) for ps in (params, twins))
-    step = torch.compile(optimizer.step, backend=counted, fullgraph=True)
-    schedule = lr_scheduler.LinearLR(plain, 1 / 3, end_factor=0.0, total_iters=6)
-    for t in range(8):
-        given_gradients(params)
-        for p, q in zip(params, twins, strict=True):
-            q.grad = p.grad.clone()
-        for group in (optimizer.param_groups[0], plain.param_groups[0]):
-            group["lr"] = plain.param_groups[0]["lr"]
-            group["weight_decay"] = 0.1 / (t + 1)
-            if cls is AdamP:
-                group["betas"] = (0.9 - 0.01 * t, 0.999 - 0.001 * t)
-            else:
-                group["momentum"] = 0.9 - 0.01 * t
-        step()
-        plain.step()
-        schedule.step()
-        for p, q in zip(params, twins, strict=True):
-            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
-    assert len(graphs) == 2
-
-
-@pytest.mark.skipif(not shutil.which("c++"), reason="Inductor needs a C++ compiler")
-@pytest.mark.parametrize("name", ["lr", "betas"])
-def test_a_graph_that_inductor_compiled_follows_a_schedule(name, tmp_path, monkeypatch):
-    """Its cache of graphs has kept the first value of a float that is an alpha or an exponent."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    torch._dynamo.reset()
-    values = {
-        "lr": [0.1, 0.07, 0.05, 0.02],
-        "betas": [(0.9, 0.99), (0.8, 0.95), (0.7, 0.9), (0.6, 0.8)],
-    }
-    param = nn.Parameter(torch.randn(8, 4))
-    twin = copy.deepcopy(param)
-    optimizer, plain = AdamP([param], weight_decay=0.1), AdamP([twin], weight_decay=0.1)
-    step = torch.compile(optimizer.step)
-    for value in values[name]:
-        for group in (*optimizer.param_groups, *plain.param_groups):
-            group[name] = value
-        given_gradients([param])
-        twin.grad = param.grad.clone()
-        step()
-        plain.step()
-        torch.testing.assert_close(param, twin, rtol=1e-5, atol=1e-6)
-
-
 KINDS = {  # of the number 2, and of betas
     "numpy": (np.float32(2), np.int64(2), np.array([0.5, 0.75])),
     "fraction": (Fraction(2), 2, (Fraction(1, 2), Fraction(3, 4))),
@@ -219,34 +152,6 @@ def test_without_second_moment_and_eps_rows_are_projected_all_the_same(backend, 
     torch.testing.assert_close(param, twin)
 
 
-def test_a_weight_that_moves_on_in_the_optimizer_resumes_with_its_noise():
-    """Stochastic rounding tells weights apart by their places, which a new weight shifts."""
-    first, second = (nn.Parameter(torch.randn(8, 8).bfloat16()) for _ in range(2))
-    optimizer = AdamP([{"params": [first]}, {"params": [second]}], low_precision="stochastic")
-    given_gradients([first, second])
-    optimizer.step()
-    optimizer.param_groups[0]["params"].append(nn.Parameter(torch.randn(2)))
-    saved, twin = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(second)
-    other = AdamP(
-        [
-            {
-                "params": [
-                    nn.Parameter(torch.randn_like(p)) for p in optimizer.param_groups[0]["params"]
-                ]
-            },
-            {"params": [twin]},
-        ],
-        low_precision="stochastic",
-    )
-    other.load_state_dict(saved)
-    given_gradients([second])
-    twin.grad = second.grad.clone()
-    first.grad = None
-    optimizer.step()
-    other.step()
-    assert torch.equal(second, twin)
-
-
 @every_backend
 @pytest.mark.parametrize(
     "betas",
@@ -302,52 +207,6 @@ def test_nesterov_needs_momentum():
 
 
 @every_rule
-@pytest.mark.parametrize("state_dtype", [torch.float32, "float32"])
-def test_options_and_full_state_dicts_are_plain(cls, state_dtype):
-    model = nn.Linear(4, 3).bfloat16()
-    optimizer = cls(model.parameters(), state_dtype=state_dtype, **usual(cls))
-    given_gradients(model.parameters())
-    optimizer.step()
-    for group in optimizer.param_groups:
-        json.dumps({k: v for k, v in group.items() if k != "params"})
-    full = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    saved = get_optimizer_state_dict(model, optimizer, options=full)
-    other = cls(model.parameters(), **usual(cls))
-    set_optimizer_state_dict(model, other, saved)
-    assert other.param_groups[0]["state_dtype"] == "float32"
-    name = optimizer.buffers[0]
-    assert optimizer.state[model.weight][name].dtype == torch.float32
-    optimizer.param_groups[0]["state_dtype"] = torch.float32  # as a user may set it later
-    optimizer.step()
-
-
-@every_rule
-@pytest.mark.parametrize("fused", [None, True, False])
-def test_grad_scaler_without_any_gradient_steps_nothing(cls, fused):
-    params = weights()
-    before = copy.deepcopy(params)
-    optimizer = cls(params, fused=fused, **usual(cls))
-    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    scaler.scale(torch.ones((), requires_grad=True) * 1.0).backward()
-    reference = torch.optim.AdamW(weights(), fused=fused)
-    try:
-        scaler.step(reference)
-    except AssertionError:  # what torch says where the scaler finds no gradient to check
-        with pytest.raises(AssertionError, match="No inf checks"):
-            scaler.step(optimizer)
-    else:
-        scaler.step(optimizer)
-    assert all(torch.equal(p, q) for p, q in zip(params, before, strict=True))
-
-
-@every_rule
-def test_only_fused_true_claims_to_unscale(cls):
-    assert cls(weights(), fused=True, **usual(cls))._step_supports_amp_scaling
-    for chosen in ({}, {"fused": False}, {"foreach": True}):
-        assert not cls(weights(), **chosen, **usual(cls))._step_supports_amp_scaling
-
-
-@every_rule
 def test_editors_know_the_closed_sets(cls):
     hints = get_type_hints(cls.__init__)
     assert set(get_args(hints["projection"])) == {"auto", "row", "weight", "off"}
@@ -357,37 +216,3 @@ def test_editors_know_the_closed_sets(cls):
     }
     assert words["low_precision"] == {"stochastic", "kahan"}
     assert (words["wd_ratio"], words["state_dtype"]) == ({"matched"}, {"float32"})
-
-
-@every_rule
-@pytest.mark.filterwarnings("ignore")
-def test_lightning_clips_gradients_in_mixed_precision(cls, tmp_path):
-    lightning = pytest.importorskip("lightning")
-
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = nn.Linear(4, 1)
-
-        def training_step(self, batch, _):
-            return 1e3 * self.net(batch).square().mean()
-
-        def configure_optimizers(self):
-            return cls(self.parameters(), **usual(cls))
-
-    module = Module()
-    before = copy.deepcopy(module.net.weight)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        precision="bf16-mixed",
-        gradient_clip_val=1.0,
-        max_steps=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(module, torch.utils.data.DataLoader(torch.randn(8, 4), batch_size=4))
-    assert trainer.global_step == 2
-    assert not torch.equal(module.net.weight, before)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends.sharded import is_dtensor, local
+from tangential.backends import freed, has_own_dispatch, is_dtensor
 
 
 def check_weight(param: Tensor, state: dict[str, Any], owner: str) -> None:
@@ -133,25 +133,3 @@ def wrong_place(x: Tensor, weight: Tensor) -> str | None:
         f"is {kinds[0]}, the weight {kinds[1]}: "
         "load sharded states with torch.distributed.checkpoint"
     )
-
-
-def freed(x: Tensor) -> str | None:
-    """What is wrong with the memory of x, which `untyped_storage().resize_` may have freed."""
-    if has_own_dispatch(x) and has_own_dispatch(x := local(x)):
-        return None
-    size, offset = x.untyped_storage().nbytes(), x.storage_offset()
-    if not x.numel() or (size == x.nbytes and offset == 0 and x.is_contiguous()):
-        return None
-    last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
-    if size >= (offset + last + 1) * x.dtype.itemsize:
-        return None
-    return (
-        f"is not in memory: its storage has {size} bytes. "
-        "Restore what was freed or offloaded before the step"
-    )
-
-
-def has_own_dispatch(x: Tensor) -> bool:
-    """Whether x is of a kind (DTensor, say) that need not have its values in memory."""
-    own = type(x).__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
-    return own is not Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,45 @@
+"""The compiled kernel, or why it is missing, and when a step wants it."""
+
+import shutil
+import sysconfig
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tangential.backends.batch import StepOptions
+
+kernel: Any = None
+missing = ""
+try:
+    kernel = import_module("tangential._native")
+except ImportError as error:
+    missing = str(error)
+
+# tells where a tensor lies without a call through Python; torch has it from 2.10 on
+EXCHANGE = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+def reason() -> str:
+    """Why the kernel is missing, and what would help; "" if it is there."""
+    if kernel is not None:
+        return ""
+    lacks = [] if shutil.which("c++") or shutil.which("clang++") else ["a C++ compiler"]
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        lacks.append("Python's headers (Debian: python3-dev)")
+    help_ = f"install {' and '.join(lacks)}, then reinstall" if lacks else "reinstall"
+    return f"the compiled kernel is missing ({missing}): {help_} tangential to build it"
+
+
+def wanted(options: StepOptions) -> bool:
+    """Whether the kernel should take what it can of a group."""
+    if kernel is None or torch.compiler.is_compiling():
+        return False
+    # the kernel fills up the end of a row with zeros, which would become 0 / 0
+    if options.rule == "adam" and options.eps < TINY and options.betas[1] == 0:
+        return False
+    return options.fused is True or (options.fused is None and options.foreach is None)

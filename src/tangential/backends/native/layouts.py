@@ -1,0 +1,91 @@
+"""Which weights the kernel can take: on the CPU, dense, their units contiguous blocks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tangential.backends.batch import StepOptions, WeightState
+from tangential.backends.native.compiled import kernel
+from tangential.backends.rows import Rows, real
+from tangential.backends.sharded import has_own_dispatch
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
+BUFFERS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer", "step")}
+EXTRA = {None: (), "kahan": ("compensation",), "stochastic": ("step",)}
+# what the kernel takes after weight and gradient; "" is none
+FIELDS = {
+    "adam": ("exp_avg", "exp_avg_sq", "compensation", "step"),
+    "sgd": ("momentum_buffer", "", "compensation", "step"),
+}
+
+
+def fields(options: StepOptions) -> tuple[str, ...]:
+    """The names of the tensors of a state that the kernel needs; "" for none."""
+    needed = BUFFERS[options.rule] + EXTRA[options.low_precision]
+    return tuple(name if name in needed else "" for name in FIELDS[options.rule])
+
+
+def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | None:
+    """What the kernel must know of a weight, or None if it cannot take it."""
+    param, grad, rows = weight.param, weight.param.grad, weight.rows
+    assert grad is not None
+    buffers = {name: weight.state[name] for name in fields(options) if name in weight.state}
+    step = buffers.pop("step", None)
+    if step is not None and not (is_plain(step) and _is_count(step)):
+        return None
+    parts = [param, grad, *buffers.values()]
+    if has_own_dispatch(param) or not all(map(is_plain, parts[1:])):
+        return None
+    if param.is_conj() or param.is_neg() or not all(x.is_cpu for x in parts):
+        return None
+    dtypes = _dtypes(param, grad, buffers)
+    if dtypes is None or not is_dense(param, parts):
+        return None
+    if not has_blocks(param, rows, options.units.row_axis):
+        return None
+    units, fan = (rows.units, rows.fan) if rows else (0, 0)
+    kinds = [kernel.Dtype[name] for name in dtypes]
+    return (*kinds, units, fan, real(param).numel(), weight.place)
+
+
+def _dtypes(param: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> list[str] | None:
+    """The real dtypes of a weight and its moments by name, or None if the kernel has no code."""
+    low = buffers.get("compensation", param)
+    moments = {x.dtype for name, x in buffers.items() if name != "compensation"}
+    if {grad.dtype, low.dtype} != {param.dtype} or len(moments) != 1:
+        return None
+    if not moments <= {param.dtype, torch.promote_types(param.dtype, torch.float32)}:
+        return None  # neither the weight's own dtype nor what a narrower weight's sums have
+    kinds = [x.to_real() if x.is_complex else x for x in (param.dtype, *moments)]
+    names = [str(kind).removeprefix("torch.") for kind in kinds]
+    return names if names[0] in DTYPES else None
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether the values of x lie in memory as its strides say."""
+    return type(x) in (Tensor, Parameter) and not x.is_conj() and not x.is_neg()
+
+
+def _is_count(step: Tensor) -> bool:
+    return step.is_cpu and step.dtype == torch.float32 and step.numel() == 1
+
+
+def is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
+    """Whether arrays of the weight's shape lie in the weight's order, without holes."""
+    shape, strides = weight.shape, weight.stride()
+    axes = sorted((i for i, n in enumerate(shape) if n > 1), key=strides.__getitem__)
+    elements = 1
+    for i in axes:
+        if strides[i] != elements:
+            return False
+        elements *= shape[i]
+    return all(x.shape == shape and all(x.stride(i) == strides[i] for i in axes) for x in parts)
+
+
+def has_blocks(weight: Tensor, rows: Rows | None, row_axis: int) -> bool:
+    """Whether the units of a dense weight are contiguous blocks."""
+    if rows is None or rows.units == 1:
+        return True
+    return weight.stride(row_axis) * weight.shape[row_axis] == weight.numel()

@@ -1,0 +1,121 @@
+"""A step of all weights of a group in one call of the kernel, by their addresses in memory."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tangential import maths
+from tangential.backends.batch import State, StepOptions, WeightState
+from tangential.backends.native import compiled
+from tangential.backends.native.layouts import fields, layout_of
+from tangential.backends.sums import StepSums, Table, Watch
+
+ROW, WEIGHT = 1, 2  # verdicts
+
+
+class StepPlan:
+    """The weights of a group that the kernel takes, remembered from one step to the next.
+
+    It holds no state of a weight between steps: the kernel looks them up at every step.
+
+    Args:
+        weights: The weights of the group that have a gradient, with complete states.
+        options: The group's options.
+        first: The place of the group's first weight in the optimizer.
+    """
+
+    def __init__(self, weights: list[WeightState], options: StepOptions, first: int) -> None:
+        self.geometry, self.first = _geometry(options), first
+        layouts = [layout_of(weight, options) for weight in weights]
+        pairs = list(zip(weights, layouts, strict=True))
+        taken = [weight for weight, layout in pairs if layout is not None]
+        self.taken = [weight.with_state_from({}) for weight in taken]
+        self.left = [x.with_state_from({}) for x, layout in pairs if layout is None]
+        self.left_facts = self._facts()
+        self.params, self.left_params = ([x.param for x in xs] for xs in (self.taken, self.left))
+        states = [weight.state for weight in taken]
+        self.plan = compiled.kernel.Plan([layout for layout in layouts if layout is not None])
+        self.tensors = compiled.kernel.Tensors(
+            self.params, states, fields(options), compiled.EXCHANGE
+        )
+
+    def locate(
+        self, options: StepOptions, params: list[Tensor], states: dict[Tensor, State], first: int
+    ) -> bool:
+        """Find weights, gradients and states; False if any of them changed its place or layout."""
+        return (
+            self.first == first
+            and self.geometry == _geometry(options)
+            and self.tensors.locate(params, states, self.left_params)
+            and self.left_facts == self._facts()
+        )
+
+    def step(self, options: StepOptions, unscale: float, watch: Watch | None) -> None:
+        """Advance what `locate` has found by one step, in place."""
+        # before the step, while `locate` has left what they touch in cache
+        torch.autograd.graph.increment_version(self.params)
+        if unscale != 1:
+            grads = [param.grad for param in self.params]
+            torch.autograd.graph.increment_version([g for g in grads if g is not None])
+        args = self.tensors, _kernel_options(options, unscale), torch.get_num_threads()
+        if watch is None or options.caution or not self.plan.rows:
+            self.plan.step(*args)
+            return
+        sums = torch.zeros(self.plan.rows, 5, dtype=torch.float64, device="cpu")
+        verdicts = torch.zeros(len(self.params), dtype=torch.int32, device="cpu")
+        self.plan.step(*args, sums, verdicts)
+        watch(self._seen(sums, verdicts, options))
+
+    def _seen(self, sums: Tensor, verdicts: Tensor, options: StepOptions) -> StepSums:
+        judged = [i for i, weight in enumerate(self.taken) if weight.rows is not None]
+        table = Table([x.rows for x in self.taken if x.rows is not None], sums)
+        verdict = table.of_weights(verdicts[judged])
+        gate = maths.Gate(verdict == ROW, verdict == WEIGHT)
+        ww, gg, gw, uw, uu = sums.unbind(1)
+        params = [self.params[i] for i in judged]
+        return StepSums(params, table, maths.Moments(ww, gg, gw, uw), uu, gate, options)
+
+    def release(self) -> None:
+        """Let go of the gradients and states that `locate` has found."""
+        self.tensors.release()
+
+    @property
+    def bytes(self) -> int:
+        """Memory that is held from step to step."""
+        return self.plan.bytes + self.tensors.bytes
+
+    def _facts(self) -> list[Any]:
+        """What keeps a weight from the kernel and may change; states of such weights do not."""
+        facts: list[Any] = []
+        for weight in self.left:
+            p, g = weight.param, weight.param.grad
+            if g is None or g.layout != torch.strided:
+                return []
+            facts += (p.shape, p.stride(), p.dtype, p.device, type(g))
+            facts += (g.shape, g.stride(), g.dtype, g.device, g.is_neg(), g.is_conj())
+        return facts
+
+
+def _geometry(options: StepOptions) -> tuple[Any, ...]:
+    """The options that decide which weights the kernel takes, and how they lie."""
+    return options.units, options.low_precision, options.wide_moments
+
+
+def _kernel_options(options: StepOptions, unscale: float) -> Any:
+    kernel = compiled.kernel
+    result = kernel.Options()
+    result.rule = kernel.Rule[options.rule]
+    if options.rule == "adam":
+        result.beta1, result.beta2 = options.betas
+        result.take1 = 1 - result.beta1
+    else:
+        result.beta1, result.take1 = options.momentum, 1 - options.dampening
+        result.project_buffer = options.project_buffer
+    result.lr, result.unscale = float(options.lr), unscale
+    result.eps, result.decay, result.delta = options.eps, options.decay, options.delta
+    result.wd_ratio, result.nesterov = options.wd_ratio, options.nesterov
+    result.maximize, result.caution = options.maximize, options.caution
+    result.projection = kernel.Projection[options.units.projection]
+    result.rounding = kernel.Rounding[options.low_precision or "nearest"]
+    return result

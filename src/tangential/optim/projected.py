@@ -1,0 +1,172 @@
+"""What AdamP and SGDP share: their place in torch.optim. The steps are `stepper.Stepper`'s."""
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from threading import RLock
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.optim.optimizer import Optimizer, ParamsT, required
+
+from tangential.backends import Rule, State, StepOptions, Watch, native, rows_of
+from tangential.optim import flattened, options
+from tangential.optim.checkpoints import adopt
+from tangential.optim.options import Group
+from tangential.optim.states import moment_dtype
+from tangential.optim.stepper import Stepper
+
+
+class Projected(Optimizer):
+    """The base of AdamP and SGDP."""
+
+    rule: Rule
+    buffers: tuple[str, ...]
+    watch: Watch | None = None  # is called with what the gate saw, as long as it is set
+    _has_all_groups = True
+
+    def __init__(self, params: ParamsT, defaults: Group) -> None:
+        self._stepper = Stepper(self.rule, self.buffers, type(self).__name__)
+        self._lock = RLock()  # one thread steps at a time
+        self._has_all_groups = False
+        super().__init__(params, options.plain(defaults))
+        self._has_all_groups = True
+        flattened.check(self.param_groups)
+        if not native.kernel and any(_by_default(g) and _on_cpu(g) for g in self.param_groups):
+            _warn_of_missing_kernel()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._stepper = Stepper(self.rule, self.buffers, type(self).__name__)
+        self.__dict__.setdefault("_lock", RLock())
+        for group in self.param_groups:
+            for name in options.ALLOWED.keys() & self.defaults.keys():
+                group.setdefault(name, self.defaults[name])
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Tells GradScaler, as torch does with `fused=True`, that `step` unscales and skips.
+
+        Trainers then refuse to clip gradients, so it must have been asked for.
+        """
+        return all(group["fused"] is True and _on_cpu(group) for group in self.param_groups)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group as torch.optim does; options left out take the defaults.
+
+        Raises:
+            ValueError: an option is out of range, or asks for rows that a weight does not have.
+            RuntimeError: `fused` is True, but the kernel is missing.
+        """
+        if not isinstance(param_group["params"], (Tensor, set)):
+            param_group["params"] = list(param_group["params"])  # it may be a generator
+        options.check_new(param_group, self.defaults)
+        group = {**self.defaults, **param_group}
+        if group["lr"] is not required:  # else torch.optim says that it is missing
+            tensors = _tensors(param_group["params"])
+            options.check_rows(group, tensors)
+            if "projection" in param_group:
+                flattened.check_group({**group, "params": tensors})
+            if self._has_all_groups:
+                flattened.check([*self.param_groups, {**group, "params": tensors}])
+        if group["fused"] and not native.kernel:
+            raise RuntimeError(f"fused is True, but {native.reason()}")
+        super().add_param_group(options.plain(param_group))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state_dict of this class, of PyPI's adamp, of timm's copies, or of torch.optim.
+
+        AdamP continues from Adam and AdamW, SGDP from SGD. Options that the saved groups lack keep
+        the values this optimizer was built with, and so do `foreach` and `fused`. Buffers are
+        copied, not shared.
+
+        Raises:
+            ValueError: a buffer is missing, of another shape, sparse, or real where its weight is
+                complex, or an option is out of range; nothing has changed then.
+        """
+        adopted: dict[str, Any] = {}
+
+        def hook(_: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+            adopted.update(adopt(self, saved))
+            return adopted
+
+        with self._lock:  # no other thread steps meanwhile
+            handle = self.register_load_state_dict_pre_hook(hook)
+            try:
+                super().load_state_dict(state_dict)
+            finally:
+                handle.remove()
+            for group, saved in zip(self.param_groups, adopted["param_groups"], strict=True):
+                for param, index in zip(group["params"], saved["params"], strict=True):
+                    self._restore_wide(param, adopted["state"].get(index, {}), group)
+
+    def _restore_wide(self, param: Tensor, saved: State, group: Group) -> None:
+        """Take buffers of `state_dtype` as saved: torch has rounded them to the weight's dtype."""
+        dtype = moment_dtype(param, wide=group["state_dtype"] is not None)
+        for name in self.buffers:
+            if name in saved and dtype != param.dtype:
+                self.state[param][name] = saved[name].to(param.device, dtype)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Advance every weight that has a gradient; return what `closure` returned, if given.
+
+        Raises:
+            RuntimeError: a gradient is sparse, a tensor's memory was freed, or a CUDA graph that is
+                being captured would freeze the count of steps.
+            ValueError: an option is out of range, or a gradient or buffer does not fit its weight.
+                Nothing has changed in any of these cases.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if torch.compiler.is_compiling():  # which does not know locks
+            self._step()
+        else:
+            with self._lock:
+                try:
+                    self._step()
+                finally:
+                    self._stepper.release()
+        return loss
+
+    def _step(self) -> None:
+        self._stepper.step(
+            self.param_groups,
+            self.state,
+            self.watch,
+            found_inf=getattr(self, "found_inf", None),  # as GradScaler sets them
+            grad_scale=getattr(self, "grad_scale", None),
+        )
+
+    def resolved(self, group: Group) -> StepOptions:
+        """The options of one of the groups, checked, as a step takes them."""
+        return options.resolved(self.rule, group)
+
+    def judges(self, param: Tensor, group: Group) -> bool:
+        """Whether `watch` is called with the sums of a weight when it takes a step."""
+        return not group["caution"] and rows_of(param, options.units_of(group)) is not None
+
+
+def _tensors(params: Any) -> list[Tensor]:
+    """The weights among what a group's `params` may hold; torch.optim judges the rest."""
+    params = [params] if isinstance(params, Tensor) else params
+    params = [p[1] if isinstance(p, tuple) else p for p in params]
+    return [p for p in params if isinstance(p, Tensor) and not is_lazy(p)]
+
+
+def _by_default(group: Group) -> bool:
+    return group["fused"] is None and group["foreach"] is None
+
+
+def _on_cpu(group: Group) -> bool:
+    return all(param.is_cpu for param in group["params"])
+
+
+@cache
+def _warn_of_missing_kernel() -> None:  # once
+    message = f"{native.reason()}. Until then the optimizers run on foreach, which is slower"
+    warnings.warn(message, stacklevel=4)

@@ -1,0 +1,100 @@
+"""Life with and without the kernel: processes, threads, and messages if it is missing."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from table import (
+    leaf,
+    needs_kernel,
+)
+
+from tangential import AdamP
+
+pytestmark = needs_kernel
+
+
+def python(code, *flags):
+    return subprocess.run(
+        [sys.executable, *flags, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+TRAIN = """
+import os, signal, sys, torch
+from tangential import AdamP
+torch.set_num_threads(2)
+params = [torch.nn.Parameter(torch.randn(300, 400)) for _ in range(3)]
+optimizer = AdamP(params, lr=1e-3)
+def step():
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+step()
+"""
+
+
+def test_a_fork_after_a_step_does_not_hang():
+    code = (
+        TRAIN
+        + """
+for p in params: p.grad = torch.ones_like(p)
+child = os.fork()
+signal.alarm(30)
+if child == 0:
+    for _ in range(3): optimizer.step()
+    os._exit(0)
+for _ in range(3): optimizer.step()
+print(os.waitpid(child, 0)[1])
+"""
+    )
+    result = python(code)
+    assert (result.stdout, result.returncode) == ("0\n", 0), result.stderr
+
+
+def test_no_second_openmp_runtime_and_no_more_threads_than_torchs():
+    code = """
+import os, torch
+def runtimes():
+    return sorted({l.split()[-1] for l in open('/proc/self/maps') if 'omp' in l.rsplit('/', 1)[-1]})
+before = runtimes()
+torch.set_num_threads(2)
+torch.randn(1000, 1000).exp_().sum()
+threads = len(os.listdir('/proc/self/task'))
+"""
+    check = "print(runtimes() == before, len(os.listdir('/proc/self/task')) - threads)"
+    if not sys.platform.startswith("linux"):
+        pytest.skip("looks into /proc")
+    assert python(code + TRAIN + check).stdout == "True 0\n"
+
+
+WITHOUT = "import sys; sys.modules['tangential._native'] = None\n"
+
+
+def test_without_the_kernel_it_says_so_once_and_runs_on_foreach():
+    code = WITHOUT + TRAIN + "AdamP(params); step(); print(float(params[0].abs().sum()) > 0)"
+    result = python(code, "-W", "always")
+    assert result.stdout == "True\n"
+    assert result.stderr.count("the compiled kernel is missing") == 1
+    assert "foreach" in result.stderr
+
+
+@pytest.mark.parametrize("options", ["foreach=True", "foreach=False", "fused=False"])
+def test_who_chose_another_backend_hears_nothing(options):
+    result = python(WITHOUT + TRAIN.replace("lr=1e-3", f"lr=1e-3, {options}"), "-W", "always")
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_fused_without_the_kernel_is_an_error_that_says_why():
+    result = python(WITHOUT + TRAIN.replace("lr=1e-3", "lr=1e-3, fused=True"))
+    assert "RuntimeError: fused is True, but the compiled kernel is missing" in result.stderr
+
+
+def test_fused_and_foreach_exclude_each_other():
+    with pytest.raises(ValueError, match="fused and foreach are both True"):
+        AdamP([leaf(torch.ones(2))], fused=True, foreach=True)

@@ -1,0 +1,106 @@
+"""Runs that resume from a state_dict or a copy equal the uninterrupted run."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from table import every_backend, every_rule
+from torch import nn
+
+from tangential import SGDP
+
+pytestmark = every_backend
+
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(24, 3)
+    )
+
+
+def train(model, optimizer, steps, seed=0, after=lambda: None):
+    """Train on made data; the same seed gives the same data."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        x = torch.randn(8, 2, 4, 4, generator=generator)
+        y = torch.randint(3, (8,), generator=generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        after()
+
+
+def equal(model, other):
+    return all(
+        torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True)
+    )
+
+
+def usual(cls):
+    return {"lr": 0.05} | ({"momentum": 0.9, "weight_decay": 1e-3} if cls is SGDP else {})
+
+
+@every_rule
+def test_state_dict_through_torch_load_goes_on_uninterrupted(cls, backend):
+    whole = net()
+    broken = copy.deepcopy(whole)
+    optimizer = cls(whole.parameters(), **backend, caution=True, **usual(cls))
+    train(whole, optimizer, 3)
+    train(whole, optimizer, 3, seed=1)
+
+    first = cls(broken.parameters(), **backend, caution=True, **usual(cls))
+    train(broken, first, 3)
+    file = io.BytesIO()
+    torch.save({"model": broken.state_dict(), "optimizer": first.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    resumed = net()
+    resumed.load_state_dict(saved["model"])
+    second = cls(resumed.parameters(), lr=1.0, **backend)
+    second.load_state_dict(saved["optimizer"])
+    train(resumed, second, 3, seed=1)
+    assert equal(whole, resumed)
+    assert second.param_groups[0]["caution"] is True
+    assert second.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+
+
+@every_rule
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
+def test_copies_are_independent_and_go_on(cls, clone, backend):
+    model = net()
+    optimizer = cls(model.parameters(), **backend, **usual(cls))
+    train(model, optimizer, 2)
+    twin_model, twin = clone((model, optimizer))
+    train(model, optimizer, 2, seed=1)
+    assert not equal(model, twin_model)
+    train(twin_model, twin, 2, seed=1)
+    assert equal(model, twin_model)
+
+
+@every_rule
+def test_loaded_buffers_are_copies(cls, backend):
+    model, other = net(), net()
+    optimizer = cls(model.parameters(), **backend, **usual(cls))
+    train(model, optimizer, 2)
+    twin = cls(other.parameters(), **backend, **usual(cls))
+    twin.load_state_dict(optimizer.state_dict())
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    train(other, twin, 1)
+    for index, state in optimizer.state_dict()["state"].items():
+        assert all(torch.equal(before[index][name], value) for name, value in state.items())
+
+
+@every_rule
+def test_user_hooks_may_rewrite_a_state_dict_before_it_is_adopted(cls, backend):
+    w = nn.Parameter(torch.ones(2, 2))
+    w.grad = torch.ones(2, 2)
+    optimizer = cls([w], lr=0.1, **backend)
+    optimizer.step()
+    wrapped = {"wrapped": optimizer.state_dict()}
+    optimizer.register_load_state_dict_pre_hook(lambda _, state_dict: state_dict["wrapped"])
+    optimizer.load_state_dict(wrapped)
+    optimizer.load_state_dict(wrapped)

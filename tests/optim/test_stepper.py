@@ -1,0 +1,100 @@
+"""Threads that share an optimizer, and what an optimizer keeps between steps."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from table import every_backend, every_rule, stepped, usual
+from torch import nn
+
+from tangential import AdamP
+
+
+@every_backend
+@every_rule
+def test_threads_that_share_an_optimizer_take_turns(cls, backend):
+    """Each step counts once, as if one thread had taken them all; other threads drop gradients."""
+    params = [nn.Parameter(torch.randn(64, 64)) for _ in range(3)]
+    twins = copy.deepcopy(params)
+    optimizer, plain = (cls(ps, **usual(cls), **backend) for ps in (params, twins))
+    grads = [torch.randn(64, 64) for _ in params]
+    for ps in (params, twins):
+        for p, g in zip(ps, grads, strict=True):
+            p.grad = g.clone()
+    errors = []
+
+    def run():
+        try:
+            for _ in range(10):
+                optimizer.step()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(40):
+        plain.step()
+    assert not errors
+    assert all(torch.equal(p, q) for p, q in zip(params, twins, strict=True))
+
+
+@every_rule
+def test_a_state_dict_may_be_loaded_while_another_thread_steps(cls):
+    params = [nn.Parameter(torch.randn(16, 8)) for _ in range(3)]
+    optimizer = cls(params, **usual(cls))
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    errors, over = [], threading.Event()
+
+    def run():
+        try:
+            while not over.is_set():
+                optimizer.step()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for _ in range(50):
+        optimizer.load_state_dict(saved)
+    over.set()
+    thread.join()
+    assert not errors
+
+
+@pytest.mark.parametrize("keeps_group", [True, False])
+def test_a_weight_that_left_the_optimizer_is_freed(keeps_group):
+    import gc
+    import weakref
+
+    params = [nn.Parameter(torch.randn(4, 3)) for _ in range(2)]
+    optimizer = AdamP([{"params": [p]} for p in params])
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    gone = weakref.ref(params[1])
+    if keeps_group:
+        optimizer.param_groups[1]["params"].clear()
+    else:
+        optimizer.param_groups.pop()
+    optimizer.state.pop(params.pop())
+    del p
+    optimizer.step()
+    gc.collect()
+    assert gone() is None
+
+
+def test_gradients_are_not_kept_after_a_step():
+    param, optimizer = stepped(AdamP, {})
+    import weakref
+
+    gone = weakref.ref(param.grad)
+    optimizer.step()
+    param.grad = None
+    assert gone() is None
