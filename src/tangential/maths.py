@@ -1,7 +1,7 @@
-"""The mathematics, once, for every array library: rules, gate and projection coefficient.
+"""The mathematics, written once for every array library: rules, gate, projection coefficient.
 
-`xp` is the array module: `torch`, `numpy`, `jax.numpy`. Every function is pure, and none asks an
-array for a Python value, so all of them trace.
+`xp` is the array module: `torch`, `numpy`, `jax.numpy`. Every function is pure, and none reads an
+array's value into Python, so all of them can be traced.
 
 Legend
     w, g      weight and gradient               m, v, p   Adam's two moments, SGD's momentum
@@ -34,7 +34,7 @@ class Moments(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """The decision per unit, each a bool [units]: remove its own radial part, or the weight's."""
+    """The decision per unit, each bool [units]: remove the unit's radial part, or the weight's."""
 
     row: Array
     weight: Array
@@ -90,9 +90,9 @@ def gate(
     """Decide per unit whether the update loses its radial part.
 
     "auto" is the published gate: by row if |cos(w, g)| < delta/sqrt(fan) in every unit, else by
-    weight if that holds of the whole with its size. "row" and "weight" decide beforehand. A
-    cosine that is NaN, or whose norms overflow, fires nothing; nor does a vector of one element,
-    which has no tangent space. `failed` is what `failing` returns, where it is known already.
+    weight if |cos(w, g)| < delta/sqrt(size) of the whole weight. "row" and "weight" are decided
+    beforehand. The gate stays shut where a cosine is NaN or its norms overflow, and for a vector
+    of one element, which has no tangent space. `failed`: the result of `failing`, if known.
     """
     ww, gg, gw, _ = moments
     ones, zeros = xp.ones_like(ww), xp.zeros_like(ww)
@@ -109,7 +109,7 @@ def gate(
 
 
 def orthogonal(xp, ww, gg, gw, threshold, eps):
-    """Whether |cos(w, g)| < threshold, each norm no less than eps; NaN and overflow are not."""
+    """Whether |cos(w, g)| < threshold, with norms of at least eps; False if NaN or overflow."""
     norms = xp.clip(xp.sqrt(ww), min=eps) * xp.clip(xp.sqrt(gg), min=eps)
     return (abs(gw) / norms < threshold) & xp.isfinite(norms)
 
@@ -117,8 +117,8 @@ def orthogonal(xp, ww, gg, gw, threshold, eps):
 def coef(xp, gate: Gate, ww, xw, total: Total, *, eps):
     """Coefficient c [units] with which x - c w has no radial part; 0 where the gate is shut.
 
-    c = (x.w) / (|w| + eps)^2, of the unit or of the whole weight. Not finite (x or w overflowed)
-    counts as shut: one bad element must not spread over its row.
+    c = (x.w) / (|w| + eps)^2, of the unit or of the whole weight. A c that is not finite (x or w
+    overflowed) becomes 0: one bad element must not spread over its row.
     """
     by_row = xw / (xp.sqrt(ww) + eps) ** 2
     by_weight = total(xw) / (xp.sqrt(total(ww)) + eps) ** 2
@@ -128,13 +128,13 @@ def coef(xp, gate: Gate, ww, xw, total: Total, *, eps):
 
 
 def damp(xp, gate: Gate, ww, *, wd_ratio):
-    """Share of the weight decay that acts [units]: `wd_ratio` where the gate fired, 1 elsewhere."""
+    """The share of the weight decay to apply [units]: `wd_ratio` where the gate fired, else 1."""
     ones = xp.ones_like(ww)
     return xp.where(gate.row | gate.weight, wd_ratio * ones, ones)
 
 
 def cautious(xp, u, g):
-    """Drop what of u disagrees in sign with g; enlarge the rest by 1 / the share that is kept.
+    """Return u without the elements whose sign disagrees with g, the rest divided by their share.
 
     Source: Liang et al., "Cautious Optimizers", 2024. NaN is kept, so that it stays visible.
     """
@@ -143,14 +143,14 @@ def cautious(xp, u, g):
 
 
 def agreement(xp, u, g):
-    """Return u without what disagrees in sign with g, and 1 where it is kept, else 0."""
+    """Return u with 0 where its sign disagrees with g; and 1 for each element kept, else 0."""
     ones, zeros = xp.ones_like(u), xp.zeros_like(u)
     against = u * g <= 0
     return xp.where(against, zeros, u), xp.where(against, zeros, ones)
 
 
 def shrinkage(xp, share):
-    """What `cautious` divides by, of the share of elements that is kept."""
+    """The divisor of `cautious`, from the share of elements that is kept."""
     return xp.clip(share, min=LEAST_KEPT)
 
 

@@ -6,7 +6,8 @@ import torchvision
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tangential import SGDP, AdamP
+from tangential import SGDP, AdamP, maths
+from tangential.backends import foreach as batched
 from tangential.backends.sums import _columns
 
 
@@ -137,3 +138,21 @@ def test_threads_do_not_change_a_bit():
         torch.set_num_threads(before)
     for params in ways[1:]:
         assert all(torch.equal(p, q) for p, q in zip(params, ways[0], strict=True))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_adam_in_few_operations_is_adam_of_maths(nesterov):
+    options = AdamP([nn.Parameter(torch.ones(2))], nesterov=nesterov)
+    options = options.resolved(options.param_groups[0])
+    gs, ms, vs = torch.randn(3, 4, 5, dtype=torch.float64)
+    vs = vs.square()
+    states = [
+        {"exp_avg": m.clone(), "exp_avg_sq": v.clone(), "step": torch.tensor(float(t))}
+        for t, (m, v) in enumerate(zip(ms, vs, strict=True), start=1)
+    ]
+    us = batched.adam(list(gs), states, options)
+    rule = {"betas": options.betas, "eps": options.eps, "nesterov": nesterov}
+    for t, (u, state) in enumerate(zip(us, states, strict=True), start=1):
+        expected = maths.adam(torch, gs[t - 1], ms[t - 1], vs[t - 1], t, **rule)
+        for actual, value in zip((state["exp_avg"], state["exp_avg_sq"], u), expected, strict=True):
+            torch.testing.assert_close(actual, value, rtol=1e-13, atol=1e-15)

@@ -174,8 +174,8 @@ class TestNothingChangesWhenLoadingFails:
 
     def test_state_of_the_wrong_family(self, backend):
         adamp_, sgdp = self.optimizer(AdamP, backend), self.optimizer(SGDP, backend)
-        self.refuse(adamp_, saved(sgdp), r"\['momentum_buffer'\], but AdamP goes on from")
-        self.refuse(sgdp, saved(adamp_), "but SGDP goes on from")
+        self.refuse(adamp_, saved(sgdp), r"\['momentum_buffer'\], but AdamP needs")
+        self.refuse(sgdp, saved(adamp_), "but SGDP needs")
 
     def test_missing_step_count(self, backend):
         optimizer = self.optimizer(AdamP, backend)

@@ -1,7 +1,9 @@
 """Threads that share an optimizer, and what an optimizer keeps between steps."""
 
 import copy
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -70,9 +72,6 @@ def test_a_state_dict_may_be_loaded_while_another_thread_steps(cls):
 
 @pytest.mark.parametrize("keeps_group", [True, False])
 def test_a_weight_that_left_the_optimizer_is_freed(keeps_group):
-    import gc
-    import weakref
-
     params = [nn.Parameter(torch.randn(4, 3)) for _ in range(2)]
     optimizer = AdamP([{"params": [p]} for p in params])
     for p in params:
@@ -92,9 +91,21 @@ def test_a_weight_that_left_the_optimizer_is_freed(keeps_group):
 
 def test_gradients_are_not_kept_after_a_step():
     param, optimizer = stepped(AdamP, {})
-    import weakref
-
     gone = weakref.ref(param.grad)
     optimizer.step()
     param.grad = None
+    assert gone() is None
+
+
+def test_states_that_were_replaced_are_not_kept_alive():
+    """A kernel plan outlives its step, and must not hold the states that it was built with."""
+    param, optimizer = stepped(AdamP, {})
+    param.grad = torch.randn_like(param)
+    optimizer.step()
+    state = optimizer.state[param]
+    gone = weakref.ref(state["exp_avg"])
+    optimizer.state[param] = {name: x.clone() for name, x in state.items()}
+    del state
+    optimizer.step()
+    gc.collect()
     assert gone() is None

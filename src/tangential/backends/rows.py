@@ -1,4 +1,4 @@
-"""Where the rows of a weight lie, and how many of them form one scale-invariant unit."""
+"""Where the rows of a weight lie, and which of them form one scale-invariant unit."""
 
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -39,10 +39,10 @@ class Units(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The units of one weight, as they lie in its real view; of a DTensor, in its shard here.
+    """The units of one weight in its real view; of a DTensor, in the shard of this process.
 
     Where units of several rows may be split between processes, every process has all units, and
-    `here` says which rows of the whole weight it has.
+    `here` lists the rows of the whole weight that it has.
     """
 
     units: int
@@ -79,7 +79,7 @@ class Rows(NamedTuple):
         return values.view(self.units, self.groups).sum(1) if self.groups > 1 else values
 
     def spread(self, values: Tensor) -> Tensor:
-        """One value a unit [units], shaped to broadcast over the weight."""
+        """One value per unit [units], shaped to broadcast over the weight."""
         if self.groups > 1:
             values = values.repeat_interleave(self.groups)
         if self.here is not None:
@@ -88,12 +88,12 @@ class Rows(NamedTuple):
 
 
 def real(x: Tensor) -> Tensor:
-    """A complex tensor as pairs of reals [..., 2], any other as it is; always a view."""
+    """A complex tensor as pairs of reals [..., 2], any other unchanged; always a view."""
     return torch.view_as_real(x) if x.is_complex() else x
 
 
 def wide(x: Tensor) -> Tensor:
-    """`real(x)` in float32 at least: itself where it is that wide, else a copy."""
+    """`real(x)` in float32 at least: itself if it is that wide, else a copy."""
     x = real(x)
     return x.float() if x.dtype.itemsize < 4 else x
 

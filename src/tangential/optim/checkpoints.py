@@ -62,12 +62,12 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
 
 
 def _check_parts(optimizer: Any, index: Any, weight: Tensor, state: StateDict) -> None:
-    """Check that every buffer is there and fits."""
+    """Check that every buffer exists and fits."""
     needed = {*optimizer.buffers, *(("step",) if optimizer.rule == "adam" else ())}
     if not needed <= state.keys():
         raise ValueError(
             f"the state of weight {index} has {sorted(state)}, "
-            f"but {type(optimizer).__name__} goes on from {[*optimizer.buffers]}"
+            f"but {type(optimizer).__name__} needs {sorted(needed)}"
         )
     for name, x in state.items():
         if name in (*optimizer.buffers, "compensation"):

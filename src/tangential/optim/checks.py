@@ -1,7 +1,7 @@
-"""What a step needs of weights, gradients and states, so that it never fails half-way.
+"""Checks of weights, gradients and states before a step, so that it never fails half-way.
 
-Most functions say what is wrong as the end of a sentence, or return None: a step asks for each
-tensor, so a sentence is only made where there is something to say.
+Most functions return what is wrong as the end of a sentence, or None. They run for every tensor at
+every step, so a message is only built if there is a problem.
 """
 
 import math
@@ -47,10 +47,10 @@ def _refuse(error: type[Exception], problem: str | bool | None, name: str, param
 
 
 def check_capture(params: list[Tensor], owner: str) -> None:
-    """Check that no CUDA graph is being captured, which would repeat one and the same step.
+    """Check that no CUDA graph is being captured, which would repeat the same step.
 
     Raises:
-        RuntimeError: there is one.
+        RuntimeError: a graph is being captured.
     """
     if torch.compiler.is_compiling() or not any(p.is_cuda for p in params):
         return
@@ -62,10 +62,10 @@ def check_capture(params: list[Tensor], owner: str) -> None:
 
 
 def check_lr(lr: Any, params: list[Tensor]) -> None:
-    """Check that a learning rate on a device is on the device of the weights.
+    """Check that a tensor lr is on the CPU or on the device of the weights.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is on another device.
     """
     if isinstance(lr, Tensor) and not lr.is_cpu:
         for param in params:
@@ -83,7 +83,7 @@ DTYPES = {
 
 
 def wrong_kind(x: Any, weight: Tensor) -> str | None:
-    """What keeps x from being a gradient or buffer of a weight; its dtype may be wider."""
+    """Why x cannot be a gradient or buffer of a weight; its dtype may be wider."""
     if not isinstance(x, Tensor):
         return f"is {x!r:.80}, expected a tensor"
     if x.layout != torch.strided:
@@ -98,7 +98,7 @@ def wrong_kind(x: Any, weight: Tensor) -> str | None:
 
 
 def wrong_view(x: Tensor) -> str | None:
-    """What keeps a step from writing to a weight or buffer."""
+    """Why a step cannot write to a weight or buffer."""
     if x.is_neg() or x.is_conj():
         return (
             "is a lazy negation or conjugate, which cannot be written to: call resolve_neg() "
@@ -112,7 +112,7 @@ def wrong_view(x: Tensor) -> str | None:
 
 
 def wrong_count(x: Any) -> str | None:
-    """What keeps x from being a state's number of steps."""
+    """Why x cannot be a state's number of steps."""
     try:
         unread = isinstance(x, Tensor) and (torch.compiler.is_compiling() or x.is_cuda)
         fits = x.numel() == 1 if unread else 0 <= float(x) < math.inf
@@ -122,14 +122,14 @@ def wrong_count(x: Any) -> str | None:
 
 
 def wrong_place(x: Tensor, weight: Tensor) -> str | None:
-    """What keeps a gradient or buffer from being where its weight is."""
-    here, there = x.device, weight.device
-    if here != there:
-        return f"is on {here}, the weight on {there}: move the model before its first step"
+    """Why a gradient or buffer is in another place than its weight."""
+    if x.device != weight.device:
+        return (
+            f"is on {x.device}, the weight on {weight.device}: move the model before its first step"
+        )
     if has_own_dispatch(x) == has_own_dispatch(weight) or is_dtensor(x) == is_dtensor(weight):
         return None
-    kinds = ["a DTensor" if is_dtensor(one) else "a plain tensor" for one in (x, weight)]
+    kind, expected = ("a DTensor" if is_dtensor(y) else "a plain tensor" for y in (x, weight))
     return (
-        f"is {kinds[0]}, the weight {kinds[1]}: "
-        "load sharded states with torch.distributed.checkpoint"
+        f"is {kind}, the weight {expected}: load sharded states with torch.distributed.checkpoint"
     )

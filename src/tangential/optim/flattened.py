@@ -1,4 +1,4 @@
-"""Weights that a trainer has flattened: they have lost their rows, so nothing can be projected.
+"""Weights that a trainer has flattened: they have no rows any more, so nothing can be projected.
 
 FSDP1 marks its flat parameters, DeepSpeed ZeRO 1 and 2 do not.
 """
@@ -19,14 +19,14 @@ USE = "use FSDP2 (fully_shard), or FSDP1 with use_orig_params=True and ShardingS
 
 
 def is_suspect(param: Tensor) -> bool:
-    """Whether FSDP1 has flattened a weight, or keeps it in a flat one and it is a vector."""
+    """Whether FSDP1 has flattened a weight, or it is a vector that FSDP1 keeps in a flat one."""
     return _is_vector(param) and (
         getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False)
     )
 
 
 def check_group(group: Group) -> None:
-    """Check that a group whose rows are to be projected has any; weights may be empty.
+    """Check that a group whose rows are to be projected has rows; weights may be empty.
 
     Raises:
         ValueError: `projection` is "row", and every weight is a vector or a number.
@@ -45,8 +45,8 @@ def check_group(group: Group) -> None:
 def check(groups: list[Group]) -> None:
     """Check that no weight of an optimizer has been flattened, as far as that can be seen.
 
-    FSDP1 marks the vectors of a model, too, that it has not sharded. Its matrices tell: they are
-    marked and have kept their shapes.
+    FSDP1 also marks the vectors of a model that it has not sharded. The matrices show the
+    difference: they are marked and still have their shapes.
 
     Raises:
         ValueError: FSDP1 has flattened weights, or no group that is to be projected by row has
@@ -72,11 +72,11 @@ def check(groups: list[Group]) -> None:
 
 
 def check_step(groups: list[Group], group: Group) -> None:
-    """`check`, at a step of `group`: a trainer may flatten weights once an optimizer has them.
+    """`check` at a step of `group`: a trainer may flatten weights after the optimizer was built.
 
     Warns once if all weights of an optimizer are vectors and one of them is large.
     """
-    if torch.compiler.is_compiling():  # an earlier step has looked
+    if torch.compiler.is_compiling():  # an earlier step has checked
         return
     if group["projection"] == "row" or any(map(is_suspect, group["params"])):
         check(groups)

@@ -1,4 +1,4 @@
-"""AdamP and SGDP: momentum optimizers that do not lengthen scale-invariant weights."""
+"""AdamP and SGDP: momentum optimizers whose steps do not lengthen scale-invariant weights."""
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, required
@@ -18,28 +18,29 @@ class AdamP(Projected):
     Args:
         params: Weights, named weights or groups of either; every option can be set per group.
             Complex weights count as pairs of reals.
-        lr: Step size, >= 0; a tensor of one element stays one.
+        lr: Learning rate, >= 0; a tensor of one element stays a tensor.
         betas: Decay rates of the two moments, in [0, 1).
         eps: Floor of Adam's denominator and of the norms in gate and projection.
         weight_decay: Decoupled decay per unit of lr.
         delta: The gate fires where |cos(weight, gradient)| < delta / sqrt(elements).
-        wd_ratio: Share of the decay left where the gate fires, or "matched": (1-b1)/(1+b1),
-            with which AdamP turns as fast as AdamW at equilibrium.
+        wd_ratio: Share of the decay that is applied where the gate fires, or "matched":
+            (1-b1)/(1+b1), with which AdamP turns as fast as AdamW at equilibrium.
         nesterov: Look one step ahead along the first moment.
-        maximize: Climb instead.
+        maximize: Maximize the objective instead.
         foreach: Many weights per operation (True), or one after another (False).
         fused: The compiled kernel for contiguous CPU weights and foreach for the others (True);
             not the kernel (False); by default the fastest there is. With True, GradScaler leaves
             unscaling to the step, as with torch's fused optimizers.
-        low_precision: How float16 and bfloat16 weights are rounded: to nearest (None: small steps
-            are lost), "stochastic", or "kahan", which keeps what rounding lost in a further buffer
+        low_precision: How float16 and bfloat16 weights are rounded: to nearest (None; small steps
+            are lost), "stochastic", or "kahan", which keeps what rounding lost in an extra buffer
             `compensation`.
         state_dtype: torch.float32 or "float32" keeps the moments of such weights in float32.
         row_axis: Axis along which the rows lie; 1 for transposed convolutions.
         row_groups: Consecutive rows that form one unit: a GroupNorm group, a head under QK-norm.
-        projection: "auto" is the published gate; "row", "weight" and "off" decide beforehand.
+        projection: "auto" is the published gate; "row", "weight" and "off" are fixed choices.
             Only "weight" projects tensors of fewer than two dimensions.
-        caution: Drop what disagrees in sign with the tangent gradient, rescale, project again.
+        caution: Drop elements of the update whose sign disagrees with the tangent gradient,
+            rescale the rest and project again.
 
     Raises:
         ValueError: names the option, its value and what is expected.
@@ -113,8 +114,8 @@ class SGDP(Projected):
             tuned for torch's coupled SGD keeps its strength.
         nesterov: Step along g + momentum p.
         wd_ratio: As in `AdamP`; "matched" is (1 - momentum) / (1 + momentum).
-        project_buffer: Project the momentum itself, as the published code does without Nesterov;
-            no effect with it. Our default follows the paper, which projects the step alone.
+        project_buffer: Project the momentum too, as the published code does without Nesterov;
+            no effect with Nesterov. The default follows the paper, which projects only the step.
 
     Raises:
         ValueError: names the option, its value and what is expected.
