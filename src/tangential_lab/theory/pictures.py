@@ -181,9 +181,6 @@ def _trace(axes: Any, run: ToyRun, x: Any, y: Any, **style: Any) -> Trace:
 
 DrawRow = Callable[[Any, list[list[ToyRun]], int], list[Trace]]
 ROW: dict[Problem, DrawRow] = {"2d": _row_2d, "3d": _row_3d}
-    "2d": _row_2d,
-    "3d": _row_3d,
-}
 
 
 def _animate(figure: Any, traces: list[Trace], path: Path) -> None:
