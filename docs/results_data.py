@@ -2,15 +2,17 @@
 
 import csv
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from shutil import copy
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from tangential_lab.reports import Report, report, tables
 from tangential_lab.reports.figures import Figure, draw
 from tangential_lab.studies import Plan, Store, file_url
+from tangential_lab.training import MEAN_COLUMNS, Phase, Record, Records, Spec
 
 IN_JSON = ("task", "options", "versions", "command", "machine", "data")  # the same for all trials
 FIGURES = ("score", "norm", "effective_step")  # of a report, side by side in the picture
@@ -72,4 +74,35 @@ def load(name: str, folder: Path) -> Study:
     facts = json.loads((folder / f"{name}.json").read_text("utf-8"))
     others = {key: facts.pop(key) for key in ("versions", "machine", "figures")}
     plan = Plan.of(json.dumps(facts))
-    return Study(name, report(plan, tables.read_trials(plan, folder / f"{name}.csv")), **others)
+    return Study(name, report(plan, _read_trials(plan, folder / f"{name}.csv")), **others)
+
+
+def _read_trials(plan: Plan, path: Path) -> Records:
+    """The trials of a CSV file that `export` wrote, without curves, evaluations and layers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return dict(_read(plan, row) for row in csv.DictReader(file))
+
+
+def _read(plan: Plan, row: dict[str, str]) -> tuple[Spec, Record]:
+    axes = plan.optimizers[row["optimizer"]].space
+    cells = {axis: row.get(tables.setting_column(axis)) for axis in axes}
+    point = tuple((axis, float(cell)) for axis, cell in cells.items() if cell)
+    phase = next(phase for phase in get_args(Phase) if phase == row["phase"])
+    record = {
+        **{name: float(row.get(name) or math.nan) for name in tables.NUMBERS},
+        "diverged": row["diverged"] == "true",
+        "metrics": _numbers(tables.METRIC, row),
+        "seconds": _numbers(tables.SECONDS, row),
+        "curves": {name: [] for name in ("step", "loss", "lr", *MEAN_COLUMNS)},
+        "scores": {"step": [], "time_s": [], "score": []},
+        "layers": None,
+        "provenance": {name: row[name] for name in ("commit", "time") if name in row},
+    }
+    return Spec(row["optimizer"], phase, int(row["seed"]), point), record
+
+
+def _numbers(form: str, row: dict[str, str]) -> dict[str, float]:
+    """The numbers in the columns of this form, by the part of the column's name that varies."""
+    start, end = form.split("{}")
+    names = [name for name in row if name.startswith(start) and name.endswith(end)]
+    return {n.removeprefix(start).removesuffix(end): float(row[n]) for n in names if row[n]}

@@ -1,11 +1,9 @@
-"""The data of a study as tables for other programs, CSV and Parquet; trials read back from a CSV.
+"""The data of a study as tables for other programs, CSV and Parquet.
 
 pyarrow is imported where a table is made.
 """
 
-import csv
 import json
-import math
 import re
 from collections.abc import Iterable
 from importlib import import_module
@@ -18,7 +16,8 @@ from tangential_lab.studies import Plan
 from tangential_lab.training import MEAN_COLUMNS, Record, Records, Spec
 
 MECHANISM = ("norm", "effective_step", "memory_share")  # of the scale-invariant weights
-RESULTS = ("score", "loss", "diverged", "steps", *MECHANISM, "step_s", "optimizer_s")
+NUMBERS = ("score", "loss", "steps", *MECHANISM, "step_s", "optimizer_s")
+RESULTS = ("score", "loss", "diverged", *NUMBERS[2:])
 METRIC = "metric_{}"
 SECONDS = "trial_{}_s"  # of the whole trial; step_s and optimizer_s are means per step
 FORMULAS = f"^[{re.escape(''.join(FORMULA))}]"
@@ -46,38 +45,7 @@ def write_rows(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
     return _both([_one_row(row) for row in rows], stem) if rows else []
 
 
-def read_trials(plan: Plan, path: Path) -> Records:
-    """The trials of a CSV file that `write` wrote, without curves, evaluations and layers."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return dict(_read(plan, row) for row in csv.DictReader(file))
-
-
-def _read(plan: Plan, row: dict[str, str]) -> tuple[Spec, Record]:
-    columns = {axis: _setting(axis) for axis in plan.optimizers[row["optimizer"]].space}
-    point = tuple((axis, float(row[name])) for axis, name in columns.items() if row.get(name))
-    numbers = {name: float(row.get(name) or math.nan) for name in RESULTS if name != "diverged"}
-    curves = ("step", "loss", "lr", *MEAN_COLUMNS)
-    record = {
-        **numbers,
-        "diverged": row["diverged"] == "true",
-        "metrics": _numbers(METRIC, row),
-        "seconds": _numbers(SECONDS, row),
-        "curves": {name: [] for name in curves},
-        "scores": {"step": [], "time_s": [], "score": []},
-        "layers": None,
-        "provenance": {name: row[name] for name in ("commit", "time") if name in row},
-    }
-    return Spec(row["optimizer"], row["phase"], int(row["seed"]), point), record
-
-
-def _numbers(form: str, row: dict[str, str]) -> dict[str, float]:
-    """The cells whose column has this form, by the part of its name that varies."""
-    pattern = re.compile(re.escape(form).replace(r"\{\}", "(.*)"))
-    matches = {name: pattern.fullmatch(name) for name, cell in row.items() if cell}
-    return {match[1]: float(row[name]) for name, match in matches.items() if match}
-
-
-def _setting(axis: str) -> str:
+def setting_column(axis: str) -> str:
     """The column of a setting; a prefix separates a user's settings from other columns."""
     return axis if axis in PLAIN else f"space_{axis}"
 
@@ -95,7 +63,7 @@ def _of(plan: Plan, spec: Spec) -> Record:
         "optimizer": spec.optimizer,
         "phase": spec.phase,
         "seed": spec.seed,
-        **{_setting(axis): value for axis, value in spec.point},
+        **{setting_column(axis): value for axis, value in spec.point},
     }
 
 
