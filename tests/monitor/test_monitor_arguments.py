@@ -22,7 +22,9 @@ def test_a_wrapped_optimizer_is_unwrapped_and_others_are_refused():
     model = net()
     inner = torch.optim.SGD(model.parameters(), lr=0.1)
     assert Monitor(model, Wrapper(inner)).optimizer is inner
-    with pytest.raises(TypeError, match="optimizer is a Linear, allowed is"):
+    with pytest.raises(
+        TypeError, match=r"optimizer must be a torch\.optim\.Optimizer, got a Linear"
+    ):
         Monitor(model, nn.Linear(1, 1))
     with pytest.raises(ValueError, match="no weight of the model"):
         Monitor(model, optimizer)
@@ -31,7 +33,7 @@ def test_a_wrapped_optimizer_is_unwrapped_and_others_are_refused():
 @pytest.mark.parametrize("every", [0, -1, 1.5, "often"])
 def test_every_must_be_a_positive_integer(every):
     model = net()
-    with pytest.raises(ValueError, match=f"every is {every!r}, allowed is"):
+    with pytest.raises(ValueError, match=f"every must be an integer >= 1, got {every!r}"):
         Monitor(model, torch.optim.SGD(model.parameters(), lr=0.1), every)
 
 
@@ -115,3 +117,17 @@ def test_a_trainers_step_is_checked_too():
     assert {(type(line["step"]), line["step"]) for line in logged} == {(int, 7)}
     with pytest.raises(ValueError, match=r"step must be an integer >= 0, got -1"):
         monitors.attach(model, [optimizer], [-1], monitors.sinks, lambda: 0)
+
+
+def test_a_function_may_number_the_steps():
+    model, logged, numbers = net(), [], iter([3, 7.0, 8, -1])
+    optimizer = OPTIMIZERS["SGD"](model.parameters())
+    number = lambda: next(numbers)
+    with Monitor(model, optimizer, 1, lambda _, step: logged.append(step), step=number):
+        for loss in losses(model, 3):
+            loss.backward()
+            optimizer.step()
+        with pytest.raises(ValueError, match="step must be an integer >= 0, got -1"):
+            optimizer.step()
+    assert logged == [3, 7, 8]
+    assert type(logged[1]) is int

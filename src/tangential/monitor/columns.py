@@ -1,4 +1,4 @@
-"""The monitor's columns: what the sums of a weight say, and what many weights say together."""
+"""The columns that a monitor logs: for each weight, from its sums, and as means over weights."""
 
 import math
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ DEPTHS = ("early", "middle", "late")
 
 
 def published(sums: Values, size: int) -> Values:
-    """What the published gate would have decided about a weight of `size` elements."""
+    """What the published gate would decide about a weight of `size` elements."""
     by_row = sums["failing"] == 0 and sums["units"] < size
     ww, gg, gw = (sums[name] for name in ("ww", "gg", "gw"))
     whole = maths.orthogonal(FLOATS, ww, gg, gw, maths.DELTA / size**0.5, maths.EPS)
@@ -37,17 +37,17 @@ def published(sums: Values, size: int) -> Values:
 def line(sums: Values, lr: float, settings: Settings | None) -> Values:
     """The columns of a weight, without those that are undefined or unknown.
 
-    NaN is left only where weight or gradient are not finite: that is what a run has to tell.
+    Only where the weight or its gradient is not finite, NaN is kept: a diverged run must show it.
 
     Args:
         sums: By the names in `motion.ADDED`.
-        lr: Of this step.
-        settings: Of the weight's group, where the optimizer is known.
+        lr: Learning rate of this step; NaN if unknown.
+        settings: Of the weight's group; None if the optimizer is not known.
     """
     ww, units, fired = sums["ww"], sums["units"], sums["by_row"] + sums["by_weight"] > 0
     ratio = settings.wd_ratio if settings and fired else 1.0
     rate = lr * settings.decay * ratio if settings else 0.0
-    if settings and settings.coupled:  # a gradient's part, which the momentum remembers
+    if settings and settings.coupled:  # decay comes with the gradient, which momentum remembers
         decay = -2 * rate * ww
         sums = {**sums, "growth_decay": decay, "growth_memory": sums["growth_memory"] - decay}
     angle = _root(sums["angle2"], units)
@@ -87,14 +87,14 @@ def _root(square: float, share: float) -> float:
 
 
 def aggregates(lines: list[Values]) -> Values:
-    """Means over weights: every column of all, three of the early, middle and late ones.
+    """Means over weights: of all weights every column, of early, middle and late ones three.
 
-    What no weight has is left out. `all/memory_share` is the memory's share of what lengthens the
-    weights that are scale-invariant: by the audit, or, without one, where the gate fires.
+    A column that no weight has is left out. `all/memory_share` is the share of momentum's memory in
+    the growth of scale-invariant weights: by the audit, or without one, where the gate fires.
     """
     means = {f"all/{name}": _mean(lines, name) for name in COLUMNS}
-    fired = [v for v in lines if v.get("invariant", v["gate_row"] + v["gate_weight"])]
-    memory, step = _mean(fired, "growth_memory"), _mean(fired, "growth_step")
+    invariant = [x for x in lines if x.get("invariant", x["gate_row"] + x["gate_weight"])]
+    memory, step = _mean(invariant, "growth_memory"), _mean(invariant, "growth_step")
     if memory is not None and step is not None and memory + step:
         means["all/memory_share"] = memory / (memory + step)
     for depth, part in _thirds(lines).items():
@@ -103,14 +103,14 @@ def aggregates(lines: list[Values]) -> Values:
 
 
 def _thirds(lines: list[Values]) -> dict[str, list[Values]]:
-    """As equal as can be, the earlier ones longer."""
+    """Parts of nearly equal length; the earlier parts take the remainder."""
     share, rest = divmod(len(lines), len(DEPTHS))
     ends = [(i + 1) * share + min(i + 1, rest) for i in range(len(DEPTHS))]
     return {depth: lines[a:b] for depth, a, b in zip(DEPTHS, [0, *ends], ends, strict=False)}
 
 
 def _mean(lines: list[Values], name: str) -> float | None:
-    """Of the finite values; NaN where there are others alone, None where there is none at all."""
+    """Mean of the finite values; NaN if no value is finite, None if there is no value."""
     known = [values[name] for values in lines if name in values]
     finite = [x for x in known if math.isfinite(x)]
     if finite:

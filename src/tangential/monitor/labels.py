@@ -1,4 +1,4 @@
-"""The labels of a model's weights, and their lines in an audit."""
+"""The labels of a model's weights, and what an audit says about each."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,18 +10,19 @@ from tangential.names import listed, plain, plainest
 
 Weights = dict[str, Tensor]
 Lines = dict[str, Line]
+Matches = dict[Tensor, Line]
 
 
 def labels(model: nn.Module) -> dict[Tensor, str]:
-    """The plain name of every weight in the order of the model; of a tied weight the first one."""
+    """The plain name of every weight, in the order of the model; tied weights have their first."""
     return {param: plain(name) for name, param in model.named_parameters()}
 
 
-def audited(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Lines:
+def audit_lines(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Lines:
     """The lines of an audit by the labels of a model's weights.
 
     The audit may be of the model with or without its wrappers, of a module in it, or of a larger
-    model that has it as a module. Weights outside the audited module have no line.
+    model that contains it. Weights outside the audited module have no line.
 
     Args:
         model: The monitored model.
@@ -32,20 +33,20 @@ def audited(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Lines:
         ValueError: the audit lacks a trained weight or has another shape for it, or it fits
             several modules.
     """
-    own = set(trained)
+    trained = set(trained)
     for simplified in (plain, plainest):
-        places = [*_places(_weights(model, simplified), _lines(audit, simplified), own)]
-        if len(places) == 1:
-            return {label: places[0][p] for p, label in labels(model).items() if p in places[0]}
-        if places:
+        fits = [*_fits(_weights(model, simplified), _lines(audit, simplified), trained)]
+        if len(fits) == 1:
+            return {label: fits[0][p] for p, label in labels(model).items() if p in fits[0]}
+        if fits:
             raise ValueError(
-                f"audit fits {len(places)} modules of the model equally: pass an audit of the model"
+                f"audit fits {len(fits)} modules of the model equally: pass an audit of the model"
             )
-    raise ValueError(_mismatch(model, own, audit))
+    raise ValueError(_mismatch(model, trained, audit))
 
 
 def _weights(model: nn.Module, simplified: Callable[[str], str]) -> Weights:
-    """The weights under all their names, since a tied one may have another name in the audit."""
+    """The weights by all their names, since a tied one may have another name in the audit."""
     return {simplified(n): p for n, p in model.named_parameters(remove_duplicate=False)}
 
 
@@ -53,26 +54,25 @@ def _lines(audit: Audit, simplified: Callable[[str], str]) -> Lines:
     return {simplified(line.name): line for line in audit.lines}
 
 
-def _places(weights: Weights, lines: Lines, trained: set[Tensor]) -> Iterator[dict[Tensor, Line]]:
-    """The lines by weight; of each module that the audit fits, unless it fits the whole model."""
-    found = _found(weights, lines)
-    if trained & set(weights.values()) <= found.keys():
-        yield found
+def _fits(weights: Weights, lines: Lines, trained: set[Tensor]) -> Iterator[Matches]:
+    """The lines by weight, for the whole model, or else for each module that the audit fits."""
+    matches = _matches(weights, lines)
+    if trained & set(weights.values()) <= matches.keys():
+        yield matches
         return
-    for prefix in _prefixes(weights, next(iter(lines), "")):  # audited was a part of the model
-        inside = _under(prefix, weights)
-        found, own = _found(inside, lines), trained & set(inside.values())
-        if own and own <= found.keys() and len({x.name for x in found.values()}) == len(lines):
-            yield found
-    for prefix in _prefixes(
-        lines, next(iter(weights), "")
-    ):  # the model is a part of the audited one
-        found = _found(weights, _under(prefix, lines))
-        if set(weights.values()) <= found.keys():
-            yield found
+    for prefix in _prefixes(weights, next(iter(lines), "")):  # a module of the model was audited
+        module = _inside(prefix, weights)
+        matches, in_module = _matches(module, lines), trained & set(module.values())
+        complete = len({line.name for line in matches.values()}) == len(lines)
+        if in_module and in_module <= matches.keys() and complete:
+            yield matches
+    for prefix in _prefixes(lines, next(iter(weights), "")):  # a larger model was audited
+        matches = _matches(weights, _inside(prefix, lines))
+        if set(weights.values()) <= matches.keys():
+            yield matches
 
 
-def _found(weights: Weights, lines: Lines) -> dict[Tensor, Line]:
+def _matches(weights: Weights, lines: Lines) -> Matches:
     return {
         param: lines[name]
         for name, param in weights.items()
@@ -80,12 +80,12 @@ def _found(weights: Weights, lines: Lines) -> dict[Tensor, Line]:
     }
 
 
-def _prefixes(names: Iterable[str], last: str) -> list[str]:
-    """What stands before `last` in names that end with it as a whole."""
-    return [name.removesuffix(last) for name in names if name.endswith(f".{last}")]
+def _prefixes(names: Iterable[str], end: str) -> list[str]:
+    """What comes before `end` in names that end with it."""
+    return [name.removesuffix(end) for name in names if name.endswith(f".{end}")]
 
 
-def _under(prefix: str, named: dict[str, Any]) -> dict[str, Any]:
+def _inside(prefix: str, named: dict[str, Any]) -> dict[str, Any]:
     return {k.removeprefix(prefix): x for k, x in named.items() if k.startswith(prefix)}
 
 
@@ -96,8 +96,8 @@ def _mismatch(model: nn.Module, trained: set[Tensor], audit: Audit) -> str:
         for param, name in labels(model).items()
         if param in trained and (name not in lines or lines[name].shape != tuple(param.shape))
     ]
-    has = listed(f"{name} {line.shape}" for name, line in lines.items())
+    known = listed(f"{name} {line.shape}" for name, line in lines.items())
     return (
         f"audit must be of this model: it has no line for {listed(missing)}; "
-        f"it has {has or 'no weight'}"
+        f"it has {known or 'no weight'}"
     )

@@ -1,7 +1,7 @@
 """Norms, effective steps and angles of a model's weights while it trains."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ from torch.optim.optimizer import Optimizer
 from tangential.backends import StepSums, Units, with_watcher, without_watcher
 from tangential.invariance import Audit, frozen_norms
 from tangential.monitor.columns import COLUMNS, Values, aggregates, line, published
-from tangential.monitor.labels import audited, labels
+from tangential.monitor.labels import audit_lines, labels
 from tangential.monitor.motion import ADDED
-from tangential.monitor.samples import Copies, Group, Sample, seen_by
+from tangential.monitor.samples import Copies, Group, Sample, on_host, samples_of
 from tangential.monitor.sinks.given import Sink, checked, claim, close, release
 from tangential.monitor.sinks.lines import step_number
 from tangential.monitor.updates import settings_of
@@ -27,29 +27,28 @@ UNITS = Units("row")
 
 
 class Monitor:
-    """Watches an optimizer's steps and tells its sinks how the weights of a model move.
+    """Measures how an optimizer's steps move the weights of a model, and logs it to sinks.
 
-    Where AdamP and SGDP judge a weight, the sums are those that the step takes anyway; elsewhere a
-    logged step costs a copy of the weights while it lasts. One transfer to the host a logged step.
-    Columns: `tangential.monitor.columns`; equations and sources: `tangential.monitor.motion`.
+    For weights that AdamP and SGDP may project, the sums are those that the step takes anyway. For
+    others a logged step copies the weights while it lasts. A logged step makes one transfer to the
+    host. Columns: `tangential.monitor.columns`; equations: `tangential.monitor.motion`.
 
     Args:
-        model: Names the weights, in the order of its depth; names are those inside torch.compile,
-            DataParallel and other wrappers. Weights of the optimizer that it lacks are left out.
-        optimizer: Any of torch's kind, or a wrapper (Accelerate's, say) with it as `optimizer`.
+        model: Gives the names and the order of the weights. Names leave out torch.compile,
+            DataParallel and other wrappers. Weights that only the optimizer has are left out.
+        optimizer: Any torch optimizer, or a wrapper that has it as `optimizer`, as Accelerate's.
         every: Steps from one log to the next, >= 1; the first step is logged.
-        sinks: One or more; called with ({"weight/column": value}, step). What is undefined (the
-            equilibrium without decay, say) is left out. A W&B run is taken as `sinks.wandb(run)`.
-        weights: Give a line for every weight, not only "all", "early", "middle" and "late"; a sink
-            that has an attribute `weights` decides for itself.
-        audit: Of this model, or of one inside it: `invariant` says what it proved, and its units
-            are measured where the optimizer does not judge.
-        step: Number of the next step, >= 0, where a run goes on.
+        sinks: One or several callables `(values, step)`; values are named "weight/column".
+            Undefined values are left out. A W&B run stands for `sinks.wandb(run)`.
+        weights: Log values for every weight, not only the means "all", "early", "middle" and
+            "late"; a sink's attribute `weights` overrides it.
+        audit: Of this model or of one inside it: which weights are scale-invariant, by which units.
+        step: Number of the next step, >= 0, or a function that returns it before every step.
 
     Raises:
-        ValueError: `every` is no positive integer, `step` no integer >= 0, the optimizer has no
-            weight of the model, or the audit is of another model.
-        TypeError: there is no optimizer, or a sink cannot be called.
+        ValueError: `every` or `step` is out of range, the optimizer has no weight of the model, or
+            the audit does not fit the model.
+        TypeError: `optimizer`, `audit` or a sink is of another type.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -72,16 +71,17 @@ class Monitor:
         *,
         weights: bool = False,
         audit: Audit | None = None,
-        step: int = 0,
+        step: int | Callable[[], int] = 0,
     ) -> None:
         check(every, audit)
         optimizer = _unwrapped(optimizer)
-        self.model, self.optimizer, self.every, self.step = unwrapped(model), optimizer, every, step
+        self.model, self.optimizer, self.every = unwrapped(model), optimizer, every
+        self.next_step, self.step = (step, 0) if callable(step) else (None, step)
         self.sinks, self.weights = checked(sinks), weights
         if not shares_weights(model, optimizer):
-            raise ValueError("the optimizer has no weight of the model, allowed is one that has")
+            raise ValueError("optimizer has no weight of the model: pass the one that trains it")
         trained = (p for group in optimizer.param_groups for p in group["params"])
-        self.lines = audited(self.model, trained, audit) if audit else {}
+        self.lines = audit_lines(self.model, trained, audit) if audit else {}
         self._forget()
         claim(self.sinks, self)
         self.handles = [
@@ -96,7 +96,7 @@ class Monitor:
         self.close()
 
     def close(self) -> None:
-        """Let the optimizer go, and close the sinks that can be closed."""
+        """Let the optimizer go, and close the sinks that have a `close`."""
         for handle in self.handles:
             handle.remove()
         self._stop_watching()
@@ -116,7 +116,7 @@ class Monitor:
     # ---- around a step
 
     def _forget(self) -> None:
-        """Hold no weight from one step to the next: the model or the optimizer may drop it."""
+        """Keep no weight from one step to the next: the model or the optimizer may drop it."""
         self.watched: dict[Tensor, _Weight] = {}
         self.samples: list[Sample] = []
         self.copies: Copies | None = None
@@ -128,6 +128,8 @@ class Monitor:
         self._stop_watching()  # the last step may have raised
         self._forget()
         self.in_step = True
+        if self.next_step is not None:
+            self.step = self.next_step()
         if self.step % self.every:
             return
         groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
@@ -135,23 +137,23 @@ class Monitor:
         self.watched = {p: _Weight(n, groups[p]) for p, n in names.items() if p in groups}
         ours = self.optimizer if isinstance(self.optimizer, Projected) else None
         if ours:
-            ours.watch = with_watcher(ours.watch, self._see)
+            ours.watch = with_watcher(ours.watch, self._add_samples)
         self.copies = Copies(
             p
             for p, weight in self.watched.items()
             if p.requires_grad and not is_lazy(p) and not (ours and ours.judges(p, weight.group))
         )
 
-    def _see(self, seen: StepSums) -> None:
-        self.samples += [sample for sample in seen_by(seen) if sample.param in self.watched]
+    def _add_samples(self, sums: StepSums) -> None:
+        self.samples += [sample for sample in samples_of(sums) if sample.param in self.watched]
 
     def _stop_watching(self) -> None:
         if isinstance(self.optimizer, Projected):
-            self.optimizer.watch = without_watcher(self.optimizer.watch, self._see)
+            self.optimizer.watch = without_watcher(self.optimizer.watch, self._add_samples)
 
     def _after(self, *_: object) -> None:
         if torch.compiler.is_compiling() or not self.in_step:
-            return  # torch runs hooks twice where a `step` calls the one of its base
+            return  # torch runs hooks twice if a `step` calls that of its base class
         self._stop_watching()
         watched, copies, samples, step = self.watched, self.copies, self.samples, self.step
         self._forget()
@@ -161,10 +163,10 @@ class Monitor:
             groups = {p: weight.group for p, weight in watched.items()}
             units = {p: self._units(watched[p]) for p in copies.before}
             samples += copies.samples(self.optimizer, groups, units)
-            self._tell(samples, watched, step)
+            self._log(samples, watched, step)
 
     def _units(self, weight: "_Weight") -> Units:
-        """The part of a weight that is measured as one."""
+        """The rows of a weight that are measured as one vector."""
         line, group = self.lines.get(weight.name), weight.group
         if line and line.kind in ("row", "weight"):
             return line.units
@@ -173,10 +175,10 @@ class Monitor:
             return Units("row" if by_row else "weight", group["row_axis"], group["row_groups"])
         return UNITS
 
-    # ---- what the samples say
+    # ---- a log
 
-    def _tell(self, samples: list[Sample], watched: dict[Tensor, "_Weight"], step: int) -> None:
-        sums = _to_host([sample.sums for sample in samples])
+    def _log(self, samples: list[Sample], watched: dict[Tensor, "_Weight"], step: int) -> None:
+        sums = on_host([sample.sums for sample in samples])
         measured = {x.param: (x, row) for x, row in zip(samples, sums, strict=True)}
         lines, matrices = {}, []
         for param, weight in watched.items():  # in the order of the model
@@ -187,10 +189,10 @@ class Monitor:
         values = {**aggregates(matrices), "all/frozen_norms": float(len(frozen))}
         detailed = {f"{name}/{k}": v for name, line in lines.items() for k, v in line.items()}
         detailed |= {f"{name}/frozen": 1.0 for name in frozen}
-        with ExitStack() as telling:  # one that raises must not keep a log from the others
+        with ExitStack() as calls:  # a sink that raises must not keep a log from the others
             for sink in reversed(self.sinks):
                 wants = getattr(sink, "weights", self.weights)
-                telling.callback(sink, {**values, **detailed} if wants else dict(values), step)
+                calls.callback(sink, {**values, **detailed} if wants else dict(values), step)
 
     def _line(self, sample: Sample, sums: list[float], weight: "_Weight") -> Values:
         param, group = sample.param, weight.group
@@ -216,19 +218,19 @@ class _Weight(NamedTuple):
 
 def shares_weights(model: nn.Module, optimizer: Any) -> bool:
     """Whether an optimizer has a weight of a model."""
-    own = set(model.parameters())
-    return any(p in own for group in optimizer.param_groups for p in group["params"])
+    params = set(model.parameters())
+    return any(p in params for group in optimizer.param_groups for p in group["params"])
 
 
 def check(every: Any, audit: Any) -> None:
-    """Check what a monitor is given.
+    """Check the arguments of a monitor.
 
     Raises:
-        ValueError: `every` is no positive integer.
-        TypeError: `audit` is no result of `tangential.audit`.
+        ValueError: `every` is not an integer >= 1.
+        TypeError: `audit` is not a result of `tangential.audit`.
     """
-    if not isinstance(every, Integral) or every < 1:  # NumPy's integers are some
-        raise ValueError(f"every is {every!r}, allowed is an integer of 1 or more")
+    if not isinstance(every, Integral) or every < 1:  # NumPy's integers are Integral
+        raise ValueError(f"every must be an integer >= 1, got {every!r}")
     if not (audit is None or isinstance(audit, Audit)):
         raise TypeError(
             f"audit must be what tangential.audit(model, batches) returns, got {audit!r:.80}"
@@ -236,20 +238,10 @@ def check(every: Any, audit: Any) -> None:
 
 
 def _unwrapped(optimizer: Any) -> Optimizer:
-    """The optimizer within wrappers, of which Accelerate's is one of torch's kind without hooks."""
+    """The optimizer inside wrappers; Accelerate's wrapper is an Optimizer, but has no hooks."""
     given = type(optimizer).__name__
     while not hasattr(optimizer, "_optimizer_step_pre_hooks"):
         if not hasattr(optimizer, "optimizer"):
-            raise TypeError(f"optimizer is a {given}, allowed is a torch.optim.Optimizer")
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got a {given}")
         optimizer = optimizer.optimizer
     return optimizer
-
-
-def _to_host(sums: list[Tensor]) -> list[list[float]]:
-    """All sums in one transfer from each device; in one from the only one, usually."""
-    found: list[list[float]] = [[] for _ in sums]
-    for device in {x.device for x in sums}:
-        here = [i for i, x in enumerate(sums) if x.device == device]
-        for i, values in zip(here, torch.stack([sums[i] for i in here]).tolist(), strict=True):
-            found[i] = values
-    return found

@@ -2,13 +2,13 @@
 
 Legend
     w, g           weight before the step, and its gradient
-    a, e           the step: w+ = a w + e; a = 1 - lr decay, so that e is what the update adds
+    a, e           the step: w+ = a w + e; a = 1 - lr decay, so e is what the update adds
     ww ... ee      inner products per unit [units], float64
     beta           Adam's first or SGD's momentum
-    rate           lr times decoupled decay: the share of w that a step takes away
+    rate           lr times decoupled decay: the share of w that decay removes in a step
 
-Source: Heo et al., "AdamP", ICLR 2021, section 2, for norms and effective steps; the equilibrium
-of decay and steps is derived, and measured by `tangential lemmas`.
+Source: Heo et al., "AdamP", ICLR 2021, section 2, for norms and effective steps. The equilibrium
+of decay and steps is derived; `tangential lemmas` measures it.
 """
 
 import math
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from tangential import maths
 
-CLOSE = 0.1  # of the equilibrium angle: what counts as having reached it
+CLOSE = 0.1  # relative distance from the equilibrium angle that counts as equilibrium
 
 
 class Moved(NamedTuple):
-    """Inner products per unit [units], with a and the elements of a unit [units] each."""
+    """Inner products per unit [units], with the a above as `keep` and the elements as `fan`."""
 
     ww: Tensor
     gg: Tensor
@@ -42,12 +42,12 @@ ADDED = (
 
 
 def added(moved: Moved, gate: maths.Gate | None = None) -> Tensor:
-    """What adds up over the units of a weight [units, ADDED].
+    """The quantities that add up over the units of a weight [units, ADDED].
 
-    |w+|^2 - |w|^2 = |e|^2 + 2 a e.w + (a^2 - 1) |w|^2: growth by the step, by what momentum
-    remembers, and by decay. `update2` is |w+ - w|^2, `chord2` the square of the effective step
-    |w+/|w+| - w/|w||. A unit of norm 0 has no direction and is left out of those. `failing` units
-    shut the published gate; in `by_row` and `by_weight` ones `gate`, if given, has fired.
+    |w+|^2 - |w|^2 = |e|^2 + 2 a e.w + (a^2 - 1) |w|^2: growth by the step, by momentum's memory,
+    and by decay. `update2` is |w+ - w|^2, `chord2` the square of the effective step
+    |w+/|w+| - w/|w||; a unit of norm 0 has no direction and counts in neither. `failing` units shut
+    the published gate. `by_row` and `by_weight` say where `gate` fired, if it is given.
 
     >>> w, g, e = torch.tensor([[3.0, 4.0], [4.0, -3.0], [-0.4, 0.3]], dtype=torch.float64)
     >>> sums = Moved(*((x * y).sum().view(1) for x, y in [(w, w), (g, g), (g, w), (w, e), (e, e)]),
@@ -89,7 +89,7 @@ def equilibrium_rad(rate: float, beta: float, *, projected: bool) -> float:
     sqrt(2 rate); without projection sqrt(2 rate (1 - beta) / (1 + beta)).
 
     Args:
-        rate: Share of the weight that decay takes at a step: lr times decoupled decay.
+        rate: Share of the weight that decay removes in a step: lr times decoupled decay.
         beta: Decay rate of the momentum.
         projected: Whether the radial part of updates is removed.
 
@@ -102,14 +102,14 @@ def equilibrium_rad(rate: float, beta: float, *, projected: bool) -> float:
 
 
 def steps_to_equilibrium(ratio: float, rate: float, *, adaptive: bool) -> float:
-    """Steps at this lr until the angle is within a tenth of the equilibrium's; NaN without decay.
+    """Steps at this lr until the angle is within 10 % of its equilibrium value; NaN without decay.
 
-    The squared norm of a weight under Adam, whose steps have one length, comes to equilibrium as
-    exp(-2 rate t); under SGD, whose gradients grow as the weight shrinks, its fourth power does, as
-    exp(-4 rate t). Angles go as the inverse of either.
+    Adam's steps have a fixed length: the squared norm approaches equilibrium as exp(-2 rate t).
+    SGD's gradients grow as the weight shrinks: the fourth power of the norm does, as
+    exp(-4 rate t). The angle is inversely proportional to the norm, or to its square.
 
     Args:
-        ratio: Angle now over that at equilibrium, > 0.
+        ratio: Angle now over the angle at equilibrium, > 0.
         rate: As in `equilibrium_rad`.
         adaptive: Whether the length of steps is independent of the gradient's, as in Adam.
 

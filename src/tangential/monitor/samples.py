@@ -1,6 +1,6 @@
-"""Where a monitor has its inner products from: the optimizer's own sums, or copies of weights.
+"""The inner products of a step: from the optimizer's own sums, or from copies of the weights.
 
-Of a DTensor every process works on its shard, and sums alone travel.
+Every process works on its shard of a DTensor; only sums travel between processes.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ Process = Any  # torch.distributed.ProcessGroup
 
 
 class Sample(NamedTuple):
-    """The sums of a weight [ADDED], and whether the optimizer's own gate was among them."""
+    """The sums of a weight [ADDED]; `judged` says whether the optimizer's gate is among them."""
 
     param: Tensor
     sums: Tensor
@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """What of a weight is here: inner products per unit [5, units] of w, g and e."""
+    """What this process has of a weight: inner products per unit [5, units] of w, g and e."""
 
     param: Tensor
     products: Tensor
@@ -51,8 +51,8 @@ class _Part(NamedTuple):
     fan: float
 
 
-def seen_by(seen: StepSums) -> list[Sample]:
-    """Of weights that AdamP or SGDP has judged: e = -lr (u - c w), u's products are known."""
+def samples_of(seen: StepSums) -> list[Sample]:
+    """Samples of weights that AdamP or SGDP has judged: e = -lr (u - c w), with known products."""
     options, table = seen.options, seen.table
     ww, gg, gw, uw = (x.double() for x in seen.moments)
     uu, lr = seen.uu.double(), options.lr
@@ -74,16 +74,12 @@ def _over_units(sums: Tensor, units: list[int]) -> Tensor:
 
 
 def _owner(units: list[int]) -> Tensor:
-    """The number of its weight for every unit, on the CPU."""
+    """For every unit the number of its weight, on the CPU."""
     return torch.repeat_interleave(torch.tensor(units, device="cpu"))
 
 
 class Copies:
-    """Weights as they are before a step, of a DTensor this process's shard.
-
-    Args:
-        params: Weights.
-    """
+    """Copies of weights before a step; of a DTensor this process's shard."""
 
     def __init__(self, params: Iterable[Tensor]) -> None:
         self.before = {p: local(p.detach()).clone() for p in params}
@@ -91,33 +87,32 @@ class Copies:
     def samples(
         self, optimizer: Optimizer, groups: dict[Tensor, Group], units: dict[Tensor, Units]
     ) -> list[Sample]:
-        """What the step since has done to every weight that has a gradient.
+        """Samples, after the step, of every weight that has a gradient.
 
-        Sharded weights without one take part: other processes may have a gradient.
+        Sharded weights without a gradient take part, since other processes may have one.
 
-        Weights narrower than float32 are not compared with what they were: a step may well be
-        lost in their rounding. Their update follows from the optimizer's state, where its rule is
-        known; else it is NaN.
+        Weights narrower than float32 are not compared with their copies: rounding may hide a whole
+        step. Their update follows from the optimizer's state if its rule is known; else it is NaN.
 
         Args:
-            optimizer: Whose step it was.
-            groups: The group of every weight.
+            optimizer: The optimizer that took the step.
+            groups: The optimizer's group of every weight.
             units: The units of every weight.
         """
-        parts = [
+        moves = [
             (p, self._move(optimizer, p, groups[p], units[p]))
             for p in self.before
             if p.grad is not None or shards_of(p)
         ]
-        here = [move for _, move in parts if move.rows.here is None and native.takes(move)]
-        fast = dict(zip(map(id, here), native.products(here) if here else [], strict=True))
-        found = []
-        for param, move in parts:
-            dots = fast.get(id(move))
-            if dots is None:
-                dots = _products(move, _added(optimizer, param, move, groups[param]))
-            found.append(_Part(param, dots, move.keep, _fan(param, move)))
-        return [s for s in _together(found, units) if s.param.grad is not None]
+        taken = [move for _, move in moves if move.rows.here is None and native.takes(move)]
+        by_kernel = dict(zip(map(id, taken), native.products(taken) if taken else [], strict=True))
+        parts = []
+        for param, move in moves:
+            products = by_kernel.get(id(move))
+            if products is None:
+                products = _products(move, _added(optimizer, param, move, groups[param]))
+            parts.append(_Part(param, products, move.keep, _fan(param, move)))
+        return [s for s in _samples(parts, units) if s.param.grad is not None]
 
     def _move(self, optimizer: Optimizer, param: Tensor, group: Group, units: Units) -> native.Move:
         before = self.before[param]
@@ -135,7 +130,7 @@ def _products(move: native.Move, e: Tensor) -> Tensor:
 
 
 def _added(optimizer: Optimizer, param: Tensor, move: native.Move, group: Group) -> Tensor:
-    """The e of the step that was taken."""
+    """What the step added to the weight: e in w+ = a w + e."""
     w = wide(move.before)
     if move.before.dtype.itemsize >= 4 or param.grad is None:
         moved = wide(move.after) - w
@@ -145,13 +140,13 @@ def _added(optimizer: Optimizer, param: Tensor, move: native.Move, group: Group)
 
 
 def _fan(param: Tensor, move: native.Move) -> float:
-    """Elements of a unit, of which a shard may have a part."""
+    """Elements of a whole unit; a shard may have a part of it."""
     size = real(param).numel() if shard_groups(param, move.units).parts else move.rows.size
     return size / max(move.rows.units, 1)
 
 
 def _rows(param: Tensor, weight: Tensor, units: Units) -> Rows:
-    """The units of `weight`, what of `param` is here; a vector, or an empty shard, is one."""
+    """The units of `weight`, this process's part of `param`; a vector or empty shard is one."""
     if splits_units(param, units):
         whole = rows_of(param, units)
         assert whole is not None
@@ -162,21 +157,21 @@ def _rows(param: Tensor, weight: Tensor, units: Units) -> Rows:
     return rows or Rows(1, 1, size, size, axes, (1,) * len(axes))
 
 
-def _together(parts: list[_Part], units: dict[Tensor, Units]) -> list[Sample]:
-    """Squares first, then roots: products of split units are added up before angles are taken."""
+def _samples(parts: list[_Part], units: dict[Tensor, Units]) -> list[Sample]:
+    """Add up the products of split units, then take angles, then add up the sums of all units."""
     _reduce([(x.products, shard_groups(x.param, units[x.param]).parts) for x in parts])
     sums = [part.products for part in parts]
     for device in {part.products.device for part in parts}:
         here = [i for i, part in enumerate(parts) if part.products.device == device]
-        for i, one in zip(here, _added_up([parts[i] for i in here]), strict=True):
-            sums[i] = one
+        for i, row in zip(here, _sums_of_weights([parts[i] for i in here]), strict=True):
+            sums[i] = row
     pairs = list(zip(parts, sums, strict=True))
-    _reduce([(one, shard_groups(x.param, units[x.param]).units) for x, one in pairs])
-    return [Sample(x.param, one, False) for x, one in pairs]
+    _reduce([(row, shard_groups(x.param, units[x.param]).units) for x, row in pairs])
+    return [Sample(x.param, row, False) for x, row in pairs]
 
 
-def _added_up(parts: list[_Part]) -> Tensor:
-    """Sums of weights on one device [weights, ADDED], all units at once: many have few."""
+def _sums_of_weights(parts: list[_Part]) -> Tensor:
+    """The sums of weights on one device [weights, ADDED], in one pass over all their units."""
     units = [part.products.shape[1] for part in parts]
     products = torch.cat([part.products for part in parts], dim=1)
     each = [(part.keep, part.fan) for part in parts]
@@ -187,7 +182,7 @@ def _added_up(parts: list[_Part]) -> Tensor:
 
 
 def _reduce(tensors: list[tuple[Tensor, tuple[Process, ...]]]) -> None:
-    """Add tensors up over process groups, in place, all of one group in one collective."""
+    """Sum tensors over process groups, in place, with one collective per group."""
     by_group: dict[Process, list[Tensor]] = defaultdict(list)
     for x, groups in tensors:
         for group in groups:
@@ -197,3 +192,13 @@ def _reduce(tensors: list[tuple[Tensor, tuple[Process, ...]]]) -> None:
         dist.all_reduce(flat, group=group)
         for x, part in zip(xs, flat.split([x.numel() for x in xs]), strict=True):
             x.copy_(part.view_as(x))
+
+
+def on_host(sums: list[Tensor]) -> list[list[float]]:
+    """The sums as floats, by one transfer from each device."""
+    rows: list[list[float]] = [[] for _ in sums]
+    for device in {x.device for x in sums}:
+        here = [i for i, x in enumerate(sums) if x.device == device]
+        for i, values in zip(here, torch.stack([sums[i] for i in here]).tolist(), strict=True):
+            rows[i] = values
+    return rows

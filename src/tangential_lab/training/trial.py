@@ -105,10 +105,10 @@ class Trial:
         inner = self.accelerator.unwrap_model(self.model)
         # the last step is logged, and every `log_every`-th one before it
         shift = (1 - self.steps) % self.log_every
-        with Monitor(inner, self.optimizer, self.log_every, self.curves) as monitor:
+        number = lambda: self.step + shift  # the optimizer does not count steps that a scaler skips
+        with Monitor(inner, self.optimizer, self.log_every, self.curves, step=number):
             self.clock.lap("other")
             while self.step < self.steps and not self.diverged:
-                monitor.step = self.step + shift  # it does not count steps that a scaler skips
                 self._advance(next(batches))
                 self._save_if_due()
         return self._record()
