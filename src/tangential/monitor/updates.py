@@ -1,4 +1,4 @@
-"""What torch's optimizers do to a weight, by their options and states."""
+"""What an optimizer does to a weight, by its options and its state."""
 
 from typing import Any, NamedTuple
 
@@ -14,17 +14,19 @@ from tangential.optim import Projected
 Group = dict[str, Any]
 State = dict[str, Tensor]
 
+PUBLISHED = {"delta", "wd_ratio"}  # options of the published AdamP and SGDP and their copies
+
 
 class Settings(NamedTuple):
-    """What decides how fast a weight turns at equilibrium, of a group.
+    """What decides how fast the weights of a group turn at equilibrium.
 
     Attributes:
-        decay: Decoupled decay per unit of lr, or what coupled decay comes to.
-        coupled: Whether decay comes by way of the gradient.
+        decay: Decoupled decay per unit of lr, or the decoupled equivalent of coupled decay.
+        coupled: Whether decay is added to the gradient.
         beta: Decay rate of the momentum.
-        wd_ratio: Share of the decay left where a weight is projected.
+        wd_ratio: Share of the decay that acts on a projected weight.
         projects: Whether the radial part of updates is removed where the gate fires.
-        adaptive: Whether the length of steps is independent of the gradient's.
+        adaptive: Whether the length of steps does not depend on that of the gradient.
     """
 
     decay: float
@@ -36,7 +38,7 @@ class Settings(NamedTuple):
 
 
 def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
-    """The settings of a group of AdamP, SGDP, their published copies, AdamW or SGD; else None.
+    """The settings of a group of AdamP, SGDP, their published versions, AdamW or SGD; else None.
 
     >>> weight = torch.nn.Parameter(torch.ones(2, 2))
     >>> optimizer = SGD([weight], lr=0.1, momentum=0.75, weight_decay=0.5)
@@ -50,12 +52,11 @@ def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
     decay = group.get("weight_decay", 0.0)
     if type(optimizer) is SGD:
         beta = group["momentum"]
-        return Settings(
-            decay * (1 - group["dampening"]) / (1 - beta), True, beta, 1.0, False, False
-        )
+        decay *= (1 - group["dampening"]) / (1 - beta)
+        return Settings(decay, True, beta, 1.0, False, False)
     if _is_adamw(optimizer, group):
         return Settings(decay, False, group["betas"][0], 1.0, False, True)
-    if type(optimizer).__name__ in ("AdamP", "SGDP") and "wd_ratio" in group:
+    if group.keys() >= PUBLISHED:
         adaptive = "betas" in group
         beta = group["betas"][0] if adaptive else group["momentum"]
         decay = decay if adaptive else decay / (1 - beta)
@@ -69,14 +70,14 @@ def _is_adamw(optimizer: Optimizer, group: Group) -> bool:
 
 
 def keep_of(optimizer: Optimizer, group: Group) -> float:
-    """The a in w+ = a w + e of weights that are not projected; 1 where it is not known."""
+    """The a in w+ = a w + e for weights that are not projected; 1 if it is not known."""
     settings = settings_of(optimizer, group)
     known = isinstance(optimizer, Projected) or _is_adamw(optimizer, group)
     return 1 - float(group["lr"]) * settings.decay if settings and known else 1.0
 
 
 def gradient_of(param: Tensor) -> Tensor:
-    """This process's part of the gradient, dense, sharded as its weight is."""
+    """This process's part of the gradient, dense, and sharded as its weight."""
     grad = sharded.gradient_of(param)
     return (grad if grad.layout == torch.strided else grad.to_dense()).resolve_conj()
 
@@ -85,10 +86,10 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     """The e that the last step added to a weight before rounding, from its state; None if unknown.
 
     Args:
-        optimizer: torch's SGD, Adam and AdamW, AdamP and SGDP without caution are known.
-        param: The weight, its gradient still there.
+        optimizer: Known are torch's SGD, Adam and AdamW, and AdamP and SGDP without caution.
+        param: The weight, with its gradient.
         before: The weight before the step; of a DTensor this process's shard.
-        group: Its group.
+        group: The group of the weight.
     """
     ours = isinstance(optimizer, Projected)
     if group.get("caution") or not (ours or type(optimizer) in (SGD, Adam, AdamW)):
@@ -100,10 +101,10 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     g = wide(gradient_of(param)) * (-1 if group["maximize"] else 1)
     if not ours and group["weight_decay"]:
         g = g + group["weight_decay"] * wide(before)
-    buffer = state.get("momentum_buffer")
+    buffer, momentum = state.get("momentum_buffer"), group["momentum"]
     if buffer is None:
         return -lr * g
-    return -lr * (g + group["momentum"] * wide(buffer) if group["nesterov"] else wide(buffer))
+    return -lr * maths.sgd_update(g, wide(buffer), momentum=momentum, nesterov=group["nesterov"])
 
 
 def _adam(param: Tensor, state: State, group: Group) -> Tensor:

@@ -16,13 +16,13 @@ plain = "{:.3g}".format
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "lr": ("lr", plain),
     "norm": ("norm", plain),
-    "norm_growth": ("norm's growth", fold),
-    "memory_share": ("of it momentum's memory", percent),
+    "norm_growth": ("norm growth", fold),
+    "memory_share": ("share of norm growth from momentum", percent),
     "effective_step": ("effective step", plain),
     "slowdown": ("effective step per lr", fell),
     "angle_rad": ("angle per step, rad", plain),
-    "equilibrium_rad": ("angle of equilibrium, rad", plain),
-    "angle_over_equilibrium": ("angle over that of equilibrium", plain),
+    "equilibrium_rad": ("equilibrium angle, rad", plain),
+    "angle_over_equilibrium": ("angle over equilibrium angle", plain),
     "fastest_over_slowest": ("fastest weight over slowest", fold),
     "all_norm": ("norm, mean of all matrices", plain),
     "all_angle_rad": ("angle per step, mean of all matrices, rad", plain),
@@ -31,39 +31,38 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
 
 
 def command(run: Path, other: Path | None = None, /) -> None:
-    """Say what is wrong with how the weights of a run moved, or of two runs, side by side.
+    """Show what is wrong with how the weights of a run moved, or compare two runs.
 
     Args:
-        run: What a monitor has logged: a CSV file or a folder of Parquet files.
+        run: What a monitor logged: a CSV file or a folder of Parquet files.
         other: Another run to compare it with.
     """
     console = Console()
     runs = [_loaded(path, console) for path in (run, other) if path]
     console.print(table(runs))
-    for one in runs:
-        console.print(f"[bold]{escape(one.name)}[/bold]", highlight=False, soft_wrap=True)
-        for verdict in diagnose(one):
-            _say(verdict.text, console, indent="  ")
+    for loaded in runs:
+        console.print(f"[bold]{escape(loaded.name)}[/bold]", highlight=False, soft_wrap=True)
+        for verdict in diagnose(loaded):
+            _print(verdict.text, console, indent="  ")
 
 
 def _loaded(path: Path, console: Console) -> Run:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = load(path)
-    for warning in told:
-        _say(f"Note: {warning.message}", console)
+    for warning in caught:
+        _print(f"Note: {warning.message}", console)
     return run
 
 
-def _say(text: str, console: Console, indent: str = "") -> None:
-    """Print text, wrapped at words."""
-    lines = wrapped(text, console.width - len(indent)).splitlines()
-    for line in lines:
+def _print(text: str, console: Console, indent: str = "") -> None:
+    """Print a text, wrapped at words."""
+    for line in wrapped(text, console.width - len(indent)).splitlines():
         console.print(f"{indent}{line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def table(runs: list[Run]) -> Table:
-    """A column for every run; what is not known is left empty."""
+    """One column per run; a cell is empty if its value is unknown."""
     result = Table(title="Scale-invariant weights, medians over the last tenth of logs")
     result.title_justify = "left"
     result.add_column("")
@@ -72,9 +71,9 @@ def table(runs: list[Run]) -> Table:
     result.add_row("steps", *(f"{run.length:,}" for run in runs))
     result.add_row("logs", *(f"{len(run.steps):,}" for run in runs))
     invariant = (f"{len(run.trends):,} of {len(run.weights):,}" for run in runs)
-    result.add_row("weights: scale-invariant of all", *invariant)
-    known = [figures(run) for run in runs]
-    for key, (words, say) in FIGURES.items():
-        values = [one[key] for one in known]
-        result.add_row(words, *(unsigned_zero(say(x)) if x == x else "" for x in values))
+    result.add_row("scale-invariant weights", *invariant)
+    columns = [figures(run) for run in runs]
+    for key, (label, shown) in FIGURES.items():
+        values = [column[key] for column in columns]
+        result.add_row(label, *(unsigned_zero(shown(x)) if x == x else "" for x in values))
     return result

@@ -66,10 +66,10 @@ def test_diagnose_puts_two_runs_side_by_side(runs, momentum, good, capsys, monke
     table = {first: rest for first, *rest in cells}
     a, b = figures(load(momentum)), figures(load(good))
     assert table["steps"] == ["295", "295"]
-    assert table["weights: scale-invariant of all"] == ["2 of 10", "2 of 10"]
+    assert table["scale-invariant weights"] == ["2 of 10", "2 of 10"]
     assert table["norm"] == [f"{a['norm']:.3g}", f"{b['norm']:.3g}"]
-    assert table["angle over that of equilibrium"] == ["", f"{b['angle_over_equilibrium']:.3g}"]
-    assert table["of it momentum's memory"][0] == f"{100 * a['memory_share']:.0f} %"
+    assert table["angle over equilibrium angle"] == ["", f"{b['angle_over_equilibrium']:.3g}"]
+    assert table["share of norm growth from momentum"][0] == f"{100 * a['memory_share']:.0f} %"
     assert text.index("Premature slowdown") < text.rindex(str(runs / "good"))
     assert text.rindex(str(runs / "good")) < text.index("Nothing wrong was found")
 
