@@ -121,7 +121,7 @@ def test_notes_at_the_end_of_a_file_are_not_dropped(tmp_path):
     path = tmp_path / "run.csv"
     many(path, range(8))
     path.write_bytes(data := path.read_bytes() + b"learning rate was too high\n8,all,1.0\n")
-    with pytest.raises(ValueError, match="a row at its end is 'learning rate was too high'"):
+    with pytest.raises(ValueError, match=r"row 354 is 'learning rate was too high'"):
         sinks.csv(path)
     assert path.read_bytes() == data
 
@@ -135,7 +135,7 @@ def test_a_folder_is_refused(tmp_path):
 
 
 def many(path, steps, labels=40):
-    """A file of more than one block, with labels that have line breaks, quotes and formulas."""
+    """A file whose labels have line breaks, quotes and formulas."""
     values_ = {f"{name}/{c}": 1 / 3 for name in range(labels) for c in ("norm", "lr", "cosine")}
     values_ |= {f"{label}/norm": 0.1 for label in ("a\n7,b,1", '"', "=1+1", "x\n\n")}
     sink = sinks.csv(path)
@@ -144,19 +144,12 @@ def many(path, steps, labels=40):
     return [line for step in steps for line in long(values_, step)]
 
 
-@pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("again", [1, 37, 59, 60, 99])
-def test_a_long_file_keeps_exactly_the_earlier_steps(mapped, again, tmp_path, monkeypatch):
-    if not mapped:
-        monkeypatch.setattr(csv_file.mmap, "mmap", no_mapping)
+def test_a_long_file_keeps_exactly_the_earlier_steps(again, tmp_path):
     path = tmp_path / "run.csv"
     wanted = [line for line in many(path, range(60)) if line["step"] < again]
     sinks.csv(path)({"all/norm": 1.0}, again)
     assert rows(path) == [*wanted, {"step": again, "label": "all", "norm": 1.0}]
-
-
-def no_mapping(*_, **__):
-    raise OSError("no such device")
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

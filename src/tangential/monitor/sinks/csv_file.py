@@ -3,7 +3,6 @@
 import csv as csv_module
 import io
 import math
-import mmap
 import os
 import warnings
 from codecs import BOM_UTF8  # Excel begins a "CSV UTF-8" file with it
@@ -53,7 +52,7 @@ class Csv(FileSink):
             kind = "a folder" if path.is_dir() else "not a regular file"
             raise ValueError(f"path must be a file, but {path} is {kind}")
         if path.exists():
-            end_of_earlier(path, math.inf)
+            _end_of_earlier(path, math.inf)
 
     def earliest_step(self) -> int | None:
         """The step of the first line."""
@@ -68,7 +67,7 @@ class Csv(FileSink):
         end = 0
         if self.path.exists():
             with _silent():
-                end = end_of_earlier(self.path, step)
+                end = _end_of_earlier(self.path, step)
         if not end:
             self.path.write_bytes(encoded([FIELDS]))
         elif end < self.path.stat().st_size:
@@ -119,9 +118,8 @@ def _parsed(row: list[str]) -> Line:
         raise ValueError
     if label.startswith("'") and label.lstrip("'").startswith(FORMULA):
         label = label[1:]
-    line: Line = {"step": int(step), "label": label}
-    line.update((name, float(x)) for name, x in zip(FIELDS[2:], numbers, strict=True) if x)
-    return line
+    known = {name: float(x) for name, x in zip(FIELDS[2:], numbers, strict=True) if x}
+    return {"step": int(step), "label": label, **known}
 
 
 def encoded(rows: Iterable[Iterable[Any]]) -> bytes:
@@ -141,14 +139,23 @@ def read_csv(path: Path) -> Iterator[Line]:
         ValueError: a line was not written by a monitor. An incomplete last line only warns.
     """
     with path.open("rb") as file:
-        start = _after_heading(file, path)
-        if start:
-            for line, _ in _lines(file, path, start, row=2):
-                yield line
+        for line, _ in _lines(file, path):
+            yield line
 
 
-def _after_heading(file: BinaryIO, path: Path) -> int:
-    """Where the first line begins; 0 if the file ends within its heading.
+def _end_of_earlier(path: Path, step: float) -> int:
+    """How many bytes hold the heading and the lines of earlier steps; 0 without a whole heading."""
+    with path.open("rb") as file:
+        end = _heading(file, path)
+        file.seek(0)
+        for line, line_end in _lines(file, path):
+            if line["step"] < step:
+                end = line_end
+        return end
+
+
+def _heading(file: BinaryIO, path: Path) -> int:
+    """How many bytes the heading has; 0 if the file ends within it.
 
     Raises:
         ValueError: the file has another heading.
@@ -166,19 +173,13 @@ def _after_heading(file: BinaryIO, path: Path) -> int:
     return len(first)
 
 
-def _lines(file: BinaryIO, path: Path, start: int, row: int = 0) -> Iterator[tuple[Line, int]]:
-    """Read lines and where each ends, from byte `start` on; warn if the last one is incomplete.
-
-    Args:
-        file: To be read from `start` on.
-        path: Of the file, for messages.
-        start: Where a line begins.
-        row: Number of that line; 0 if it is not known.
+def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[Line, int]]:
+    """Read the lines, with the byte at which each ends; warn if the last one is incomplete.
 
     Raises:
-        ValueError: a line was not written by a monitor.
+        ValueError: the heading or a line was not written by a monitor.
     """
-    end, complete, numbered = start, True, row > 0
+    end, complete, row, record = _heading(file, path), True, 2, []
 
     def decoded() -> Iterator[str]:
         nonlocal end, complete
@@ -188,7 +189,7 @@ def _lines(file: BinaryIO, path: Path, start: int, row: int = 0) -> Iterator[tup
                 raise csv_module.Error(f"it is longer than {LONGEST:,} bytes")
             yield data.decode(errors="strict" if complete else "replace")
 
-    record, records = [], csv_module.reader(decoded())
+    records = csv_module.reader(decoded())
     try:
         for record in records:
             line_end, short = end, len(record) < len(FIELDS)  # short: within a label of two lines
@@ -203,54 +204,6 @@ def _lines(file: BinaryIO, path: Path, start: int, row: int = 0) -> Iterator[tup
     except csv_module.Error as error:
         reason = f"is not valid CSV: {error}"
     except ValueError:
-        reason = f"is {','.join(record)[:80]!r}. Expected {len(FIELDS)} cells: a step, a label, "
-        reason += "and numbers"
-    raise ValueError(f"{path}: {f'row {row}' if numbered else 'a row at its end'} {reason}")
-
-
-# ---- where a resumed run appends
-
-
-def end_of_earlier(path: Path, before: float) -> int:
-    """How many bytes hold the heading and the lines of earlier steps; 0 without a whole heading.
-
-    The search begins at the end of the file: in a long file a run resumes near it.
-
-    Raises:
-        ValueError: the file was not written by a monitor.
-    """
-    with path.open("rb") as file:
-        start = _after_heading(file, path)
-        if not start:
-            return 0
-        end = begin = _last_earlier(file, start, before)
-        file.seek(begin)
-        for line, line_end in _lines(file, path, begin, row=2 if begin == start else 0):
-            if line["step"] >= before:
-                break
-            end = line_end
-        return end
-
-
-def _last_earlier(file: BinaryIO, start: int, before: float) -> int:
-    """Where the last line of an earlier step begins; `start` if none is found."""
-    try:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError:  # some network file systems cannot map files
-        return start
-    with data:
-        end = data.rfind(b"\n")
-        while end > start:
-            begin = data.rfind(b"\n", start, end) + 1 or start
-            if end - begin < LONGEST and _is_earlier(data[begin:end], before):
-                return begin
-            end = begin - 1
-    return start
-
-
-def _is_earlier(line: bytes, before: float) -> bool:
-    """Whether this is a complete line of an earlier step, not a part of a quoted label."""
-    try:
-        return b'"' not in line and _parsed(line.decode().split(","))["step"] < before
-    except ValueError:
-        return False
+        cells_ = ",".join(record)[:80]
+        reason = f"is {cells_!r}. Expected {len(FIELDS)} cells: a step, a label, and numbers"
+    raise ValueError(f"{path}: row {row} {reason}")
