@@ -68,7 +68,7 @@ def kinds(log):
 
 
 def written(log, sink):
-    """Rows given to a file sink, step by step."""
+    """Give rows to a file sink, step by step."""
     for step in sorted({line["step"] for line in log}):
         lines = [line for line in log if line["step"] == step]
         sink(
@@ -79,7 +79,7 @@ def written(log, sink):
 
 
 def made_up_run():
-    """A run of two weights and a frozen normalisation, as short as criteria allow."""
+    """A run of two weights and a frozen normalisation, as short as the criteria allow."""
     drawn, log = random.Random(0), []
     for step in range(0, 300, 25):
         for label in ("a.weight", "b.weight", "all", "early"):

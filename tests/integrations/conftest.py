@@ -4,7 +4,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small nets run no faster on several, and slower where others work."""
+    """Small nets run no faster on several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

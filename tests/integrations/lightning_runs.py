@@ -10,19 +10,19 @@ from trainings import BATCH, OPTIMIZERS, batches, layers
 L = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
 
 quiet = [
-    # Lightning advises to load data in processes of their own, which eight rows do not need.
+    # Lightning advises to load data in separate processes, which eight rows do not need.
     pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
-    # Lightning asks torch's trees what torch has since deprecated.
+    # Lightning uses a function of torch that is deprecated.
     pytest.mark.filterwarnings(
         "ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"
     ),
-    # Lightning's logger, seeing its own folder from the run that is resumed.
+    # Lightning's logger finds the folder of the run that is resumed.
     pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists and is not empty"),
 ]
 
 
 class Task:
-    """A net, an optimizer, and a batch at which the data fail."""
+    """A net, an optimizer, and a batch at which the data raise."""
 
     def __init__(self, name="AdamP", fails_at=None):
         super().__init__()
@@ -96,5 +96,5 @@ def logged(folder, column):
 
 
 def steps_of(label, recorded):
-    """The steps at which an optimizer is recorded steps_of."""
+    """The steps at which an optimizer was logged."""
     return [step for step, values in recorded if f"{label}/all/norm" in values]

@@ -27,12 +27,12 @@ pytestmark = quiet
 
 
 @every_optimizer
-def test_logs_what_a_loop_by_hand_logs(name, tmp_path):
+def test_the_trainer_logs_what_a_loop_by_hand_logs(name, tmp_path):
     recorded, model, twin = Recorder(), Module(name), Module(name)
     trainer = fit(tmp_path, model, LightningMonitor(EVERY, recorded))
     assert recorded.exactly() == by_hand(twin, twin.loss).exactly()
     assert recorded.steps == [0, 3, 6, 9]
-    assert recorded[1][1]["all/grad_norm"] > 0  # of the gradients that the closure has left
+    assert recorded[1][1]["all/grad_norm"] > 0  # gradients are still there after the closure
     assert logged(tmp_path, "all/angle_rad") == [(s, v["all/angle_rad"]) for s, v in recorded]
     assert [step for step, _ in logged(tmp_path, "loss")] == list(range(STEPS))
     assert recorded.closed
@@ -48,7 +48,7 @@ def test_weights_are_logged_on_request(tmp_path):
     assert "net.0.weight/norm" not in recorded[0][1]
 
 
-def test_weights_are_told_what_an_audit_says(tmp_path):
+def test_an_audit_adds_invariance_to_the_log(tmp_path):
     recorded, model = Recorder(), Module()
     audited = audit(model, [*batches()], loss=lambda module, batch: module.loss(batch))
     fit(tmp_path, model, LightningMonitor(EVERY, recorded, weights=True, audit=audited))
@@ -57,7 +57,7 @@ def test_weights_are_told_what_an_audit_says(tmp_path):
 
 
 @every_optimizer
-def test_counts_steps_not_batches(name, tmp_path):
+def test_steps_are_counted_not_batches(name, tmp_path):
     recorded, model, twin = Recorder(), Module(name), Module(name)
     fit(
         tmp_path,
@@ -83,11 +83,11 @@ def test_steps_that_a_scaler_skips_are_not_logged(name, tmp_path):
     fit(tmp_path, model, monitor, plugins=[plugin])
     expected = by_hand(twin, half_loss, scaler=scalers[1])
     assert recorded.exactly() == expected.exactly()
-    assert scalers[0].get_scale() < 2**20  # some steps were none
+    assert scalers[0].get_scale() < 2**20  # some steps were skipped
     assert recorded.steps[0] > 0
 
 
-def test_under_its_other_name(tmp_path):
+def test_pytorch_lightning_works_like_lightning(tmp_path):
     other = pytest.importorskip("pytorch_lightning", reason="pytorch_lightning is not installed")
     recorded, twin = Recorder(), Module()
 
@@ -121,7 +121,7 @@ def test_loggers_get_no_nan(tmp_path):
     assert len(ours) == 4
     assert all(map(finite, ours))
     assert finite(recorded[0][1])
-    assert not finite(recorded[2][1])  # after the loss was NaN: a sink of one's own is recorded
+    assert not finite(recorded[2][1])  # after the loss was NaN; the user's own sink receives it
     assert "late/norm" not in ours[0]  # of two matrices
 
 
@@ -143,7 +143,7 @@ def test_another_monitor_may_watch_the_same_optimizer(tmp_path):
 
 
 class Wrapped(Module):
-    """Takes its net from elsewhere, and a loss with weights of its own."""
+    """Has a net from elsewhere, and a loss with its own weights."""
 
     def __init__(self, net):
         super().__init__()

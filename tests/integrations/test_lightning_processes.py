@@ -23,7 +23,7 @@ class Process:
 
 
 class Half(Module):
-    """Takes every second row, in the second process the others."""
+    """Uses every second row; the second process uses the others."""
 
     def loss(self, batch, first=None):
         first = self.global_rank if first is None else first

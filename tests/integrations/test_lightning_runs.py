@@ -12,7 +12,7 @@ from tangential.integrations.lightning import LightningMonitor
 pytestmark = quiet
 
 
-def test_labels_every_optimizer_and_counts_its_own_steps(tmp_path):
+def test_every_optimizer_has_a_label_and_its_own_count(tmp_path):
     recorded = Recorder()
     trainer = fit(tmp_path, Players(), LightningMonitor(EVERY, recorded))
     first, second = steps_of("AdamP", recorded), steps_of("AdamP-1", recorded)
@@ -24,7 +24,7 @@ def test_labels_every_optimizer_and_counts_its_own_steps(tmp_path):
 
 
 class WithProxies(Players):
-    """Whose first optimizer has a loss's weights, which are not the module's."""
+    """Its first optimizer has weights of a loss, which the module does not have."""
 
     def configure_optimizers(self):
         self.proxies = [nn.Parameter(torch.ones(3, 8))]
@@ -70,7 +70,7 @@ def test_resumed_is_uninterrupted(make, tmp_path):
     assert parts.exactly() == whole.exactly()
 
 
-def test_a_run_that_had_no_monitor_or_another_resumes(tmp_path):
+def test_a_run_without_a_monitor_or_with_another_can_resume(tmp_path):
     saved, recorded = tmp_path / "middle.ckpt", Recorder()
     monitor = LightningMonitor(EVERY, recorded)
     fit(tmp_path / "other", Module(), monitor)

@@ -9,7 +9,7 @@ from tangential.integrations.transformers import TransformersMonitor
 
 
 @every_optimizer
-def test_logs_what_a_loop_by_hand_logs(name, tmp_path):
+def test_the_trainer_logs_what_a_loop_by_hand_logs(name, tmp_path):
     recorded, integration = Recorder(), Integration()
     trainer = hugging_face(tmp_path, name, [integration])
     with TransformersMonitor(trainer, EVERY, recorded):
@@ -56,7 +56,7 @@ def test_logs_get_no_nan(tmp_path):
 
 
 @every_optimizer
-def test_counts_steps_not_batches(name, tmp_path):
+def test_steps_are_counted_not_batches(name, tmp_path):
     recorded = Recorder()
     trainer = hugging_face(tmp_path, name, gradient_accumulation_steps=2)
     with TransformersMonitor(trainer, EVERY, recorded):
@@ -77,7 +77,7 @@ def test_resumed_is_uninterrupted(tmp_path):
     assert parts.exactly() == whole.exactly()
 
 
-def test_in_bfloat16(tmp_path):
+def test_a_bfloat16_run_is_logged(tmp_path):
     recorded = Recorder()
     trainer = hugging_face(tmp_path, bf16=True)
     with TransformersMonitor(trainer, EVERY, recorded):
@@ -87,7 +87,7 @@ def test_in_bfloat16(tmp_path):
 
 def test_nothing_is_left_after_an_exception(tmp_path):
     recorded = Recorder()
-    trainer = hugging_face(tmp_path, fails_at=5 * BATCH)  # Accelerate asks for it a step early
+    trainer = hugging_face(tmp_path, fails_at=5 * BATCH)  # Accelerate loads a batch one step early
     with (
         pytest.raises(ArithmeticError, match="at an end"),
         TransformersMonitor(trainer, EVERY, recorded) as monitor,

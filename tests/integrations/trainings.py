@@ -56,7 +56,7 @@ class Recorder(list):
         return [step for step, _ in self]
 
     def exactly(self):
-        """Every bit, NaN included."""
+        """All logs as text, so that every bit counts and NaN equals NaN."""
         return repr(list(self))
 
 
@@ -66,7 +66,7 @@ def has_hooks(optimizer):
 
 
 def by_hand(model, loss_of, accumulate=1, scaler=None, epochs=1, batch=BATCH):
-    """What a monitor tells in a loop that someone has written."""
+    """What a monitor logs in a loop by hand."""
     recorded, scaler = Recorder(), scaler or torch.amp.GradScaler("cpu", enabled=False)
     optimizer = model.configure_optimizers()
     with Monitor(model, optimizer, EVERY, lambda values, _: recorded(values, step)):

@@ -11,7 +11,7 @@ pytest.importorskip("accelerate", reason="accelerate is not installed")
 
 
 class Net(nn.Module):
-    """As the Trainer takes it: labels in, loss out."""
+    """A model for the Trainer: takes labels, returns the loss."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Rows(torch.utils.data.Dataset):
 
 
 class Integration(transformers.TrainerCallback):
-    """What a Trainer reports to."""
+    """An integration that records what the Trainer logs."""
 
     def __init__(self):
         self.recorded = []
@@ -76,5 +76,5 @@ def net_by_hand(name, **options):
 
 
 def monitored(recorded):
-    """What of a Trainer's logs a monitor has recorded."""
+    """The logs of a Trainer that come from the monitor."""
     return [(step, values) for step, values in recorded if "all/norm" in values]

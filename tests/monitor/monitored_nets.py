@@ -62,12 +62,12 @@ def net(dtype=torch.float64):
     )
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.bias)  # of a weight of norm zero there is no direction
+            nn.init.normal_(layer.bias)  # a weight of norm zero has no direction
     return nn.Sequential(*layers).to(dtype)
 
 
 def losses(model, steps=STEPS, batch=32):
-    """The losses of a small real training; the caller takes the steps."""
+    """Yield the losses of a small real training; the caller takes the steps."""
     dtype = next(model.parameters()).dtype
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
@@ -83,7 +83,7 @@ def losses_batch(number):
 
 
 def run(build, steps=4, every=1, model=None, **options):
-    """What a monitor tells of a short training."""
+    """What a monitor logs of a short training, by step."""
     model, logged = model or net(), {}
     optimizer = build(model.parameters())
     with Monitor(model, optimizer, every, lambda v, s: logged.update({s: v}), **options):

@@ -9,7 +9,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from tangential import Monitor, audit
 
 
-def test_an_audit_names_the_units_and_what_is_invariant():
+def test_an_audit_decides_units_and_invariance():
     model = nn.Sequential(nn.ConvTranspose2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten())
     model.append(nn.Linear(400, 10)).double()
     found = audit(model, [torch.randn(8, 1, 8, 8, dtype=torch.float64) for _ in range(3)])
@@ -21,7 +21,7 @@ def test_an_audit_names_the_units_and_what_is_invariant():
 
 
 class Twice(nn.Module):
-    """A model in a model, as a LightningModule has it, with a weight of its own."""
+    """A model inside another one that has its own weight, as in a LightningModule."""
 
     def __init__(self, model):
         super().__init__()

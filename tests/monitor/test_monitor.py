@@ -11,7 +11,7 @@ from torch import nn
 from tangential import AdamP, Monitor
 
 
-def test_every_and_step_and_aggregates_alone():
+def test_every_and_step_decide_which_steps_are_logged():
     logged = run(OPTIMIZERS["AdamP"], 7, every=3, step=2)
     assert list(logged) == [3, 6]
     labels = {key.split("/")[0] for values in logged.values() for key in values}
@@ -75,7 +75,7 @@ def test_the_monitor_keeps_no_weight_alive(make):
     for p in optimizer.param_groups.pop()["params"]:
         optimizer.state.pop(p, None)
     del p
-    optimizer.step()  # at which the kernel forgets the group
+    optimizer.step()  # in this step the kernel forgets the group
     gc.collect()
     assert gone() is None
 
@@ -99,7 +99,7 @@ def test_weights_that_the_model_lacks_are_left_out(make):
 
 
 @EVERY_KIND
-def test_weights_that_the_optimizer_lacks_or_gets_later(make):
+def test_weights_added_to_the_optimizer_later_are_logged_from_then_on(make):
     model, logged = net(), []
     optimizer = make([model[0].weight])
     with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
@@ -107,7 +107,7 @@ def test_weights_that_the_optimizer_lacks_or_gets_later(make):
         optimizer.add_param_group({"params": [*model[3:].parameters()]})
         train(model, optimizer, 1)
         model[7] = nn.Linear(24, 10).double()
-        optimizer.add_param_group({"params": [*model[7].parameters()]})  # beside the one replaced
+        optimizer.add_param_group({"params": [*model[7].parameters()]})  # the old ones stay
         train(model, optimizer, 1)
     names = [{key.rpartition("/")[0] for key in values if "norm" in key} for values in logged]
     groups = {"all", "early"}, {"all", "early", "middle", "late"}
@@ -126,7 +126,7 @@ def test_a_lazy_module_that_is_never_used_is_left_out():
     assert "spare.weight/norm" not in logged[0]
 
 
-def test_an_optimizer_that_chooses_its_own_lr():
+def test_an_unknown_lr_is_left_out():
     class Own(torch.optim.Optimizer):
         @torch.no_grad()
         def step(self, closure=None):
@@ -142,8 +142,8 @@ def test_an_optimizer_that_chooses_its_own_lr():
 
 
 @pytest.mark.parametrize("base", [AdamP, torch.optim.AdamW])
-def test_a_step_that_calls_the_one_of_its_base_is_one_step(base):
-    base(net().parameters(), lr=1e-2)  # torch has now put the hooks around the base's step
+def test_a_step_that_calls_its_base_class_counts_once(base):
+    base(net().parameters(), lr=1e-2)  # torch has now wrapped the base's step with hooks
 
     class Own(base):
         def step(self, closure=None):
@@ -172,7 +172,7 @@ def test_a_compiled_step_is_not_monitored():
 # ---- errors
 
 
-def test_an_error_in_a_step_leaves_no_watch_behind():
+def test_after_an_error_in_a_step_the_optimizer_has_no_watcher():
     model = net()
     optimizer, logged = OPTIMIZERS["AdamP"](model.parameters()), []
     monitor = Monitor(model, optimizer, 1, lambda v, s: logged.append(s))
@@ -189,7 +189,7 @@ def test_an_error_in_a_step_leaves_no_watch_behind():
     assert optimizer.watch is None
 
 
-def test_a_sink_that_fails_is_heard_and_costs_neither_step_nor_number():
+def test_a_sink_that_raises_costs_neither_step_nor_number():
     def failing(values, step):
         if step == 1:
             raise OSError("no space left")
@@ -209,7 +209,7 @@ def test_a_sink_that_fails_is_heard_and_costs_neither_step_nor_number():
     assert logged == [0, 1, 2]
 
 
-def test_every_sink_is_closed_though_one_fails_to():
+def test_every_sink_is_closed_even_if_one_raises():
     class Sink:
         closed = False
 

@@ -58,7 +58,7 @@ def test_sinks_that_cannot_be_called_are_refused_at_once(sinks, said):
     assert not optimizer._optimizer_step_pre_hooks
 
 
-def test_an_audit_that_is_none_is_refused():
+def test_an_object_that_is_not_an_audit_is_refused():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(TypeError, match=r"audit must be what tangential\.audit.* got <function"):
@@ -72,7 +72,7 @@ BAD_STEPS = [1.5, True, -1, "a", None, math.nan, math.inf, torch.tensor(True), t
 
 
 @pytest.mark.parametrize("step", BAD_STEPS, ids=repr)
-def test_a_step_that_is_no_integer_is_refused(step):
+def test_a_step_that_is_not_an_integer_is_refused(step):
     model = net()
     optimizer = OPTIMIZERS["AdamP"](model.parameters())
     with pytest.raises(ValueError, match=r"step must be an integer >= 0, got "):
@@ -83,7 +83,7 @@ def test_a_step_that_is_no_integer_is_refused(step):
         assert monitor.step == 0
 
 
-def test_a_step_that_files_have_no_room_for_is_refused():
+def test_a_step_too_large_for_files_is_refused():
     model = net()
     with pytest.raises(ValueError, match=r"step must be less than 2\*\*63, got 1e\+30"):
         Monitor(model, OPTIMIZERS["AdamP"](model.parameters()), step=1e30)
@@ -105,7 +105,7 @@ def test_an_integral_step_of_any_type_becomes_an_int(step):
     assert {type(number) for number in logged} == {int}
 
 
-def test_a_trainers_step_is_checked_too():
+def test_a_step_number_from_a_trainer_is_checked():
     model, now, logged = net(), [torch.tensor(7.0)], sinks.memory()
     monitors = Monitors(1, logged, False, None)
     optimizer = OPTIMIZERS["AdamP"](model.parameters())

@@ -37,7 +37,7 @@ def net():
     ).double()
     if how in ("fsdp", "absent"):
         fully_shard(model, mesh=mesh)
-    elif how == "columns":  # rows are split: their products must travel before any root
+    elif how == "columns":  # rows are split: products must be summed before any root
         for module in model:
             for name, p in list(module.named_parameters()):
                 place = [Shard(1) if p.dim() > 1 else Replicate()]
@@ -73,7 +73,7 @@ def run(how, build, processes):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_sharded_numbers_are_those_of_the_whole():
+def test_sharded_numbers_equal_unsharded_ones():
     builds = ["AdamW", "SGD", "AdamP", "SGDP", "units", "cautious units"]
     whole = run("whole", ",".join(builds), processes=1)
     for how in ("fsdp", "columns"):
@@ -87,7 +87,7 @@ def test_sharded_numbers_are_those_of_the_whole():
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_a_gradient_on_one_process_alone_leaves_no_other_waiting():
+def test_a_gradient_on_one_process_does_not_block_the_others():
     logged = run("absent", "AdamW,AdamP", processes=2)
     whole = run("whole", "AdamW,AdamP", processes=1)
     for build in ("AdamW", "AdamP"):

@@ -22,12 +22,12 @@ def rms(x):
 
 
 def plain(w, g, after, *, keep, by_row):
-    """The columns that follow from a weight, its gradient, what it became, and a in a w + e."""
+    """The columns of a step, from the weight before and after it, its gradient, and `keep`."""
     w, g, after = (rows_of(x, by_row) for x in (w, g, after))
     e, fan = after - keep * w, w.shape[1]
     ww, unit = w.square().sum(), w / w.norm(dim=1)[:, None]
     unit_after = after / after.norm(dim=1)[:, None]
-    seen = g.norm(dim=1) > 0  # a channel that ReLU holds at zero says nothing
+    seen = g.norm(dim=1) > 0  # ReLU may hold a channel at zero
     cosines = ((w * g).sum(1) / (w.norm(dim=1) * g.norm(dim=1)))[seen]
     chords = (unit_after - unit).norm(dim=1)
     radial = ((e * unit).sum(1)[:, None] * unit).norm() / e.norm()
@@ -46,7 +46,7 @@ def plain(w, g, after, *, keep, by_row):
 
 
 def gate(w, g, delta=0.1):
-    """The published gate: by row, by weight."""
+    """Whether the published gate fires by row, and by weight."""
     if w.dim() < 2:
         return 0.0, 0.0
 
@@ -60,7 +60,7 @@ def gate(w, g, delta=0.1):
 
 
 def expected(name, options, w, g, after):
-    """All columns but the equilibrium's, for an optimizer of this table."""
+    """All columns except those on equilibrium, for an optimizer of OPTIMIZERS."""
     row, whole = gate(w, g)
     projected, lr, decay = "P" in name.split()[0] and "RMS" not in name, options["lr"], 0.0
     if name == "AdamP weight":
@@ -84,7 +84,7 @@ MOTION = ("growth_memory", "effective_step", "angle_rad")
 
 
 def tolerance(column, wanted, exact):
-    """Of rounding: what cancels is as exact as what it is the difference of."""
+    """For rounding: a difference is as exact as the numbers that are subtracted."""
     whole = {"cosine": 1.0, "radial_share": 1.0}
     whole |= dict.fromkeys(MOTION, wanted["update_norm"] / wanted["norm"])
     return exact * max(abs(wanted[column]), whole.get(column, 0.0))
@@ -92,7 +92,7 @@ def tolerance(column, wanted, exact):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_every_number_is_that_of_a_plain_twin(name, dtype):
+def test_every_number_equals_that_of_a_plain_twin(name, dtype):
     watched = net(dtype)
     twin, logged = copy.deepcopy(watched), []
     ours, plain_one = (OPTIMIZERS[name](m.parameters()) for m in (watched, twin))
@@ -109,10 +109,10 @@ def test_every_number_is_that_of_a_plain_twin(name, dtype):
             ours.step()
             plain_one.step()
             for n, p in twin.named_parameters():
-                assert torch.equal(p, watched.get_parameter(n))  # to be watched changes nothing
+                assert torch.equal(p, watched.get_parameter(n))  # the monitor changes nothing
                 wanted = expected(name, options, before[n], p.grad, p)
                 for column, value in wanted.items():
-                    found = logged[t].get(f"{n}/{column}", math.nan)  # what is undefined is not
+                    found = logged[t].get(f"{n}/{column}", math.nan)  # undefined columns are absent
                     near = pytest.approx(value, abs=tolerance(column, wanted, exact), nan_ok=True)
                     assert found == near, (t, n, column)
                     seen += 1
@@ -134,7 +134,7 @@ EQUILIBRIA = {  # 3.weight is projected by the optimizers that project
 
 
 @pytest.mark.parametrize("name", EQUILIBRIA)
-def test_equilibrium_is_that_of_optimizer_and_settings(name):
+def test_equilibrium_follows_from_optimizer_and_options(name):
     values = run(OPTIMIZERS[name], weights=True)[3]
     found = {n: values.get(f"3.weight/{n}") for n in ("equilibrium_rad", "steps_to_equilibrium")}
     if math.isnan(EQUILIBRIA[name]):
@@ -154,8 +154,8 @@ def test_equilibrium_is_that_of_optimizer_and_settings(name):
     ],
     ids=["SGDP", "AdamP", "AdamW"],
 )
-def test_weights_are_at_equilibrium_when_the_monitor_said_so(build, start):
-    """Rows that only their directions matter of, driven by noise, from far away."""
+def test_weights_reach_equilibrium_in_the_predicted_number_of_steps(build, start):
+    """Scale-invariant rows, driven by noise, that start far from equilibrium."""
     generator = torch.Generator().manual_seed(0)
     model = nn.Linear(64, 128, bias=False, dtype=torch.float64)
     nn.init.normal_(model.weight, std=start, generator=generator)
@@ -169,7 +169,7 @@ def test_weights_are_at_equilibrium_when_the_monitor_said_so(build, start):
                 (nn.functional.normalize(model.weight, dim=1) * noise).sum().backward()
                 optimizer.step()
 
-    train(30)  # until momentum is full
+    train(30)  # until the momentum has its final size
     said = logged[-1]["weight/steps_to_equilibrium"]
     assert 20 < said < 3000
     train(int(said))
@@ -193,7 +193,7 @@ def test_memory_share_is_that_of_scale_invariant_weights():
 
 
 @pytest.mark.parametrize("count", range(1, 9))
-def test_thirds_are_as_equal_as_can_be_and_empty_ones_left_out(count):
+def test_depths_are_nearly_equal_thirds_and_empty_ones_are_left_out(count):
     torch.manual_seed(0)
     model, logged = nn.Sequential(*(nn.Linear(3, 3) for _ in range(count))), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

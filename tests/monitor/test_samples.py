@@ -12,7 +12,7 @@ from tangential.backends import native
 
 
 @pytest.mark.parametrize("name", ["AdamP", "AdamW", "SGD", "SGDP nesterov buffer"])
-def test_bfloat16_steps_that_rounding_loses_are_measured_all_the_same(name):
+def test_bfloat16_steps_lost_in_rounding_are_still_measured(name):
     small = {"lr": 1e-8, "weight_decay": 0.0}
 
     def build(p):
@@ -31,7 +31,7 @@ def test_bfloat16_steps_that_rounding_loses_are_measured_all_the_same(name):
             assert 0 < ours[key] == pytest.approx(twin[key], rel=0.2), key
 
 
-def test_bfloat16_under_a_rule_that_is_not_known_has_no_update():
+def test_bfloat16_under_an_unknown_rule_has_no_update():
     values = run(OPTIMIZERS["RMSprop"], 1, model=net(torch.bfloat16), weights=True)[0]
     assert "3.weight/angle_rad" not in values
     assert "all/angle_rad" not in values
@@ -56,7 +56,7 @@ def test_gradients_under_amp_are_unscaled_and_skipped_steps_not_logged(name):
         for t, loss in enumerate(losses(model, 3)):
             optimizer.zero_grad()
             scaler.scale(loss).backward()
-            if t == 0:  # the same gradients again, and one that overflows before them
+            if t == 0:  # first a gradient that overflows, then the true ones again
                 kept = [p.grad.clone() for p in model.parameters()]
                 model[0].weight.grad[0] = torch.inf
                 scaler.step(optimizer)
@@ -71,8 +71,8 @@ def test_gradients_under_amp_are_unscaled_and_skipped_steps_not_logged(name):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_an_update_that_is_radial_and_projected_away_is_none_not_less(fused):
-    # a net that died: gradients of zero fire the gate, and only rounding is left of the update
+def test_a_radial_update_that_is_projected_away_has_no_negative_growth(fused):
+    # in a dead net, zero gradients fire the gate, and the update is rounding error
     torch.manual_seed(0)
     weights = nn.ParameterList(300 * torch.randn(1, 7) for _ in range(64))
     optimizer, logged = SGDP(weights, lr=0.1, momentum=0.9, fused=fused), []
@@ -125,7 +125,7 @@ def test_a_closure_computes_the_gradients_that_are_logged(name):
 
 
 @pytest.mark.parametrize("name", ["AdamP", "AdamP foreach", "SGDP", "AdamW", "SGD"])
-def test_one_transfer_to_the_host_for_a_logged_step_and_none_for_another(name, monkeypatch):
+def test_a_logged_step_makes_one_transfer_to_the_host_and_others_none(name, monkeypatch):
     asked = []
     for question in ("tolist", "item", "__float__", "__bool__", "cpu", "numpy"):
         plainly = getattr(torch.Tensor, question)
@@ -146,12 +146,12 @@ def test_one_transfer_to_the_host_for_a_logged_step_and_none_for_another(name, m
             counts.append(asked[before:].count("tolist"))
             rest = [question for question in asked[before:] if question != "tolist"]
             counts.append(len(rest))
-    # whatever torch's own step asks, it asks at every step
+    # what torch's own step asks, it asks in every step
     assert counts[0::2] == [1, 0, 1, 0]
     assert counts[1] <= counts[3] == counts[5] == counts[7]  # the first has no counts to check
 
 
-def test_a_run_that_diverged_says_so():
+def test_a_diverged_weight_is_logged_as_nan():
     model = net()
     optimizer, logged = OPTIMIZERS["SGD"](model.parameters()), []
     with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
@@ -178,7 +178,7 @@ def test_a_default_device_changes_nothing(name, kernel, monkeypatch):
             optimizer.zero_grad()
             loss.backward()
             if t == 0:
-                optimizer.step()  # which makes the optimizer's own states
+                optimizer.step()  # which creates the optimizer's state
                 continue
             with torch.device("meta"):
                 optimizer.step()

@@ -8,7 +8,7 @@ from tangential import Monitor
 
 @EVERY_KIND
 @pytest.mark.parametrize("first_closed", [0, 1])
-def test_two_monitors_of_one_optimizer(make, first_closed):
+def test_two_monitors_of_one_optimizer_log_independently(make, first_closed):
     alone = run(make, 6, weights=True)
     model, logged = net(), ([], [])
     optimizer = make(model.parameters())
@@ -29,7 +29,7 @@ def test_two_monitors_of_one_optimizer(make, first_closed):
     assert getattr(optimizer, "watch", None) is None
 
 
-def test_two_monitors_and_a_step_that_raises():
+def test_two_monitors_survive_a_step_that_raises():
     model, logged = net(), ([], [])
     optimizer = OPTIMIZERS["AdamP"](model.parameters())
     monitors = [
@@ -44,7 +44,7 @@ def test_two_monitors_and_a_step_that_raises():
                 optimizer.step()
             optimizer.param_groups[0]["lr"] = 1e-2
             monitors[0].close()
-            assert optimizer.watch is not None  # the other one goes on
+            assert optimizer.watch is not None  # the other monitor continues
         optimizer.step()
     monitors[1].close()
     assert optimizer.watch is None
@@ -52,7 +52,7 @@ def test_two_monitors_and_a_step_that_raises():
     assert len(logged[1]) == 3
 
 
-def test_a_watcher_of_ones_own_is_kept():
+def test_a_watcher_of_the_user_is_kept():
     model, seen = net(), []
     optimizer = OPTIMIZERS["AdamP"](model.parameters())
     optimizer.watch = seen.append

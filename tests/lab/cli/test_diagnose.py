@@ -16,7 +16,7 @@ from tangential_lab.__main__ import main
 
 @pytest.fixture(scope="module")
 def momentum():
-    """SGD with momentum and without decay: the paper's slowdown."""
+    """SGD with momentum and without decay: the slowdown of the paper."""
     return trained(lambda w: SGD(w, lr=0.1, momentum=0.9))
 
 
@@ -26,7 +26,7 @@ def good():
 
 
 def call(capsys, *paths):
-    """Exit code and what was printed: output, or else errors."""
+    """The exit code, and the printed output or error."""
     try:
         main(["diagnose", *map(str, paths)])
         code = 0

@@ -20,7 +20,7 @@ BYTES = b',\n\r"\x00\xff-+.e0123456789= '
 
 
 def damaged(data, drawn):
-    """A file with one to six things done to it."""
+    """A file with one to six damages."""
     for _ in range(drawn.choice((1, 1, 2, 3, 6))):
         damage = drawn.choice((in_bytes, in_a_cell, in_rows, in_lines, in_a_column))
         data = damage(data, drawn)
@@ -41,7 +41,7 @@ def in_a_cell(data, drawn):
 
 
 def in_rows(data, drawn):
-    """All the numbers of a row, or of every row."""
+    """Replace the numbers of one row, of half of them, or of all."""
     first, *rows = (line.split(b",") for line in data.split(b"\n"))
     value = drawn.choice(CELLS[:12])
     for row in drawn.choice((rows, rows[:1], drawn.sample(rows, len(rows) // 2))):
@@ -58,7 +58,7 @@ def in_a_column(data, drawn):
 
 
 def in_lines(data, drawn):
-    """Lines in disorder, twice, or some of them."""
+    """Shuffle the lines, repeat them, or leave some out."""
     first, *lines = data.split(b"\n")
     count = drawn.randrange(len(lines) + 1)
     drawn_ = (drawn.sample(lines, count), lines * 2, drawn.sample(lines, len(lines)))

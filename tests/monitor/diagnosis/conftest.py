@@ -7,7 +7,7 @@ from torch.optim import SGD
 
 @pytest.fixture(scope="module")
 def momentum():
-    """SGD with momentum and without decay: the paper's slowdown."""
+    """SGD with momentum and without decay: the slowdown of the paper."""
     return trained(lambda w: SGD(w, lr=0.1, momentum=0.9))
 
 

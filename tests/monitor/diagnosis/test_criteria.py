@@ -14,7 +14,7 @@ from tangential.monitor import figures, load, sinks
 from tangential.monitor.diagnosis import criteria
 
 
-def test_premature_slowdown(momentum):
+def test_momentum_without_decay_is_a_premature_slowdown(momentum):
     found = kinds(momentum)
     verdict, numbers = found[SLOW], found[SLOW].numbers
     assert verdict.labels == HIDDEN
@@ -31,7 +31,7 @@ def test_premature_slowdown(momentum):
     assert verdict.text == words
 
 
-def test_the_slowdowns_numbers_are_those_of_the_log(momentum):
+def test_the_numbers_of_a_slowdown_follow_from_the_log(momentum):
     seen = [x for x in momentum if x["label"] in HIDDEN and x["step"] >= 20]
     falls = []
     for name in HIDDEN:
@@ -60,7 +60,7 @@ def test_a_schedule_is_not_a_premature_slowdown():
 
 
 def test_a_step_shortened_by_lr_is_not_a_premature_slowdown(momentum):
-    """The same steps and norms, had lr asked for them."""
+    """The same steps and norms, with an lr that explains them."""
     asked = [{**x, "lr": 0.1 * (1 if x["step"] < 150 else 0.2)} for x in momentum]
     checked = figures(load(asked))
     assert checked["norm_growth"] > criteria.NORM_GROWTH
@@ -69,7 +69,7 @@ def test_a_step_shortened_by_lr_is_not_a_premature_slowdown(momentum):
 
 
 def test_vanishing_gradients_are_not_a_premature_slowdown():
-    """A net that has learnt its labels stands still, and its norms with it."""
+    """Once a net has learnt its labels, its weights stand still."""
     model, log = net(), sinks.memory()
     x, y = torch.randn(32, 16), torch.arange(32) % 4
     optimizer = SGDP(model.parameters(), lr=0.01)
@@ -96,7 +96,7 @@ def test_the_first_steps_of_adam_are_not_a_slowdown():
 
 @pytest.mark.parametrize("audited", [False, True])
 @pytest.mark.parametrize("rule", [AdamW, AdamP])
-def test_decay_too_weak(rule, audited):
+def test_little_decay_is_too_weak(rule, audited):
     found = kinds(trained(lambda w: rule(w, lr=0.01, weight_decay=1e-3), audited=audited))
     verdict, numbers = found[WEAK], found[WEAK].numbers
     assert verdict.labels == HIDDEN

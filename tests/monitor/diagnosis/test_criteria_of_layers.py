@@ -9,7 +9,7 @@ from tangential import AdamP, Monitor, audit
 from tangential.monitor import diagnose, sinks
 
 
-def test_projected_but_not_invariant_by_the_audit():
+def test_an_audit_tells_which_projections_are_wrong():
     model, log = net(), sinks.memory()
     found = audit(model, [torch.randn(8, 16) for _ in range(3)])
     log = sinks.memory()
@@ -42,7 +42,7 @@ def test_without_an_audit_a_flickering_gate_tells():
 
 @pytest.mark.parametrize("audited", [False, True])
 def test_an_optimizer_that_does_not_project_does_not_project_wrongly(audited):
-    """The published gate would have fired, but AdamW has none."""
+    """The published gate would fire, but AdamW has no gate."""
 
     def make(groups):
         return decayed([p for g in groups for p in g["params"]] if audited else groups)
@@ -52,7 +52,7 @@ def test_an_optimizer_that_does_not_project_does_not_project_wrongly(audited):
     assert WRONG not in kinds(log)
 
 
-def test_layers_rotate_unequally():
+def test_layers_with_different_lrs_rotate_unequally():
     def make(weights):
         first, *rest = weights
         return AdamP([{"params": [first], "lr": 1e-4}, {"params": rest}], lr=1e-3)
@@ -69,7 +69,7 @@ def test_layers_rotate_unequally():
 
 
 def test_a_large_norm_makes_a_layer_slow():
-    """At one lr, which the sentence then need not name."""
+    """All layers have the same lr, so the sentence does not name it."""
 
     def before(model, optimizer, step):
         if step == 0:
@@ -82,7 +82,7 @@ def test_a_large_norm_makes_a_layer_slow():
 
 
 @pytest.mark.parametrize("at", [0, 100])
-def test_frozen_normalisation(at):
+def test_a_normalisation_in_eval_mode_is_frozen(at):
     verdict = kinds(trained(decayed, before=freeze("1", "4", at=at)))[FROZEN]
     assert verdict.labels == ("1", "4")
     assert verdict.numbers == {"frozen_norms": 2.0, "since_step": float(at)}

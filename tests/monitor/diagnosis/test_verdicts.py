@@ -119,7 +119,7 @@ def test_rows_need_step_and_label(rows):
         diagnose(rows)
 
 
-def test_no_rows_are_no_run():
+def test_a_run_without_rows_is_refused():
     with pytest.raises(ValueError, match="the run is empty: a run needs at least one log"):
         diagnose([])
 

@@ -46,7 +46,7 @@ def scalars(folder):
 
 
 def same(left, right):
-    """Lines equal, NaN equal to itself."""
+    """Whether lines are equal, with NaN equal to NaN."""
     return [{k: repr(v) for k, v in x.items()} for x in left] == [
         {k: repr(v) for k, v in x.items()} for x in right
     ]

@@ -41,7 +41,7 @@ def test_no_label_is_a_formula_and_all_come_back(label, tmp_path):
     with (tmp_path / "run.csv").open(newline="") as file:
         raw = [*csv.reader(file)][1:]
     assert not raw[0][1].startswith(("=", "+", "-", "@", "\t"))
-    assert raw[0][2] == "-1.5"  # a number is no formula
+    assert raw[0][2] == "-1.5"  # numbers are not quoted
     assert raw[1][1] == "all"
     assert rows(tmp_path / "run.csv")[0] == {"step": 3, "label": label, "norm": -1.5}
 

@@ -45,7 +45,7 @@ def test_a_resumed_run_appends_to_its_file(kind, again, tmp_path):
 
 @both
 def test_a_closed_sink_resumes_like_a_new_one(kind, tmp_path):
-    """As the callbacks' sinks are when a trainer fits twice."""
+    """The sinks of a callback are closed after each fit."""
     path = tmp_path / "run"
     sink = KINDS[kind](path)
     log(sink, 0, 1, 2, 3)
@@ -100,7 +100,7 @@ def test_a_file_of_another_run_is_renamed(kind, tmp_path):
 
 
 def full_disk(kind, monkeypatch):
-    """A disk on which half of what is written finds room."""
+    """A disk that has space for half of what is written."""
 
     def half(file, data):
         file.write(data[: len(data) // 2])
@@ -133,7 +133,7 @@ def test_a_full_disk_costs_neither_step_nor_log(kind, full_at, tmp_path, monkeyp
             assert raised.value.errno == errno.ENOSPC
             assert raised.value.filename == str(path)
             if full_at:
-                assert len(rows(path)) == len(memory) // 2  # what was there is there
+                assert len(rows(path)) == len(memory) // 2  # earlier logs are still there
         assert not list(tmp_path.glob("**/.*"))
         trained = [p.detach().clone() for p in model.parameters()]
         sink.close()

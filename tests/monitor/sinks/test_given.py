@@ -20,7 +20,7 @@ def test_every_column_of_the_monitor_has_a_place_in_files():
     with Monitor(model, optimizer, 1, lambda v, _: told.append(v), weights=True):
         train(model, optimizer, [0])
     columns = {key.rpartition("/")[2] for key in told[0]}
-    # without an audit, and where the gate fires on no weight, these are unknown
+    # these two need an audit, or a weight on which the gate fires
     assert columns | {"invariant", "memory_share"} == set(COLUMNS)
 
 
@@ -53,7 +53,7 @@ def test_a_sink_that_raises_keeps_no_log_from_the_others():
 
 
 class Metrics:
-    """A W&B run as far as a sink needs one."""
+    """What a sink needs of a W&B run."""
 
     def __init__(self):
         self.logged = []
@@ -104,7 +104,7 @@ def test_a_sink_refuses_other_steps(make, step, tmp_path):
 # ---- monitors that share a sink
 
 
-def test_a_sink_of_two_open_monitors_is_warned_about(tmp_path):
+def test_two_open_monitors_with_one_sink_warn(tmp_path):
     sink, pairs = sinks.csv(tmp_path / "run.csv"), [small() for _ in range(3)]
     with Monitor(*pairs[0], 1, sink):
         with pytest.warns(UserWarning, match=r"another open Monitor .* Csv sink \(.*run\.csv\)"):
@@ -114,7 +114,7 @@ def test_a_sink_of_two_open_monitors_is_warned_about(tmp_path):
         pass
 
 
-def test_plain_functions_and_monitors_that_are_gone_share_without_a_warning():
+def test_a_function_or_a_deleted_monitor_shares_a_sink_without_warning():
     sink, pairs = sinks.memory(), [small() for _ in range(2)]
     with Monitor(*pairs[0], 1, print), Monitor(*pairs[1], 1, print):
         pass

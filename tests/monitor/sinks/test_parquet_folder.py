@@ -72,7 +72,7 @@ def test_flush_every_is_checked(flush_every, tmp_path):
 
 
 def peak_mb(work):
-    """Megabytes that Python allocates meanwhile, at their most."""
+    """The most megabytes that Python allocates at a time."""
     tracemalloc.start()
     try:
         work()
