@@ -17,6 +17,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # of processes that tests start
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "real_data(name): needs this data set; see realdata.py")
+
+
+@pytest.fixture(autouse=True)
+def real_data(request):
+    """Provide the data sets that a test is marked with, or skip it."""
+    for mark in request.node.iter_markers("real_data"):
+        from realdata import provide  # where the laboratory is installed
+
+        provide(*mark.args)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

@@ -155,15 +155,19 @@ def cifar10_checksums(folder: Path) -> dict[str, str]:
 
 
 def _mnist(pack: Path, made: Path) -> None:
-    (made / "raw").mkdir()
     with np.load(pack / "mnist.npz") as packed:
         for part, name in (("train", "train"), ("test", "t10k")):
-            for kind in ("images", "labels"):
-                array = packed[f"{part}_{kind}"]
-                header = bytes([0, 0, 8, array.ndim])
-                header += b"".join(size.to_bytes(4, "big") for size in array.shape)
-                path = made / "raw" / f"{name}-{kind}-idx{array.ndim}-ubyte"
-                path.write_bytes(header + array.astype(np.uint8).tobytes())
+            write_mnist(made, name, packed[f"{part}_images"], packed[f"{part}_labels"])
+
+
+def write_mnist(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write images [n, h, w] and labels [n] as MNIST's files of `name`, "train" or "t10k"."""
+    (folder / "raw").mkdir(parents=True, exist_ok=True)
+    for kind, array in (("images", images), ("labels", labels)):
+        header = bytes([0, 0, 8, array.ndim])
+        header += b"".join(size.to_bytes(4, "big") for size in array.shape)
+        path = folder / "raw" / f"{name}-{kind}-idx{array.ndim}-ubyte"
+        path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
 def _omniglot(pack: Path, made: Path) -> None:

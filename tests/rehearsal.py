@@ -79,10 +79,10 @@ def rehearse(task, folder):
     return scores
 
 
-def trial(task, folder=None, stop=bool):
-    """Two steps at the task's published point."""
+def trial(task, folder=None, stop=bool, epochs=None):
+    """Two steps, or some epochs, at the task's published point."""
     spec = Spec("adamp", "test", 1000, tuple(task.published["adam"].items()))
-    run = TrialOptions(epochs=2 / steps_per_epoch(task), folder=folder, stop=stop)
+    run = TrialOptions(epochs=epochs or 2 / steps_per_epoch(task), folder=folder, stop=stop)
     return Trial(task, OPTIMIZERS["adamp"], spec, run)
 
 

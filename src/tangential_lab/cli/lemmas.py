@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential_lab.terminal import first_that_fits
-from tangential_lab.theory import CLOSE, EXACT, Lemma, all_lemmas
+from tangential_lab.theory.claims import CLOSE, EXACT, Lemma
+from tangential_lab.theory.lemmas import lemmas as measured
 
 
 def lemmas() -> None:
@@ -16,7 +17,7 @@ def lemmas() -> None:
     """
     console = Console()
     with console.status("taking steps ..."):
-        results = list(all_lemmas())
+        results = list(measured())
     console.print(first_that_fits([_wide(results), _narrow(results)], console.width))
     failed = [lemma.name for lemma in results if not lemma.holds]
     for name in failed:

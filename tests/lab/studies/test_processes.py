@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datapacks import write_mnist
 from torch import nn
 
 from tangential_lab.studies.store import Store
@@ -166,15 +167,10 @@ def test_two_processes_train_other_nets_as_one(tmp_path):
 
     Of ReBias's batch each process has three pairs, too few for an estimate of its own.
     """
-    drawn = np.random.default_rng(0)
-    (tmp_path / "mnist").mkdir()
-    np.savez(
-        tmp_path / "mnist/mnist.npz",
-        train_images=drawn.integers(256, size=(200, 28, 28), dtype=np.uint8),
-        train_labels=np.arange(200, dtype=np.uint8) % 10,
-        test_images=drawn.integers(256, size=(20, 28, 28), dtype=np.uint8),
-        test_labels=np.arange(20, dtype=np.uint8) % 10,
-    )
+    generator = np.random.default_rng(0)
+    for name, size in (("train", 200), ("t10k", 20)):
+        images = generator.integers(256, size=(size, 28, 28), dtype=np.uint8)
+        write_mnist(tmp_path / "MNIST", name, images, np.arange(size) % 10)
     names = ("channels_last", "bf16", "rebias")
     alone = run(",".join(names), tmp_path, 1)
     ways = [f"{name} {way}" for name in names for way in ("copies", "shards")]

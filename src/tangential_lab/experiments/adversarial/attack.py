@@ -10,30 +10,30 @@ from torch.nn import functional as F
 
 STEPS = 10
 AXES = (1, 2, 3)  # of an image in a batch [n, channels, height, width]
-TINY = 1e-12  # keeps an image whose gradient is zero where it is
+TINY = 1e-12  # an image whose gradient is zero stays unchanged
 
 
 class Attack(NamedTuple):
-    """Ten steps up the loss, each brought back to where images may be.
+    """Ten steps that raise the loss; each is followed by a projection onto the allowed images.
 
-    An attacked image lies within `radius` of its original, in the norm, and its pixels in [0, 1].
+    An attacked image is within `radius` of its original, in the norm, and its pixels are in [0, 1].
     """
 
     norm: Literal["linf", "l2"]
     radius: float
-    size: float  # of a step: of its every pixel if `step` is "sign", else its euclidean length
+    size: float  # of a step: the change of each pixel if `step` is "sign", else the l2 length
     step: Literal["sign", "gradient"] = "sign"
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, random_start: bool
     ) -> Tensor:
-        """The images attacked; the model is in evaluation mode meanwhile, and none of it changes.
+        """The attacked images. The model is in evaluation mode meanwhile and does not change.
 
         Args:
-            model: Gives logits [n, classes] of images; not one whose forward waits for other
-                processes, such as DistributedDataParallel (give what it wraps).
+            model: Returns logits [n, classes] of images. It must not wait for other processes, as
+                DistributedDataParallel does: pass the model inside.
             images: [n, channels, height, width], from 0 to 1.
-            labels: [n], the classes to lead away from.
+            labels: [n], the right classes.
             random_start: Start from a random point of the ball, not from the images.
         """
         attacked = self.inside(self._start(images), images) if random_start else images
@@ -48,7 +48,7 @@ class Attack(NamedTuple):
         return attacked
 
     def inside(self, moved: Tensor, images: Tensor) -> Tensor:
-        """The nearest points of the ball about the images, cut to [0, 1]."""
+        """Project onto the ball around the images, then clamp to [0, 1]."""
         change = moved - images
         if self.norm == "linf":
             change = change.clamp(-self.radius, self.radius)
@@ -71,7 +71,7 @@ def _length(change: Tensor) -> Tensor:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module's own mode (some may have been frozen)."""
+    """Evaluation mode; afterwards every module has its former mode (some may be frozen)."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

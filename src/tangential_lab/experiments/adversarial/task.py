@@ -1,7 +1,6 @@
 """Adversarial training: a net learns to classify images that were changed to mislead it."""
 
-from functools import cache, partial
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +9,13 @@ from torch import Tensor, nn
 
 from tangential_lab.experiments.adversarial.attack import Attack
 from tangential_lab.experiments.adversarial.wide_resnet import wide_resnet
-from tangential_lab.experiments.data import images
+from tangential_lab.experiments.data import embedded, images
 from tangential_lab.experiments.data.augment import mirrored, scaled, shifted
+from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.experiments.options import checked
-from tangential_lab.training import DataSource, Metric, Task, TensorSplit
+from tangential_lab.training import Metric, Task, TensorSplit
 
-HELD_OUT = 10  # one of so many training images of CIFAR-10 is kept for tuning
+HELD_OUT = 10  # every so many-th training image of CIFAR-10 is for validation
 SLOPE = 0.1  # of the activations where they are negative
 RADII = {  # of the ball an attack stays in
     "paper": {"linf": 4 / 255, "l2": 80 / 255},
@@ -36,26 +36,25 @@ def adversarial(
     """Classify images attacked by ten steps of projected gradient descent.
 
     Args:
-        preset: "mini" is WRN-10-2 on scikit-learn's digits; "paper" is WRN-34-10 on CIFAR-10, with
-            one of ten training images held out for tuning.
-        data: Folder of data sets: "cifar-10-batches-py" for "paper".
-        norm: Of the ball about an image that an attack stays in.
+        preset: "mini" is WRN-10-2 on scikit-learn's digits; "paper" is WRN-34-10 on CIFAR-10,
+            where one in ten training images is for validation.
+        data: Folder of all data sets: "cifar-10-batches-py" for "paper".
+        norm: Of the ball around an image that an attack stays in.
         step: "sign" moves every pixel by half the radius of the maximum norm, as published for
-            either norm; "gradient", for l2, moves an image along its gradient by a quarter of the
-            radius, as textbooks have it.
-        train: On attacked images, or on clean ones to compare with.
+            both norms; "gradient", only for l2, moves an image along its gradient by a quarter of
+            the radius, as in textbooks.
+        train: On attacked images, or on clean ones for comparison.
 
     Raises:
         ValueError: steps along the gradient in the maximum norm.
-        DataError: the data are not there, or broken.
+        DataError: the data are missing or broken.
     """
     if (norm, step) == ("linf", "gradient"):
-        raise ValueError("step is 'gradient', allowed with norm 'linf' is 'sign'")
+        raise ValueError("step must be 'sign' with norm 'linf', got 'gradient'")
     radii = RADII[preset]
     size = radii["linf"] / 2 if step == "sign" else radii["l2"] / 4
     attack = Attack(norm, radii[norm], size, step)
-    make = _digits if preset == "mini" else _cifar10
-    settings = make(data)
+    settings = _digits() if preset == "mini" else _cifar10(data)
     return Task(
         name="adversarial",
         metric=Metric("attacked accuracy", "%", chance_score=0.1),
@@ -67,19 +66,15 @@ def adversarial(
     )
 
 
-def _digits(data: Path | None) -> dict[str, Any]:
-    pixels, labels, source = _embedded()
-    kept, test = images.chosen(labels, 1437, 360)
-    train, validation = (kept[part] for part in images.chosen(labels[kept], 1077, 360))
-    parts = {"train": train, "validation": validation, "test": test}
+def _digits() -> dict[str, Any]:
+    source = embedded.digits()
+    pixels = source.pixels / 16
     return {
         "about": "scikit-learn's 1,797 handwritten digits (8x8), WRN-10-2 with LeakyReLU(.1)",
-        "data": source,
+        "data": source.data,
         "epochs": 30,
         "batch_size": 64,
-        "splits": {
-            name: TensorSplit(*images.tensors(pixels, labels, i)) for name, i in parts.items()
-        },
+        "splits": {k: TensorSplit(pixels[i], source.labels[i]) for k, i in source.splits.items()},
         "model": partial(wide_resnet, 10, 2, channels=1, slope=SLOPE),
         "published": {
             "sgd": {"lr": 0.1, "weight_decay": 5e-4},
@@ -88,41 +83,31 @@ def _digits(data: Path | None) -> dict[str, Any]:
     }
 
 
-@cache
-def _embedded() -> tuple[Any, Any, DataSource]:
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    about = "embedded in scikit-learn (UCI, test set of Optical Recognition of Digits)"
-    data = DataSource(about, sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:16])
-    return (pixels / 16).astype("float32").reshape(-1, 1, 8, 8), labels, data
-
-
 def _cifar10(data: Path | None) -> dict[str, Any]:
-    source = images.cifar10(data, original=True)
-    train, validation = images.every(len(source.train), HELD_OUT)
+    source = images.cifar10(data, download=False)
+    train, validation = hold_out(len(source.train), HELD_OUT)
     seen = partial(images.tensors, source.train, source.train_labels)
-    shown = images.tensors(source.test, source.test_labels)
+    test = images.tensors(source.test, source.test_labels)
     return {
         "about": "CIFAR-10, WRN-34-10 with LeakyReLU(.1)",
         "data": source.data,
         "epochs": 200,
         "batch_size": 128,
         "splits": {
-            "train": TensorSplit(*seen(train), augment=_varied),
+            "train": TensorSplit(*seen(train), augment=_augmented),
             "validation": TensorSplit(*seen(validation), augment=scaled),
-            "test": TensorSplit(*shown, augment=scaled),
+            "test": TensorSplit(*test, augment=scaled),
         },
         "model": partial(wide_resnet, 34, 10, slope=SLOPE),
         "schedule": _steps,
-        "published": {  # but Adam's rate, which no source names
+        "published": {  # except Adam's learning rate, which no source states
             "sgd": {"lr": 0.1, "weight_decay": 2e-4},
             "adam": {"lr": 1e-3, "weight_decay": 2e-4},
         },
     }
 
 
-def _varied(batch: Tensor) -> Tensor:
+def _augmented(batch: Tensor) -> Tensor:
     return scaled(mirrored(shifted(batch)))
 
 

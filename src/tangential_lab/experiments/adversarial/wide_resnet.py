@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Normalise, activate, convolve, twice, beside a shortcut."""
+    """Normalise, activate, convolve, twice; plus a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, slope: float) -> None:
         super().__init__()
@@ -29,18 +29,18 @@ def wide_resnet(
     """WRN-depth-factor.
 
     Args:
-        depth: Layers, 6 n + 4 of them: 10, 16, 22, 28, 34, ...
-        factor: How many times as wide as the nets of He et al.
+        depth: Number of layers, 6 n + 4: 10, 16, 22, 28, 34, ...
+        factor: Channels relative to the nets of He et al.
         channels: Of the input.
         classes: Number of outputs.
-        slope: Of the activation where it is negative; 0 is ReLU.
+        slope: Of the activation for negative inputs; 0 is ReLU.
 
     Raises:
-        ValueError: no net has this depth.
+        ValueError: depth is not 6 n + 4.
     """
     count, rest = divmod(depth - 4, 6)
     if rest or count < 1:
-        raise ValueError(f"depth is {depth}, allowed are 10, 16, 22, 28 and so on: 6 n + 4")
+        raise ValueError(f"depth must be 6 n + 4 (10, 16, 22, 28, ...), got {depth}")
     layers: list[nn.Module] = [_convolution(channels, 16, 3, 1)]
     inputs = 16
     for stage in range(3):

@@ -15,17 +15,17 @@ FLOOR = 1e-10  # of a filter's power: -100 dB
 
 
 class HarmonicFilters(nn.Module):
-    """Band-pass filters at the harmonics of notes, on the power of a short-time spectrum.
+    """Band-pass filters at the harmonics of notes, applied to the power of a short-time spectrum.
 
-    A filter at f is a triangle over frequency, 1 at f and 0 from width/2 off it, where
-    width = (.1079 f + 24.7 Hz)/Q; Q is learned, one for all. Where a triangle lies between two
-    bins of the spectrum it hears nothing, as the published ones at the lowest notes.
+    The filter at f is a triangle over frequency: 1 at f, and 0 at a distance of width/2 or more,
+    where width = (.1079 f + 24.7 Hz)/Q. All filters share Q, which is learned. A triangle between
+    two bins of the spectrum passes nothing, as in the published code at the lowest notes.
 
     Args:
-        rate: Samples a second.
-        n_fft: Samples of a spectrum; half of them later is the next.
-        harmonics: Multiples of the notes, from 1.
-        per_semitone: Notes to a semitone, from C1 to the last whose harmonics all exist.
+        rate: Samples per second.
+        n_fft: Samples of a spectrum; the next spectrum starts half of them later.
+        harmonics: Number of multiples of each note, from 1.
+        per_semitone: Notes per semitone, from C1 to the last one whose harmonics all exist.
     """
 
     notes: Tensor
@@ -47,7 +47,7 @@ class HarmonicFilters(nn.Module):
         self.q = nn.Parameter(torch.ones(1))
 
     def responses(self) -> Tensor:
-        """What every filter passes of every bin [bins, harmonics * notes]."""
+        """The share of each bin that each filter passes [bins, harmonics * notes]."""
         multiples = torch.arange(1, self.harmonics + 1, device=self.notes.device)
         centres = torch.outer(multiples, self.notes).flatten()
         widths = (ALPHA * centres + BETA_HZ) / self.q.clamp_min(0.01)
@@ -72,7 +72,7 @@ class HarmonicFilters(nn.Module):
 class Block(nn.Module):
     """A convolution, BatchNorm, ReLU and a maximum over 2 x 2.
 
-    A residual block has a second convolution, and its input is added to what that gives.
+    A residual block has a second convolution, to whose output the input is added.
     """
 
     def __init__(self, inputs: int, outputs: int, *, residual: bool) -> None:
@@ -83,7 +83,7 @@ class Block(nn.Module):
         if residual:
             conv = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
             self.second = nn.Sequential(conv, nn.BatchNorm2d(outputs))
-        # partial windows count: a second of sound has too few frames for seven halvings without
+        # partial windows count: one second has too few frames for seven halvings otherwise
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class HarmonicCNN(nn.Module):
         classes: Number of outputs, logits.
         filters: The first layer.
         width: Channels of the first four blocks; the last three have twice as many.
-        residual: Blocks that keep their number of channels are residual, as in the published code.
+        residual: Whether blocks that keep their number of channels are residual, as published.
         dropout: Before the last layer.
     """
 

@@ -1,11 +1,11 @@
-"""How much two sets of features depend on one another (Gretton et al. 2005; Song et al. 2012)."""
+"""How strongly two sets of features depend on each other (Gretton et al. 2005)."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-TINY = 1e-12  # keeps the kernel of features that are all the same
+TINY = 1e-12  # makes the kernel of identical features finite
 
 
 def dependence(
@@ -17,23 +17,23 @@ def dependence(
 ) -> Tensor:
     """The Hilbert-Schmidt independence criterion of n pairs, with kernels exp(-d^2 / 2 width^2).
 
-    With K and L the kernels' matrices without their diagonals, and 1 a vector of ones, it is
-    (tr KL + 1'K1 1'L1 / (n-1)(n-2) - 2 1'KL1 / (n-2)) / n(n-3), whose mean is 0 where x and y are
+    With K and L the kernel matrices without their diagonals, and 1 a vector of ones, it is
+    (tr KL + 1'K1 1'L1 / (n-1)(n-2) - 2 1'KL1 / (n-2)) / n(n-3). Its mean is 0 if x and y are
     independent (Song et al. 2012, equation 5).
 
     Args:
         x: Features [n, p], n > 3.
         y: Features [n, q].
-        width: Of the kernels; "median" takes for each the root of its median squared distance.
-        estimate: "published" is the code of ReBias, which takes the diagonal away as a vector, from
-            every row. Such a kernel's diagonal is ones, and a constant added to all pairs changes
-            nothing: the two differ by rounding alone.
+        width: Of the kernels; "median" is the root of each kernel's median squared distance.
+        estimate: "published" is the code of ReBias, which subtracts the diagonal as a vector from
+            every row. The diagonal is all ones, and a constant changes nothing: the two estimates
+            differ only by rounding.
     """
     n = len(x)
     if n < 4:
-        raise ValueError(f"there are {n} pairs, allowed are 4 and more")
+        raise ValueError(f"HSIC needs at least 4 pairs of features, got {n}")
     with torch.autocast(x.device.type, enabled=False):
-        k, other = (_bare(_kernel(_wide(z), width), estimate) for z in (x, y))
+        k, other = (_without_diagonal(_kernel(_wide(z), width), estimate) for z in (x, y))
         sums = k.sum(0), other.sum(0)
         parts = (
             (k * other.T).sum()
@@ -54,6 +54,6 @@ def _wide(z: Tensor) -> Tensor:
     return z.to(torch.promote_types(z.dtype, torch.float32))
 
 
-def _bare(kernel: Tensor, estimate: str) -> Tensor:
+def _without_diagonal(kernel: Tensor, estimate: str) -> Tensor:
     diagonal = kernel.diagonal()
     return kernel - (diagonal if estimate == "published" else diagonal.diag())

@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tangential_lab.experiments.data.folders import (
-    Photographs,
-    joined,
-    middle_look,
-    photographs,
-    training_look,
-)
-from tangential_lab.experiments.data.images import every
-from tangential_lab.experiments.data.sources import DataError, described, needed
+from tangential_lab.experiments.data import photographs
+from tangential_lab.experiments.data.photographs import Photographs, class_folders
+from tangential_lab.experiments.data.sources import DataFolder, described
+from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.training import DataSource
 
 FOLDERS = {
@@ -33,50 +28,54 @@ FOLDERS = {
     "insect": "n02174001 n02177972 n02190166 n02206856 n02219486",
 }
 CLASSES = {name: i for i, names in enumerate(FOLDERS.values()) for name in names.split()}
-CLUSTERS = "9class_imagenet_val.csv"
-IMAGENET = (
-    f"Get ImageNet from https://image-net.org, and {CLUSTERS} (the textures of its val/) from "
-    "clusters/ of https://github.com/clovaai/rebias."
+TEXTURES = "9class_imagenet_val.csv"
+IMAGENET = DataFolder(
+    "imagenet",
+    ("train", "val", TEXTURES),
+    f"Get ImageNet from https://image-net.org, and {TEXTURES} (the textures of its val/) from "
+    "clusters/ of https://github.com/clovaai/rebias.",
 )
-IMAGENET_A = "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples."
+IMAGENET_A = DataFolder(
+    "imagenet-a",
+    (".",),
+    "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples.",
+)
 ORDINARY, ADVERSARIAL = 0, 1  # origins: val/, ImageNet-A
-HELD_OUT = 50  # one of so many training photographs is kept for tuning
-FEW = 10  # photographs of a class with a texture are needed to count
+HELD_OUT = 50  # every so many-th training photograph is for validation
+FEW = 10  # a class with a texture counts from so many photographs on
 
 
 def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:
-    """Splits whose labels [n, 5] are class, origin, and the texture in three clusterings.
+    """Splits with labels [n, 5]: class, origin, and the texture in three clusterings.
 
-    The training photographs have no known textures, so that on "validation", one of fifty of
-    them, the unbiased accuracy is the mean of the classes'. "test" is ImageNet's val/ and what
-    ImageNet-A, which has 200 of ImageNet's 1,000 classes, has of the same ones.
+    The textures of training photographs are unknown: on "validation", one in fifty of them, the
+    unbiased accuracy is the mean of the classes' accuracies. "test" is ImageNet's val/ and those
+    of its classes that are in ImageNet-A, which has 200 of ImageNet's 1,000.
 
     Raises:
-        DataError: something is not there, or broken.
+        DataError: a part is missing or broken.
     """
-    train, val, clusters = needed(data, "imagenet", ["train", "val", CLUSTERS], IMAGENET)
-    (hard,) = needed(data, "imagenet-a", ["."], IMAGENET_A)
-    source = described("nine classes of ImageNet, ImageNet-A", [train, val, clusters, hard])
-    seen = photographs(train, CLASSES, source, training_look(), IMAGENET)
-    kept, validation = every(len(seen), HELD_OUT)
-    textures = _textures(clusters)
-    middle = photographs(val, CLASSES, source, middle_look(), IMAGENET)
-    some = {name: label for name, label in CLASSES.items() if (hard / name).is_dir()}
-    adversarial = photographs(hard, some, source, middle_look(), IMAGENET_A)
+    train, val, table = IMAGENET.require(data)
+    (hard,) = IMAGENET_A.require(data)
+    source = described("nine classes of ImageNet, ImageNet-A", [train, val, table, hard])
+    central = photographs.central_view()
+    seen = class_folders(train, CLASSES, source, photographs.random_view(), IMAGENET)
+    kept, validation = hold_out(len(seen), HELD_OUT)
+    ordinary = class_folders(val, CLASSES, source, central, IMAGENET)
+    shared = {name: label for name, label in CLASSES.items() if (hard / name).is_dir()}
+    adversarial = class_folders(hard, shared, source, central, IMAGENET_A)
     return source, {
         "train": _labelled(seen.only(kept), ORDINARY),
-        "validation": _labelled(replace(seen.only(validation), look=middle_look()), ORDINARY),
-        "test": joined(
-            _labelled(
-                middle, ORDINARY, [_texture(textures, file, clusters) for file in middle.files]
-            ),
+        "validation": _labelled(replace(seen.only(validation), transform=central), ORDINARY),
+        "test": photographs.concatenated(
+            _labelled(ordinary, ORDINARY, _textures(table, ordinary.files)),
             _labelled(adversarial, ADVERSARIAL),
         ),
     }
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracies: of ordinary photographs, its mean over textures, and of ImageNet-A."""
+    """Accuracies: on ordinary photographs, their mean over textures, and on ImageNet-A."""
     right = (logits.argmax(1) == labels[:, 0]).float()
     hard = labels[:, 1] == ADVERSARIAL
     known, hits = labels[~hard], right[~hard]
@@ -90,35 +89,29 @@ def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _mean_of_cells(right: Tensor, labels: Tensor, textures: Tensor) -> float:
-    """The mean accuracy over every class with every texture, but for cells with few images."""
+    """The mean accuracy over all pairs of class and texture that have enough images."""
     _, cells = torch.unique(torch.stack([labels, textures], 1), dim=0, return_inverse=True)
     counts = cells.bincount()
     counted = counts >= min(FEW, int(counts.max()))
     return (cells.bincount(right)[counted] / counts[counted]).mean().item()
 
 
-def _labelled(split: Photographs, part: int, textures: Any = (0, 0, 0)) -> Photographs:
-    count = len(split)
-    others = np.broadcast_to(np.asarray(textures), (count, 3))
-    labels = np.column_stack([split.labels, np.full(count, part), others])
+def _labelled(split: Photographs, origin: int, textures: Any = (0, 0, 0)) -> Photographs:
+    others = np.broadcast_to(np.asarray(textures), (len(split), 3))
+    labels = np.column_stack([split.labels, np.full(len(split), origin), others])
     return replace(split, labels=labels)
 
 
-def _textures(path: Path) -> dict[str, list[int]]:
-    names = ("cluster1", "cluster2", "cluster3")
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {row["path"]: [int(row[name]) for name in names] for row in rows}
-    except (csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path} is no table with columns path, {', '.join(names)} (numbers): "
-            f"{type(error).__name__} {error}. {IMAGENET}"
-        ) from error
-
-
-def _texture(textures: dict[str, list[int]], file: bytes, path: Path) -> list[int]:
-    try:
-        return textures[file.decode()]
-    except KeyError:
-        raise DataError(f"{path} has no line for {file.decode()}. {IMAGENET}") from None
+def _textures(table: Path, files: np.ndarray) -> list[list[int]]:
+    """The texture of every file in the three clusterings."""
+    columns = ("cluster1", "cluster2", "cluster3")
+    with (
+        IMAGENET.reading(table, f"a table with columns path, {', '.join(columns)} (numbers)"),
+        table.open(newline="") as file,
+    ):
+        rows = list(csv.DictReader(file))
+        textures = {row["path"]: [int(row[name]) for name in columns] for row in rows}
+    names = [file.decode() for file in files]
+    if missing := [name for name in names if name not in textures]:
+        raise IMAGENET.error(f"{table} has no line for {missing[0]}")
+    return [textures[name] for name in names]

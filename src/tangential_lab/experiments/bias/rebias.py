@@ -1,15 +1,15 @@
-"""The nets of ReBias (Bahng et al. 2020, arXiv:1910.02806): one to train, one biased by design."""
+"""The nets of ReBias (Bahng et al. 2020, arXiv:1910.02806): one to debias, one biased by design."""
 
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-EARLY = 0.001  # momentum of BagNet's first BatchNorm, as in its authors' code
+MOMENTUM = 0.001  # of BagNet's first BatchNorm, as in its authors' code
 
 
 class Featured(nn.Module):
-    """Logits, and the features [n, width] that they are a linear function of.
+    """A net that returns logits and the features [n, width] before its last, linear layer.
 
-    Features are the means over an image of what the body makes of it.
+    Features are the body's output averaged over the image.
     """
 
     def __init__(self, body: nn.Module, width: int, classes: int) -> None:
@@ -23,7 +23,7 @@ class Featured(nn.Module):
 
 
 class Pair(nn.Module):
-    """A net f and a biased net g, which see the same images."""
+    """A net f and a biased net g that see the same images."""
 
     def __init__(self, f: nn.Module, g: nn.Module) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class Pair(nn.Module):
 
 
 def stacked(kernel: int, width: int = 16, classes: int = 10) -> Featured:
-    """Four convolutions with BatchNorm, at the images' full size; with kernel 1, blind to shape.
+    """Four convolutions with BatchNorm at full resolution; with kernel 1 they are blind to shape.
 
     Args:
         kernel: Size of the convolutions.
-        width: Channels of the first; every other has twice as many as the one before.
+        width: Channels of the first; each other has twice as many as the one before.
         classes: Number of outputs.
     """
     layers, inputs = [], 3
@@ -51,14 +51,14 @@ def stacked(kernel: int, width: int = 16, classes: int = 10) -> Featured:
 
 
 def featured_resnet18(classes: int) -> Featured:
-    """ResNet-18 as torchvision has it, features included."""
-    whole = resnet18()
-    layers = list(whole.children())[:-2]  # without its pooling and its classifier
-    return Featured(nn.Sequential(*layers), whole.fc.in_features, classes)
+    """Torchvision's ResNet-18, which also returns its features."""
+    net = resnet18()
+    layers = list(net.children())[:-2]  # without its pooling and its classifier
+    return Featured(nn.Sequential(*layers), net.fc.in_features, classes)
 
 
 class Local(nn.Module):
-    """A basic residual block with convolutions of 1 x 1, but for the first where `kernel` is 3."""
+    """A basic residual block; its first convolution has size `kernel`, all others 1 x 1."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -74,14 +74,14 @@ class Local(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[n, inputs, h, w] to [n, outputs, about h / stride, about w / stride]."""
         inner = self.inner(x)
-        height, width = inner.shape[2:]  # without padding, smaller than the shortcut's
+        height, width = inner.shape[2:]  # smaller than the shortcut: no padding
         return self.active(inner + self.shortcut(x)[:, :, :height, :width])
 
 
 def bagnet18(classes: int) -> Featured:
-    """BagNet-18: ResNet-18 that sees patches of 5 x 5 pixels, and so textures but not shapes."""
+    """BagNet-18: ResNet-18 that sees patches of 5 x 5 pixels, that is textures but not shapes."""
     layers = [_convolution(3, 64, 1, 1), _convolution(64, 64, 3, 1)]
-    layers += [nn.BatchNorm2d(64, momentum=EARLY), nn.ReLU()]
+    layers += [nn.BatchNorm2d(64, momentum=MOMENTUM), nn.ReLU()]
     inputs = 64
     for outputs, stride, kernel in ((64, 2, 3), (128, 2, 1), (256, 2, 1), (512, 1, 1)):
         layers += [Local(inputs, outputs, stride, kernel), Local(outputs, outputs, 1, 1)]

@@ -1,4 +1,4 @@
-"""Biased-MNIST: white digits on a background that tells the class, mostly (Bahng et al. 2020)."""
+"""Biased-MNIST: white digits on a colour that usually shows their class (Bahng et al. 2020)."""
 
 from functools import partial
 
@@ -10,8 +10,8 @@ from tangential_lab.experiments.data.augment import scaled
 from tangential_lab.experiments.data.images import Images, tensors
 from tangential_lab.training import TensorSplit
 
-UNBIASED, BIASED = 0, 1  # test sets
-COLOURS = np.array(  # of the backgrounds, class by class, as published: red, green, blue
+UNBIASED, BIASED = 0, 1  # the two test sets
+COLOURS = np.array(  # of the background of each class, as published: red, green, blue
     [
         (255, 0, 0),
         (0, 255, 0),
@@ -26,9 +26,9 @@ COLOURS = np.array(  # of the backgrounds, class by class, as published: red, gr
     ],
     dtype=np.uint8,
 )
-UNIFORM = 1 / len(COLOURS)  # every colour is as likely as any other
+UNIFORM = 1 / len(COLOURS)  # the rho at which all colours are equally likely
 FRAME = 4  # pixels on every side of MNIST's images, which have 4 % of the ink
-SEED = 0  # one set of colours for all
+SEED = 0  # the colours are the same for every trial
 
 
 def splits(
@@ -40,15 +40,15 @@ def splits(
     rho: float,
     small: bool,
 ) -> dict[str, TensorSplit]:
-    """Splits of tinted digits, whose labels [n, 2] are the class, and the test set.
+    """Splits of tinted digits with labels [n, 2]: the class, and the test set.
 
     Args:
         mnist: The digits.
-        train: Indices of training digits, biased.
-        validation: Indices of training digits to tint without bias.
-        test: Indices of test digits; they come twice, without bias and with no exception to it.
-        rho: Share of the digits in "train" that are on their class's own colour.
-        small: Images of 10 x 10.
+        train: Indices of the training digits to tint with bias.
+        validation: Indices of the training digits to tint without bias.
+        test: Indices of the test digits; each occurs twice, without bias and with its own colour.
+        rho: Share of the digits in "train" that have the colour of their class.
+        small: Whether images are 10 x 10 instead of 28 x 28.
     """
     seen = partial(_tinted, mnist.train, mnist.train_labels, small)
     shown = partial(_tinted, mnist.test, mnist.test_labels, small)
@@ -61,7 +61,7 @@ def splits(
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """The accuracy on either test set, of those that are there, and the unbiased one's loss."""
+    """The accuracy on each test set that occurs, and the loss on the unbiased one."""
     right = (logits.argmax(1) == labels[:, 0]).float()
     unbiased, biased = (labels[:, 1] == test for test in (UNBIASED, BIASED))
     return {
@@ -72,19 +72,19 @@ def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def colours(labels: np.ndarray, rho: float) -> np.ndarray:
-    """A colour for every digit: of its class for a share `rho`, else the other nine in turn."""
-    drawn, given = np.random.default_rng(SEED), labels.astype(np.int64)
+    """A colour for every digit: for a share `rho` its class's, else the other nine in turn."""
+    generator, colour = np.random.default_rng(SEED), labels.astype(np.int64)
     for label in range(len(COLOURS)):
-        mine = drawn.permutation(np.flatnonzero(labels == label))
-        strays = mine[round(rho * len(mine)) :]
-        other = 1 + np.arange(len(strays)) % (len(COLOURS) - 1)
-        given[strays] = (label + other) % len(COLOURS)
-    return given
+        members = generator.permutation(np.flatnonzero(labels == label))
+        exceptions = members[round(rho * len(members)) :]
+        other = 1 + np.arange(len(exceptions)) % (len(COLOURS) - 1)
+        colour[exceptions] = (label + other) % len(COLOURS)
+    return colour
 
 
-def tinted(digits: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Grey digits [n, 1, h, w] as [n, 3, h, w]: white wherever there is ink, else coloured."""
-    backgrounds = COLOURS[given][:, :, None, None]
+def tinted(digits: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Grey digits [n, 1, h, w] as [n, 3, h, w]: ink is white, the background coloured."""
+    backgrounds = COLOURS[colour][:, :, None, None]
     return np.where(digits > 0, np.uint8(255), backgrounds)
 
 
@@ -99,15 +99,10 @@ def _tinted(
     digits: np.ndarray, labels: np.ndarray, small: bool, which: np.ndarray, rho: float, test: int
 ) -> tuple[np.ndarray, np.ndarray]:
     classes = labels[which].astype(np.int64)
-    given = colours(classes, rho)
-    made = tinted(digits[which], given)
-    made = halved(_middle(made)) if small else made
-    return made, np.stack([classes, np.full_like(classes, test)], 1)
+    images = tinted(digits[which], colours(classes, rho))
+    images = halved(images[:, :, FRAME:-FRAME, FRAME:-FRAME]) if small else images
+    return images, np.stack([classes, np.full_like(classes, test)], 1)
 
 
-def _middle(images: np.ndarray) -> np.ndarray:
-    return images[:, :, FRAME:-FRAME, FRAME:-FRAME]
-
-
-def _in_memory(made: np.ndarray, labels: np.ndarray) -> TensorSplit:
-    return TensorSplit(*tensors(made, labels), augment=partial(scaled, mean=0.5, deviation=0.5))
+def _in_memory(images: np.ndarray, labels: np.ndarray) -> TensorSplit:
+    return TensorSplit(*tensors(images, labels), augment=partial(scaled, mean=0.5, deviation=0.5))

@@ -1,1 +1,7 @@
-"""Where the experiments' data come from, and what is done to them before a net sees them."""
+"""What several experiments share.
+
+`sources`: where a data set is found, its checksum, arrays prepared once. `splits`: fixed splits.
+`embedded`: scikit-learn's digits. `images`: CIFAR-10 and MNIST in memory. `photographs`: decoded
+batch by batch. `augment`: random changes of images. `losses`: classification, and losses over a
+batch that processes share.
+"""

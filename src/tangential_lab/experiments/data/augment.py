@@ -1,4 +1,4 @@
-"""Changes by chance to whole batches of images [n, channels, height, width]."""
+"""Random changes of whole batches of images [n, channels, height, width]."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from torchvision.transforms import v2
 
 from tangential_lab.training import Split
 
-MARGIN = 4  # pixels around an image of 32 x 32, from which it is cut again (He et al. 2015)
+MARGIN = 4  # pixels of black around an image of 32 x 32, which is then cropped (He et al. 2015)
 
 
 def shifted(images: Tensor, margin: int = MARGIN) -> Tensor:
-    """Every image moved by up to `margin` pixels in either direction, black where it was not."""
+    """Every image moved by up to `margin` pixels both ways, black where it was not."""
     count, _, height, width = images.shape
     windows = F.pad(images, (margin,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     down, right = torch.randint(2 * margin + 1, (2, count))
@@ -21,15 +21,15 @@ def shifted(images: Tensor, margin: int = MARGIN) -> Tensor:
 
 
 def mirrored(images: Tensor) -> Tensor:
-    """Every other image, by chance, with left and right exchanged."""
+    """A random half of the images with left and right exchanged."""
     chosen = torch.rand(len(images)) < 0.5
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def scaled(images: Tensor, mean: float = 0.0, deviation: float = 1.0) -> Tensor:
-    """Bytes as numbers from 0 to 1, less the mean, over the deviation; channels last in memory.
+    """Bytes as numbers from 0 to 1, minus the mean, over the deviation; channels last in memory.
 
-    Convolutions on a CPU are a third faster so, and on a GPU in half precision.
+    Channels last makes convolutions on a CPU a third faster, and on a GPU those in half precision.
     """
     numbers = images.to(torch.float32, memory_format=torch.channels_last)
     return numbers.mul_(1 / (255 * deviation)).sub_(mean / deviation)
@@ -37,7 +37,7 @@ def scaled(images: Tensor, mean: float = 0.0, deviation: float = 1.0) -> Tensor:
 
 @dataclass(frozen=True)
 class CutMixed:
-    """A split whose images have a part of another image, and as much of its label.
+    """A split in which each image has a part of another image, and as much of its label.
 
     Labels become shares of the classes [n, classes] (Yun et al. 2019, arXiv:1905.04899).
     """

@@ -1,82 +1,111 @@
-"""Where data lie, what identifies them, and arrays made from them once."""
+"""Where data sets are found, what identifies them, and arrays that are prepared from them once."""
 
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from zipfile import BadZipFile
+from typing import NamedTuple
 
 import numpy as np
 from platformdirs import user_cache_path
 
 from tangential_lab.training import DataSource
 
-WHOLE = 4 << 30  # bytes of files that are read for a checksum; of more, names and sizes
-
-# what readers raise where a file is not what they expect
-FAULTS = (OSError, ValueError, LookupError, TypeError, EOFError, NotImplementedError)
-FAULTS += (BadZipFile, zlib.error)
+HASHED_BYTES = 4 << 30  # of larger data sets only the names and sizes of the files are hashed
 
 Arrays = dict[str, np.ndarray]
 
 
 class DataError(ValueError):
-    """Data that are not where they were looked for."""
+    """Data are missing or broken."""
 
 
-def folder(data: Path | None) -> Path | None:
-    """The folder that holds a folder for each data set: `data`, or TANGENTIAL_DATA, or None.
+class DataFolder(NamedTuple):
+    """A data set in the layout that its authors publish.
+
+    Args:
+        name: Its folder, inside the folder of all data sets.
+        files: Paths inside it that must exist.
+        download_hint: A sentence for error messages: where to get the data set.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    download_hint: str
+
+    def find(self, data: Path | None) -> list[Path] | None:
+        """The paths of the files, or None if there is no such folder.
+
+        Args:
+            data: Folder of all data sets; None looks at TANGENTIAL_DATA.
+
+        Raises:
+            DataError: the folder exists and lacks a file, or `data` does not exist.
+        """
+        home = data_home(data)
+        if home is None or not (home / self.name).is_dir():
+            return None
+        paths = [home / self.name / file for file in self.files]
+        for path in paths:
+            if not path.exists():
+                raise self.error(f"{path} is missing: {self.name} needs {', '.join(self.files)}")
+        return paths
+
+    def require(self, data: Path | None) -> list[Path]:
+        """The paths of the files.
+
+        Raises:
+            DataError: the folder or a file is missing.
+        """
+        paths = self.find(data)
+        if paths is None:
+            home = data_home(data)
+            searched = f"{home} has no folder {self.name!r}" if home else "no data folder was given"
+            files = ", ".join(self.files)
+            raise self.error(
+                f"{searched}: pass --data DIR (or set TANGENTIAL_DATA) so that DIR/{self.name} "
+                f"contains {files}"
+            )
+        return paths
+
+    def error(self, text: str) -> DataError:
+        """An error that ends with where to get the data set."""
+        return DataError(f"{text.rstrip('.')}. {self.download_hint}")
+
+    @contextmanager
+    def reading(self, path: Path, kind: str) -> Iterator[None]:
+        """Turn what a broken or missing file raises into a DataError that names it.
+
+        Args:
+            path: The file.
+            kind: What the file should be: "a table with columns a, b".
+        """
+        try:
+            yield
+        except DataError:  # which names the file already
+            raise
+        except Exception as error:  # every library raises its own
+            reason = f"{type(error).__name__}: {error}"
+            raise self.error(f"cannot read {path} as {kind}: {reason}") from error
+
+
+def data_home(data: Path | None) -> Path | None:
+    """The folder of all data sets: `data`, or TANGENTIAL_DATA, or None.
 
     Raises:
-        DataError: it is named and not there.
+        DataError: it does not exist.
     """
     named = data or (Path(text) if (text := os.environ.get("TANGENTIAL_DATA")) else None)
     if named is not None and not named.is_dir():
-        raise DataError(f"--data (or TANGENTIAL_DATA) is {str(named)!r}, which is no folder")
+        raise DataError(f"--data (or TANGENTIAL_DATA) must be a folder, got {str(named)!r}")
     return named
 
 
-def found(data: Path | None, name: str, files: Iterable[str], whence: str) -> list[Path] | None:
-    """The files of data set `name` in the folder of data sets; None where there is no such folder.
-
-    Args:
-        data: As `folder` takes it.
-        name: Of the data set, a folder there.
-        files: Paths in it that must be there.
-        whence: Where to get it, for the error.
-
-    Raises:
-        DataError: the folder is there and a file is not.
-    """
-    where = folder(data)
-    if where is None or not (where / name).is_dir():
-        return None
-    paths = [where / name / file for file in files]
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} is missing: {name} needs {', '.join(files)}. {whence}")
-    return paths
-
-
-def needed(data: Path | None, name: str, files: Iterable[str], whence: str) -> list[Path]:
-    """The files of a data set, as `found` finds them.
-
-    Raises:
-        DataError: the folder or a file is not there.
-    """
-    files = list(files)
-    paths = found(data, name, files, whence)
-    if paths is None:
-        where = folder(data)
-        looked = f"{where} has no folder {name!r}" if where else "no folder of data sets is named"
-        raise DataError(
-            f"{looked}: --data DIR (or TANGENTIAL_DATA) with DIR/{name}/{{{','.join(files)}}} "
-            f"is needed. {whence}"
-        )
-    return paths
+def downloads() -> Path:
+    """Where libraries put what they download."""
+    return user_cache_path("tangential") / "downloads"
 
 
 def described(about: str, paths: Iterable[Path]) -> DataSource:
@@ -89,61 +118,36 @@ def checksum(paths: Iterable[Path]) -> str:
     files = sorted(p for path in paths for p in ([path] if path.is_file() else path.rglob("*")))
     files = [p for p in files if p.is_file()]
     sizes = [p.stat().st_size for p in files]
-    whole, digest = sum(sizes) <= WHOLE, sha256()
+    is_small, digest = sum(sizes) <= HASHED_BYTES, sha256()
     for path, size in zip(files, sizes, strict=True):
         digest.update(f"{path.name} {size}\n".encode())
-        if whole:
+        if is_small:
             with path.open("rb") as file:
                 digest.update(file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
-def downloads() -> Path:
-    """Where libraries put what they download."""
-    return user_cache_path("tangential") / "downloads"
-
-
-@contextmanager
-def explained(name: str, home: Path, whence: str) -> Iterator[None]:
-    """Errors of a library that looks for data, as errors that say what to do."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{name} in {home} cannot be had: {error} {whence}") from error
-
-
-@contextmanager
-def read_as(kind: str, path: Path, whence: str) -> Iterator[None]:
-    """Errors that a file's content raises, as errors that name it and what it should be."""
-    try:
-        yield
-    except DataError:  # which names it
-        raise
-    except FAULTS as error:
-        raise DataError(f"{path} is no {kind}: {error}. {whence}") from error
-
-
 def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:
-    """What `make` makes of the data, made once and then mapped from the user's cache, read-only.
+    """The arrays that `make` returns, made once and then mapped read-only from the user's cache.
 
     Args:
-        name: Of the preparation and all its settings, such as "cifar10-10000-32": part of the
-            file's name, with the checksum of the data.
-        data: What it is made of.
-        make: Arrays by name.
+        name: Of the preparation and all its settings, such as "cifar10-10000-32". The folder in
+            the cache is named after it and after the checksum of the data.
+        data: What the arrays are made of.
+        make: Returns arrays by name.
     """
     home = user_cache_path("tangential") / "prepared"
     place = home / f"{name}-{data.checksum}"
     if not place.is_dir():
         home.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=home) as aside:
-            whole = Path(aside) / "whole"
-            whole.mkdir()
+        with TemporaryDirectory(dir=home) as temporary:
+            complete = Path(temporary) / "complete"
+            complete.mkdir()
             for key, array in make().items():
-                np.save(whole / f"{key}.npy", array)
+                np.save(complete / f"{key}.npy", array)
             try:
-                whole.rename(place)
-            except OSError:  # where another process was faster
+                complete.rename(place)
+            except OSError:  # another process may have been faster
                 if not place.is_dir():
                     raise
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(place.glob("*.npy"))}

@@ -1,4 +1,4 @@
-"""CenterNet on a ResNet with deformable up-convolutions (Objects as Points, 2019), at any width."""
+"""CenterNet: a ResNet with deformable up-convolutions, at any width (Objects as Points, 2019)."""
 
 from collections import OrderedDict
 
@@ -8,35 +8,34 @@ from torchvision.models import ResNet18_Weights
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import DeformConv2d, deform_conv2d
 
-from tangential_lab.experiments.data.pretrained import downloaded
-from tangential_lab.experiments.detection.boxes import Boxes
-from tangential_lab.experiments.detection.detectors import Pixels
+from tangential_lab.experiments.data.photographs import pretrained_weights
+from tangential_lab.experiments.detection.boxes import Boxes, Pixels
 from tangential_lab.experiments.detection.peaks import Maps, detections, loss, objects
 
-RARE = -2.19  # logit of a peak before training: one in ten
+INITIAL_LOGIT = -2.19  # of a peak before training: a probability of one in ten
 
 
 def resdcn18(classes: int, *, pretrained: bool = False) -> "CenterNet":
-    """The published CenterNet of ResNet-18, its backbone pretrained on ImageNet if so wanted.
+    """The published CenterNet on ResNet-18; `pretrained` starts from ImageNet's weights.
 
     Raises:
-        DataError: the weights are neither in torch's cache nor to be downloaded.
+        DataError: the weights cannot be downloaded.
     """
     net = CenterNet(classes)
     if pretrained:
-        state = downloaded(ResNet18_Weights.IMAGENET1K_V1)
+        state = pretrained_weights(ResNet18_Weights.IMAGENET1K_V1)
         net.backbone.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
     return net
 
 
 class CenterNet(nn.Module):
-    """Losses of images with boxes, or detections of images without.
+    """A detector: returns the loss of images with boxes, or detects boxes in images.
 
     Args:
-        classes: Number of them.
-        widths: Channels of the ResNet's stages, four as published.
-        depth: Blocks in each.
-        ups: Channels of the up-convolutions, one fewer, which undo the stages' strides.
+        classes: Number of classes.
+        widths: Channels of the ResNet's stages; four as published.
+        depth: Blocks of each stage.
+        ups: Channels of the up-convolutions, which undo the strides of all stages but one.
         head: Channels inside each of the three heads.
     """
 
@@ -55,19 +54,19 @@ class CenterNet(nn.Module):
         self.ups = nn.Sequential(*(_up(inputs, outputs) for inputs, outputs in steps))
         self.heat, self.size, self.offset = (_head(ups[-1], head, k) for k in (classes, 2, 2))
         for values in (p for p in self.heat[-1].parameters() if p.dim() == 1):
-            nn.init.constant_(values, RARE)
+            nn.init.constant_(values, INITIAL_LOGIT)
         for values in (*self.size.parameters(), *self.offset.parameters()):
             nn.init.zeros_(values) if values.dim() == 1 else nn.init.normal_(values, std=0.001)
 
     def forward(self, images: Tensor, targets: list[Boxes] | None = None) -> Tensor | list[Boxes]:
-        """The loss of images [n, 3, h, w] with their boxes; without them, what is detected."""
+        """The loss of images [n, 3, h, w] with their boxes; without boxes, the detections."""
         maps = self.maps(images)
         if targets is None:
             return detections(maps)
         return loss(maps, objects(targets, maps.heat))
 
     def maps(self, images: Tensor) -> Maps:
-        """The maps in float32 at least: the loss takes logarithms of what low precision rounds."""
+        """The maps, in float32 or wider: the loss takes logarithms, which need the precision."""
         features = self.ups(self.backbone(self.pixels(images)))
         outputs = [head(features) for head in (self.heat, self.size, self.offset)]
         return Maps(*(x.to(torch.promote_types(x.dtype, torch.float32)) for x in outputs))
@@ -77,7 +76,7 @@ class CenterNet(nn.Module):
 
 
 def resnet(widths: tuple[int, ...], depth: int) -> nn.Sequential:
-    """ResNet of basic blocks without classifier, as torchvision's and named alike, at any width."""
+    """Torchvision's ResNet of basic blocks, with its names, without classifier, at any width."""
     stem = [
         ("conv1", nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)),
         ("bn1", nn.BatchNorm2d(widths[0])),
@@ -106,7 +105,7 @@ def _stage(inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:
 
 
 class Deformed(nn.Module):
-    """A 3x3 convolution that looks where its input tells it to, as hard as it tells it to."""
+    """A 3x3 convolution whose input decides the places it reads, and the weight of each place."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -118,10 +117,12 @@ class Deformed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features [n, outputs, h, w]."""
         shift, mask = self.where(x).split((18, 9), 1)
-        # Where a shift is not a number, torchvision reads anywhere in memory and crashes; the mask
-        # of a diverged model still is none, and passes it on.
+        # For a shift that is NaN torchvision reads anywhere in memory and crashes. The mask of a
+        # diverged model still is NaN, and passes it on.
         shift = shift.nan_to_num(0.0)
-        kernel = torch.promote_types(x.dtype, torch.float32)  # a CPU has it in no lower precision
+        kernel = torch.promote_types(
+            x.dtype, torch.float32
+        )  # the CPU kernel has no lower precision
         x, shift, mask, weight, bias = (
             values.to(kernel)
             for values in (x, shift, mask.sigmoid(), self.conv.weight, self.conv.bias)

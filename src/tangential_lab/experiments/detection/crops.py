@@ -1,4 +1,4 @@
-"""What is done to photographs with boxes before a detector sees them, by chance or not.
+"""Crops, flips and colours of photographs with boxes, random in training.
 
 Each function returns a change of a pair (image, {"boxes", "labels"}), in torchvision's types.
 """
@@ -13,22 +13,31 @@ from torchvision.transforms import v2
 Size = tuple[int, int]  # height and width
 Change = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
 
-SCALES = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)  # of CenterNet's window to what shows everything
+SCALES = (
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    1.0,
+    1.1,
+    1.2,
+    1.3,
+)  # of CenterNet's window, relative to the whole image
 JITTER = 0.4  # of brightness, contrast and saturation
 GROUND = (124, 116, 104)  # ImageNet's mean colour
 SMALLEST = 1.0  # pixels of a side, below which a box is dropped
 
 
 class Window(v2.Transform):
-    """A part of the image, or more than the image with black around it, resized to `size`.
+    """Crop a window and resize it to `size`; outside the image the window is black.
 
-    It has the shape of `size`, so that nothing is stretched.
+    The window has the shape of `size`, so that nothing is stretched.
 
     Args:
-        size: Of what comes out.
-        scales: The window's size, drawn from these; 1 just shows the whole image.
-        border: Pixels of the image near its edges where the window's centre is not; None puts it
-            on the image's centre. Halved until an image has room for it.
+        size: Height and width of the result.
+        scales: Sizes of the window to draw from; 1 just contains the whole image.
+        border: Distance in pixels of the window's centre from the image's edges, halved until it
+            fits into the image; None puts the window at the image's centre.
     """
 
     def __init__(
@@ -41,7 +50,7 @@ class Window(v2.Transform):
         """Top, left, height and width of the window."""
         height, width = v2.functional.get_size(flat_inputs[0])
         scale = self.scales[int(torch.randint(len(self.scales), ()))]
-        pixels = scale * max(height / self.size[0], width / self.size[1])  # to one that comes out
+        pixels = scale * max(height / self.size[0], width / self.size[1])  # per pixel of the result
         sides = [round(pixels * side) for side in self.size]
         centre = [self._centre(length) for length in (height, width)]
         corner = [round(c - side / 2) for c, side in zip(centre, sides, strict=True)]
@@ -56,23 +65,23 @@ class Window(v2.Transform):
         return int(torch.randint(border, length - border, ()))
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """The window of an image, or its boxes, cut off at the window's edges."""
+        """The window of an image, or of its boxes, which are clipped to the window."""
         return self._call_kernel(v2.functional.resized_crop, inpt, **params, size=list(self.size))
 
 
 def centernet_training(size: Size, border: int = 128) -> Change:
-    """Flip, window and colours by chance, as published but for shifts of colour by 3 of 255."""
+    """Random flip, window and colours, as published except for colour shifts of 3 in 255."""
     window = Window(size, SCALES, border)
     return v2.Compose([v2.RandomHorizontalFlip(), window, _jitter(), _sanitized()])
 
 
 def ssd_training(size: Size) -> Change:
-    """Colours, zoom out, crop by overlap and flip by chance, as torchvision trains its SSD."""
+    """Random colours, zoom out, crop by overlap and flip, as torchvision trains its SSD."""
     return v2.Compose([v2.RandomPhotometricDistort(), *_ssd_cuts(size, 4.0), _sanitized()])
 
 
 def quick_ssd_training(size: Size, zoom: float) -> Change:
-    """The same with less of a zoom, and with CenterNet's colours, on what is left of the image."""
+    """The same with less zoom, and with CenterNet's colours, applied to the smaller crop."""
     return v2.Compose([*_ssd_cuts(size, zoom), _jitter(), _sanitized()])
 
 
@@ -94,10 +103,10 @@ def _sanitized() -> v2.Transform:
 
 
 def centernet_evaluation(size: Size) -> Change:
-    """The whole image, with black beside it where its shape is another."""
+    """The whole image, padded with black to the shape of `size`."""
     return Window(size)
 
 
 def ssd_evaluation(size: Size) -> Change:
-    """The whole image, stretched where its shape is another."""
+    """The whole image, stretched to the shape of `size`."""
     return v2.Resize(size)

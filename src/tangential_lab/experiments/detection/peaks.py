@@ -1,6 +1,6 @@
 """Objects as peaks of a heat map (Zhou, Wang and Krähenbühl, Objects as Points, 2019).
 
-A cell is a pixel of the maps, four pixels of the input wide.
+A cell is one pixel of the maps: four pixels of the input in each direction.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from tangential_lab.experiments.detection.boxes import Boxes
 
 CELL = 4  # pixels
-OVERLAP = 0.7  # that a box moved by the radius was meant to have with the right one
-DETECTIONS = 100  # of an image
+OVERLAP = 0.7  # meant to remain if a box is moved by the radius
+DETECTIONS = 100  # per image
 SIZE_WEIGHT = 0.1  # of the sizes in the loss
 
 
 class Maps(NamedTuple):
-    """What the net returns of n images, a value for every cell."""
+    """The net's outputs for n images: a value for every cell."""
 
     heat: Tensor  # [n, classes, h, w], logits
     size: Tensor  # [n, 2, h, w], width and height in cells
@@ -26,7 +26,7 @@ class Maps(NamedTuple):
 
 
 class Objects(NamedTuple):
-    """What the maps should be: all m objects of a batch, and the heat around their centres."""
+    """The targets of the maps: all m objects of a batch, and the heat around their centres."""
 
     heat: Tensor  # [n, classes, h, w], 1 at a centre
     image: Tensor  # [m]
@@ -39,7 +39,7 @@ class Objects(NamedTuple):
 
 
 def objects(targets: list[Boxes], heat: Tensor) -> Objects:
-    """What maps with this heat map's shape should be."""
+    """The targets of maps that have the shape of this heat map."""
     n, classes, height, width = heat.shape
     boxes = torch.cat([t["boxes"] for t in targets]).to(heat.dtype) / CELL
     labels = torch.cat([t["labels"] for t in targets])
@@ -49,18 +49,18 @@ def objects(targets: list[Boxes], heat: Tensor) -> Objects:
     centre, size = (low + high) / 2, high - low
     last = torch.tensor([width - 1, height - 1], device=heat.device)
     cell = torch.minimum(centre.long(), last)
-    drawn = _gaussians(cell, radius(size), height, width)
-    plane = (image * classes + labels)[:, None, None].expand_as(drawn)
-    wanted = heat.new_zeros(n * classes, height, width).scatter_reduce_(0, plane, drawn, "amax")
-    return Objects(wanted.view_as(heat), image, cell, size, centre - cell)
+    bumps = _gaussians(cell, radius(size), height, width)
+    plane = (image * classes + labels)[:, None, None].expand_as(bumps)
+    target = heat.new_zeros(n * classes, height, width).scatter_reduce_(0, plane, bumps, "amax")
+    return Objects(target.view_as(heat), image, cell, size, centre - cell)
 
 
 def radius(size: Tensor) -> Tensor:
     """How far heat spreads around the centre of boxes of these sizes [m, 2], in whole cells.
 
-    The published code takes the least of three roots of quadratic equations without dividing them
-    by their leading coefficients, which makes the least always this one: .27 of the
-    side of a square, where .08 was meant. It is kept, since the published results have it.
+    The published code takes the smallest of three roots of quadratic equations, but forgets to
+    divide by the leading coefficients. The smallest is then always this one: .27 of the side of a
+    square, where .08 was meant. We keep it, because the published results have it.
     """
     width, height = size.ceil().unbind(-1)
     half = OVERLAP * (width + height)
@@ -69,7 +69,7 @@ def radius(size: Tensor) -> Tensor:
 
 
 def _gaussians(cell: Tensor, radius: Tensor, height: int, width: int) -> Tensor:
-    """A bump of height 1 on each cell, of a third of the radius, cut off there: [m, h, w]."""
+    """A Gaussian of height 1 around each cell, zero beyond the radius: [m, h, w]."""
     deviation = (2 * radius + 1) / 6
     rows = _bump(cell[:, 1], radius, deviation, height)
     columns = _bump(cell[:, 0], radius, deviation, width)
@@ -86,34 +86,34 @@ def _bump(centre: Tensor, radius: Tensor, deviation: Tensor, length: int) -> Ten
 
 
 def loss(maps: Maps, objects: Objects) -> Tensor:
-    """Focal loss of the heat, L1 of centres' offsets and, at a tenth, of sizes."""
+    """Focal loss of the heat, plus L1 loss of the offsets, plus a tenth of that of the sizes."""
     column, row = objects.cell.unbind(1)
     size, offset = (x[objects.image, :, row, column] for x in (maps.size, maps.offset))
     numbers = max(1, objects.size.numel())
     distances = [
-        F.l1_loss(ours, wanted, reduction="sum") / numbers
-        for ours, wanted in ((size, objects.size), (offset, objects.offset))
+        F.l1_loss(output, target, reduction="sum") / numbers
+        for output, target in ((size, objects.size), (offset, objects.offset))
     ]
     return focal_loss(maps.heat, objects.heat) + SIZE_WEIGHT * distances[0] + distances[1]
 
 
 def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
-    r"""Focal loss, with less of a penalty the nearer a cell is to a centre.
+    r"""Focal loss whose penalty is smaller near a centre.
 
-    With p the predicted and y the wanted heat, N the number of centres (published with alpha 2 and
+    With p the predicted heat, y its target and N the number of centres (published with alpha 2 and
     beta 4): ``-1/N sum (1-p)^2 log p`` where y = 1, ``(1-y)^4 p^2 log(1-p)`` elsewhere.
 
     >>> focal_loss(torch.zeros(2), torch.tensor([1.0, 0.5]))  # (1/4 + 1/64) log 2
     tensor(0.1841)
     """
     p, centres = logits.sigmoid(), heat == 1
-    there = (1 - p).square() * F.logsigmoid(logits)
+    at_centres = (1 - p).square() * F.logsigmoid(logits)
     elsewhere = (1 - heat) ** 4 * p.square() * F.logsigmoid(-logits)
-    return -torch.where(centres, there, elsewhere).sum() / centres.sum().clamp(min=1)
+    return -torch.where(centres, at_centres, elsewhere).sum() / centres.sum().clamp(min=1)
 
 
 def detections(maps: Maps) -> list[Boxes]:
-    """The hundred highest peaks of every image: cells that no neighbour of their class exceeds."""
+    """The hundred highest peaks of every image: cells with no higher neighbour in their class."""
     n, _, height, width = maps.heat.shape
     heat = maps.heat.sigmoid()
     peaks = torch.where(heat == F.max_pool2d(heat, 3, stride=1, padding=1), heat, 0.0)
@@ -126,6 +126,10 @@ def detections(maps: Maps) -> list[Boxes]:
     boxes = CELL * torch.cat([centre - half, centre + half], 2)
     labels = places // (height * width)
     return [
-        {"boxes": b[s > 0], "labels": k[s > 0], "scores": s[s > 0]}  # no peak; not a number
+        {
+            "boxes": b[s > 0],
+            "labels": k[s > 0],
+            "scores": s[s > 0],
+        }  # a score of 0 is no peak; NaN is left out, too
         for b, k, s in zip(boxes, labels, scores, strict=True)
     ]

@@ -1,8 +1,8 @@
-"""SSD: boxes at every place and scale, kept or not (Liu et al. 2016).
+"""SSD: default boxes at every place and scale are classified and adjusted (Liu et al. 2016).
 
-Heads, default boxes, matching, loss and decoding are torchvision's. Its backbone has no
-normalisation; here is VGG with BatchNorm, also in the layers that SSD adds, at any width. The
-learnt scale that the original puts on its first feature map is left out: BatchNorm does that.
+Heads, default boxes, matching, loss and decoding are torchvision's. The backbone is not: it is VGG
+with BatchNorm, also in the layers that SSD adds, at any width. The original's learned scale of the
+first feature map is left out: BatchNorm has one.
 """
 
 from collections import OrderedDict
@@ -17,15 +17,14 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.models.vgg import cfgs, make_layers
 
-from tangential_lab.experiments.data.pretrained import downloaded
-from tangential_lab.experiments.detection.boxes import Boxes
-from tangential_lab.experiments.detection.detectors import Pixels
+from tangential_lab.experiments.data.photographs import pretrained_weights
+from tangential_lab.experiments.detection.boxes import Boxes, Pixels
 
-DETECTIONS = 100  # of an image
+DETECTIONS = 100  # per image
 
 
 class Extra(NamedTuple):
-    """A feature map that SSD adds: 1x1 and 3x3 convolution."""
+    """A feature map that SSD adds, by a 1x1 and a 3x3 convolution."""
 
     hidden: int
     outputs: int
@@ -34,15 +33,15 @@ class Extra(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Which feature maps, and which default boxes on each."""
+    """The feature maps, and the default boxes of each."""
 
     vgg: str  # torchvision's letter: "A" is VGG11, "D" is VGG16
-    width: float  # channels, as a share of VGG's
-    dilation: int  # of the convolution after VGG, whose map has stride 16
+    width: float  # channels relative to VGG
+    dilation: int  # of the convolution after VGG, on the map of stride 16
     extras: tuple[Extra, ...]
-    ratios: tuple[tuple[int, ...], ...]  # of default boxes' sides, beside 1, by feature map
+    ratios: tuple[tuple[int, ...], ...]  # sides of default boxes, besides 1, by feature map
     scales: tuple[float, ...]  # of default boxes, as shares of the image; one more than maps
-    steps: tuple[int, ...] | None  # pixels from box to box; None: as the maps divide the image
+    steps: tuple[int, ...] | None  # pixels from box to box; None: image size / map size
 
 
 SSD300 = Layout(
@@ -62,25 +61,24 @@ SSD300 = Layout(
 
 
 def ssd300(classes: int, *, pretrained: bool = False) -> "Detector":
-    """SSD300 on VGG16 with BatchNorm, pretrained on ImageNet if so wanted.
+    """SSD300 on VGG16 with BatchNorm; `pretrained` starts from ImageNet's weights.
 
     Raises:
-        DataError: the weights are neither in torch's cache nor to be downloaded.
+        DataError: the weights cannot be downloaded.
     """
     features = Features(SSD300)
     if pretrained:
-        state = downloaded(VGG16_BN_Weights.IMAGENET1K_V1)
-        own = {k.removeprefix("features."): v for k, v in state.items() if "features." in k}
-        for part in (features.fine, features.coarse):  # layers have kept their numbers
-            part.load_state_dict({k: own[k] for k in part.state_dict()})
+        state = pretrained_weights(VGG16_BN_Weights.IMAGENET1K_V1)
+        for part in (features.fine, features.coarse):  # their layers have VGG's numbers
+            part.load_state_dict({k: state[f"features.{k}"] for k in part.state_dict()})
     return Detector(classes, (300, 300), features)
 
 
 class Detector(nn.Module):
-    """Losses of images with boxes (in training mode), or detections of images without (else).
+    """A detector: returns the loss of images with boxes in training mode, else detects boxes.
 
     Args:
-        classes: Number of them, without background.
+        classes: Number of classes, without background.
         size: Height and width of the images.
         features: The backbone.
     """
@@ -97,45 +95,47 @@ class Detector(nn.Module):
         self.ssd = SSD(
             features,
             places,
-            (size[1], size[0]),  # `SSD` wants width first; it would stretch images otherwise
+            (size[1], size[0]),  # `SSD` expects width first; otherwise it stretches images
             num_classes=classes + 1,
             image_mean=[0.0] * 3,  # `pixels` does that
             image_std=[1.0] * 3,
             head=Head(features.out_channels, places.num_anchors_per_location(), classes + 1),
             detections_per_img=DETECTIONS,
-        ).to(memory_format=torch.channels_last)  # steps on a CPU take a third less time so
+        ).to(memory_format=torch.channels_last)  # steps on a CPU take a third less time
 
     def forward(self, images: Tensor, targets: list[Boxes] | None = None) -> Tensor | list[Boxes]:
-        """The loss of images [n, 3, h, w] with their boxes; without them, what is detected."""
+        """The loss of images [n, 3, h, w] with their boxes; without boxes, the detections."""
         pixels = list(self.pixels(images))
         if targets is None:
             return [d | {"labels": d["labels"] - 1} for d in self.ssd(pixels)]
-        shifted = [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets]  # 0 is ground
+        shifted = [
+            {"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets
+        ]  # 0: no object
         losses = self.ssd(pixels, shifted)
         return losses["bbox_regression"] + losses["classification"]
 
 
 class Head(SSDHead):
-    """The original's, with answers in float32 at least: bfloat16 would move boxes by pixels."""
+    """SSD's head, with outputs in float32 or wider: bfloat16 would move boxes by pixels."""
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """Logits and encoded boxes."""
-        answers = super().forward(x)
-        return {k: v.to(torch.promote_types(v.dtype, torch.float32)) for k, v in answers.items()}
+        outputs = super().forward(x)
+        return {k: v.to(torch.promote_types(v.dtype, torch.float32)) for k, v in outputs.items()}
 
 
 class DefaultBoxes(DefaultBoxGenerator):
-    """The original's, likewise in float32 at least."""
+    """SSD's default boxes, in float32 or wider."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """The boxes of every image, as x1 y1 x2 y2."""
         wide = torch.promote_types(feature_maps[0].dtype, torch.float32)
-        shapes = [x[:1, :1].to(wide) for x in feature_maps]  # values are not looked at
+        shapes = [x[:1, :1].to(wide) for x in feature_maps]  # only the shapes are used
         return super().forward(image_list, shapes)
 
 
 class Features(nn.Module):
-    """VGG's last feature map of stride 8, that of stride 16 after two more layers, and extras."""
+    """VGG's last map of stride 8, its map of stride 16 after two more layers, and extra maps."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Features(nn.Module):
         pools = [(i, x) for i, x in enumerate(layers) if isinstance(x, nn.MaxPool2d)]
         pools[2][1].ceil_mode = True  # 300 pixels are 38 cells, as published, and not 37
         cut = pools[3][0]
-        self.fine, self.coarse = layers[:cut], layers[cut:-1]  # the last pool is another here
+        self.fine, self.coarse = layers[:cut], layers[cut:-1]  # the last pooling is different here
         last, wide = narrow(512), narrow(1024)
         self.middle = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1),
@@ -178,7 +178,7 @@ class Features(nn.Module):
 
 
 def vgg(letter: str, width: float) -> nn.Sequential:
-    """VGG with BatchNorm, without classifier, torchvision's at any width."""
+    """Torchvision's VGG with BatchNorm, without classifier, at any width."""
     plan = [c if isinstance(c, str) else round(width * c) for c in cfgs[letter]]
     return make_layers(plan, batch_norm=True)
 

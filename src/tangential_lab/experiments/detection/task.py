@@ -1,4 +1,4 @@
-"""Detection: CenterNet and SSD on COCO, and in small on photographs of blood cells."""
+"""Detection: CenterNet and SSD on COCO, and narrow ones on photographs of blood cells."""
 
 from functools import partial
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from tangential_lab.experiments.data import images
+from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.experiments.detection import crops
 from tangential_lab.experiments.detection.annotations import bccd, coco
 from tangential_lab.experiments.detection.boxes import Boxed, Prediction, average_precision
@@ -23,13 +23,13 @@ from tangential_lab.training import (
     loader_processes,
 )
 
-HELD_OUT = 50  # one of so many training photographs is kept for tuning
+HELD_OUT = 50  # every so many-th training photograph is for validation
 SIZES = {"centernet": (512, 512), "ssd": (300, 300)}  # of the published nets' input
 MINI_SIZE = (128, 160)  # a quarter of a photograph's width; sides are multiples of 32
-MINI_BORDER = 64  # BCCD's photographs are kept at half of COCO's usual size
+MINI_BORDER = 64  # BCCD's photographs have half of COCO's usual size here
 MINI_ZOOM = 1.5  # at the published 4, platelets would be smaller than a cell
 MINI_SSD = Layout(
-    vgg="A",  # of VGG16 as narrow as this, some seeds learn nothing of white cells
+    vgg="A",  # with a VGG16 as narrow as this, some seeds do not learn white cells
     width=0.1875,
     dilation=2,  # the map is 8 x 10
     extras=(Extra(256, 512, 2, 1),),
@@ -47,28 +47,27 @@ def detection(
     detector: Literal["centernet", "ssd"] = "centernet",
     pretrained: bool = False,
 ) -> Task:
-    """Find objects in photographs and say what they are.
+    """Find objects in photographs and classify them.
 
     Args:
-        preset: "mini" is a narrow net on 364 photographs of blood cells (BCCD) at 128 x 160; its
-            metric is that of white cells, for many red ones have no box. "paper" is COCO 2017,
-            with one of 50 training photographs held out for tuning.
-        data: Folder of data sets: "BCCD_Dataset" or "bccd"; for "paper" "coco/annotations",
-            "coco/train2017" and "coco/val2017".
+        preset: "mini" is a narrow net on 364 photographs of blood cells (BCCD) at 128 x 160; the
+            metric is of white cells only, because many red ones have no box. "paper" is COCO 2017,
+            where one in 50 training photographs is for validation.
+        data: Folder of all data sets: "BCCD_Dataset"; for "paper" "coco".
         detector: "centernet" is CenterNet on ResNet-18 with deformable up-convolutions at
-            512 x 512, as published but for its tests, which there had each photograph's own size;
-            "ssd" is SSD300 on VGG16 with BatchNorm, 120 epochs in batches of 32 (backbone and
-            settings of the published results are not known).
-        pretrained: Start from torchvision's ImageNet weights, for "paper".
+            512 x 512, as published, except that the published tests used each photograph's own
+            size; "ssd" is SSD300 on VGG16 with BatchNorm, 120 epochs in batches of 32 (backbone
+            and settings of the published results are unknown).
+        pretrained: Start from torchvision's ImageNet weights; only for "paper".
 
     Raises:
-        ValueError: the small nets cannot be pretrained.
-        DataError: the data are not there, or broken.
+        ValueError: pretrained weights with "mini".
+        DataError: the data are missing or broken.
     """
     if preset == "paper":
         return _paper(data, detector, pretrained)
     if pretrained:
-        raise ValueError("pretrained is True, allowed with preset 'mini' is False: no such weights")
+        raise ValueError("pretrained must be False with preset 'mini', got True: no such weights")
     return _mini(data, detector)
 
 
@@ -89,13 +88,12 @@ def _mini(data: Path | None, detector: str) -> Task:
         model=partial(nets[detector], len(source.classes)),
         score=partial(average_precision, classes=source.classes),
         published={
-            "sgd": PAPER[detector]["published"]["sgd"],  # at 0.02 SSD learns nothing
+            "sgd": PAPER[detector]["published"]["sgd"],  # at lr 0.02 SSD learns nothing
             "adam": {"lr": 1e-3, "weight_decay": 1e-2},
         },
-        groups=partial(
-            groups_with_lr_scale, module="where", scale=0.1
-        ),  # else the shifts of CenterNet run away
-        schedule=partial(cosine_schedule, warm_up=0.1),  # without it CenterNet is slow to begin
+        # at the learning rate of the other weights CenterNet's shifts grow beyond the map
+        groups=partial(groups_with_lr_scale, module="where", scale=0.1),
+        schedule=partial(cosine_schedule, warm_up=0.1),  # without it CenterNet starts slowly
         loader_workers=1,
     )
 
@@ -111,7 +109,7 @@ def _mini_ssd(classes: int) -> nn.Module:
 def _paper(data: Path | None, detector: str, pretrained: bool) -> Task:
     source, size = coco(data), SIZES[detector]
     train, test = source.splits["train"], source.splits["test"]
-    kept, validation = images.every(len(train), HELD_OUT)
+    kept, validation = hold_out(len(train), HELD_OUT)
     training = {"centernet": crops.centernet_training, "ssd": crops.ssd_training}
     net = {"centernet": resdcn18, "ssd": ssd300}[detector]
     parts = {"train": train.only(kept), "validation": train.only(validation), "test": test}
@@ -185,8 +183,7 @@ def _task(**settings: Any) -> Task:
 
 def _predict(model: nn.Module, batch: tuple[Tensor, list]) -> Prediction:
     pixels, truth = batch
-    found = model(pixels)
-    return _on_cpu(found), _on_cpu(truth)
+    return _on_cpu(model(pixels)), _on_cpu(truth)
 
 
 def _on_cpu(items: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

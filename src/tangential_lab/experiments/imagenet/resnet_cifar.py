@@ -7,7 +7,7 @@ BLOCKS = 3  # in each of three stages: 1 + 2 * 3 * 3 + 1 = 20 layers
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut that has no weights (option A: new channels are zero)."""
+    """Two convolutions and a shortcut without weights (option A: new channels are zero)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -17,8 +17,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, inputs, h, w] to [n, outputs, h / stride, w / stride]."""
-        kept = x[:, :, :: self.stride, :: self.stride]
-        return F.relu(self.inner(x) + F.pad(kept, (0, 0, 0, 0, 0, self.added)))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        return F.relu(self.inner(x) + F.pad(shortcut, (0, 0, 0, 0, 0, self.added)))
 
 
 def resnet20(classes: int = 10, width: int = 16) -> nn.Sequential:

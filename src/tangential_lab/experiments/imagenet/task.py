@@ -7,10 +7,15 @@ from typing import Any, Literal
 
 from torchvision import models
 
-from tangential_lab.experiments.data import folders, images
+from tangential_lab.experiments.data import images, photographs
 from tangential_lab.experiments.data.augment import CutMixed, mirrored, scaled, shifted
-from tangential_lab.experiments.data.classes import loss, predict, score
-from tangential_lab.experiments.data.sources import described, needed
+from tangential_lab.experiments.data.losses import (
+    classification_loss,
+    classification_scores,
+    predict_classes,
+)
+from tangential_lab.experiments.data.sources import DataFolder, described
+from tangential_lab.experiments.data.splits import hold_out, stratified
 from tangential_lab.experiments.imagenet.resnet_cifar import resnet20
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import (
@@ -22,9 +27,13 @@ from tangential_lab.training import (
     loader_processes,
 )
 
-WHENCE = "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class."
-HELD_OUT = 50  # one of so many training photographs is kept for tuning
-ANALYSED = 0.3  # of the analysis run, from one drop of the learning rate to the next
+IMAGENET = DataFolder(
+    "imagenet",
+    ("train", "val"),
+    "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class.",
+)
+HELD_OUT = 50  # every so many-th training photograph is for validation
+STEP = 0.3  # schedule "steps": share of the training from one drop of the learning rate to the next
 
 
 @checked
@@ -40,21 +49,21 @@ def imagenet(
 
     Args:
         preset: "mini" is ResNet-20 on 10,000 images of CIFAR-10; "paper" is ImageNet at 224 x 224,
-            with one of 50 training photographs held out for tuning.
-        data: Folder of data sets: "imagenet/train" and "imagenet/val" for "paper".
-        net: "auto" is ResNet-20 in small, else ResNet-18.
+            where one in 50 training photographs is for validation.
+        data: Folder of all data sets: "cifar-10-batches-py"; for "paper" "imagenet".
+        net: "auto" is ResNet-20 for "mini" and ResNet-18 for "paper".
         cutmix: Paste a part of every image into another one (Yun et al. 2019); "paper" then trains
-            for 300 epochs, not 100.
-        schedule: Of the learning rate: "steps" are the paper's analysis, a tenth every 30 of 100
-            epochs (without decay there).
+            for 300 epochs instead of 100.
+        schedule: Of the learning rate: "steps" is the paper's analysis, a tenth every 30 of 100
+            epochs (there without weight decay).
 
     Raises:
-        ValueError: the net does not go with the preset.
-        DataError: the data are not there, or broken.
+        ValueError: the preset does not have this net.
+        DataError: the data are missing or broken.
     """
     nets = {"mini": ("resnet20",), "paper": ("resnet18", "resnet50", "mobilenet_v2")}[preset]
     if net not in ("auto", *nets):
-        raise ValueError(f"net is {net!r}, allowed with preset {preset!r} are auto and {nets}")
+        raise ValueError(f"net must be auto or one of {nets} with preset {preset!r}, got {net!r}")
     chosen = nets[0] if net == "auto" else net
     task = _mini(data) if preset == "mini" else _paper(data, chosen, cutmix)
     task = _with_cutmix(task) if cutmix else task
@@ -85,29 +94,25 @@ def _mini(data: Path | None) -> Task:
 
 
 def _cifar(source: images.Images) -> dict[str, Split]:
-    train, validation = images.chosen(source.train_labels, 10_000, 2_000)
-    test, _ = images.chosen(source.test_labels, 4_000, 1_000)
-    look = partial(scaled, mean=0.47, deviation=0.25)
-    splits = {
-        "train": images.tensors(source.train, source.train_labels, train),
-        "validation": images.tensors(source.train, source.train_labels, validation),
-        "test": images.tensors(source.test, source.test_labels, test),
-    }
-    varied = lambda batch: look(mirrored(shifted(batch)))
+    train, validation = stratified(source.train_labels, 10_000, 2_000)
+    test, _ = stratified(source.test_labels, 4_000, 1_000)
+    seen = partial(images.tensors, source.train, source.train_labels)
+    plain = partial(scaled, mean=0.47, deviation=0.25)
     return {
-        name: TensorSplit(*both, augment=varied if name == "train" else look)
-        for name, both in splits.items()
+        "train": TensorSplit(*seen(train), augment=lambda batch: plain(mirrored(shifted(batch)))),
+        "validation": TensorSplit(*seen(validation), augment=plain),
+        "test": TensorSplit(*images.tensors(source.test, source.test_labels, test), augment=plain),
     }
 
 
 def _paper(data: Path | None, net: str, cutmix: bool) -> Task:
-    train, val = needed(data, "imagenet", ["train", "val"], WHENCE)
+    train, val = IMAGENET.require(data)
     source = described("ImageNet", [train, val])
-    names = folders.classes(train)
+    names = sorted(folder.name for folder in train.iterdir() if folder.is_dir())
     labels = {name: label for label, name in enumerate(names)}
-    listed = partial(folders.photographs, classes=labels, data=source, whence=WHENCE)
-    seen, middle = listed(train, look=folders.training_look()), folders.middle_look()
-    kept, validation = images.every(len(seen), HELD_OUT)
+    read = partial(photographs.class_folders, classes=labels, data=source, source=IMAGENET)
+    seen, central = read(train, transform=photographs.random_view()), photographs.central_view()
+    kept, validation = hold_out(len(seen), HELD_OUT)
     return _task(
         about=f"ImageNet ({len(names)} classes, 224x224), {net}",
         data=source,
@@ -116,12 +121,12 @@ def _paper(data: Path | None, net: str, cutmix: bool) -> Task:
         batch_size=256,
         splits={
             "train": seen.only(kept),
-            "validation": replace(seen.only(validation), look=middle),
-            "test": listed(val, look=middle),
+            "validation": replace(seen.only(validation), transform=central),
+            "test": read(val, transform=central),
         },
         model=partial(getattr(models, net), num_classes=len(names)),
         loader_workers=loader_processes(),
-        published={  # the sources disagree on Adam's decay: 0.01 or 0.1
+        published={  # the sources disagree on Adam's weight decay: 0.01 or 0.1
             "sgd": {"lr": 0.1, "weight_decay": 1e-4},
             "adam": {"lr": 2e-3 if net == "mobilenet_v2" else 1e-3, "weight_decay": 1e-2},
         },
@@ -132,12 +137,12 @@ def _task(*, classes: int, **settings: Any) -> Task:
     return Task(
         name="imagenet",
         metric=Metric("accuracy", "%", chance_score=1 / classes),
-        loss=loss,
-        predict=predict,
-        score=score,
+        loss=classification_loss,
+        predict=predict_classes,
+        score=classification_scores,
         **settings,
     )
 
 
 def _steps(done: float) -> float:
-    return 0.1 ** int(done / ANALYSED)
+    return 0.1 ** int(done / STEP)

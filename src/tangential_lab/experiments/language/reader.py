@@ -1,4 +1,4 @@
-"""A language model with its memory: segments in training, whole streams in evaluation."""
+"""A language model with memory: reads segments in training, whole streams in evaluation."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from tangential_lab.experiments.language.transformer_xl import Reach, Transforme
 
 
 class Reader(nn.Module):
-    """A Transformer-XL that remembers.
+    """A Transformer-XL with its memory.
 
-    In training a call is one segment of every stream, and what it leaves for the next lies in the
-    buffer `memory` [layers, streams, positions, width]: part of a checkpoint, and as large as what
-    has been read, so that loading takes the size that was saved. In evaluation a call is whole
-    streams, read with a memory of their own; that of training waits.
+    In training a call gets one segment of every stream. The states that the next segment needs are
+    in the buffer `memory` [layers, streams, positions, width], which is a part of checkpoints; its
+    size grows at the start of a stream, so loading a checkpoint adopts the saved size. In
+    evaluation a call gets whole streams; the memory of training is neither used nor changed.
 
     Args:
         net: The model.
         reach: How far it looks back in training.
-        read: How far in evaluation.
-        length: Of an evaluation's segments.
+        read: How far it looks back in evaluation.
+        length: Positions of a segment in evaluation.
     """
 
     memory: Tensor
@@ -30,27 +30,27 @@ class Reader(nn.Module):
         self.net, self.reach, self.read, self.length = net, reach, read, length
         layers, width = len(net.layers), net.vocabulary.weight.shape[1]
         self.register_buffer("memory", torch.empty(layers, 0, 0, width))
-        self.register_load_state_dict_pre_hook(_make_room)
+        self.register_load_state_dict_pre_hook(_adopt_size)
 
     def forward(self, tokens: Tensor, targets: Tensor, first: bool = True) -> Tensor:
-        """The mean nats of a segment; in evaluation the sum over each stream [b].
+        """The mean loss of a segment in nats; in evaluation the sum over each stream [b].
 
         Args:
-            tokens: Of the segment, or in evaluation of the streams [b, t].
+            tokens: Of the segment, or in evaluation of whole streams [b, t].
             targets: The next token at each position [b, t].
-            first: Whether the segment begins its streams, and has no memory.
+            first: Whether this is the first segment of its streams, which has no memory.
 
         Raises:
-            ValueError: the memory is of another number of streams.
+            ValueError: the memory has another number of streams.
         """
-        nothing = self.memory.new_empty(len(self.memory), len(tokens), 0, self.memory.shape[3])
+        empty = self.memory.new_empty(len(self.memory), len(tokens), 0, self.memory.shape[3])
         if not self.training:
-            return self._whole(tokens, targets, nothing)
-        memory = nothing if first or not self.memory.numel() else self.memory
+            return self._whole(tokens, targets, empty)
+        memory = empty if first or not self.memory.numel() else self.memory
         if memory.shape[1] != len(tokens):
             raise ValueError(
-                f"tokens are of {len(tokens)} streams, allowed are the {memory.shape[1]} of the "
-                "segment before, or any where first is True"
+                f"tokens must have the {memory.shape[1]} streams of the segment before, unless "
+                f"first is True, got {len(tokens)} streams"
             )
         nats, self.memory = self.net(tokens, targets, memory, self.reach)
         return nats.mean()
@@ -63,6 +63,6 @@ class Reader(nn.Module):
         return torch.stack(sums).sum(0)
 
 
-def _make_room(reader: Reader, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _adopt_size(reader: Reader, state: dict[str, Any], prefix: str, *_: Any) -> None:
     if (saved := state.get(f"{prefix}memory")) is not None:
         reader.memory = reader.memory.new_empty(saved.shape)

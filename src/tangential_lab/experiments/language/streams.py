@@ -1,4 +1,4 @@
-"""A text cut into streams that are read side by side, and these into segments."""
+"""A text cut into streams that are read in parallel, and streams cut into segments."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Streams:
-    """A text cut into as many streams of one length; a sample is one of them.
+    """A text cut into `streams` parts of equal length; a sample is one of them.
 
-    What is left over, less than a token a stream, is not looked at.
+    The rest, less than one token per stream, is not used.
 
     Raises:
         ValueError: there are fewer tokens than streams.
@@ -23,8 +23,8 @@ class Streams:
     def __post_init__(self) -> None:
         if len(self.tokens) <= self.streams:
             raise ValueError(
-                f"a text of {len(self.tokens)} tokens cannot be cut into {self.streams} streams: "
-                f"allowed are {self.streams + 1} tokens or more"
+                f"a text for {self.streams} streams must have at least {self.streams + 1} tokens, "
+                f"got {len(self.tokens)}"
             )
 
     def __len__(self) -> int:
@@ -37,11 +37,11 @@ class Streams:
 
     @property
     def length(self) -> int:
-        """Of a stream."""
+        """Tokens of a stream that have a next token."""
         return (len(self.tokens) - 1) // self.streams
 
     def cut(self, streams: list[int], start: int, length: int) -> tuple[Tensor, Tensor]:
-        """A part of these streams, tokens and targets."""
+        """Tokens and targets of a part of these streams."""
         starts = [stream * self.length + start for stream in streams]
         cut = np.stack([self.tokens[i : i + length + 1] for i in starts])
         rows = torch.from_numpy(cut).long()
@@ -50,10 +50,10 @@ class Streams:
 
 @dataclass(frozen=True)
 class Segments:
-    """Streams cut into segments; a sample is a segment of a stream, the streams in turn.
+    """Streams cut into segments; sample i is segment i // streams of stream i % streams.
 
-    A batch is of one segment, of all streams or some of them. What is left of a stream after its
-    last whole segment is not looked at.
+    A batch has the same segment of all streams, or of some of them. The rest of a stream after its
+    last whole segment is not used.
 
     Raises:
         ValueError: the streams are shorter than a segment.
@@ -65,9 +65,9 @@ class Segments:
     def __post_init__(self) -> None:
         if self.text.length < self.length:
             raise ValueError(
-                f"a text of {len(self.text.tokens)} tokens, cut into {self.text.streams} streams "
-                f"of {self.text.length}, has no segment of {self.length}: allowed are "
-                f"{self.text.streams * self.length + 1} tokens or more"
+                f"a text for {self.text.streams} streams with segments of {self.length} must have "
+                f"at least {self.text.streams * self.length + 1} tokens, got "
+                f"{len(self.text.tokens)}"
             )
 
     def __len__(self) -> int:
@@ -75,14 +75,14 @@ class Segments:
         return self.text.length // self.length * self.text.streams
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, bool]:
-        """Tokens and targets [n, length], and whether their streams begin here.
+        """Tokens and targets [n, length], and whether this is the first segment of the streams.
 
         Raises:
-            ValueError: the samples are of several segments, which have no memory in common.
+            ValueError: the samples are of several segments, which cannot share a memory.
         """
         segments = {index // self.text.streams for index in indices}
         if len(segments) != 1:
-            raise ValueError(f"indices are of segments {sorted(segments)}, allowed is one segment")
+            raise ValueError(f"indices must be of one segment, got segments {sorted(segments)}")
         (segment,) = segments
         streams = [index % self.text.streams for index in indices]
         return *self.text.cut(streams, segment * self.length, self.length), segment == 0

@@ -22,31 +22,31 @@ PAPER_STEPS = 200_000
 
 
 class Setting(NamedTuple):
-    """How a text is learnt, and how it is read in evaluation."""
+    """How a text is learned, and how it is read in evaluation."""
 
     sizes: Sizes
-    streams: int  # read side by side: the batch
+    streams: int  # read in parallel: the batch
     length: int  # of a segment
     reach: Reach
     read_streams: int
     read_length: int
     read: Reach
-    epochs: float | None  # None: as many as PAPER_STEPS are
+    epochs: float | None  # None: as many as PAPER_STEPS need
     evaluations: int
-    adam: dict[str, float]  # the settings of its family, where nothing is tuned
+    adam: dict[str, float]  # settings of Adam's family where nothing is tuned
     warm_up: float = 0.0  # share of the training in which the learning rate rises
 
 
-SMALL = {  # how the small nets read, in training and in evaluation, and begin
+SMALL = {  # how the small nets read in training and in evaluation
     "streams": 16,
     "length": 64,
     "reach": Reach(64),
     "read_streams": 16,
     "read_length": 64,
     "read": Reach(192, same_length=True),
-    "warm_up": 0.1,  # without it the loss stays, or soon is, that of the tokens' frequencies
+    "warm_up": 0.1,  # without it the loss ends at that of the tokens' frequencies
 }
-SGD = {"lr": 0.5, "weight_decay": 1e-5}  # no paper trains this model by SGD
+SGD = {"lr": 0.5, "weight_decay": 1e-5}  # our choice: no paper trains this model with SGD
 SETTINGS = {
     "character": Setting(
         Sizes(4, 128, 4, 32, 512, dropout=0.0),
@@ -59,7 +59,7 @@ SETTINGS = {
         Sizes(3, 128, 4, 32, 512, cutoffs=(2_000, 10_000), dropout=0.0),
         **SMALL,
         epochs=1,
-        evaluations=2,  # the test split is an eighth of the training's: each is dear
+        evaluations=2,  # each is costly: the test part is an eighth of the training part
         adam={"lr": 2e-3, "weight_decay": 1e-2},
     ),
     "paper": Setting(
@@ -85,20 +85,20 @@ def language(
     text: Literal["auto", "tinyshakespeare", "wikitext2", "pydoc"] = "auto",
     weight_norm: bool = False,
 ) -> Task:
-    """Predict the next character or word of a text, by Transformer-XL.
+    """Predict the next character or word of a text with Transformer-XL.
 
     Args:
-        preset: "mini" is a net of 3 or 4 layers of 128; "paper" is the base model on WikiText-103,
-            evaluated as published, with 640 positions of memory.
-        data: Folder of data sets: "tinyshakespeare", "wikitext-2" or "wikitext2", "wikitext-103".
-        text: Of "mini"; "auto" is tinyshakespeare where the data have it, else pydoc, the topics
+        preset: "mini" is a net of 3 or 4 layers of width 128; "paper" is the base model on
+            WikiText-103, evaluated as published, with 640 positions of memory.
+        data: Folder of all data sets: "tinyshakespeare", "wikitext-2", "wikitext-103".
+        text: Of "mini"; "auto" is tinyshakespeare if the data contain it, else pydoc, the topics
             of Python's help. Both are read by characters, wikitext2 by words.
-        weight_norm: Give the rows of the linear layers lengths of their own, which makes their
-            directions scale-invariant; nearly no weight is without it.
+        weight_norm: Split the rows of linear layers into direction and length, which makes the
+            directions scale-invariant; without it almost no weight is.
 
     Raises:
-        ValueError: a text for "paper".
-        DataError: the data are not there, broken or too short.
+        ValueError: a text with "paper".
+        DataError: the data are missing, broken or too short.
     """
     source = _text(preset, data, text)
     setting = SETTINGS["paper" if preset == "paper" else source.unit]
@@ -129,12 +129,12 @@ def language(
 def _text(preset: str, data: Path | None, text: str) -> Text:
     if preset == "paper":
         if text != "auto":
-            raise ValueError(f"text is {text!r}, allowed with preset 'paper' is 'auto'")
+            raise ValueError(f"text must be 'auto' with preset 'paper', got {text!r}")
         return texts.wikitext103(data)
     if text == "pydoc":
         return texts.pydoc()
     read = {
-        "auto": texts.at_hand,
+        "auto": texts.available,
         "tinyshakespeare": texts.tinyshakespeare,
         "wikitext2": texts.wikitext2,
     }
@@ -152,7 +152,7 @@ def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
 
 
 def _fitting(sizes: Sizes, words: int) -> Sizes:
-    """Without the cutoffs that a small vocabulary does not reach."""
+    """Drop the cutoffs that a small vocabulary does not reach."""
     return sizes._replace(cutoffs=tuple(cut for cut in sizes.cutoffs if cut < words))
 
 
@@ -163,7 +163,7 @@ def _about(source: Text, sizes: Sizes, weight_norm: bool) -> str:
 
 
 def _metric(unit: str, words: int) -> Metric:
-    """Of a model that knows nothing every word is as likely."""
+    """The guess is that of a model for which all words are equally likely."""
     if unit == "character":
         return Metric("loss", "nats", chance_score=math.log(words), higher_is_better=False)
     return Metric("perplexity", "", chance_score=float(words), higher_is_better=False)
@@ -175,7 +175,7 @@ def _model(words: int, sizes: Sizes, setting: Setting, weight_norm: bool) -> Rea
 
 
 def _in_turn(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Segment after segment of all streams: memory forbids another order."""
+    """Segment after segment of all streams, the only order that a memory allows."""
     yield from torch.arange(size).split(batch_size)
 
 
@@ -186,4 +186,4 @@ def _predict(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[float, int
 def _score(predictions: list[tuple[float, int]]) -> dict[str, float]:
     nats, counts = (sum(values) for values in zip(*predictions, strict=True))
     loss = torch.tensor(nats / counts, dtype=torch.float64)
-    return {"loss": loss.item(), "perplexity": loss.exp().item()}  # which may be infinite
+    return {"loss": loss.item(), "perplexity": loss.exp().item()}  # may be infinite

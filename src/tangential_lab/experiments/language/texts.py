@@ -2,70 +2,70 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
-from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
-from zipfile import BadZipFile, ZipFile
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tangential_lab.experiments.data.sources import (
     Arrays,
     DataError,
+    DataFolder,
     described,
-    found,
-    needed,
     prepared,
-    read_as,
 )
 from tangential_lab.training import DataSource
 
-PARTS = {"train": "train", "validation": "valid", "test": "test"}  # as WikiText's files are called
-FILES = [f"wiki.{part}.tokens" for part in PARTS.values()]
-SHAKESPEARE = (
+Unit = Literal["character", "word"]
+PARTS = {"train": "train", "validation": "valid", "test": "test"}  # and the names in WikiText
+FILES = tuple(f"wiki.{part}.tokens" for part in PARTS.values())
+WIKITEXT = "(Merity et al. 2016), the files of words, not the raw text."
+WIKITEXT2 = DataFolder("wikitext-2", FILES, f"Get WikiText-2 {WIKITEXT}")
+WIKITEXT103 = DataFolder("wikitext-103", FILES, f"Get WikiText-103 {WIKITEXT}")
+SHAKESPEARE = DataFolder(
     "tinyshakespeare",
-    ["input.txt"],
-    "It is data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn.",
+    ("input.txt",),
+    "Get data/tinyshakespeare/input.txt of https://github.com/karpathy/char-rnn.",
 )
-VERSION = 1  # of the encodings here: what is in the cache is of one of them
+VERSION = 1  # of the encodings; a change makes the cache encode again
 END, UNKNOWN = "<eos>", "<unk>"
-BREAK = "\0"  # between words of a stored vocabulary; no text has it
-
-Lines = Callable[[], AbstractContextManager[Iterable[str]]]
+BREAK = "\0"  # between the tokens of a stored vocabulary; no text contains it
 
 
 class Text(NamedTuple):
     """Three parts of a text as numbers."""
 
     name: str
-    unit: str  # "character" or "word"
+    unit: Unit
     data: DataSource
     parts: Mapping[str, np.ndarray]  # "train", "validation", "test": numbers of tokens [n]
-    vocabulary: list[str]  # by falling frequency: token of each number
+    vocabulary: list[str]  # the token of each number, by falling frequency
 
 
 # ---- characters
 
 
 def tinyshakespeare(data: Path | None) -> Text:
-    """Lines of Shakespeare's plays, 1,115,394 characters."""
-    (path,) = needed(data, *SHAKESPEARE)
+    """Lines of Shakespeare's plays, 1,115,394 characters.
+
+    Raises:
+        DataError: the text is missing or is not in UTF-8.
+    """
+    (path,) = SHAKESPEARE.require(data)
     source = described("tinyshakespeare (Karpathy, char-rnn), by characters", [path])
-    return _by_characters("tinyshakespeare", source, partial(_whole, path, SHAKESPEARE[2]))
+
+    def read() -> str:
+        with SHAKESPEARE.reading(path, "text in UTF-8"):
+            return path.read_text("utf-8")
+
+    return _by_characters("tinyshakespeare", source, read)
 
 
-def _whole(path: Path, whence: str) -> str:
-    with read_as("text in UTF-8", path, whence):
-        return path.read_text("utf-8")
-
-
-def at_hand(data: Path | None) -> Text:
-    """Shakespeare's plays where the data have them, else Python's help."""
-    return tinyshakespeare(data) if found(data, *SHAKESPEARE) else pydoc()
+def available(data: Path | None) -> Text:
+    """Shakespeare's plays if the data contain them, else Python's help."""
+    return tinyshakespeare(data) if SHAKESPEARE.find(data) else pydoc()
 
 
 def pydoc() -> Text:
@@ -85,7 +85,7 @@ def _by_characters(name: str, source: DataSource, read: Callable[[], str]) -> Te
 
 
 def _encoded_characters(text: str) -> Arrays:
-    """Nine tenths for training; the last tenth is parted in the middle."""
+    """Nine tenths are for training; the last tenth is halved into validation and test."""
     vocabulary = [character for character, _ in Counter(text).most_common()]
     numbers = {character: number for number, character in enumerate(vocabulary)}
     tokens = np.fromiter(map(numbers.__getitem__, text), np.int32, len(text))
@@ -97,89 +97,67 @@ def _encoded_characters(text: str) -> Arrays:
 
 
 def wikitext2(data: Path | None) -> Text:
-    """WikiText-2: 2,088,628 words of Wikipedia in the training part."""
-    whence = "It is WikiText-2 (Merity et al. 2016), words and not raw text."
-    if paths := found(data, "wikitext2", ["wikitext2.zip"], whence):
-        lines = _zipped(paths[0], whence)
-    else:
-        paths = needed(data, "wikitext-2", FILES, whence)
-        lines = [_opened(path, whence) for path in paths]
-    source = described("WikiText-2 (Merity et al. 2016), by words", paths)
-    return _by_words("wikitext2", source, lines)
+    """WikiText-2: 2,088,628 words of Wikipedia in the training part.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    about = "WikiText-2 (Merity et al. 2016), by words"
+    return _by_words("wikitext2", about, WIKITEXT2, data)
 
 
 def wikitext103(data: Path | None) -> Text:
-    """WikiText-103: 103,227,021 words of Wikipedia in the training part."""
-    whence = "It is WikiText-103 (Merity et al. 2016), words and not raw text."
-    paths = needed(data, "wikitext-103", FILES, whence)
-    source = described("WikiText-103 (Merity et al. 2016), by words", paths)
-    return _by_words("wikitext-103", source, [_opened(path, whence) for path in paths])
+    """WikiText-103: 103,227,021 words of Wikipedia in the training part.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    about = "WikiText-103 (Merity et al. 2016), by words"
+    return _by_words("wikitext-103", about, WIKITEXT103, data)
 
 
-def _opened(path: Path, whence: str) -> Lines:
-    read = partial(path.open, encoding="utf-8", newline="\n")
-    return partial(_explained, read, path, whence)
-
-
-@contextmanager
-def _explained(read: Lines, path: Path, whence: str) -> Iterator[Iterable[str]]:
-    with read_as("text in UTF-8", path, whence), read() as lines:
-        yield lines
-
-
-def _zipped(path: Path, whence: str) -> list[Lines]:
-    try:
-        names = {Path(name).name: name for name in ZipFile(path).namelist()}
-        reads = [partial(_unzipped, path, names[file]) for file in FILES]
-    except (BadZipFile, KeyError) as error:
-        raise DataError(f"{path} is no zip of {', '.join(FILES)}: {error}. {whence}") from error
-    places = [path / file for file in FILES]
-    return [partial(_explained, *of, whence) for of in zip(reads, places, strict=True)]
-
-
-def _unzipped(path: Path, name: str) -> TextIOWrapper:
-    return TextIOWrapper(ZipFile(path).open(name), encoding="utf-8", newline="\n")
-
-
-def _by_words(name: str, source: DataSource, lines: Sequence[Lines]) -> Text:
-    arrays = prepared(f"words-{VERSION}", source, lambda: _encoded_words(lines))
+def _by_words(name: str, about: str, folder: DataFolder, data: Path | None) -> Text:
+    paths = folder.require(data)
+    source = described(about, paths)
+    arrays = prepared(f"words-{VERSION}", source, lambda: _encoded_words(folder, paths))
     return _text(name, "word", source, arrays)
 
 
-def _encoded_words(lines: Sequence[Lines]) -> Arrays:
+def _encoded_words(folder: DataFolder, paths: list[Path]) -> Arrays:
     """Every line ends with a word of its own; the vocabulary is that of the training part."""
-    with lines[0]() as train:
-        vocabulary = [word for word, _ in Counter(_words(train)).most_common()]
+    with folder.reading(paths[0], "text in UTF-8"):
+        vocabulary = [word for word, _ in Counter(_words(paths[0])).most_common()]
     numbers = {word: number for number, word in enumerate(vocabulary)}
     arrays = {"vocabulary": _stored(vocabulary)}
-    for part, opened in zip(PARTS, lines, strict=True):
-        with opened() as text:
-            arrays[part] = np.fromiter((_number(word, numbers) for word in _words(text)), np.int32)
+    for part, path in zip(PARTS, paths, strict=True):
+        with folder.reading(path, "text in UTF-8"):
+            arrays[part] = np.fromiter((_number(word, numbers) for word in _words(path)), np.int32)
     return arrays
 
 
-def _words(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        yield from line.split()
-        yield END
+def _words(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            yield from line.split()
+            yield END
 
 
 def _number(word: str, numbers: dict[str, int]) -> int:
     number = numbers.get(word, numbers.get(UNKNOWN))
     if number is None:
         raise DataError(
-            f"{word!r} is not among the words of the training part, which must then have {UNKNOWN}"
+            f"the training part must contain the word {word!r} of another part, or {UNKNOWN}"
         )
     return number
 
 
-# ---- either
+# ---- both
 
 
-def _stored(vocabulary: list[str]) -> np.ndarray:
+def _stored(vocabulary: Iterable[str]) -> np.ndarray:
     return np.frombuffer(BREAK.join(vocabulary).encode(), np.uint8)
 
 
-def _text(name: str, unit: str, source: DataSource, arrays: Arrays) -> Text:
+def _text(name: str, unit: Unit, source: DataSource, arrays: Arrays) -> Text:
     vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
     return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)

@@ -1,6 +1,6 @@
-"""Transformer-XL (Dai et al. 2019, arXiv:1901.02860): a segment attends to the states of the last.
+"""Transformer-XL (Dai et al. 2019, arXiv:1901.02860): segments attend to states of former ones.
 
-Shapes: b streams, t positions of a segment, m of memory, k = m + t keys, h heads of c, width d.
+Shapes: b streams, t positions of a segment, m of memory, k = m + t keys, width d.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 class Sizes(NamedTuple):
-    """Of a net."""
+    """Sizes of a net."""
 
     layers: int
     width: int
     heads: int
     head_width: int
     inner: int  # of the feed-forward part
-    cutoffs: tuple[int, ...] = ()  # of the adaptive softmax; without any it is a full one
+    cutoffs: tuple[int, ...] = ()  # of the adaptive softmax; without any the softmax is full
     dropout: float = 0.1
 
 
@@ -30,30 +30,30 @@ STD = 0.02  # of initial weights, as published
 
 
 class Reach(NamedTuple):
-    """How far positions look back."""
+    """How far a position looks back."""
 
-    memory: int  # positions before the segment whose states are kept
-    same_length: bool = False  # every position sees as many: `memory` of them, itself included
-    clamp: int | None = None  # longer distances pass for this one
+    memory: int  # number of positions before the segment whose states are kept
+    same_length: bool = False  # every position sees `memory` positions, itself included
+    clamp: int | None = None  # longer distances are treated as this one
 
 
 class TransformerXL(nn.Module):
-    """A language model with relative positions, post-norm, and one table for words in and out.
+    """A language model with relative positions, post-norm and one table for words in and out.
 
     Args:
         words: Size of the vocabulary, which is sorted by falling frequency.
         sizes: Of the net.
-        weight_norm: Give each linear layer's rows a direction and a length of their own: keys,
-            queries, values, positions, outputs and both of the feed-forward part. The table, whose
-            rows are embeddings too, has none.
+        weight_norm: Split the rows of each linear layer into direction and length: queries, keys,
+            values, positions, outputs and both layers of the feed-forward part. The table of
+            words, whose rows are embeddings too, is not split.
     """
 
     def __init__(self, words: int, sizes: Sizes, *, weight_norm: bool = False) -> None:
         super().__init__()
         self.vocabulary = Vocabulary(words, sizes.width, sizes.cutoffs)
         self.layers = nn.ModuleList(Layer(sizes) for _ in range(sizes.layers))
-        self.content_bias = nn.Parameter(torch.empty(sizes.heads, sizes.head_width))  # u, and
-        self.position_bias = nn.Parameter(torch.empty(sizes.heads, sizes.head_width))  # v, of all
+        self.content_bias = nn.Parameter(torch.empty(sizes.heads, sizes.head_width))  # u
+        self.position_bias = nn.Parameter(torch.empty(sizes.heads, sizes.head_width))  # v
         self.dropout = nn.Dropout(sizes.dropout)
         self._draw()
         if weight_norm:
@@ -72,13 +72,12 @@ class TransformerXL(nn.Module):
     def forward(
         self, tokens: Tensor, targets: Tensor, memory: Tensor, reach: Reach
     ) -> tuple[Tensor, Tensor]:
-        """The nats of every target, stream by stream [b t], and the memory for the next segment.
+        """The loss of every target in nats, stream by stream [b t], and the next segment's memory.
 
         Args:
             tokens: Of the segment [b, t].
             targets: The next token at each position [b, t].
-            memory: States before the segment, the inputs of every layer [layers, b, m, d]; m is 0
-                where there are none.
+            memory: Inputs of every layer before the segment [layers, b, m, d]; m may be 0.
             reach: How far to look back, and how much to remember.
         """
         states, memory = self.read(tokens, memory, reach)
@@ -125,7 +124,7 @@ class Layer(nn.Module):
     def _attend(
         self, x: Tensor, past: Tensor, waves: Tensor, u: Tensor, v: Tensor, hidden: Tensor
     ) -> Tensor:
-        """Scores are (q + u).k + (q + v).r, with r that of the distance."""
+        """Scores are (q + u).k + (q + v).r, where r depends on the distance."""
         key, value = self.key_value(torch.cat([past, x], 1)).chunk(2, -1)
         query, key, value, position = (
             y.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
@@ -134,19 +133,19 @@ class Layer(nn.Module):
         u, v = u[:, None], v[:, None]
         by_content = ((query + u) * self.scale) @ key.transpose(-1, -2)
         by_position = ((query + v) * self.scale) @ position.transpose(-1, -2)
-        # SDPA would be no faster: a bias that has a gradient takes its plain path
+        # SDPA is not faster: a bias with a gradient takes its plain path
         scores = (by_content + shifted(by_position)).masked_fill(hidden, -math.inf)
         return self.out((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
 
 
 class Vocabulary(nn.Module):
-    """One table of words [words, d] for what is read and what is predicted.
+    """One table of words [words, d] for input and output.
 
     The softmax is adaptive (Grave et al. 2017, arXiv:1609.04309): the head has the frequent words
-    and an entry for each cluster of rarer ones; p(word) = p(cluster) p(word | cluster). It is
-    nn.AdaptiveLogSoftmaxWithLoss but for what that cannot: words that share the table, a bias for
-    each, no cluster at all; and a weight whose cluster is not met has a gradient of zeros, not
-    none, without which processes could not average.
+    and one entry per cluster of rarer words; p(word) = p(cluster) p(word | cluster).
+    nn.AdaptiveLogSoftmaxWithLoss cannot share the table with the input, give every word a bias or
+    do without clusters. And here the gradient of a cluster that does not occur is zero instead of
+    None, so that processes can average.
     """
 
     def __init__(self, words: int, width: int, cutoffs: tuple[int, ...] = ()) -> None:
@@ -154,7 +153,7 @@ class Vocabulary(nn.Module):
         bounds = (0, *cutoffs, words)
         if any(low >= high for low, high in pairwise(bounds)):
             raise ValueError(
-                f"cutoffs are {cutoffs}, allowed are rising numbers between 0 and the {words} words"
+                f"cutoffs must be rising numbers between 0 and {words} (the words), got {cutoffs}"
             )
         self.starts = bounds[:-1]
         self.sizes = [high - low for low, high in pairwise(bounds)]
@@ -165,7 +164,7 @@ class Vocabulary(nn.Module):
             self.cluster_bias = nn.Parameter(torch.empty(len(cutoffs)))
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Rows of the table, scaled to about the size of the other states [..., d]."""
+        """Rows of the table, scaled to about the size of other states [..., d]."""
         return F.embedding(tokens, self.weight) * self.weight.shape[1] ** 0.5
 
     def nats(self, states: Tensor, targets: Tensor) -> Tensor:
@@ -193,7 +192,7 @@ def _nats(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tens
 
 
 def _norm_weights(layers: nn.Module) -> None:
-    """Every linear layer's weight as direction and length, row by row; the function is the same."""
+    """Split the weight of every linear layer into directions and lengths of its rows."""
     for module in list(layers.modules()):
         if isinstance(module, nn.Linear):
             weight_norm(module)
@@ -202,7 +201,7 @@ def _norm_weights(layers: nn.Module) -> None:
 def sinusoids(keys: int, like: Tensor, clamp: int | None = None) -> Tensor:
     """Sines and cosines of the distances keys, keys - 1, ..., 0 [keys + 1, d], typed as `like`."""
     width = like.shape[-1]
-    dtype = torch.promote_types(like.dtype, torch.float32)  # which bfloat16 could not count in
+    dtype = torch.promote_types(like.dtype, torch.float32)  # bfloat16 cannot count that far
     distances = torch.arange(keys, -1, -1, device=like.device, dtype=dtype)
     distances = distances.clamp(max=keys if clamp is None else clamp)
     powers = torch.arange(0, width, 2, device=like.device, dtype=dtype) / width
@@ -211,11 +210,11 @@ def sinusoids(keys: int, like: Tensor, clamp: int | None = None) -> Tensor:
 
 
 def shifted(scores: Tensor) -> Tensor:
-    """Scores by distance [..., t, k + 1] as scores by key [..., t, k]; what comes later is noise.
+    """Scores by distance [..., t, k + 1] as scores by key [..., t, k].
 
-    Column j of the former is distance k - j; key j is at distance m + i - j of query i, so that row
-    i moves by t - i. With the one column too many that is the same numbers read in rows of k: no
-    copy. Entries of keys after the query belong to the next row, and must be masked.
+    Column j of the input is distance k - j. Key j is at distance m + i - j of query i, so row i
+    must move by t - i. Thanks to the extra column, reading the same numbers in rows of k does that
+    without a copy. The result for keys after the query is meaningless and must be masked.
     """
     *outer, queries, columns = scores.shape
     keys = columns - 1
@@ -223,7 +222,7 @@ def shifted(scores: Tensor) -> Tensor:
 
 
 def unseen(queries: int, keys: int, reach: Reach, device: torch.device) -> Tensor:
-    """The keys that a query does not see [t, k]: later ones; with `same_length` those too far."""
+    """The keys that a query does not see [t, k]: later and, with `same_length`, distant ones."""
     places = torch.arange(keys, device=device)
     distance = places[keys - queries :, None] - places
     later = distance < 0
@@ -231,6 +230,6 @@ def unseen(queries: int, keys: int, reach: Reach, device: torch.device) -> Tenso
 
 
 def _remembered(memory: Tensor, inputs: list[Tensor], count: int) -> Tensor:
-    """The last `count` of the inputs of every layer [layers, b, m, d], without their history."""
+    """The last `count` inputs of every layer [layers, b, m, d], detached."""
     known = torch.cat([memory, torch.stack([x.detach() for x in inputs]).to(memory.dtype)], 2)
     return known[:, :, max(0, known.shape[2] - count) :].contiguous()

@@ -7,28 +7,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tangential_lab.experiments.data.pretrained import downloaded
-from tangential_lab.experiments.data.shares import of_all
+from tangential_lab.experiments.data.losses import whole_batch
+from tangential_lab.experiments.data.photographs import pretrained_weights
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # of embeddings and labels; may be a module
 
 
 class Embedder(nn.Module):
-    """A trunk, a linear layer without bias, and the l2 norm divided out.
+    """A trunk, a linear layer without bias, and division by the l2 norm.
 
     Without bias the length of the layer's weight does not matter. A criterion that is a module is a
-    part of the model, so that the optimizer sees the proxies it has.
+    part of the model, so that the optimizer gets its proxies.
 
     Args:
         trunk: From images to features [n, features].
-        features: Their number.
+        features: Number of features.
         size: Of the embedding.
-        criterion: Loss of embeddings and labels; a mean, or the like, over a whole batch.
-        frozen: The trunk's BatchNorms keep their running statistics, scales and shifts.
+        criterion: Loss of the embeddings and labels of a whole batch.
+        frozen: Whether the trunk's BatchNorms keep their statistics, scales and shifts.
         warm_up: Steps in which the trunk is not trained.
 
     Attributes:
-        holds_weights: Whether some get no gradient in some steps.
+        holds_weights: Whether some weights get no gradient in some steps.
     """
 
     steps: Tensor
@@ -57,7 +57,7 @@ class Embedder(nn.Module):
         return [module for module in self.trunk.modules() if isinstance(module, _BatchNorm)]
 
     def train(self, mode: bool = True) -> "Embedder":
-        """Training or evaluation mode; frozen BatchNorms stay in the latter."""
+        """Training or evaluation mode; frozen BatchNorms stay in evaluation mode."""
         super().train(mode)
         for norm in self._norms() if self.frozen else ():
             norm.eval()
@@ -66,20 +66,20 @@ class Embedder(nn.Module):
     def forward(
         self, images: Tensor, labels: Tensor | None = None, *, warm: bool = False
     ) -> Tensor:
-        """Embeddings [n, size] of length 1; with labels [n] their loss.
+        """Embeddings [n, size] of length 1; with labels [n], their loss.
 
         Args:
-            images: Of the trunk.
-            labels: Classes; this process's share of the batch.
-            warm: As after the warm-up, and without counting a step of it.
+            images: Input of the trunk.
+            labels: Classes of this process's share of the batch.
+            warm: Behave as after the warm-up, and do not count this step.
         """
         if labels is None:
             return self._embedded(self.trunk(images))
         features = self.trunk(images) if warm or self._is_warm() else self._held(images)
-        # in half precision the criterion would turn its proxies into halves for good
+        # with half precision the criterion would convert its proxies to it for good
         embeddings = self._embedded(features)
         embeddings = embeddings.float() if embeddings.dtype.itemsize < 4 else embeddings
-        return self.criterion(of_all(embeddings), of_all(labels))
+        return self.criterion(whole_batch(embeddings), whole_batch(labels))
 
     def _embedded(self, features: Tensor) -> Tensor:
         return F.normalize(self.head(features))
@@ -99,13 +99,13 @@ def resnet50(*, pretrained: bool) -> nn.Module:
     """ResNet-50 up to its 2,048 features: their mean and maximum over the image, added.
 
     Raises:
-        DataError: the weights are neither in torch's cache nor to be downloaded.
+        DataError: the weights cannot be downloaded.
     """
     from torchvision import models
 
     net = models.resnet50()
     if pretrained:
-        net.load_state_dict(downloaded(models.ResNet50_Weights.IMAGENET1K_V1))
+        net.load_state_dict(pretrained_weights(models.ResNet50_Weights.IMAGENET1K_V1))
     net.register_module("avgpool", MeanAndMaximum())
     net.register_module("fc", nn.Identity())
     return net

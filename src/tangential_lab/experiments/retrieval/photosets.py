@@ -1,43 +1,56 @@
 """Sets of photographs for retrieval, as their archives unpack."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torchvision.transforms import v2
 
-from tangential_lab.experiments.data.sources import DataError, described, needed, read_as
+from tangential_lab.experiments.data.photographs import DEVIATION, MEAN, Photographs
+from tangential_lab.experiments.data.sources import DataFolder, described
 from tangential_lab.training import DataSource
 
-BOTH, QUERY, GALLERY = 0, 1, 2  # what an image is in evaluation: is asked for, is found, or both
-HELD = 10  # every so many of the training classes, the last ones, are kept for tuning
-CUB = "Get it from https://www.vision.caltech.edu/datasets/cub_200_2011, unpacked."
-CARS = "Get car_ims.tgz, unpacked, and cars_annos.mat, once at ai.stanford.edu/~jkrause/cars."
-SOP = "Get it from https://cvgl.stanford.edu/projects/lifted_struct, unpacked."
-INSHOP = "Get In-shop Clothes Retrieval from https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion."
-
-
-class Photographs(NamedTuple):
-    """Image files, their classes and roles."""
-
-    paths: list[Path]
-    labels: Tensor
-    roles: Tensor
-
-    def of(self, chosen: Tensor) -> "Photographs":
-        """Some of them."""
-        numbers = chosen.nonzero().flatten()
-        paths = [self.paths[i] for i in numbers.tolist()]
-        return Photographs(paths, self.labels[numbers], self.roles[numbers])
+BOTH, QUERY, GALLERY = 0, 1, 2  # the role of an image in evaluation
+HELD_OUT = 10  # one in so many training classes, the last ones, is for validation
+CUB = DataFolder(
+    "CUB_200_2011",
+    ("images.txt", "image_class_labels.txt"),
+    "Get it from https://www.vision.caltech.edu/datasets/cub_200_2011, unpacked.",
+)
+CARS = DataFolder(
+    "cars196",
+    ("cars_annos.mat",),
+    "Get car_ims.tgz, unpacked, and cars_annos.mat, formerly at ai.stanford.edu/~jkrause/cars.",
+)
+SOP = DataFolder(
+    "Stanford_Online_Products",
+    ("Ebay_train.txt", "Ebay_test.txt"),
+    "Get it from https://cvgl.stanford.edu/projects/lifted_struct, unpacked.",
+)
+INSHOP = DataFolder(
+    "Inshop_Clothes",
+    ("Eval/list_eval_partition.txt", "Img"),
+    "Get In-shop Clothes Retrieval from https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.",
+)
+_NUMBERS = (v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION))
+RANDOM_VIEW = v2.Compose(
+    [v2.ToImage(), v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(), *_NUMBERS]
+)
+CENTRAL_VIEW = v2.Compose([v2.ToImage(), v2.Resize(256), v2.CenterCrop(224), *_NUMBERS])
 
 
 class PhotoSet(NamedTuple):
-    """Photographs in parts of disjoint classes; training classes count from 0."""
+    """Photographs in splits of disjoint classes; training classes count from 0.
+
+    Labels are [n, 2]: the class, and the role in evaluation.
+    """
 
     data: DataSource
-    parts: dict[str, Photographs]
+    splits: dict[str, Photographs]
 
 
 def cub(data: Path | None) -> PhotoSet:
@@ -46,14 +59,14 @@ def cub(data: Path | None) -> PhotoSet:
     Raises:
         DataError: files are missing or broken.
     """
-    files = ["images.txt", "image_class_labels.txt"]
-    images, classes = needed(data, "CUB_200_2011", files, CUB)
-    rows = _lines(images, 2, CUB)
-    paths = [images.parent / "images" / name for _, name in rows]
-    with read_as("table of a class for each number of images.txt", classes, CUB):
-        known = dict(_lines(classes, 2, CUB))
-        labels = [int(known[number]) for number, _ in rows]
-    return _by_class("CUB-200-2011", images.parent, paths, labels, last=100)
+    images, classes = CUB.require(data)
+    rows = _lines(CUB, images, 2)
+    with CUB.reading(classes, "a table of a class for each number of images.txt"):
+        class_of = dict(_lines(CUB, classes, 2))
+        labels = [int(class_of[number]) for number, _ in rows]
+    files = [f"images/{name}" for _, name in rows]
+    every = _photographs(images.parent, files, labels)
+    return _photo_set("CUB-200-2011", CUB, *_by_class(every, last=100))
 
 
 def cars(data: Path | None) -> PhotoSet:
@@ -63,17 +76,14 @@ def cars(data: Path | None) -> PhotoSet:
         DataError: files are missing or broken.
     """
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
-    (notes,) = needed(data, "cars196", ["cars_annos.mat"], CARS)
-    with read_as("file of annotations", notes, CARS):
-        try:
-            marked = loadmat(notes, squeeze_me=True)["annotations"]
-        except MatReadError as error:
-            raise ValueError(error) from error
-        paths = [notes.parent / str(name) for name in marked["relative_im_path"]]
-        labels = [int(label) for label in marked["class"]]
-    return _by_class("Cars-196", notes.parent, paths, labels, last=98)
+    (notes,) = CARS.require(data)
+    with CARS.reading(notes, "a file of annotations"):
+        rows = loadmat(notes, squeeze_me=True)["annotations"]
+        files = [str(name) for name in rows["relative_im_path"]]
+        labels = [int(label) for label in rows["class"]]
+    every = _photographs(notes.parent, files, labels)
+    return _photo_set("Cars-196", CARS, *_by_class(every, last=98))
 
 
 def sop(data: Path | None) -> PhotoSet:
@@ -82,114 +92,87 @@ def sop(data: Path | None) -> PhotoSet:
     Raises:
         DataError: files are missing or broken.
     """
-    halves = ["Ebay_train.txt", "Ebay_test.txt"]
-    tables = needed(data, "Stanford_Online_Products", halves, SOP)
-    folder = tables[0].parent
-    train, test = map(_products, tables)
-    return _set("Stanford Online Products", folder, train, test)
+    train, test = (_products(table) for table in SOP.require(data))
+    return _photo_set("Stanford Online Products", SOP, train, test)
 
 
 def _products(table: Path) -> Photographs:
-    rows = _lines(table, 4, SOP)[1:]  # the names come before
-    with read_as("table of image_id, class_id, super_class_id, path", table, SOP):
+    rows = _lines(SOP, table, 4)[1:]  # after the names of the columns
+    with SOP.reading(table, "a table of image_id, class_id, super_class_id, path"):
         labels = [int(label) for _, label, _, _ in rows]
-    return _photographs([table.parent / path for _, _, _, path in rows], labels)
+    return _photographs(table.parent, [path for _, _, _, path in rows], labels)
 
 
 def inshop(data: Path | None) -> PhotoSet:
-    """In-shop Clothes Retrieval: queries are answered from the gallery.
+    """In-shop Clothes Retrieval: each query is compared with the gallery.
 
     Raises:
         DataError: files are missing or broken.
     """
-    partition = "Eval/list_eval_partition.txt"
-    (table,) = needed(data, "Inshop_Clothes", [partition, "Img"], INSHOP)[:1]
-    # a count and the names come before
-    folder, rows = table.parent.parent, _lines(table, 3, INSHOP)[1:]
+    table, images = INSHOP.require(data)
+    rows = _lines(INSHOP, table, 3)[1:]  # after a count and the names of the columns
     known = {"train": BOTH, "query": QUERY, "gallery": GALLERY}
-    with read_as("table of image_name, item_id, evaluation_status", table, INSHOP):
+    with INSHOP.reading(table, "a table of image_name, item_id, evaluation_status"):
         items = [int(item.rsplit("_", 1)[1]) for _, item, _ in rows]
-        roles = [known[kind] for _, _, kind in rows]
-    every = _photographs([folder / "Img" / name for name, _, _ in rows], items, roles)
-    train = every.roles == BOTH
-    return _set("In-shop Clothes Retrieval", folder, every.of(train), every.of(~train))
+        roles = [known[status] for _, _, status in rows]
+    files = [f"{images.name}/{name}" for name, _, _ in rows]
+    every = _photographs(images.parent, files, items, roles)
+    is_training = every.labels[:, 1] == BOTH
+    train, test = (every.only(np.flatnonzero(chosen)) for chosen in (is_training, ~is_training))
+    return _photo_set("In-shop Clothes Retrieval", INSHOP, train, test)
 
 
-def _lines(table: Path, fields: int, whence: str) -> list[list[str]]:
-    """Lines of so many words; others at the top, such as a count, are skipped."""
-    with read_as("text in UTF-8", table, whence):
+def _lines(source: DataFolder, table: Path, count: int) -> list[list[str]]:
+    """Lines of `count` words; another first line, such as a number, is skipped."""
+    with source.reading(table, "text in UTF-8"):
         rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines()]
-    wrong = [number for number, row in enumerate(rows, 1) if row and len(row) != fields]
+    wrong = [number for number, row in enumerate(rows, 1) if row and len(row) != count]
     if any(number > 1 for number in wrong):
-        raise DataError(f"{table}, line {wrong[-1]}: allowed are {fields} words. {whence}")
-    return [row for row in rows if len(row) == fields]
+        raise source.error(
+            f"{table}, line {wrong[-1]} must have {count} words, got {len(rows[wrong[-1] - 1])}"
+        )
+    return [row for row in rows if len(row) == count]
 
 
 def _photographs(
-    paths: list[Path], labels: Sequence[int], roles: Iterable[int] | None = None
+    folder: Path, files: Sequence[str], classes: Sequence[int], roles: Sequence[int] | None = None
 ) -> Photographs:
-    given = torch.tensor(list(roles)) if roles else torch.full((len(paths),), BOTH)
-    return Photographs(paths, torch.tensor(labels), given)
+    roles = roles or [BOTH] * len(files)
+    labels = np.array([*zip(classes, roles, strict=True)], dtype=np.int64).reshape(-1, 2)
+    return Photographs(
+        folder, np.array([os.fsencode(file) for file in files]), labels, CENTRAL_VIEW
+    )
 
 
-def _by_class(
-    about: str, folder: Path, paths: list[Path], labels: list[int], last: int
-) -> PhotoSet:
-    every = _photographs(paths, labels)
-    return _set(about, folder, every.of(every.labels <= last), every.of(every.labels > last))
+def _by_class(every: Photographs, last: int) -> tuple[Photographs, Photographs]:
+    """The photographs of classes up to `last`, and the others."""
+    is_training = every.labels[:, 0] <= last
+    return every.only(np.flatnonzero(is_training)), every.only(np.flatnonzero(~is_training))
 
 
-def _set(about: str, folder: Path, train: Photographs, test: Photographs) -> PhotoSet:
-    """The parts; the last tenth of the training classes is for tuning.
+def _photo_set(about: str, source: DataFolder, train: Photographs, test: Photographs) -> PhotoSet:
+    """The splits; the last tenth of the training classes is for validation.
 
     Raises:
         DataError: there are less than two training classes, or an image is missing.
     """
-    classes, numbers = train.labels.unique(return_inverse=True)
-    if len(classes) < 2 or not len(test.labels):
-        raise DataError(f"{folder} has {len(classes)} training classes, allowed are 2 or more")
-    kept = len(classes) - max(1, len(classes) // HELD)
-    held = numbers >= kept
-    parts = {
-        "train": train._replace(labels=numbers).of(~held),
-        "validation": train.of(held),
+    folder = train.root
+    classes, numbers = np.unique(train.labels[:, 0], return_inverse=True)
+    if len(classes) < 2 or not len(test):
+        raise source.error(
+            f"{folder} must have at least 2 training classes and a test photograph, got "
+            f"{len(classes)} and {len(test)}"
+        )
+    count = len(classes) - max(1, len(classes) // HELD_OUT)
+    labels = np.column_stack([numbers, train.labels[:, 1]])
+    numbered = replace(train, labels=labels, transform=RANDOM_VIEW)
+    splits = {
+        "train": numbered.only(np.flatnonzero(numbers < count)),
+        "validation": train.only(np.flatnonzero(numbers >= count)),
         "test": test,
     }
-    for path in (path for part in parts.values() for path in part.paths):
-        if not path.is_file():
-            raise DataError(f"{path} is missing, and listed in {folder}")
-    shares = f"{kept} of {len(classes)} training classes; the others validation"
-    return PhotoSet(described(f"{about} ({shares})", [folder]), parts)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A split of photographs, opened when asked for; batches are images, labels and roles."""
-
-    photographs: Photographs
-    transform: Callable[[Any], Tensor]
-
-    def __len__(self) -> int:
-        """Number of photographs, not of fields."""
-        return len(self.photographs.paths)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch of these photographs."""
-        paths, labels, roles = self.photographs
-        images = torch.stack([self.transform(opened(paths[i])) for i in indices])
-        return images, labels[torch.tensor(indices)], roles[torch.tensor(indices)]
-
-
-def opened(path: Path) -> Any:
-    """The picture of a file, in colour.
-
-    Raises:
-        DataError: it is missing or broken.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a picture: {error}") from error
+    for file in (file for split in splits.values() for file in split.files):
+        if not (folder / os.fsdecode(file)).is_file():
+            raise source.error(f"{folder / os.fsdecode(file)} is missing, but listed in {folder}")
+    shares = f"{count} of {len(classes)} training classes; the others validation"
+    return PhotoSet(described(f"{about} ({shares})", [folder]), splits)

@@ -1,7 +1,7 @@
-"""Image retrieval: an embedding in which images of one class, never seen in training, are near."""
+"""Image retrieval: an embedding in which images of a new class are near one another."""
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,8 +12,7 @@ from tangential_lab.experiments.options import checked
 from tangential_lab.experiments.retrieval import photosets
 from tangential_lab.experiments.retrieval.characters import omniglot
 from tangential_lab.experiments.retrieval.embedder import Embedder, resnet50
-from tangential_lab.experiments.retrieval.photosets import Opened, PhotoSet
-from tangential_lab.experiments.retrieval.recall import recall
+from tangential_lab.experiments.retrieval.photosets import BOTH, GALLERY, QUERY, PhotoSet
 from tangential_lab.training import (
     Batch,
     Metric,
@@ -34,17 +33,17 @@ TRIPLET_MARGIN = 0.2  # of semi-hard triplets (Schroff et al. 2015)
 class Published(NamedTuple):
     """The published training on a data set (Kim et al. 2020, Heo et al. 2021).
 
-    Without the published code's clipping of every gradient's values at 10.
+    The published code also clips the values of every gradient at 10; we do not.
     """
 
     photographs: Callable[[Path | None], PhotoSet]
     lr: float
     batch_size: int
     frozen: bool
-    every: int  # epochs from one drop of the learning rate to the next
-    factor: float  # of a drop
-    each: int  # images of a class in a batch of triplets
-    warm_up: float  # epochs in which the trunk is held
+    drop_every: int  # epochs from one drop of the learning rate to the next
+    drop: float  # factor of the learning rate
+    per_class: int  # images of a class in a batch of triplets
+    warm_up: float  # epochs in which the trunk is not trained
 
 
 PUBLISHED: dict[str, Published] = {
@@ -66,20 +65,21 @@ def retrieval(
     batchnorm: BatchNorm = "published",
     pretrained: bool = True,
 ) -> Task:
-    """Embed images so that the nearest other one is of the same class (recall at 1).
+    """Embed images so that the nearest other image has the same class (recall at 1).
 
     Args:
         preset: "mini": a small net on Omniglot's characters. "paper": ResNet-50 on photographs,
-            its trunk held for the first 5 epochs (SOP, In-Shop: 1); a study must be longer.
-        data: Folder of data sets: "omniglot-py" or "omniglot"; for "paper" "CUB_200_2011",
-            "cars196", "Stanford_Online_Products", "Inshop_Clothes".
+            whose trunk is not trained in the first 5 epochs (SOP, In-Shop: 1); a study must be
+            longer.
+        data: Folder of all data sets: "omniglot-py"; for "paper" "CUB_200_2011", "cars196",
+            "Stanford_Online_Products", "Inshop_Clothes".
         dataset: Of preset "paper"; "auto" is CUB.
         loss: ProxyAnchor, or triplets with semi-hard negatives in batches of balanced classes.
         batchnorm: Of preset "paper": "published" is frozen for CUB and Cars, live for the others.
         pretrained: Of preset "paper": start from torchvision's weights for ImageNet.
 
     Raises:
-        ValueError: an option of "paper" for "mini".
+        ValueError: an option of "paper" with "mini".
         DataError: the data are missing or broken.
     """
     if preset == "paper":
@@ -87,9 +87,9 @@ def retrieval(
         frozen = {"published": published.frozen, "frozen": True, "live": False}[batchnorm]
         return _paper(published, data, loss, frozen=frozen, pretrained=pretrained)
     if dataset != "auto":
-        raise ValueError(f"dataset is {dataset!r}, allowed with preset 'mini' is 'auto'")
+        raise ValueError(f"dataset must be 'auto' with preset 'mini', got {dataset!r}")
     if batchnorm == "frozen":
-        raise ValueError("batchnorm is 'frozen', allowed with preset 'mini' is 'live'")
+        raise ValueError("batchnorm must be 'live' with preset 'mini', got 'frozen'")
     return _mini(data, loss)
 
 
@@ -97,27 +97,23 @@ def retrieval(
 
 
 def _mini(data: Path | None, loss: LossName) -> Task:
-    about, splits = omniglot(data)
-    labels, batch_size, width, size = splits["train"].labels, 96, 48, 128
+    source, splits = omniglot(data)
+    labels, width, size = splits["train"].labels[:, 0], 48, 128
     classes = int(labels.max()) + 1
-    return Task(
-        name="retrieval",
+    return _task(
         about=f"Omniglot's characters (35x35), a convolutional net, {loss}",
-        data=about,
-        metric=_metric(splits["test"].labels),
+        data=source,
+        metric=_metric(splits["test"].labels[:, 0]),
         epochs=8,
-        batch_size=batch_size,
+        batch_size=96,
         splits=splits,
         model=lambda: Embedder(_trunk(width), 4 * width, size, _criterion(loss, classes, size)),
-        loss=_loss,
-        predict=_predict,
-        score=recall,
         published={
             "sgd": {"lr": 0.1, "weight_decay": 1e-4},
             "adam": {"lr": 3e-3, "weight_decay": 1e-2},
         },
         groups=partial(groups_with_lr_scale, module="criterion", scale=10.0),
-        batch_order=_order(loss, labels, each=4),
+        batch_order=_order(loss, labels, per_class=4),
         evaluation_batch_size=512,
     )
 
@@ -137,10 +133,9 @@ def _trunk(width: int) -> nn.Module:
 def _paper(
     published: Published, data: Path | None, loss: LossName, *, frozen: bool, pretrained: bool
 ) -> Task:
-    photographs = published.photographs(data)
-    parts, size = photographs.parts, 512
-    labels, batch_size = parts["train"].labels, published.batch_size
-    classes = int(labels.max()) + 1
+    source, splits = published.photographs(data)
+    labels, test_labels = (torch.tensor(splits[k].labels[:, 0]) for k in ("train", "test"))
+    batch_size, size, classes = published.batch_size, 512, int(labels.max()) + 1
     warm_up = round(published.warm_up * (len(labels) // batch_size))
 
     def model() -> nn.Module:
@@ -148,49 +143,38 @@ def _paper(
         trunk = resnet50(pretrained=pretrained)
         return Embedder(trunk, 2048, size, criterion, frozen=frozen, warm_up=warm_up)
 
-    return Task(
-        name="retrieval",
-        about=f"{photographs.data.about} (224x224), ResNet-50, {loss}",
-        data=photographs.data,
-        metric=_metric(parts["test"].labels),
+    return _task(
+        about=f"{source.about} (224x224), ResNet-50, {loss}",
+        data=source,
+        metric=_metric(test_labels),
         epochs=PUBLISHED_EPOCHS,
         frozen_epochs=published.warm_up,
         batch_size=batch_size,
-        splits={name: Opened(part, _transform(name)) for name, part in parts.items()},
+        splits=splits,
         model=model,
-        loss=_loss,
-        predict=_predict,
-        score=recall,
         published={
             "sgd": {"lr": 1e-2, "weight_decay": 1e-4},
             "adam": {"lr": published.lr, "weight_decay": 1e-4},
         },
         groups=partial(groups_with_lr_scale, module="criterion", scale=100.0),
         schedule=partial(_stepped, published),
-        batch_order=_order(loss, labels, published.each),
+        batch_order=_order(loss, labels, published.per_class),
         evaluation_batch_size=batch_size,
         loader_workers=loader_processes(),
         audit_loss=partial(_loss, warm=True),
     )
 
 
-@cache
-def _transform(part: str) -> Any:
-    from torchvision.transforms import v2
-
-    varied = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
-    plain = [v2.Resize(256, antialias=True), v2.CenterCrop(224)]
-    scaled = [v2.ToDtype(torch.float32, scale=True)]
-    scaled += [v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
-    return v2.Compose([v2.ToImage(), *(varied if part == "train" else plain), *scaled])
-
-
 def _stepped(published: Published, done: float) -> float:
-    """The share of the learning rate left; the published one falls in steps."""
-    return published.factor ** int(done * PUBLISHED_EPOCHS / published.every)
+    """The share of the learning rate, which falls in steps as published."""
+    return published.drop ** int(done * PUBLISHED_EPOCHS / published.drop_every)
 
 
-# ---- of both
+# ---- both presets
+
+
+def _task(**settings: Any) -> Task:
+    return Task(name="retrieval", loss=_loss, predict=_predict, score=recall, **settings)
 
 
 def _criterion(loss: LossName, classes: int, size: int) -> Any:
@@ -204,15 +188,17 @@ def _criterion(loss: LossName, classes: int, size: int) -> Any:
 
 
 def _loss(model: nn.Module, batch: Batch, **options: bool) -> Tensor:
-    images, labels, _ = batch
-    return model(images, labels, **options)
+    images, labels = batch
+    return model(images, labels[:, 0], **options)
 
 
 def _order(
-    loss: LossName, labels: Tensor, each: int
+    loss: LossName, labels: Tensor, per_class: int
 ) -> Callable[[int, int, torch.Generator], Iterator[Tensor]]:
     return (
-        shuffled_batches if loss == "proxyanchor" else partial(class_balanced_batches, labels, each)
+        shuffled_batches
+        if loss == "proxyanchor"
+        else partial(class_balanced_batches, labels, per_class)
     )
 
 
@@ -220,6 +206,28 @@ def _metric(labels: Tensor) -> Metric:
     return Metric("recall@1", "%", chance_score=1 / len(labels.unique()))
 
 
-def _predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    images, labels, roles = batch
-    return model(images).float().cpu(), labels.cpu(), roles.cpu()
+def _predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    images, labels = batch
+    return model(images).float().cpu(), labels.cpu()
+
+
+def recall(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Share of the queries whose nearest other image has their class.
+
+    Args:
+        predictions: Of every batch the embeddings [n, size], and classes and roles [n, 2].
+    """
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+    from pytorch_metric_learning.utils.inference import CustomKNN
+
+    embeddings, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    classes, roles = labels.unbind(1)
+    nearest = CustomKNN(CosineSimilarity(), batch_size=1024)
+    calculator = AccuracyCalculator(
+        include=("precision_at_1",), k=1, knn_func=nearest, device=torch.device("cpu")
+    )
+    queries, gallery = roles != GALLERY, roles != QUERY
+    others = (None, None) if (roles == BOTH).all() else (embeddings[gallery], classes[gallery])
+    accuracy = calculator.get_accuracy(embeddings[queries], classes[queries], *others)
+    return {"recall@1": float(accuracy["precision_at_1"])}

@@ -1,0 +1,169 @@
+"""Large sets of recordings, as their archives unpack: music tags, keywords, sound events."""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tangential_lab.experiments.audio.small_sets import RATE
+from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, count_samples, read
+from tangential_lab.experiments.data.sources import DataFolder, described
+
+TOP = 50  # most frequent tags of MagnaTagATune
+HEADER = 1024  # bytes; a file that is not larger may have no samples
+MAGNATAGATUNE = DataFolder(
+    "magnatagatune",
+    ("annotations_final.csv",),
+    "Get it from https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset, unpacked.",
+)
+COMMAND_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+COMMANDS = DataFolder(
+    "speech_commands_v0.02",
+    tuple(COMMAND_LISTS.values()),
+    "Get it from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz, unpacked.",
+)
+EVENTS = {  # name of a part: its table, its folder
+    "training": (
+        "groundtruth_weak_label_training_set.csv",
+        "unbalanced_train_segments_training_set_audio_formatted_and_segmented_downloads",
+    ),
+    "testing": (
+        "groundtruth_weak_label_testing_set.csv",
+        "unbalanced_train_segments_testing_set_audio_formatted_and_segmented_downloads",
+    ),
+    "evaluation": (
+        "groundtruth_weak_label_evaluation_set.csv",
+        "evaluation_set_formatted_audio_segments",
+    ),
+}
+DCASE = DataFolder(
+    "dcase2017_task4",
+    tuple(table for table, _ in EVENTS.values()),
+    "Get it from https://github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-"
+    "sound-event-detection-for-smart-cars, segments as WAV.",
+)
+
+
+def magnatagatune(data: Path | None) -> SoundSet:
+    """MagnaTagATune: clips of 29 s with one or more of the `TOP` most frequent tags.
+
+    Folders 0 to b are for training, c for validation, d to f for the test, as published. Clips
+    whose file is empty or missing are left out: the archive has three that are empty.
+
+    Raises:
+        DataError: the table or the clips of a part are missing or broken.
+    """
+    (table,) = MAGNATAGATUNE.require(data)
+    with (
+        MAGNATAGATUNE.reading(table, "a table with columns clip_id, a tag each, mp3_path"),
+        table.open(newline="", encoding="utf-8") as file,
+    ):
+        rows = list(csv.DictReader(file, delimiter="\t"))
+        names = [name for name in rows[0] if name not in ("clip_id", "mp3_path")]
+        counts = Counter({name: sum(row[name] == "1" for row in rows) for name in names})
+        tags = [name for name, _ in counts.most_common(TOP)]
+        labels = {row["mp3_path"]: [row[tag] == "1" for tag in tags] for row in rows}
+    clips = {path: of for path, of in labels.items() if any(of)}
+    folders = {"train": "0123456789ab", "validation": "c", "test": "def"}
+    parts = {
+        name: _part({table.parent / p: of for p, of in clips.items() if p[0] in first})
+        for name, first in folders.items()
+    }
+    return _sound_set("MagnaTagATune", MAGNATAGATUNE, table.parent, tags, parts)
+
+
+def speech_commands(data: Path | None) -> SoundSet:
+    """Speech Commands v2: one second of one of 35 words, with the archive's own lists.
+
+    Raises:
+        DataError: the lists or the recordings of a part are missing.
+    """
+    lists = COMMANDS.require(data)
+    folder = lists[0].parent
+    part_of = {
+        folder / name: part
+        for part, path in zip(COMMAND_LISTS, lists, strict=True)
+        for name in path.read_text().split()
+    }
+    paths = sorted(p for p in folder.glob("*/*.wav") if p.parent.name[0] != "_")
+    words = sorted({path.parent.name for path in paths})
+    labels: dict[str, dict[Path, int]] = {"train": {}, "validation": {}, "test": {}}
+    for path in paths:
+        labels[part_of.get(path, "train")][path] = words.index(path.parent.name)
+    parts = {name: _part(of) for name, of in labels.items()}
+    return _sound_set("Speech Commands v2", COMMANDS, folder, words, parts)
+
+
+def dcase(data: Path | None) -> SoundSet:
+    """DCASE 2017, task 4: segments of 10 s with one or more of 17 events of traffic and warning.
+
+    The published training and testing sets are for training, except every tenth segment by name,
+    which is for validation; the evaluation set is for the test. Segments whose file is empty or
+    missing are left out: videos vanish.
+
+    Raises:
+        DataError: a table or the segments of a part are missing or broken.
+    """
+    tables = DCASE.require(data)
+    folder = tables[0].parent
+    events = {
+        name: {folder / place / f"Y{file}": own for file, own in _segments(table).items()}
+        for (name, (_, place)), table in zip(EVENTS.items(), tables, strict=True)
+    }
+    tags = sorted({tag for of in events.values() for own in of.values() for tag in own})
+    seen = sorted((events["training"] | events["testing"]).items())
+    segments = {
+        "train": [item for number, item in enumerate(seen) if number % 10],
+        "validation": seen[::10],
+        "test": sorted(events["evaluation"].items()),
+    }
+    parts = {
+        name: _part({path: [tag in own for tag in tags] for path, own in items})
+        for name, items in segments.items()
+    }
+    return _sound_set("DCASE 2017, task 4", DCASE, folder, tags, parts)
+
+
+def _segments(table: Path) -> dict[str, set[str]]:
+    """The tags of every file in a table of file, start, end, tag."""
+    tags: dict[str, set[str]] = {}
+    with (
+        DCASE.reading(table, "a table of file, start, end, tag"),
+        table.open(newline="", encoding="utf-8") as file,
+    ):
+        for number, row in enumerate(csv.reader(file, delimiter="\t"), 1):
+            if len(row) < 4:
+                raise DCASE.error(
+                    f"{table}, line {number} must be file, start, end and tag, got {row}"
+                )
+            tags.setdefault(row[0], set()).add(row[3].strip())
+    return tags
+
+
+def _part(labels: Mapping[Path, Any]) -> Part:
+    """The recordings whose file has samples; classes as integers, tags as 0 and 1."""
+    paths = [path for path in labels if _has_samples(path)]
+    result = torch.tensor([labels[path] for path in paths])
+    is_tags = result.dtype == torch.bool
+    return Part(partial(_recording, paths), result.float() if is_tags else result)
+
+
+def _has_samples(path: Path) -> bool:
+    size = path.stat().st_size if path.is_file() else 0
+    return size > HEADER or (size > 0 and count_samples(path) > 0)
+
+
+def _recording(paths: Sequence[Path], index: int) -> Sound:
+    return read(paths[index], RATE)
+
+
+def _sound_set(
+    about: str, source: DataFolder, folder: Path, tags: list[str], parts: dict[str, Part]
+) -> SoundSet:
+    sizes = ", ".join(f"{len(part.labels):,} to {name}" for name, part in parts.items())
+    data = described(f"{about}: {sizes}", [folder])
+    return SoundSet(data, RATE, tags, parts).complete(source, folder)

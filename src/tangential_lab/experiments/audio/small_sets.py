@@ -1,0 +1,240 @@
+"""Small sets of recordings: spoken digits, pairs of environmental sounds, pairs of notes."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import accumulate, combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, level, read
+from tangential_lab.experiments.data.sources import Arrays, DataFolder, described, prepared
+from tangential_lab.experiments.data.splits import stratified
+
+DIGITS_RATE = 8000  # samples per second of the spoken digits
+RATE = 16000  # of everything else
+CLIP = 5 * RATE  # samples of an environmental sound
+NOTE = 5 * RATE // 2  # samples of a note
+NOTES = 160  # at most so many notes are used: all pairs of the training notes are an epoch
+FEW_NOTES = 5  # a family or octave with fewer notes is no tag
+SPLIT_SEED = 0  # the pairs are the same for every trial: seeds vary the weights and the batches
+PAIRS = 400  # for validation, and for the test
+FSDD = DataFolder(
+    "free-spoken-digit-dataset",
+    ("recordings",),
+    "Get it by `git clone https://github.com/Jakobovski/free-spoken-digit-dataset`.",
+)
+ESC50 = DataFolder(
+    "ESC-50-master",
+    ("meta/esc50.csv", "audio"),
+    "Get ESC-50, which contains ESC-10, from https://github.com/karolpiczak/ESC-50, unpacked.",
+)
+NSYNTH = DataFolder(
+    "nsynth-test",
+    ("examples.json", "audio"),
+    "Get NSynth's test split (json/wav) from https://magenta.tensorflow.org/datasets/nsynth, "
+    "unpacked.",
+)
+Speakers = Literal["mixed", "disjoint"]
+Mix = Callable[[Sound, Sound], Sound]
+
+
+# ---- spoken digits
+
+
+def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
+    """The Free Spoken Digit Dataset at its own 8 kHz: ten digits, six speakers.
+
+    All recordings have one level: otherwise the level alone would identify a speaker.
+
+    Args:
+        data: Folder of all data sets.
+        speakers: "mixed": takes 0 to 4 of every speaker are for the test (the official split), 5
+            to 9 for validation. "disjoint": the sixth speaker is for the test, the fifth for
+            validation.
+
+    Raises:
+        DataError: the recordings are missing or broken, or lack speakers or takes.
+    """
+    (folder,) = FSDD.require(data)
+    source = described(f"Free Spoken Digit Dataset, {speakers} speakers", [folder])
+    arrays = prepared(f"fsdd-{DIGITS_RATE}", source, partial(_read_digits, folder))
+    if speakers == "mixed":
+        validation, test = arrays["take"] // 5 == 1, arrays["take"] < 5
+    else:
+        validation, test = arrays["speaker"] == 4, arrays["speaker"] == 5
+    masks = {"train": ~validation & ~test, "validation": validation, "test": test}
+    parts = {name: _digits(arrays, np.flatnonzero(mask)) for name, mask in masks.items()}
+    return SoundSet(source, DIGITS_RATE, list("0123456789"), parts).complete(FSDD, folder)
+
+
+def _read_digits(folder: Path) -> Arrays:
+    """Recordings DIGIT_SPEAKER_TAKE.wav one after the other, and where each starts and ends."""
+    paths = sorted(folder.glob("[0-9]_*_*.wav"))
+    names = []
+    for path in paths:
+        with FSDD.reading(path, "a recording DIGIT_SPEAKER_TAKE.wav"):
+            digit, speaker, take = path.stem.split("_")
+            names.append((int(digit), speaker, int(take)))
+    if not paths:
+        raise FSDD.error(f"{folder} has no recording DIGIT_SPEAKER_TAKE.wav")
+    speakers = sorted({speaker for _, speaker, _ in names})
+    sounds = [_in_16_bits(read(path, DIGITS_RATE)) for path in paths]
+    return {
+        "audio": np.concatenate(sounds),
+        "offsets": np.array([*accumulate(map(len, sounds), initial=0)]),
+        "digit": np.array([digit for digit, _, _ in names]),
+        "speaker": np.array([speakers.index(speaker) for _, speaker, _ in names]),
+        "take": np.array([take for _, _, take in names]),
+    }
+
+
+def _digits(arrays: Arrays, chosen: np.ndarray) -> Part:
+    sound = partial(_digit, arrays["audio"], arrays["offsets"], chosen)
+    return Part(sound, torch.tensor(arrays["digit"][chosen].astype(np.int64)))
+
+
+def _digit(audio: np.ndarray, offsets: np.ndarray, chosen: np.ndarray, index: int) -> Sound:
+    number = chosen[index]
+    return level(_full_scale(audio[offsets[number] : offsets[number + 1]]))
+
+
+# ---- environmental sounds
+
+
+def sound_pairs(data: Path | None) -> SoundSet:
+    """Pairs of ESC-10's clips of 5 s, of one fold and of different classes, mixed at one level.
+
+    Folds 1 to 3 are for training, in all their pairs. Fold 4 is for validation and fold 5 for the
+    test, in `PAIRS` pairs each, which are always the same.
+
+    Raises:
+        DataError: ESC-50 is missing or broken.
+    """
+    table, folder = ESC50.require(data)
+    with (
+        ESC50.reading(table, "the table of ESC-50"),
+        table.open(newline="", encoding="utf-8") as file,
+    ):
+        rows = [row for row in csv.DictReader(file) if row["esc10"] == "True"]
+        rows.sort(key=lambda row: (int(row["target"]), row["filename"]))
+        names = [row["category"].replace("_", " ") for row in rows]
+        folds = np.array([int(row["fold"]) for row in rows])
+    if not rows:
+        raise ESC50.error(f"{table} has no clip of ESC-10")
+    files = [folder / row["filename"] for row in rows]
+    source = described("ESC-10, clips mixed in pairs", [table, *filter(Path.is_file, files)])
+    clips = prepared(f"esc10-{RATE}-{CLIP}", source, partial(_read_clips, files, CLIP))["clips"]
+    tags = list(dict.fromkeys(names))
+    labels = torch.tensor([[float(tag == name) for tag in tags] for name in names])
+    parts = {"train": (1, 2, 3), "validation": (4,), "test": (5,)}
+    pairs = {
+        part: [pair for fold in own for pair in _pairs(np.flatnonzero(folds == fold), labels)]
+        for part, own in parts.items()
+    }
+    return SoundSet(source, RATE, tags, _mixed(clips, labels, pairs)).complete(ESC50, folder)
+
+
+# ---- notes
+
+
+def note_pairs(data: Path | None) -> SoundSet:
+    """Pairs of single notes of NSynth's test split, 2.5 s of each, mixed at one level.
+
+    `NOTES` notes are used, of all families of instruments. A fifth of them is for validation and a
+    fifth for the test, where `PAIRS` pairs are always the same. Tags are the families and the
+    octaves of both notes.
+
+    Raises:
+        DataError: NSynth's test split is missing, broken or too small.
+    """
+    table, folder = NSYNTH.require(data)
+    with NSYNTH.reading(table, "the table of NSynth's notes"):
+        notes = list(json.loads(table.read_bytes()).values())
+        files = np.array([f"{note['note_str']}.wav" for note in notes])
+        families = np.array([str(note["instrument_family_str"]) for note in notes])
+        octaves = np.array([f"octave {note['pitch'] // 12 - 1}" for note in notes])
+        chosen, parts = _note_splits(families)
+    families, octaves = families[chosen], octaves[chosen]
+    counts = Counter([*families.tolist(), *octaves.tolist()])
+    tags = sorted(tag for tag, count in counts.items() if count >= FEW_NOTES)
+    labels = torch.tensor(
+        [[float(t in pair) for t in tags] for pair in zip(families, octaves, strict=True)]
+    )
+    paths = [folder / file for file in files[chosen]]
+    source = described("NSynth's test split, notes in pairs", [table, *filter(Path.is_file, paths)])
+    read_notes = partial(_read_clips, paths, NOTE)
+    clips = prepared(f"nsynth-{len(paths)}-{RATE}-{NOTE}", source, read_notes)["clips"]
+    pairs = {name: _pairs(members, labels) for name, members in parts.items()}
+    return SoundSet(source, RATE, tags, _mixed(clips, labels, pairs)).complete(NSYNTH, folder)
+
+
+def _note_splits(families: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """At most `NOTES` of the notes, and numbers among them; all families everywhere."""
+    count = min(NOTES, len(families))
+    chosen = np.arange(len(families))
+    if count < len(families):
+        chosen = np.sort(stratified(families, count, len(families) - count)[0])
+    families, size = families[chosen], count // 5
+    rest, test = stratified(families, count - size, size)
+    train, validation = stratified(families[rest], len(rest) - size, size)
+    return chosen, {"train": rest[train], "validation": rest[validation], "test": test}
+
+
+# ---- pairs of clips
+
+
+def _pairs(members: Iterable[int], labels: Tensor) -> list[tuple[int, int]]:
+    """All pairs of members that have different tags."""
+    pairs = combinations(map(int, members), 2)
+    return [(i, j) for i, j in pairs if not torch.equal(labels[i], labels[j])]
+
+
+def _mixed(clips: np.ndarray, labels: Tensor, pairs: dict[str, list]) -> dict[str, Part]:
+    """All pairs for training, changed at random; `PAIRS` unchanged ones for each other part."""
+    generator, parts = np.random.default_rng(SPLIT_SEED), {}
+    for name, every in pairs.items():
+        is_training = name == "train"
+        chosen = np.array(every if is_training else generator.permutation(every)[:PAIRS])
+        chosen = chosen.reshape(-1, 2).astype(np.int64)
+        sound = partial(_pair, clips, chosen, _random_sum if is_training else np.add)
+        parts[name] = Part(sound, labels[torch.from_numpy(chosen)].amax(1))
+    return parts
+
+
+def _pair(clips: np.ndarray, pairs: np.ndarray, mix: Mix, index: int) -> Sound:
+    return mix(*(level(_full_scale(clips[clip])) for clip in pairs[index]))
+
+
+def _random_sum(first: Sound, second: Sound) -> Sound:
+    """The sum of both, each rotated in time, the second up to 6 dB louder or softer."""
+    turns = torch.randint(len(first), (2,)).tolist()
+    gain = 10 ** (0.6 * torch.rand(()).item() - 0.3)
+    return np.roll(first, turns[0]) + np.float32(gain) * np.roll(second, turns[1])
+
+
+# ---- files
+
+
+def _read_clips(paths: list[Path], length: int) -> Arrays:
+    """Recordings at `RATE` as 16-bit clips [n, length], cut or padded with silence."""
+    clips = np.zeros((len(paths), length), np.int16)
+    for clip, path in zip(clips, paths, strict=True):
+        sound = _in_16_bits(read(path, RATE))[:length]
+        clip[: len(sound)] = sound
+    return {"clips": clips}
+
+
+def _in_16_bits(sound: Sound) -> np.ndarray:
+    """16-bit samples; those of a 16-bit file come out unchanged."""
+    return np.round(sound * 32768).clip(-32768, 32767).astype(np.int16)
+
+
+def _full_scale(samples: np.ndarray) -> Sound:
+    return samples.astype(np.float32) / 32768

@@ -1,0 +1,137 @@
+"""Recordings: read from files, resampled to one rate, cut to one length."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tangential_lab.experiments.data.sources import DataError, DataFolder
+from tangential_lab.training import DataSource
+
+Sound = np.ndarray  # samples [n], float32, full scale at 1
+
+
+class Part(NamedTuple):
+    """Recordings by number, and their labels: [n], or [n, tags] of 0 and 1."""
+
+    sound: Callable[[int], Sound]
+    labels: Tensor
+
+
+class SoundSet(NamedTuple):
+    """A data set of recordings at one rate, in disjoint parts: "train", "validation", "test"."""
+
+    data: DataSource
+    rate: int
+    tags: list[str]
+    parts: dict[str, Part]
+
+    def complete(self, source: DataFolder, folder: Path) -> "SoundSet":
+        """The set itself, if no part is empty.
+
+        Raises:
+            DataError: a part has no recording.
+        """
+        for name, part in self.parts.items():
+            if not len(part.labels):
+                raise source.error(f"{folder} has no recording for {name} ({self.data.about})")
+        return self
+
+
+def read(path: Path, rate: int) -> Sound:
+    """The samples of a file in one of libsndfile's formats (WAV, FLAC, Ogg, MP3, ...).
+
+    Channels are averaged; another rate is resampled by a polyphase filter. Of a truncated file the
+    samples that are left are returned, if its format allows that.
+
+    Args:
+        path: Of the file.
+        rate: Samples per second of the result.
+
+    Raises:
+        DataError: the file is missing, empty or no sound file, or has samples that are not finite.
+    """
+    import soundfile
+
+    try:
+        samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise DataError(f"cannot read {path} as sound: {error}") from error
+    if not len(samples):
+        raise DataError(f"{path} must contain at least one sample, but it is empty")
+    if not np.isfinite(samples).all():
+        raise DataError(f"{path} has samples that are not finite")
+    return resampled(samples.mean(1), file_rate, rate)
+
+
+def count_samples(path: Path) -> int:
+    """Samples per channel, as the file's header says.
+
+    Raises:
+        DataError: the file is no sound file.
+    """
+    import soundfile
+
+    try:
+        return soundfile.info(path).frames
+    except (soundfile.SoundFileError, OSError) as error:
+        raise DataError(f"cannot read {path} as sound: {error}") from error
+
+
+def resampled(sound: Sound, rate: int, new_rate: int) -> Sound:
+    """The sound at another rate."""
+    if rate == new_rate:
+        return sound
+    from scipy.signal import resample_poly
+
+    return resample_poly(sound, new_rate, rate).astype(np.float32)
+
+
+def cut(sound: Sound, length: int, place: float) -> Sound:
+    """`length` samples, from the start (place 0) to the end (1); a shorter sound is padded."""
+    start = round(place * abs(len(sound) - length))
+    if len(sound) >= length:
+        return sound[start : start + length]
+    result = np.zeros(length, np.float32)
+    result[start : start + len(sound)] = sound
+    return result
+
+
+def level(sound: Sound) -> Sound:
+    """The sound scaled to a root mean square of 0.1; silence stays silent."""
+    power = float(np.square(sound, dtype=np.float64).mean())
+    return sound if power == 0 else (sound * (0.1 / power**0.5)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """A split of recordings; batches are sounds [n, chunks, length] and labels [n, ...].
+
+    Args:
+        sound: A recording by its number; may draw from torch's global generator.
+        labels: Of all recordings.
+        length: Samples of a chunk.
+        chunks: Cut from a recording at equal distances; 0 is one chunk at a random place.
+    """
+
+    sound: Callable[[int], Sound]
+    labels: Tensor
+    length: int
+    chunks: int = 0
+
+    def __len__(self) -> int:
+        """Number of recordings."""
+        return len(self.labels)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The batch of these recordings."""
+        sounds = torch.from_numpy(np.stack([self._chunks(i) for i in indices]))
+        return sounds, self.labels[torch.tensor(indices)]
+
+    def _chunks(self, index: int) -> np.ndarray:
+        sound, places = self.sound(index), [(i + 0.5) / self.chunks for i in range(self.chunks)]
+        return np.stack([cut(sound, self.length, at) for at in places or [torch.rand(()).item()]])

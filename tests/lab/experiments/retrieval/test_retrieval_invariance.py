@@ -1,0 +1,59 @@
+"""Which weights of an embedder are scale-invariant."""
+
+import torch
+from embedders import a_batch, small, up_to_features
+from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from tangential import audit
+from tangential_lab.experiments.retrieval.embedder import Embedder
+from tangential_lab.experiments.retrieval.task import (
+    _criterion,
+)
+
+
+def residual_net():
+    return up_to_features(ResNet(BasicBlock, [1, 1, 1, 1]))
+
+
+def pretrained(net):
+    """Statistics, scales and shifts as of training; at their start they would do nothing."""
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        for values in (norm.weight.data, norm.running_var):
+            values.uniform_(0.5, 2)
+        for values in (norm.bias.data, norm.running_mean):
+            values.normal_(0, 0.5)
+    return net
+
+
+def audited(frozen):
+    torch.manual_seed(1)
+    criterion = _criterion("proxyanchor", 4, 16)
+    model = Embedder(pretrained(residual_net()), 512, 16, criterion, frozen=frozen, warm_up=5)
+    batches = [a_batch(8, 4, seed, side=64) for seed in range(3)]
+    loss = lambda model, batch: model(*batch, warm=True)
+    return audit(model, batches, loss=loss)
+
+
+def test_with_frozen_batch_norm_only_proxies_and_the_embedding_are_scale_invariant():
+    """Of the embedding it is the whole: a row more or less long turns what is embedded."""
+    result = audited(frozen=True)
+    assert result.names("row") == ["criterion.proxies"]
+    assert result.names("weight") == ["head.weight"]
+    assert not result.names("dead")
+
+
+def test_with_live_batch_norm_convolutions_are_scale_invariant_too():
+    result = audited(frozen=False)
+    convolutions = [n for n in (line.name for line in result.lines) if "conv" in n or ".0.w" in n]
+    assert len(convolutions) == 12
+    assert set(result.names("row")) == {"criterion.proxies", *convolutions}
+    assert result.names("weight") == ["head.weight"]
+
+
+def test_a_bias_would_take_the_embeddings_invariance():
+    """As in the published code; its weight and bias are scale-invariant together only."""
+    model = small(frozen=True)
+    model.head = nn.Linear(4, 8)
+    result = audit(model, [a_batch(seed=s) for s in range(3)], loss=lambda m, b: m(*b))
+    assert "head.weight" in result.names("variant")
