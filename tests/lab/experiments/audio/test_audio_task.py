@@ -32,7 +32,7 @@ def test_mini_steps_and_scores(options, sizes, shape):
     task = audio(data=DATA, **options)
     if sizes:
         assert tuple(len(task.splits[name]) for name in ("train", "validation", "test")) == sizes
-    sounds, labels = next(training_batches(task, seed=1, first=0, part=ProcessShare()))
+    sounds, labels = next(training_batches(task, seed=1, first_step=0, share=ProcessShare()))
     assert sounds.shape == (task.batch_size, 1, *shape)
     if labels.dim() > 1:  # one to four tags a pair
         assert ((labels.sum(1) >= 1) & (labels.sum(1) <= 4)).all()

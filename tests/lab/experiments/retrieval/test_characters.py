@@ -61,7 +61,7 @@ def test_mini_learns(loss):
         "validation": 184 * 20,
         "test": 659 * 20,
     }
-    batch = next(training_batches(task, seed=1, first=0, part=ProcessShare()))
+    batch = next(training_batches(task, seed=1, first_step=0, share=ProcessShare()))
     assert batch[0].shape == (task.batch_size, 1, 35, 35)
     counts = batch[1][:, 0].bincount()
     assert (counts[counts > 0] >= 4).all() or loss == "proxyanchor"
