@@ -20,7 +20,7 @@ from tangential.monitor.diagnosis import (
 )
 from tangential.monitor.monitor import Monitor
 from tangential.monitor.several import Monitors, finite_only
-from tangential.monitor.sinks.given import Sink
+from tangential.monitor.sinks.user_sinks import Sink
 
 __all__ = [
     "Monitor",

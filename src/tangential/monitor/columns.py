@@ -45,16 +45,13 @@ def line(sums: Values, lr: float, settings: Settings | None) -> Values:
         settings: Of the weight's group; None if the optimizer is not known.
     """
     ww, units, fired = sums["ww"], sums["units"], sums["by_row"] + sums["by_weight"] > 0
-    ratio = settings.wd_ratio if settings and fired else 1.0
-    rate = lr * settings.decay * ratio if settings else 0.0
+    rate = lr * settings.decay * (settings.wd_ratio if fired else 1.0) if settings else 0.0
     if settings and settings.coupled:  # decay comes with the gradient, which momentum remembers
         decay = -2 * rate * ww
         sums = {**sums, "growth_decay": decay, "growth_memory": sums["growth_memory"] - decay}
     angle = _root(sums["angle2"], units)
-    target = math.nan
-    if settings:
-        projected = settings.projects and fired
-        target = equilibrium_rad(rate, settings.beta, projected=projected)
+    projected = bool(settings and settings.projects and fired)
+    target = equilibrium_rad(rate, settings.beta if settings else 0.0, projected=projected)
     values = {
         "norm": _root(ww, 1),
         "grad_norm": _root(sums["gg"], 1),

@@ -17,8 +17,8 @@ from tangential.monitor.columns import COLUMNS, Values, aggregates, line, publis
 from tangential.monitor.labels import audit_lines, labels
 from tangential.monitor.motion import ADDED
 from tangential.monitor.samples import Copies, Group, Sample, on_host, samples_of
-from tangential.monitor.sinks.given import Sink, checked, claim, close, release
 from tangential.monitor.sinks.lines import step_number
+from tangential.monitor.sinks.user_sinks import Sink, checked, claim, close, release
 from tangential.monitor.updates import settings_of
 from tangential.names import plain, unwrapped
 from tangential.optim import Projected

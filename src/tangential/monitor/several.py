@@ -9,8 +9,8 @@ from torch import nn
 from tangential.invariance import Audit
 from tangential.monitor.columns import Values
 from tangential.monitor.monitor import Monitor, check, shares_weights
-from tangential.monitor.sinks.given import Sink, checked, close
 from tangential.monitor.sinks.lines import step_number
+from tangential.monitor.sinks.user_sinks import Sink, checked, close
 
 
 class SharedSink(NamedTuple):

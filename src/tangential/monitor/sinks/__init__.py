@@ -5,7 +5,7 @@ wants values for every weight, and `Monitor.close` calls `close()`.
 
 - `csv_file`, `parquet_folder`: the formats; `file_sink`: what both share, and their promises
 - `lines`: the rows of a log, and `memory`; `services`: TensorBoard and W&B
-- `given`: the checks of the sinks that a user gives
+- `user_sinks`: the checks of the sinks that a user passes to a monitor
 """
 
 from tangential.monitor.sinks.csv_file import csv

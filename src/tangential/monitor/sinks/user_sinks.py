@@ -1,4 +1,4 @@
-"""The sinks that a user gives to a monitor: checked at once, closed together."""
+"""The sinks that a user passes to a monitor: checked at once, closed together."""
 
 import inspect
 import warnings
