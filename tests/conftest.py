@@ -4,6 +4,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+# `--doctest-modules` would import every conftest.py under the one name `conftest`.
+collect_ignore_glob = ["*conftest.py"]
+
 # A slow machine is no failure, and a failure must come again when the tests are run again.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
