@@ -1,10 +1,16 @@
-"""Studies: optimizers tuned equally and compared on the same seeds, by any number of workers."""
+"""Studies: optimizers tuned equally and compared on the same seeds, by any number of workers.
 
-from tangential_lab.studies.database import database_errors, file_url
-from tangential_lab.studies.engine import quasi_random_points
+plan        which optimizers are compared, in which trials; search draws the points of tuning
+study       a plan from a user's request, and running it on this machine
+storage     the plan and the trials in a database that workers share
+workers     the processes that run trials
+provenance  how a record came about, and what must not differ within a study
+typed_json  JSON checked against type hints
+"""
+
 from tangential_lab.studies.plan import FIRST_TEST_SEED, Plan, PlannedOptimizer
-from tangential_lab.studies.pool import StudyFailedError
-from tangential_lab.studies.store import Store
+from tangential_lab.studies.search import quasi_random_points
+from tangential_lab.studies.storage import Store, database_errors, file_url
 from tangential_lab.studies.study import (
     StudyRequest,
     interruptible,
@@ -12,7 +18,13 @@ from tangential_lab.studies.study import (
     planned_optimizer,
     run_study,
 )
-from tangential_lab.studies.worker import TrialFailedError, WorkerOptions, entry_for, run_worker
+from tangential_lab.studies.workers import (
+    StudyFailedError,
+    TrialFailedError,
+    WorkerOptions,
+    entry_for,
+    run_worker,
+)
 
 __all__ = [
     "FIRST_TEST_SEED",

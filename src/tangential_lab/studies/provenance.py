@@ -1,4 +1,4 @@
-"""What a record must say of how it came about, and what must not differ within a study."""
+"""How a record came about, and what must not differ between the machines of a study."""
 
 import ast
 import os
@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tangential.backends import native
-from tangential_lab.studies.database import command_without_passwords
+from tangential_lab import experiments
+from tangential_lab.studies.plan import Plan
+from tangential_lab.studies.storage import command_without_passwords
+from tangential_lab.training import Task
 
 PACKAGES = (
     *("tangential", "torch", "torchvision", "accelerate", "optuna", "numpy"),
@@ -22,64 +25,94 @@ PACKAGES = (
 )
 
 
+def checked_task(plan: Plan, data: Path | None) -> Task:
+    """The plan's task, if this machine can run its trials.
+
+    Raises:
+        ValueError: this machine has other data, packages or code than the study started with.
+    """
+    task = experiments.make(plan.task, data, plan.options)
+    if plan.data[1] != task.data.checksum:
+        raise ValueError(
+            f"the study's data have the checksum {plan.data[1]}, those here {task.data.checksum} "
+            f"({task.data.about}): --data must name the same"
+        )
+    local = {"versions": versions(), "source": source(plan.task)}
+    for name, value in local.items():
+        if plan.settings[name] != value:
+            raise ValueError(
+                f"the study was begun with {name} {plan.settings[name]}, here are {value}: "
+                "install the same, or begin another study (--study NAME)"
+            )
+    return task
+
+
+def provenance() -> dict[str, Any]:
+    """How a record came about that is finished now."""
+    return {
+        "versions": versions() | {"python": platform.python_version()},
+        "commit": commit(),
+        "kernel": kernel(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+        "command": command_without_passwords(["tangential", *sys.argv[1:]]),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
 @cache
 def versions() -> dict[str, str]:
-    """Of the packages that are here, without what says for which device they were built."""
-    found = {}
+    """Versions of the installed packages, without the suffix for the device."""
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name).split("+")[0]
+            installed[name] = version(name).split("+")[0]
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @cache
 def source(task: str) -> str:
-    """Fingerprint of the code that decides how a task's trial ends: all that it imports of ours."""
+    """Fingerprint of our code that decides the result of a task's trial: all that it imports."""
     modules = {"tangential_lab.training.trial", f"tangential_lab.experiments.{task}"}
-    seen: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     while modules:
         name = modules.pop()
         spec = find_spec(name)
-        if name in seen or spec is None or spec.origin is None:
+        if name in contents or spec is None or spec.origin is None:
             continue
-        seen[name] = Path(spec.origin).read_bytes()
-        modules |= _imports(seen[name])
-    return sha256(b"".join(seen[name] for name in sorted(seen))).hexdigest()[:12]
+        contents[name] = Path(spec.origin).read_bytes()
+        modules |= _imports(contents[name])
+    return sha256(b"".join(contents[name] for name in sorted(contents))).hexdigest()[:12]
 
 
 def _imports(code: bytes) -> set[str]:
-    """What modules of ours the code may import; of a name, whether it is a module is not known."""
-    found = set()
+    """Our modules that the code imports; an imported name may be a module, too."""
+    names = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {
-        name
-        for name in found
-        if name.split(".")[0] in ("tangential", "tangential_lab") and _is_module(name)
-    }
+            names |= {alias.name for alias in node.names}
+    ours = ("tangential", "tangential_lab")
+    return {name for name in names if name.split(".")[0] in ours and _is_module(name)}
 
 
 def _is_module(name: str) -> bool:
     try:
         spec = find_spec(name)
-    except ModuleNotFoundError:  # a name in a module that is no package
+    except ModuleNotFoundError:  # a name in a module that is not a package
         return False
     return spec is not None and str(spec.origin).endswith(".py")
 
 
 @cache
 def commit() -> str | None:
-    """The git commit of the code, with "+" where it has been changed since; None outside git."""
-    here = Path(__file__).parent
+    """The git commit of the code, with "+" if files have changed since; None outside git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=here,
+            cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             timeout=10,
@@ -92,21 +125,8 @@ def commit() -> str | None:
 
 @cache
 def kernel() -> str:
-    """The compiled kernel's instruction set and fingerprint; both may decide the last digit."""
+    """The compiled kernel's instruction set and fingerprint: both may decide the last digit."""
     if native.kernel is None:
         return "none"
     compiled = Path(native.kernel.__file__).read_bytes()
     return f"{native.kernel.instruction_sets[0]} {sha256(compiled).hexdigest()[:12]}"
-
-
-def provenance(**own: Any) -> dict[str, Any]:
-    """Of a record that is finished now; `own` is what the trial adds."""
-    return {
-        "versions": versions() | {"python": platform.python_version()},
-        "commit": commit(),
-        "kernel": kernel(),
-        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-        "command": command_without_passwords(["tangential", *sys.argv[1:]]),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **own,
-    }

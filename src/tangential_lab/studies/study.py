@@ -1,4 +1,4 @@
-"""A study: its plan, its workers on this machine, and what they are told when something happens."""
+"""A study on this machine: its plan from a user's request, and its workers."""
 
 import signal
 import time
@@ -11,31 +11,32 @@ from typing import Any, NamedTuple
 
 from tangential_lab.studies import provenance
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
-from tangential_lab.studies.pool import StudyFailedError, WorkerPool
-from tangential_lab.studies.store import Store
-from tangential_lab.studies.worker import WorkerOptions
+from tangential_lab.studies.storage import Store
+from tangential_lab.studies.workers import StudyFailedError, WorkerOptions, WorkerPool
 from tangential_lab.training import (
     OPTIMIZERS,
     OptimizerEntry,
+    ProcessShare,
     Records,
     Task,
     space_of,
     split_groups,
+    training_batches,
     untuned_point,
     user_optimizer,
 )
 
-AUDITED = 3, 16  # batches, and samples of each
+AUDIT_BATCHES, AUDIT_BATCH_SIZE = 3, 16
 POLL_S = 0.5
 
 
 class StudyRequest(NamedTuple):
-    """What the user wants compared."""
+    """What the user wants to compare."""
 
     task: str
-    options: dict[str, Any]
+    options: dict[str, Any]  # of the task
     optimizers: tuple[str, ...]
-    user_optimizers: dict[str, str]  # the user's optimizers: name -> source
+    user_optimizers: dict[str, str]  # name -> source
     trials: int
     seeds: int
     epochs: float | None
@@ -46,53 +47,34 @@ class StudyRequest(NamedTuple):
 
 
 def make_plan(request: StudyRequest, task: Task) -> Plan:
-    """The plan for this request; audits the task's model.
+    """The plan for a request. It audits the task's model and tests the user's optimizers.
 
     Raises:
-        ValueError: a user's optimizer cannot be imported or has the name of one of ours, or a part
-            of the model would never be trained.
+        ValueError: a user's optimizer cannot be used or has the name of one of ours, or a part of
+            the model would never be trained.
     """
     if request.epochs is not None and request.epochs <= task.frozen_epochs:
         raise ValueError(
-            f"epochs is {request.epochs:g}, allowed with {task.name} are more than "
-            f"{task.frozen_epochs:g}: so long a part of its weights is held"
+            f"epochs must be more than {task.frozen_epochs:g} with {task.name}, because a part of "
+            f"its weights is frozen for so long, got {request.epochs:g}"
         )
     for name in request.user_optimizers:
         if name in OPTIMIZERS:
             raise ValueError(f"optimizer {name!r} is the laboratory's own: choose another name")
-    scale_invariant = scale_invariant_weights(task)
-    restarted = _tried(request, task, frozenset(scale_invariant)) if request.user_optimizers else {}
-    own = {
-        name: user_optimizer(i, name, source)
-        for i, (name, source) in enumerate(request.user_optimizers.items())
-    }
-    for name, entry in own.items():
-        if entry.baseline is not None and (
-            entry.baseline == name or entry.baseline not in OPTIMIZERS | own
-        ):
-            raise ValueError(
-                f"{name}.baseline is {entry.baseline!r}, expected another optimizer: "
-                f"{', '.join([*OPTIMIZERS, *(n for n in own if n != name)])}"
-            )
-    contenders = {
-        name: planned_optimizer(
-            task, entry, request.user_optimizers.get(name, ""), resumes=name not in restarted
-        )
-        for name, entry in ({n: OPTIMIZERS[n] for n in request.optimizers} | own).items()
-    }
+    invariant = scale_invariant_weights(task)
     return Plan(
         task=request.task,
         options=request.options,
         about=task.about,
         data=list(task.data),
         metric=task.metric,
-        optimizers=contenders,
+        optimizers=_planned_optimizers(request, task, frozenset(invariant)),
         trials=request.trials,
         seeds=request.seeds,
         undecayed=request.undecayed,
         epochs=request.epochs or task.epochs,
         batch_size=task.batch_size,
-        invariant=scale_invariant,
+        invariant=invariant,
         settings={
             "precision": request.precision,
             "threads": request.threads,
@@ -103,39 +85,75 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
     )
 
 
+def _planned_optimizers(
+    request: StudyRequest, task: Task, invariant: frozenset[str]
+) -> dict[str, PlannedOptimizer]:
+    """The optimizers of a request, ours first.
+
+    Raises:
+        ValueError: a user's optimizer cannot be used, or its baseline is unknown.
+    """
+    sources = request.user_optimizers
+    unresumable = _test_user_optimizers(request, task, invariant) if sources else {}
+    users = {
+        name: user_optimizer(number, name, source)
+        for number, (name, source) in enumerate(sources.items())
+    }
+    for name, entry in users.items():
+        others = [*OPTIMIZERS, *(other for other in users if other != name)]
+        if entry.baseline is not None and entry.baseline not in others:
+            raise ValueError(
+                f"{name}.baseline is {entry.baseline!r}, expected another optimizer: "
+                f"{', '.join(others)}"
+            )
+    entries = {name: OPTIMIZERS[name] for name in request.optimizers} | users
+    return {
+        name: planned_optimizer(task, entry, sources.get(name, ""), resumes=name not in unresumable)
+        for name, entry in entries.items()
+    }
+
+
 def planned_optimizer(
     task: Task, entry: OptimizerEntry, source: str, *, resumes: bool = True
 ) -> PlannedOptimizer:
-    """What the plan knows of an optimizer."""
-    space, point = space_of(entry, task.published), untuned_point(entry, task.published)
-    about, baseline, colour = entry.about, entry.baseline, entry.colour
-    return PlannedOptimizer(source, about, baseline, colour, space, point, resumes)
+    """What a plan says about an optimizer."""
+    return PlannedOptimizer(
+        source=source,
+        about=entry.about,
+        baseline=entry.baseline,
+        colour=entry.colour,
+        space=space_of(entry, task.published),
+        published=untuned_point(entry, task.published),
+        resumes=resumes,
+    )
 
 
-def _tried(request: StudyRequest, task: Task, scale_invariant: frozenset[str]) -> dict[str, str]:
-    """Try the user's optimizers on such groups as the trials have; warn of those not resumable.
+def _test_user_optimizers(
+    request: StudyRequest, task: Task, invariant: frozenset[str]
+) -> dict[str, str]:
+    """Test the user's optimizers on groups like a trial's; warn about those that cannot resume.
 
     Raises:
         ValueError: one cannot be loaded, built or stepped.
     """
     import torch
 
-    from tangential_lab.studies import preflight
+    from tangential_lab.studies.workers import preflight
 
     with torch.random.fork_rng():
         model = task.model()
-    groups = preflight.shapes(split_groups(task.groups(model), model, scale_invariant, 1.0))
-    found = preflight.unresumable(
+    groups = preflight.shapes(split_groups(task.groups(model), model, invariant, 1.0))
+    reasons = preflight.unresumable(
         preflight.PreflightRequest(request.user_optimizers, dict(task.published), groups)
     )
-    for name, reason in found.items():
+    for name, reason in reasons.items():
         warnings.warn(
             f"optimizer {name!r} does not continue from its state_dict ({reason}): its trials "
             "start again from the beginning if they are interrupted. Its steps may use only what "
             "is in state_dict(), and the global generators of torch, NumPy and random",
             stacklevel=2,
         )
-    return found
+    return reasons
 
 
 def scale_invariant_weights(task: Task) -> list[str]:
@@ -143,83 +161,87 @@ def scale_invariant_weights(task: Task) -> list[str]:
     import torch
 
     from tangential import audit
-    from tangential_lab.training import ProcessShare, training_batches
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = task.model()
-        count, size = AUDITED
-        few = ProcessShare(0, max(1, task.batch_size // size))
-        batches = list(islice(training_batches(task._replace(loader_workers=0), 0, 0, few), count))
+        share = ProcessShare(0, max(1, task.batch_size // AUDIT_BATCH_SIZE))  # small batches
+        batches = training_batches(task._replace(loader_workers=0), 0, 0, share)
+        few = list(islice(batches, AUDIT_BATCHES))
         try:
-            found = audit(model, batches, loss=task.audit_loss or task.loss)
+            result = audit(model, few, loss=task.audit_loss or task.loss)
         except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
             warnings.warn(f"{task.name}'s weights cannot be audited: {error}", stacklevel=2)
             return []
-    return [*found.names("row"), *found.names("weight")]
+    return [*result.names("row"), *result.names("weight")]
 
 
 @contextmanager
 def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; it calls `stopping`, a second is as usual.
+    """An event that the first Ctrl-C or SIGTERM sets, after which the second has its usual effect.
 
-    As an exception the first could fall into the saving of a trial.
+    An exception instead could interrupt the saving of a trial.
+
+    Args:
+        stopping: Called when the event is set.
     """
     stop, usual = Event(), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
-    def first(*_: Any) -> None:
-        stop.set()
-        stopping()
+    def restore() -> None:
         for number, handler in usual.items():
             signal.signal(number, handler)
 
+    def handle(*_: Any) -> None:
+        stop.set()
+        stopping()
+        restore()
+
     for number in usual:
-        signal.signal(number, first)
+        signal.signal(number, handle)
     try:
         yield stop
     finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+        restore()
 
 
 def run_study(
     store: Store,
     plan: Plan,
-    place: WorkerOptions,
+    options: WorkerOptions,
     workers: int,
     stop: Event,
-    say: Callable[[str], Any],
+    notify: Callable[[str], Any],
 ) -> Iterator[Records]:
-    """Let workers on this machine run the plan; yield its records, and whenever there are new ones.
+    """Run the plan with workers on this machine; yield its records now and after every new one.
 
-    A worker that dies is replaced, and another takes its trial. Where `workers` is 0, others
-    elsewhere are waited for.
+    A worker that dies is replaced, and another worker takes its trial. With 0 workers it waits for
+    workers elsewhere.
 
     Raises:
         KeyboardInterrupt: `stop` was set before the last trial.
-        Ended: a trial raised, workers die again and again, or another command has begun the
-            study with another plan.
+        StudyFailedError: a trial raised an error, workers keep dying, or another command has given
+            the study another plan.
     """
     records = store.records(plan)
     yield records
-    crew = WorkerPool(store, place, say)
+    pool = WorkerPool(store, options, notify)
     try:
-        crew.hire(workers if len(records) < plan.size else 0)
+        pool.start(workers if len(records) < plan.size else 0)
         while not stop.is_set() and len(records) < plan.size:
             time.sleep(POLL_S)
-            left = crew.left()  # first: who leaves after the last trial is not missed
-            if store.patiently(store.plan).text() != plan.text():
+            ended = pool.ended()  # before the records: workers may end after the last trial
+            if store.retry(store.plan).text() != plan.text():
                 raise StudyFailedError("the study has been given another plan, by another command")
-            new = store.patiently(lambda: store.records(plan))
+            new = store.retry(lambda: store.records(plan))
             if len(new) > len(records):
                 records = new
                 yield records
             if len(records) < plan.size:
-                crew.replace(left, workers)
+                pool.replace(ended, workers)
     except KeyboardInterrupt:
-        crew.kill()
+        pool.kill()
         raise
     finally:
-        crew.dismiss()
+        pool.stop_workers()
     if len(records) < plan.size:
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from tangential_lab import errors
 from tangential_lab.__main__ import main
 from tangential_lab.cli import inventory, lemmas, toy
 from tangential_lab.cli.study import compare, location, report, server, worker
-from tangential_lab.studies import database
+from tangential_lab.studies.storage import database
 
 ODD = (
     *("", " ", "-1", "0", "1.5", "1e300", "inf", "-inf", "nan", "9" * 30, "1_0", "0x10", "1,2"),

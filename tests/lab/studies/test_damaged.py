@@ -14,11 +14,16 @@ from sqlalchemy.exc import OperationalError
 from tangential_lab.__main__ import main
 from tangential_lab.cli.study.server import Watched
 from tangential_lab.reports import report
-from tangential_lab.studies import database
-from tangential_lab.studies.owners import current_owner
+from tangential_lab.studies import Store
 from tangential_lab.studies.plan import Plan
-from tangential_lab.studies.store import Store
-from tangential_lab.studies.stored import decode_record, encode_record, parse_owner, parse_record
+from tangential_lab.studies.storage import damage, database
+from tangential_lab.studies.storage.liveness import current_owner
+from tangential_lab.studies.storage.records import (
+    decode_record,
+    encode_record,
+    parse_owner,
+    parse_record,
+)
 
 NAN = float("nan")
 
@@ -332,8 +337,8 @@ def test_damage_is_told_from_a_failure_that_passes():
         return error
 
     for text in ("database is locked", "disk I/O error", "database or disk is full"):
-        assert database.damage_report(failure(text), "sqlite:////tmp/s.db") == ""
-    damaged = database.damage_report(failure("no such table: x"), "sqlite:////tmp/s.db")
+        assert damage.damage_report(failure(text), "sqlite:////tmp/s.db") == ""
+    damaged = damage.damage_report(failure("no such table: x"), "sqlite:////tmp/s.db")
     assert damaged.startswith("sqlite:////tmp/s.db cannot be used: no such table: x. Restore")
     gone = OperationalError("SELECT 1", None, Exception("server closed the connection"))
-    assert database.damage_report(gone, "postgresql://127.0.0.1:9/x") == ""
+    assert damage.damage_report(gone, "postgresql://127.0.0.1:9/x") == ""

@@ -23,11 +23,9 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from tangential_lab import experiments as tasks
-from tangential_lab.studies import database, owners, provenance, study
-from tangential_lab.studies import pool as crew
-from tangential_lab.studies.pool import StudyFailedError
-from tangential_lab.studies.store import ClaimedTrial, ClaimLostError, Store
-from tangential_lab.studies.worker import WorkerOptions, run_worker
+from tangential_lab.studies import provenance, study
+from tangential_lab.studies.storage import ClaimedTrial, ClaimLostError, Store, database, liveness
+from tangential_lab.studies.workers import StudyFailedError, WorkerOptions, pool, run_worker
 from tangential_lab.training import (
     OPTIMIZERS,
     ProcessShare,
@@ -322,7 +320,7 @@ class TestStore:
 
         monkeypatch.setattr(store.storage, act, unheard)
         record = finished(plan, claim.spec)
-        store.patiently(lambda: store.finish(claim, record))
+        store.retry(lambda: store.finish(claim, record))
         assert store.records(plan)[claim.spec]["score"] == 0.5
 
     def test_what_was_given_back_is_claimed_again(self, digits, tmp_path):
@@ -344,10 +342,10 @@ class TestStore:
         stale = {claim.id}  # as if this machine had slept, or the database been gone
         monkeypatch.setattr(store.rdb, "_get_stale_trial_ids", lambda _: list(stale))
         assert store.claim(plan, [claim.spec]) is None
-        away = owners.owner() | {"machine": "another"}
+        away = liveness.current_owner() | {"machine": "another"}
         store.storage.set_trial_user_attr(claim.id, "owner", away)
-        store.lookout.watch_s = 0.05
-        store.lookout.missed.clear()
+        store.liveness.watch_s = 0.05
+        store.liveness.stale_since.clear()
         assert store.claim(plan, [claim.spec]) is None  # missed for the first time
         time.sleep(0.1)
         stale.clear()  # it comes back
@@ -402,10 +400,10 @@ class TestStore:
         assert store.claim(plan, specs) is None
 
     def test_a_process_is_told_by_its_number_and_its_beginning(self):
-        mine = owners.owner()
-        assert not owners.has_ended(mine)
-        assert owners.has_ended(mine | {"since": mine["since"] + 1})
-        assert owners.has_ended(mine | {"pid": 2**22 + 1})
+        mine = liveness.current_owner()
+        assert not liveness.has_ended(mine)
+        assert liveness.has_ended(mine | {"since": mine["since"] + 1})
+        assert liveness.has_ended(mine | {"pid": 2**22 + 1})
 
     def test_two_that_queue_at_once_leave_one_trial(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
@@ -458,11 +456,11 @@ def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, mon
     with pytest.warns(UserWarning, match="checkpoint not saved, training continues"):
         run_worker(store, WorkerOptions(None, tmp_path / "work", 0.0), bool, said.append)
     assert len(store.records(plan)) == plan.size == 2
-    assert "A finished trial is not kept in" in said[0]
+    assert "The record of a finished trial cannot be saved in" in said[0]
 
 
 def test_a_run_in_which_weights_stay_as_they_were_is_refused(digits):
-    with pytest.raises(ValueError, match=r"epochs is 2, allowed with digits are more than 2: "):
+    with pytest.raises(ValueError, match=r"epochs must be more than 2 with digits, .* got 2"):
         study.make_plan(request(epochs=2), digits._replace(frozen_epochs=2.0))
 
 
@@ -479,9 +477,9 @@ def test_every_worker_has_a_gpu_of_its_own_before_cuda_is_asked(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: pytest.fail("asked"))
-    crew._one_device(5, 4)
+    pool._one_device(5, 4)
     assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1"
-    crew._one_device(5, 0)
+    pool._one_device(5, 0)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 

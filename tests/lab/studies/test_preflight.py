@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tangential_lab import experiments as tasks
-from tangential_lab.studies import preflight, study
-from tangential_lab.studies.preflight import PreflightRequest, unresumable
+from tangential_lab.studies import study
+from tangential_lab.studies.workers import preflight
+from tangential_lab.studies.workers.preflight import PreflightRequest, unresumable
 from tangential_lab.training import OPTIMIZERS, Spec, split_groups, user_optimizer
 from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 

@@ -13,7 +13,7 @@ import torch
 from datapacks import write_mnist
 from torch import nn
 
-from tangential_lab.studies.store import Store
+from tangential_lab.studies import Store
 from tangential_lab.training import batches
 from tangential_lab.training.distributed import GlobalBatchNorm
 

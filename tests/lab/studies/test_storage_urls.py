@@ -9,10 +9,14 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tangential_lab.cli.app import app
 from tangential_lab.cli.study.location import Location, stored_in
-from tangential_lab.studies import database
-from tangential_lab.studies.database import file_url, without_password
-from tangential_lab.studies.engine import optuna
-from tangential_lab.studies.store import Store
+from tangential_lab.studies import Store
+from tangential_lab.studies.search import optuna
+from tangential_lab.studies.storage import database
+from tangential_lab.studies.storage.urls import (
+    command_without_passwords,
+    file_url,
+    without_password,
+)
 
 NAMES = (
     *("a?1", "a?2", "a#1", "a#2", "a%20b", "a b", "%", "a%2Fb", "{x}", "{", "a&b=c", "a@b:c"),
@@ -56,7 +60,7 @@ def test_a_renamed_folder_is_the_study_that_it_was(tmp_path):
     (tmp_path / "digits").rename(tmp_path / "old")
     for given in ("old", str(tmp_path / "old")):
         folder, store = Location(out=tmp_path).open(given)
-        assert (store.name, store.exists(), folder) == ("digits", True, tmp_path / "old")
+        assert (store.name, store.names(), folder) == ("digits", ["digits"], tmp_path / "old")
         store.close()
 
 
@@ -117,8 +121,8 @@ def test_a_password_is_shown_nowhere(url, shown):
         Store(url, "s", wait_s=0.0)
     for text in (
         str(error.value),
-        database.command_without_passwords(["tangential", "worker", "--storage", url]),
-        database.command_without_passwords(["tangential", "worker", f"--storage={url}"]),
+        command_without_passwords(["tangential", "worker", "--storage", url]),
+        command_without_passwords(["tangential", "worker", f"--storage={url}"]),
     ):
         assert not re.search("hunter|kept|safe", text)
         assert shown in text or "://" not in shown
@@ -126,9 +130,9 @@ def test_a_password_is_shown_nowhere(url, shown):
 
 def test_a_command_keeps_all_else():
     given = ["tangential", "compare", "digits", "--out", "a b", "--set", "x=1", "--storage"]
-    assert database.command_without_passwords([*given, "x=y"]).endswith(" --storage '***'")
+    assert command_without_passwords([*given, "x=y"]).endswith(" --storage '***'")
     assert (
-        database.command_without_passwords(given)
+        command_without_passwords(given)
         == "tangential compare digits --out 'a b' --set x=1 --storage"
     )
 
@@ -137,7 +141,7 @@ def test_what_a_driver_says_is_without_the_password(monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "fromoutside")
     said = Exception("invalid: hunter, inquery, fromoutside\nsecond line")
     url = "postgresql://me:hunter@db/x?sslpassword=inquery"
-    assert database._reason(said, url) == "invalid: ***, ***, ***"
+    assert database.first_line(said, url) == "invalid: ***, ***, ***"
 
 
 class TestWaiting:
@@ -154,7 +158,7 @@ class TestWaiting:
             return "made"
 
         try:
-            return database._made(make, wait_s), len(calls)
+            return database._retried(make, wait_s), len(calls)
         except type(error):
             return "raised", len(calls)
 

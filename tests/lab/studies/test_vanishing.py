@@ -11,11 +11,15 @@ from contextlib import nullcontext
 import pytest
 
 from tangential_lab import experiments as tasks
-from tangential_lab.studies import pool as crew
-from tangential_lab.studies import preflight, study
-from tangential_lab.studies.pool import StudyFailedError, WorkerPool
-from tangential_lab.studies.store import ClaimedTrial, Store
-from tangential_lab.studies.worker import TrialFailedError, WorkerOptions, _Bench, run_worker
+from tangential_lab.studies import study
+from tangential_lab.studies.storage import ClaimedTrial, Store
+from tangential_lab.studies.workers import StudyFailedError, WorkerPool, pool, preflight
+from tangential_lab.studies.workers.worker import (
+    TrialFailedError,
+    Worker,
+    WorkerOptions,
+    run_worker,
+)
 from tangential_lab.training import Spec
 
 
@@ -41,7 +45,7 @@ def _vanish(number, gpus, url, name, place, stop, messages):
 class Stub:
     """What a crew asks of a store."""
 
-    url, patiently = "", staticmethod(lambda act: act())
+    url, retry = "", staticmethod(lambda act: act())
     undamaged = staticmethod(nullcontext)
 
     def __init__(self, name):
@@ -57,10 +61,10 @@ def hired(monkeypatch):
     crews, said = [], []
 
     def make(name):
-        monkeypatch.setattr(crew, "_worker", _vanish)
+        monkeypatch.setattr(pool, "_worker", _vanish)
         made = WorkerPool(Stub(name), WorkerOptions(None, None, 60.0), said.append)
         crews.append(made)
-        made.hire(1)
+        made.start(1)
         return made, said
 
     yield make
@@ -71,7 +75,7 @@ def hired(monkeypatch):
 def left(made):
     """The workers that have left, when there are any."""
     deadline = time.monotonic() + 120
-    while not (found := made.left()):
+    while not (found := made.ended()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
@@ -86,7 +90,7 @@ def left(made):
     ],
 )
 def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired, monkeypatch):
-    monkeypatch.setattr(crew, "DEATHS", 1)
+    monkeypatch.setattr(pool, "DEATHS", 1)
     made, said = hired(way)
     made.replace(left(made), 1)
     assert said == [
@@ -97,7 +101,7 @@ def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired
         StudyFailedError, match=rf"^2 workers ended too early, .* \({words}, in x's.*{advice}"
     ):
         made.replace(left(made), 1)
-    made.dismiss()
+    made.stop_workers()
 
 
 def test_what_a_worker_says_ends_the_study(hired):
@@ -109,14 +113,14 @@ def test_what_a_worker_says_ends_the_study(hired):
 def test_a_worker_at_work_has_not_left(hired):
     made, _ = hired("works")
     time.sleep(1)
-    assert made.left() == []
-    made.dismiss()
+    assert made.ended() == []
+    made.stop_workers()
     assert [worker.process.exitcode for worker in made.workers] == [0]
 
 
 def test_one_that_becomes_another_program_is_not_waited_for(hired):
     made, _ = hired("becomes another")
-    made.dismiss()
+    made.stop_workers()
     assert [worker.process.exitcode for worker in made.workers] == [-signal.SIGKILL]
 
 
@@ -127,11 +131,11 @@ def test_a_worker_waits_for_its_server_as_long_as_a_running_study_does(monkeypat
         opened.append((*arguments, create))
         return Stub("name")
 
-    monkeypatch.setattr(crew, "Store", opening)
-    monkeypatch.setattr(crew, "run_worker", lambda *arguments: None)
+    monkeypatch.setattr(pool, "Store", opening)
+    monkeypatch.setattr(pool, "run_worker", lambda *arguments: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     with warnings.catch_warnings():
-        crew._worker(0, 0, "url", "name", WorkerOptions(None, None, 60.0), None, None)
+        pool._worker(0, 0, "url", "name", WorkerOptions(None, None, 60.0), None, None)
     assert opened == [("url", "name", 300, False)]
 
 
@@ -177,7 +181,7 @@ def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
     )
     text = " ".join((done.stdout + done.stderr).split())  # lines are wrapped at words
     assert done.returncode == 1, text
-    said = "A worker ended (exit status 0, in x's report trial of seed 1000); another takes its"
+    said = "A worker ended (exit status 0, in x's test trial of seed 1000); another takes its"
     assert text.count(said) == 3
     assert "Stopped: 4 workers ended too early, the last one (exit status 0, in x's report" in text
     assert "Finished trials are kept" in text
@@ -209,7 +213,7 @@ def begun(tmp_path, monkeypatch):
 def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
     store = begun("calls_exit")
     with pytest.raises(
-        TrialFailedError, match=r"^x, report trial of seed 1000: SystemExit: 0 \(.*py:17\)$"
+        TrialFailedError, match=r"^x, test trial of seed 1000: SystemExit: 0 \(.*py:17\)$"
     ):
         run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
 
@@ -221,23 +225,23 @@ def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch)
         run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)  # as in a child
     begun("interrupted")
-    match = r"^x, report trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
+    match = r"^x, test trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
     plan = store.plan()
     claim = ClaimedTrial(0, "key", plan.next_trials({})[0])
-    bench = _Bench(store, WorkerOptions(None, tmp_path, 60.0), bool, print, print)
+    worker = Worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print, print)
     with pytest.raises(TrialFailedError, match=match):
-        bench.run(plan, bench.ready(plan), claim, leads=False)
+        worker.run(plan, worker.task_for(plan), claim, is_first=False)
 
 
 def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
     store = begun("long_message")
     with pytest.raises(
-        TrialFailedError, match=r"^x, report .*: ValueError: beginxx.*left out\) .*xx \("
+        TrialFailedError, match=r"^x, test .*: ValueError: beginxx.*left out\) .*xx \("
     ) as e:
         run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
     assert len(str(e.value)) < 1300
-    assert 'mine.py", line 24, in long_message' in e.value.where
-    assert len(e.value.where) < 5000
+    assert 'mine.py", line 24, in long_message' in e.value.trace
+    assert len(e.value.trace) < 5000
 
 
 def test_a_trial_that_cannot_be_resumed_leaves_no_checkpoint(begun, tmp_path):
@@ -258,5 +262,5 @@ def test_a_trial_is_named_by_the_process_that_runs_it(begun):
     plan = store.plan()
     claim = store.claim(plan, plan.next_trials({}))
     assert claim.spec == Spec("x", "test", 1000, claim.spec.point)
-    assert store.run_by(os.getpid()) == "x's report trial of seed 1000"
+    assert store.run_by(os.getpid()) == "x's test trial of seed 1000"
     assert store.run_by(1) is None

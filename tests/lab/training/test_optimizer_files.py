@@ -11,7 +11,8 @@ import torch
 
 from tangential_lab import experiments as tasks
 from tangential_lab.cli.study.compare import _sources
-from tangential_lab.studies import Plan, PlannedOptimizer, entry_for, preflight, study
+from tangential_lab.studies import Plan, PlannedOptimizer, entry_for, study
+from tangential_lab.studies.workers import preflight
 from tangential_lab.training import describe_error, load_function
 from tangential_lab.training.optimizers import user_optimizer
 from tangential_lab.training.records import Spec

@@ -1,4 +1,4 @@
-"""A trial run of the user's optimizers before a study starts, in a process of its own.
+"""A test of the user's optimizers before a study starts, in a separate process.
 
 An optimizer may raise, exit or crash, and its `state_dict` may lack what its next step needs.
 """
@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tangential_lab.studies.children import start
+from tangential_lab.studies.workers.processes import start
 from tangential_lab.training import (
     OptimizerEntry,
     ParamGroups,
@@ -23,17 +23,17 @@ from tangential_lab.training import (
 )
 from tangential_lab.training.checkpoint import generators, set_generators
 
-STEPS, MORE_STEPS = 3, 22  # before and after its state is saved; some act every 10 or 20 steps
-WIDEST = 256  # rows and columns of a weight: what matters here is its kind
+STEPS, MORE_STEPS = 3, 22  # before and after a resume; some optimizers act every 20 steps
+WIDEST = 256  # rows and columns of a test weight: only its number of dimensions matters
 ADVICE = "Correct it, or leave this optimizer out"
 
 
 class PreflightRequest(NamedTuple):
-    """What is tried, as it is sent to the other process."""
+    """The optimizers to test, in a form that can be sent to the other process."""
 
-    sources: dict[str, str]  # of the optimizers, by name
+    sources: dict[str, str]  # by name of the optimizer
     published: Mapping[str, dict[str, float]]  # the task's settings, by family
-    groups: ParamGroups  # as a trial passes them, but with shapes in place of weights
+    groups: ParamGroups  # as in a trial, but with shapes instead of parameters
 
 
 class _Training(NamedTuple):
@@ -44,7 +44,7 @@ class _Training(NamedTuple):
 
 
 def shapes(groups: ParamGroups) -> ParamGroups:
-    """The groups with the shapes of their weights, each shape once."""
+    """The groups with shapes instead of parameters, each shape once."""
     return [g | {"params": list(dict.fromkeys(map(_shape, g["params"])))} for g in groups]
 
 
@@ -53,46 +53,46 @@ def _shape(weight: Tensor) -> tuple[int, ...]:
 
 
 def unresumable(request: PreflightRequest) -> dict[str, str]:
-    """Load, build and step every optimizer; return why some do not continue from their state.
+    """Load, build and step every optimizer; return why some cannot resume, by name.
 
     Raises:
         ValueError: one cannot be loaded, built or stepped, or it ends the process.
     """
-    child, now = start(_try_all, request), "the trial run started"
+    child, last_act = start(_test_all, request), "the test started"
     try:
         while True:
             child.wait()
-            word, how = child.hear()
+            message, how = child.receive()
             if how is not None:
-                raise ValueError(f"The process ended ({how}) when {now}. {ADVICE}")
-            if word is None:
+                raise ValueError(f"The process ended ({how}) when {last_act}. {ADVICE}")
+            if message is None:
                 continue
-            kind, content = word
+            kind, content = message
             if kind == "refused":
                 raise ValueError(content)
             if kind == "done":
                 return content
-            now = content
+            last_act = content
     finally:
         child.end()
 
 
-def _try_all(request: PreflightRequest, messages: Any) -> None:
-    """The other process's life."""
+def _test_all(request: PreflightRequest, messages: Any) -> None:
+    """The main function of the other process."""
     torch.set_num_threads(1)
     reasons = {}
     try:
         for name, source in request.sources.items():
             tell = lambda act, who=f"optimizer {name!r}": messages.send(("now", f"{who} {act}"))
-            reasons[name] = _try(name, source, request, tell)
+            reasons[name] = _test(name, source, request, tell)
     except ValueError as error:
         messages.send(("refused", str(error)))
     else:
         messages.send(("done", {name: reason for name, reason in reasons.items() if reason}))
 
 
-def _try(name: str, source: str, request: PreflightRequest, tell: Callable[[str], Any]) -> str:
-    """Why the optimizer does not continue from its state, or "".
+def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str], Any]) -> str:
+    """Why the optimizer cannot resume from its state; "" if it can.
 
     Raises:
         ValueError: it cannot be loaded, built or stepped.
@@ -123,16 +123,16 @@ def _try(name: str, source: str, request: PreflightRequest, tell: Callable[[str]
 def _built(
     entry: OptimizerEntry, point: dict[str, float], groups: ParamGroups, values: list[Tensor]
 ) -> _Training:
-    """The optimizer, built as a trial builds it."""
+    """The optimizer, built as in a trial."""
     set_seed(0)
-    on = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    weights = [nn.Parameter(value.detach().clone().to(on or "cpu")) for value in values]
-    left, built = iter(weights), []
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    weights = [nn.Parameter(value.detach().clone().to(device or "cpu")) for value in values]
+    remaining, built = iter(weights), []
     for group in groups:
         options = {name: x for name, x in group.items() if name not in ("lr", "params")}
         if "lr" in group and "lr" in point:  # else the trial's groups have none
             options["lr"] = group["lr"] * point["lr"]
-        built.append(options | {"params": [next(left) for _ in group["params"]]})
+        built.append(options | {"params": [next(remaining) for _ in group["params"]]})
     optimizer = entry.build(built, **point)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"returned {type(optimizer).__name__}, expected a torch.optim.Optimizer")
@@ -152,14 +152,14 @@ def _step(training: _Training, steps: range) -> None:
 def _resumed(
     training: _Training, entry: OptimizerEntry, point: dict[str, float], groups: ParamGroups
 ) -> bool:
-    """Whether one that is resumed from its state, saved as a trial is, makes the same steps."""
-    file, chance = io.BytesIO(), generators()
-    torch.save({"optimizer": training.optimizer.state_dict(), "rng": chance}, file)
+    """Whether an optimizer that is saved and resumed like a trial makes the same steps."""
+    file, rng = io.BytesIO(), generators()
+    torch.save({"optimizer": training.optimizer.state_dict(), "rng": rng}, file)
     other = _built(entry, point, groups, [weight.detach() for weight in training.weights])
     saved = torch.load(io.BytesIO(file.getvalue()), map_location="cpu", weights_only=True)
     other.optimizer.load_state_dict(saved["optimizer"])
-    for one in (training, other):
+    for each in (training, other):
         set_generators(saved["rng"])
-        _step(one, range(STEPS, STEPS + MORE_STEPS))
+        _step(each, range(STEPS, STEPS + MORE_STEPS))
     pairs = zip(training.weights, other.weights, strict=True)
     return all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)

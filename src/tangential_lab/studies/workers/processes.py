@@ -1,4 +1,4 @@
-"""Processes that this one starts: what they say, and how they end."""
+"""Child processes: their messages, and how they end."""
 
 import multiprocessing
 import os
@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 from tangential_lab.errors import children_ignore_interrupts
 
 SPAWN = multiprocessing.get_context("spawn")
-LEAVING_S = 5  # for a process to end that has closed its pipe
+ENDING_S = 5  # for a process to end after it has closed its pipe
 
 
 class Child(NamedTuple):
-    """A process, and the pipe on which it says something."""
+    """A process, and the pipe on which it sends messages."""
 
     process: Any
     messages: Any
 
     def wait(self) -> None:
-        """Wait until it says something or is about to end."""
+        """Wait until it sends a message or ends."""
         wait([self.messages, self.process.sentinel])
 
-    def hear(self) -> tuple[Any, str | None]:
-        """What it said next, or else how it ended; None for both while it works."""
+    def receive(self) -> tuple[Any, str | None]:
+        """Its next message, or else how it ended; both are None while it works."""
         code = self.process.exitcode
         try:
             if self.messages.poll():
                 return self.messages.recv(), None
         except (EOFError, OSError):  # its end of the pipe is closed
-            self.process.join(LEAVING_S)
+            self.process.join(ENDING_S)
             code = self.process.exitcode
             if code is None:
                 self.end()
@@ -48,18 +48,18 @@ class Child(NamedTuple):
 def start(target: Callable[..., None], *arguments: Any) -> Child:
     """Start a process that calls `target` with these arguments and its end of the pipe.
 
-    It ignores Ctrl-C, which is for this process to judge, and ends when this process does.
+    The process ignores Ctrl-C, which this process handles, and ends when this process does.
     """
     receive, send = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_live, args=(target, arguments, send))
+    process = SPAWN.Process(target=_main, args=(target, arguments, send))
     with children_ignore_interrupts():
         process.start()
     send.close()
     return Child(process, receive)
 
 
-def _live(target: Callable[..., None], arguments: tuple[Any, ...], messages: Any) -> None:
-    os.set_inheritable(messages.fileno(), False)  # exec closes it, so that the parent learns of it
+def _main(target: Callable[..., None], arguments: tuple[Any, ...], messages: Any) -> None:
+    os.set_inheritable(messages.fileno(), False)  # exec closes it, which tells the parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     target(*arguments, messages)

@@ -1,0 +1,128 @@
+"""The record of a trial, as the database holds it: compressed JSON, checked when it is read."""
+
+import base64
+import json
+import math
+import zlib
+from contextlib import suppress
+from typing import Any, TypedDict
+
+from tangential_lab.studies.typed_json import parse_json, quoted, typed
+
+
+class Layers(TypedDict):
+    """Norms and effective steps of every layer, one row per logged step."""
+
+    step: list[int]
+    names: list[str]
+    norm: list[list[float]]
+    effective_step: list[list[float]]
+
+
+class Mechanism(TypedDict, total=False):
+    """Means over the scale-invariant weights per logged step; missing if there are none."""
+
+    norm: list[float]
+    effective_step: list[float]
+    angle_rad: list[float]
+    growth_step: list[float]
+    growth_memory: list[float]
+    growth_decay: list[float]
+
+
+class Curves(Mechanism):
+    """Values of the logged steps."""
+
+    step: list[int]
+    loss: list[float]
+    lr: list[float]
+
+
+class Scores(TypedDict):
+    """The scores during a trial."""
+
+    step: list[int]
+    time_s: list[float]
+    score: list[float]
+
+
+class Provenance(TypedDict):
+    """How a record was made. Other keys are shown as they are."""
+
+    time: str
+
+
+class TrialRecord(TypedDict):
+    """What is known about a trial afterwards."""
+
+    score: float
+    metrics: dict[str, float]
+    loss: float
+    diverged: bool
+    steps: int
+    norm: float | None
+    effective_step: float | None
+    memory_share: float | None
+    step_s: float
+    optimizer_s: float
+    seconds: dict[str, float]
+    scores: Scores
+    curves: Curves
+    layers: Layers | None
+    provenance: Provenance
+
+
+class Owner(TypedDict):
+    """The process that runs a trial."""
+
+    machine: str
+    pid: int
+    since: float  # when it started
+
+
+def encode_record(record: dict[str, Any]) -> str:
+    """A record as text for a database."""
+    return base64.b85encode(zlib.compress(json.dumps(record).encode())).decode()
+
+
+def decode_record(text: Any) -> dict[str, Any]:
+    """The record that `encode_record` encoded.
+
+    Raises:
+        ValueError: the text is not a record.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"its record is {quoted(text)}, expected text")
+    try:
+        return parse_record(zlib.decompress(base64.b85decode(text)))
+    except zlib.error as error:
+        raise ValueError(f"its record is damaged: {error}") from error
+
+
+def parse_owner(value: Any) -> Owner | None:
+    """The process that runs a trial, or None if the database does not say."""
+    with suppress(ValueError):
+        return typed(Owner, value, "owner")
+    return None
+
+
+def parse_record(text: str | bytes) -> dict[str, Any]:
+    """The record of a trial, from JSON.
+
+    Raises:
+        ValueError: a field is missing, or has a value that no trial can have.
+    """
+    record = typed(TrialRecord, parse_json(text), "record")
+    for name in ("score", "step_s", "optimizer_s"):
+        if not math.isfinite(record[name]):
+            raise ValueError(f"record.{name} is {record[name]}, expected a finite number")
+    tables = {"scores": record["scores"], "curves": record["curves"]}
+    if record["layers"]:
+        tables["layers"] = {k: v for k, v in record["layers"].items() if k != "names"}
+        widths = {len(row) for k in ("norm", "effective_step") for row in record["layers"][k]}
+        if not widths <= {len(record["layers"]["names"])}:
+            raise ValueError("record.layers has rows that do not match its names")
+    for name, columns in tables.items():
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError(f"record.{name} has columns of different lengths")
+    return record

@@ -1,0 +1,105 @@
+"""The URL of a study's database, and how it is shown without its password."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+
+
+def file_url(path: Path) -> str:
+    """The URL of an SQLite file; any character in its path is escaped."""
+    from sqlalchemy import URL
+
+    url = URL.create("sqlite", database=str(path.absolute()))
+    return url.render_as_string(hide_password=False)
+
+
+def is_file(url: str) -> bool:
+    """Whether the database is a file on this machine."""
+    from sqlalchemy import make_url
+
+    return make_url(url).get_backend_name() == "sqlite"
+
+
+def checked_url(url: str) -> "URL":
+    """The parsed URL of a database that workers can share.
+
+    Raises:
+        ValueError: it is not a URL of such a database.
+    """
+    shown, parsed = f"--storage {without_password(url)!r}", parse_url(url)
+    if parsed is None:
+        raise ValueError(
+            f"{shown} is not a valid URL: use sqlite:///FILE or postgresql://USER@HOST/NAME, "
+            "and write special characters as %XX (@ is %40, / is %2F)"
+        )
+    if parsed.get_backend_name() == "postgres":
+        raise ValueError(f"{shown}: write postgresql:// instead of postgres://")
+    file, path = parsed.get_backend_name() == "sqlite", parsed.database or ":memory:"
+    in_memory = path in (":memory:", "file::memory:") or parsed.query.get("mode") == "memory"
+    if file and in_memory:
+        raise ValueError(f"{shown} is in memory: workers can share only a file or a server")
+    return parsed
+
+
+def parse_url(url: str) -> "URL | None":
+    """SQLAlchemy's URL, or None if the text is not one."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+
+
+def is_unambiguous(url: str, parsed: "URL") -> bool:
+    """Whether no unescaped character can have moved a part of the password elsewhere."""
+    database = None if parsed.get_backend_name() == "sqlite" else parsed.database
+    parts = f"{parsed.username} {parsed.host} {database}"
+    return "=" not in parts and url.count("@") == (parsed.username is not None)
+
+
+def without_password(url: str) -> str:
+    """The URL without its password and without query entries that may hold one.
+
+    If an unescaped character may have moved a part of the password, only the scheme is left.
+
+    >>> without_password("postgresql://me:secret@db/lab?sslmode=require&sslpassword=x")
+    'postgresql://me:***@db/lab?sslmode=require'
+    >>> without_password("postgresql://me/you:secret@db/lab")
+    'postgresql://***'
+    """
+    parsed = parse_url(url)
+    if parsed is None or not is_unambiguous(url, parsed):
+        scheme, _, rest = url.partition("://")
+        if rest and re.fullmatch(r"[\w+]+", scheme):
+            return f"{scheme}://***"
+        return url if re.fullmatch(r"[\w.-]*", url) else "***"
+    secrets = [key for key, value in parsed.query.items() if SECRET.search(f"{key} {value}")]
+    return parsed.difference_update_query(secrets).render_as_string()
+
+
+def command_without_passwords(arguments: Sequence[str]) -> str:
+    """The command line of these arguments, without passwords.
+
+    >>> line = ["tangential", "worker", "s", "--storage", "postgresql://me:a b@db/lab"]
+    >>> print(command_without_passwords(line))
+    tangential worker s --storage 'postgresql://me:***@db/lab'
+    """
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return shlex.join(_shown(argument, before) for before, argument in pairs)
+
+
+def _shown(argument: str, before: str) -> str:
+    option, _, value = argument.partition("=")
+    if argument.startswith("--"):
+        is_url = value and (option == "--storage" or "://" in value)
+        return f"{option}={without_password(value)}" if is_url else argument
+    return without_password(argument) if before == "--storage" or "://" in argument else argument

@@ -1,0 +1,24 @@
+"""The processes that run the trials of a study.
+
+worker     claims trials and trains them, one after another
+pool       the workers on this machine, replaced when they die
+processes  child processes and their messages
+preflight  a test of the user's optimizers before a study starts; import it where it is used
+"""
+
+from tangential_lab.studies.workers.pool import StudyFailedError, WorkerPool
+from tangential_lab.studies.workers.worker import (
+    TrialFailedError,
+    WorkerOptions,
+    entry_for,
+    run_worker,
+)
+
+__all__ = [
+    "StudyFailedError",
+    "TrialFailedError",
+    "WorkerOptions",
+    "WorkerPool",
+    "entry_for",
+    "run_worker",
+]

@@ -1,0 +1,136 @@
+"""The worker processes of a study on this machine."""
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tangential_lab.errors import root_cause, shorten
+from tangential_lab.studies.storage import PATIENCE_S, Store, database_errors
+from tangential_lab.studies.workers.processes import SPAWN, Child, start
+from tangential_lab.studies.workers.worker import TrialFailedError, WorkerOptions, run_worker
+from tangential_lab.training import describe_error
+
+LONGEST_TRACEBACK = 10_000  # characters of a traceback that are printed
+OUT_OF_MEMORY = "The system may be out of memory: try fewer --workers"
+EXIT_CALLED = (
+    "Something ends the process, such as an exit in an optimizer or a data set: correct it"
+)
+POLL_S = 0.5
+DEATHS = 3  # per worker: more than that are not an accident
+
+
+class StudyFailedError(Exception):
+    """The study cannot continue; its finished trials are kept."""
+
+
+class WorkerPool:
+    """Worker processes on this machine; they end with this one."""
+
+    def __init__(self, store: Store, options: WorkerOptions, notify: Callable[[str], Any]) -> None:
+        # not an Event: a worker that is killed while it reads one leaves it locked for all others
+        self.stop, self.store = SPAWN.RawValue("b", 0), store
+        gpus = torch.cuda.device_count()
+        self.arguments = (gpus, store.url, store.name, options, self.stop)
+        self.notify, self.deaths, self.started = notify, 0, 0
+        self.workers: list[Child] = []
+
+    def start(self, count: int) -> None:
+        """Start this many workers."""
+        for _ in range(count):
+            self.workers.append(start(_worker, self.started, *self.arguments))
+            self.started += 1
+
+    def ended(self) -> list[tuple[Child, str]]:
+        """The workers that have ended, and how.
+
+        Raises:
+            StudyFailedError: a worker sent a message why it cannot continue.
+        """
+        states = [(worker, *worker.receive()) for worker in self.workers]
+        for _, message, _ in states:
+            if message is not None:
+                raise StudyFailedError(message)
+        return [(worker, how) for worker, _, how in states if how is not None]
+
+    def replace(self, ended: list[tuple[Child, str]], count: int) -> None:
+        """Replace workers that ended before the last trial.
+
+        Args:
+            ended: As `ended` returns them.
+            count: Number of workers of this study.
+
+        Raises:
+            StudyFailedError: too many workers ended.
+        """
+        for worker, how in ended:
+            self.workers.remove(worker)
+            self.deaths += 1
+            pid = worker.process.pid
+            trial = self.store.retry(lambda pid=pid: self.store.run_by(pid))
+            during = f"{how}, {f'in {trial}' if trial else 'between trials'}"
+            if self.deaths > DEATHS * count:
+                raise StudyFailedError(
+                    f"{self.deaths} workers ended too early, the last one ({during}). "
+                    + (OUT_OF_MEMORY if how == "SIGKILL" else EXIT_CALLED)
+                )
+            self.notify(f"A worker ended ({during}); another takes its trial.")
+            self.start(1)
+
+    def stop_workers(self) -> None:
+        """Let the workers save their trials for others, and wait until they have ended."""
+        self.stop.value = 1
+        try:
+            for worker in self.workers:
+                while worker.process.is_alive():
+                    worker.process.join(POLL_S)
+                    worker.receive()  # ends one that has become another program
+        except KeyboardInterrupt:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End them at once."""
+        for worker in self.workers:
+            worker.end()
+
+
+def _worker(
+    number: int, gpus: int, url: str, name: str, options: WorkerOptions, stop: Any, messages: Any
+) -> None:
+    """The main function of a worker process."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study decides what it means
+    warnings.filterwarnings(
+        "ignore", "the compiled kernel is missing"
+    )  # the study's process warns, too
+    _one_device(number, gpus)
+    try:
+        store = Store(url, name, PATIENCE_S, create=False)
+        with store.undamaged():
+            run_worker(store, options, lambda: bool(stop.value), print)
+    except (ValueError, OSError, *database_errors()) as error:
+        error = root_cause(error) if isinstance(error, database_errors()) else error
+        messages.send(f"{type(error).__name__}: {shorten(str(error))}")
+        sys.exit(1)
+    except TrialFailedError as error:
+        print(shorten(error.trace, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
+        messages.send(str(error))
+        sys.exit(1)
+    except BaseException as error:  # the study must learn of it, whatever it is
+        messages.send(describe_error(error))
+        sys.stderr.write(shorten(traceback.format_exc(), LONGEST_TRACEBACK))
+        sys.exit(1)
+
+
+def _one_device(number: int, gpus: int) -> None:
+    """Give every worker its own GPU, as long as there are enough.
+
+    CUDA reads the variable once, so nothing in this process may have used CUDA before.
+    """
+    if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)

@@ -1,0 +1,245 @@
+"""A worker: runs trials of a study, one after another, until none is left."""
+
+import json
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, NamedTuple
+
+import torch
+
+from tangential.files import write_atomically
+from tangential_lab import experiments
+from tangential_lab.studies import provenance
+from tangential_lab.studies.plan import Plan, Settings
+from tangential_lab.studies.storage import (
+    BEAT_S,
+    ClaimedTrial,
+    ClaimLostError,
+    Store,
+    database_errors,
+    parse_record,
+)
+from tangential_lab.studies.typed_json import typed
+from tangential_lab.training import (
+    OPTIMIZERS,
+    OptimizerEntry,
+    Record,
+    Records,
+    Spec,
+    Task,
+    describe_error,
+    user_optimizer,
+)
+
+POLL_S = 1.0  # while other workers run the last trials
+
+
+class TrialFailedError(Exception):
+    """The task or the optimizer of a trial raised an error, or called exit."""
+
+    @property
+    def trace(self) -> str:
+        """The traceback of that error, without its message, which is this exception's own."""
+        frames = traceback.format_tb(self.__cause__.__traceback__ if self.__cause__ else None)
+        return "".join(["Traceback (most recent call last):\n", *frames]).rstrip()
+
+
+class WorkerOptions(NamedTuple):
+    """What a worker reads and saves."""
+
+    data: Path | None  # folder of the data sets
+    folder: Path  # of the study, for checkpoints
+    checkpoint_s: float  # seconds between checkpoints
+
+
+def run_worker(
+    store: Store,
+    options: WorkerOptions,
+    stop: Callable[[], bool],
+    notify: Callable[[str], Any],
+    on_records: Callable[[Records], Any] = lambda records: None,
+) -> None:
+    """Run trials until the study is complete or `stop` returns True.
+
+    Under torchrun or `accelerate launch` all processes work on one trial together.
+
+    Args:
+        store: Holds the study.
+        options: What the worker reads and saves.
+        stop: Called between steps.
+        notify: Called with a message when something unusual happens.
+        on_records: Called with the finished trials before the worker claims one.
+
+    Raises:
+        ValueError: this machine does not have the study's data, packages or code.
+        TrialFailedError: a task or an optimizer raised another error.
+    """
+    from tangential_lab.training.distributed import this_process, value_of_first_process
+
+    is_first = this_process().is_main_process
+    plan = store.retry(store.plan)
+    typed(Settings, plan.settings, "plan.settings")
+    torch.set_num_threads(plan.settings["threads"])
+    worker = Worker(store, options, stop, notify, on_records)
+    while True:
+        task = worker.task_for(plan)
+        claim = value_of_first_process(worker.claim(plan) if is_first else None)
+        if claim == "done":
+            return
+        if claim is None:
+            time.sleep(POLL_S)
+        else:
+            worker.run(plan, task, claim, is_first=is_first)
+        plan = value_of_first_process(store.retry(store.plan) if is_first else None)
+
+
+class Worker:
+    """Runs single trials; keeps the task for as long as the plan has the same one."""
+
+    def __init__(
+        self,
+        store: Store,
+        options: WorkerOptions,
+        stop: Callable[[], bool],
+        notify: Callable[[str], Any],
+        on_records: Callable[[Records], Any],
+    ) -> None:
+        self.store, self.options, self.stop = store, options, stop
+        self.notify, self.on_records = notify, on_records
+        self.made: tuple[Any, Task] | None = None
+
+    def task_for(self, plan: Plan) -> Task:
+        """The plan's task, with its data."""
+        key = (plan.task, plan.options)
+        if self.made is None or self.made[0] != key:
+            self.made = key, provenance.checked_task(plan, self.options.data)
+        return self.made[1]
+
+    def claim(self, plan: Plan) -> ClaimedTrial | str | None:
+        """A trial to run; "done" if none is left, None if other workers run the last ones."""
+        if self.stop():
+            return "done"
+        records = self.store.retry(lambda: self.store.records(plan))
+        self.on_records(records)
+        missing = [spec for spec in plan.next_trials(records) if spec not in records]
+        if not missing:
+            return "done"
+        return self.store.retry(lambda: self.store.claim(plan, missing))
+
+    def run(self, plan: Plan, task: Task, claim: ClaimedTrial, *, is_first: bool) -> None:
+        """Train a trial, from its last checkpoint if there is one, and store its record."""
+        folder = self.options.folder / "checkpoints" / claim.key
+        lost, over = Event(), Event()
+        if is_first:
+            Thread(target=self._beat, args=(claim, lost, over), daemon=True).start()
+        try:
+            record = self._train(plan, task, claim, folder, lost)
+            if is_first and record is not None:
+                self.store.retry(lambda: self.store.finish(claim, record))
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # other trials have checkpoints there
+                    folder.parent.rmdir()
+        except ClaimLostError:
+            self.notify("A trial was given to another worker: this one had been silent too long.")
+        finally:
+            over.set()
+
+    def _train(
+        self, plan: Plan, task: Task, claim: ClaimedTrial, folder: Path, lost: Event
+    ) -> Record | None:
+        """The record of a trial; None if it was stopped."""
+        from tangential_lab.training.distributed import value_of_first_process
+        from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
+
+        entry, spec = entry_for(plan, claim.spec), claim.spec
+        if (record := value_of_first_process(_finished_record(folder))) is not None:
+            return record
+        is_test = spec.phase != "tune"
+        options = TrialOptions(
+            epochs=plan.epochs,
+            invariant=frozenset(plan.invariant),
+            precision=plan.settings["precision"],
+            folder=folder if plan.optimizers[spec.optimizer].resumes else None,
+            sharded=plan.settings["sharded"],
+            checkpoint_s=self.options.checkpoint_s,
+            stop=lambda: lost.is_set() or self.stop(),
+            evaluations=task.evaluations if is_test else 0,
+            layers=is_test,
+        )
+        try:
+            trial = Trial(task, entry, spec, options)
+            record = trial.train() | {"provenance": _provenance(plan, spec, trial)}
+        except TrialStopped:
+            if not lost.is_set():
+                self.store.retry(lambda: self.store.give_back(claim))
+            return None
+        except (experiments.DataError, OSError, *database_errors()):
+            raise
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and _ctrl_c_raises():
+                raise  # it may be the user's
+            trial_name = f"{spec.optimizer}, {spec.phase} trial of seed {spec.seed}"
+            raise TrialFailedError(f"{trial_name}: {describe_error(error)}") from error
+        if trial.accelerator.is_main_process:
+            self._save_record(record, folder)
+        return record
+
+    def _save_record(self, record: Record, folder: Path) -> None:
+        """Save a record to disk, in case this worker dies before the database has it."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_atomically(folder / "finished.json") as file:
+                json.dump(record, file)
+        except OSError as error:  # the database may have room
+            self.notify(f"The record of a finished trial cannot be saved in {folder}: {error}")
+
+    def _beat(self, claim: ClaimedTrial, lost: Event, over: Event) -> None:
+        while not over.wait(BEAT_S):
+            try:
+                self.store.beat(claim)
+            except ClaimLostError:
+                lost.set()
+            except database_errors():
+                continue  # the database may come back
+
+
+def _ctrl_c_raises() -> bool:
+    """Whether Ctrl-C raises KeyboardInterrupt; else only a task or an optimizer can raise it."""
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _finished_record(folder: Path) -> Record | None:
+    """The record of a trial whose worker died before the database had it."""
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        return parse_record((folder / "finished.json").read_text())
+    return None
+
+
+def entry_for(plan: Plan, spec: Spec) -> OptimizerEntry:
+    """The optimizer of a spec.
+
+    Raises:
+        ValueError: it is the user's, and cannot be loaded here or has changed.
+    """
+    planned = plan.optimizers[spec.optimizer]
+    if not planned.source:
+        return OPTIMIZERS[spec.optimizer]
+    return user_optimizer(0, spec.optimizer, planned.source, planned.about)
+
+
+def _provenance(plan: Plan, spec: Spec, trial: Any) -> dict[str, Any]:
+    return provenance.provenance() | {
+        "data": {"about": plan.data[0], "checksum": plan.data[1]},
+        "source": plan.settings["source"],
+        "seeds": {"trial": spec.seed},
+        "precision": plan.settings["precision"],
+        "threads": plan.settings["threads"],
+        "processes": trial.share.processes,
+        "device": trial.accelerator.device.type,
+    }
