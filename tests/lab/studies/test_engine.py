@@ -25,6 +25,7 @@ from sqlalchemy.exc import OperationalError
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import provenance, study
 from tangential_lab.studies.storage import ClaimedTrial, ClaimLostError, Store, database, liveness
+from tangential_lab.studies.storage.trials import waiting_trial
 from tangential_lab.studies.workers import StudyFailedError, WorkerOptions, pool, run_worker
 from tangential_lab.training import (
     OPTIMIZERS,
@@ -409,7 +410,7 @@ class TestStore:
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         spec = plan.tuning_trials()[0]
         for _ in range(2):  # as if neither had seen the other
-            store._queue(plan, plan.key(spec), spec)
+            store._queue(waiting_trial(plan, plan.key(spec), spec))
         assert store.claim(plan, [spec]) is not None
         assert store.claim(plan, [spec]) is None
         assert store.claim(plan, [spec]) is None
@@ -423,10 +424,10 @@ class TestStore:
                 raise OperationalError("CREATE TABLE", None, Exception("already exists"))
             return "made"
 
-        assert database._made(make, 0.0) == "made"
+        assert database._retried(make, 0.0) == "made"
         lost = iter([True] * database.TRIES)
         with pytest.raises(OperationalError):
-            database._made(make, 0.0)
+            database._retried(make, 0.0)
 
     def test_a_database_that_cannot_be_opened(self, monkeypatch):
         monkeypatch.setattr(database, "PAUSE_S", 0.0)

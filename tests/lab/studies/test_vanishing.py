@@ -183,7 +183,7 @@ def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
     assert done.returncode == 1, text
     said = "A worker ended (exit status 0, in x's test trial of seed 1000); another takes its"
     assert text.count(said) == 3
-    assert "Stopped: 4 workers ended too early, the last one (exit status 0, in x's report" in text
+    assert "Stopped: 4 workers ended too early, the last one (exit status 0, in x's test" in text
     assert "Finished trials are kept" in text
     assert "Traceback" not in text
     store = Store(f"sqlite:///{tmp_path}/runs/digits/study.db", "digits")

@@ -133,8 +133,7 @@ class Store:
         queued = oldest_by_key(self._trials(), *NOT_FAILED)
         for key, spec in wanted.items():
             if key not in queued:
-                number = self.storage.get_study_id_from_name(self.name)
-                self.storage.create_new_trial(number, waiting_trial(plan, key, spec))
+                self._queue(waiting_trial(plan, key, spec))
         for trial in self._trials():
             key = trial.user_attrs["key"]
             if trial.state.name == "WAITING" and key in wanted:
@@ -212,6 +211,9 @@ class Store:
         with self._readable("a trial"):
             trials = self.storage.get_all_trials(number, deepcopy=False)
         return [trial for trial in trials if isinstance(trial.user_attrs.get("key"), str)]
+
+    def _queue(self, trial: FrozenTrial) -> None:
+        self.storage.create_new_trial(self.storage.get_study_id_from_name(self.name), trial)
 
     def _take(self, claim: ClaimedTrial, number: int) -> bool:
         """Set the trial to RUNNING; whether this process did so, and may run it.
