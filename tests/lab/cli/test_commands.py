@@ -73,7 +73,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(database, "PAUSE_S", 0)  # at what is no database
     (tmp_path / "file").write_text("text")
     for module, name in (
-        *((compare, "_compare"), (worker, "run_worker"), (report, "conclude"), (server, "watch")),
+        *((compare, "_compare"), (worker, "run_worker"), (report, "conclude"), (server, "serve")),
         *((toy, "runs"), (lemmas, "measured"), (location.Store, "plan")),
     ):
         monkeypatch.setattr(module, name, begin)

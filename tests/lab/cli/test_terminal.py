@@ -83,7 +83,7 @@ def test_progress_fits():
         display = Display(plan, console)
         display.show({})
         display.show(records)
-        console.print(display._frame())
+        console.print(display.table())
         text = console.export_text()
         console.file.close()
         assert "seed 1004: 9" in text

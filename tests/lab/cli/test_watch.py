@@ -7,14 +7,14 @@ import threading
 import made_study as made
 import pytest
 
-from tangential_lab.cli.study import server as watch
-from tangential_lab.cli.study.server import is_here
+from tangential_lab.cli.study import server
+from tangential_lab.cli.study.server import is_local
 
 
 @pytest.fixture(scope="module")
 def port():
     plan = made.plan(("sgd", "sgdp"), trials=2, seeds=2)
-    with watch.server(lambda: (plan, {}), 0) as served:
+    with server.page_server(lambda: (plan, {}), 0) as served:
         thread = threading.Thread(target=served.serve_forever, args=(0.05,))
         thread.start()
         yield served.server_port
@@ -40,10 +40,10 @@ def asked(port, path="/", method="GET", **headers):
     ],
 )
 def test_names_of_this_machine_with_and_without_the_usual_port(host):
-    assert is_here([host], 80)
-    assert not is_here([host], 8080)
+    assert is_local([host], 80)
+    assert not is_local([host], 8080)
     if host.endswith(":80"):
-        assert is_here([f"{host}80"], 8080)
+        assert is_local([f"{host}80"], 8080)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_names_of_this_machine_with_and_without_the_usual_port(host):
     ],
 )
 def test_foreign_names(host):
-    assert not is_here([host], 80)
+    assert not is_local([host], 80)
 
 
 def test_one_name_only():
-    assert not is_here([], 80)
-    assert not is_here(["localhost", "localhost"], 80)
-    assert not is_here(["localhost", "evil.example"], 80)
+    assert not is_local([], 80)
+    assert not is_local(["localhost", "localhost"], 80)
+    assert not is_local(["localhost", "evil.example"], 80)
 
 
 def test_a_page_that_no_other_page_can_read_or_frame(port):

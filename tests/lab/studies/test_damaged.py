@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tangential_lab.__main__ import main
-from tangential_lab.cli.study.server import Watched
+from tangential_lab.cli.study.server import WatchedStudy
 from tangential_lab.reports import report
 from tangential_lab.studies import Store
 from tangential_lab.studies.plan import Plan
@@ -166,7 +166,7 @@ def test_a_damaged_record(change, words, study, capsys):
     assert "trial 1 of study 's' in sqlite:///" in line
     assert words in line
     again = Store(f"sqlite:///{study}", "s")
-    page = Watched(lambda: (plan, again.records(plan))).current()
+    page = WatchedStudy(lambda: (plan, again.records(plan))).page()
     assert "trial 1 of study" in page  # and the page goes on looking
     again.close()
 

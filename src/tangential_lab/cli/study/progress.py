@@ -1,6 +1,7 @@
-"""What a study shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""The progress of a study: a live table on a terminal, one line per trial elsewhere."""
 
 import time
+from datetime import timedelta
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,12 +17,12 @@ from tangential_lab.training import Record, Records, Spec
 
 
 class Display:
-    """Progress, time left and the current standing of a study; a context manager."""
+    """Shows progress, time left and the current results of a study; a context manager."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.plan, self.console = plan, console
         self.records: Records = {}
-        self.found: int | None = None  # trials that were there before
+        self.finished_before: int | None = None  # trials of earlier runs of the command
         self.start = time.monotonic()
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -31,7 +32,7 @@ class Display:
             console=console,
         )
         self.bar = self.progress.add_task("trials", total=plan.size, left="")
-        self.live = Live(self._frame(), console=console, refresh_per_second=4, transient=True)
+        self.live = Live(self.table(), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -42,25 +43,25 @@ class Display:
         self.live.stop()
 
     def show(self, records: Records) -> None:
-        """Show what is finished; the first time it is what was there."""
-        if self.found is None:
-            self.found = len(records)
-            if self.found:
-                self.say(f"{self.found} of {self.plan.size} trials were there: going on")
-            new: list[Spec] = []
+        """Show the finished trials; the first call has those of earlier runs of the command."""
+        new: list[Spec] = []
+        if self.finished_before is None:
+            self.finished_before = len(records)
+            if records:
+                self.say(f"{len(records)} of {self.plan.size} trials are already finished")
         else:
             new = [spec for spec in records if spec not in self.records]
-        before, self.records = len(self.records), records
+        count, self.records = len(self.records), records
         self.progress.update(self.bar, completed=len(records), left=self._left())
         if self.console.is_terminal:
-            self.live.update(self._frame())
+            self.live.update(self.table())
             return
-        for number, spec in enumerate(new, before + 1):
+        for number, spec in enumerate(new, count + 1):
             self.say(self._line(number, spec, records[spec]))
 
     def stopping(self) -> None:
-        """Say that the study stops as soon as the trials under way are saved."""
-        self.say("Stopping: the trials under way are being saved (Ctrl-C again drops them) ...")
+        """Say that the study stops as soon as the running trials are saved."""
+        self.say("Stopping: saving the running trials (press Ctrl-C again to drop them) ...")
 
     def say(self, text: str) -> None:
         """Print a sentence above the table, wrapped at words."""
@@ -68,13 +69,12 @@ class Display:
         self.console.print(lines, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self) -> str:
-        fresh = len(self.records) - (self.found or 0)
-        if not fresh:
+        finished = len(self.records) - (self.finished_before or 0)
+        if not finished:
             return ""
-        pace = (time.monotonic() - self.start) / fresh
-        seconds = round(pace * (self.plan.size - len(self.records)))
-        hours, minutes = divmod(seconds // 60, 60)
-        return f"{hours}:{minutes:02}:{seconds % 60:02} left"
+        per_trial_s = (time.monotonic() - self.start) / finished
+        left_s = round(per_trial_s * (self.plan.size - len(self.records)))
+        return f"{timedelta(seconds=left_s)} left"
 
     def _line(self, number: int, spec: Spec, record: Record) -> str:
         left = f"; {left}" if (left := self._left()) else ""
@@ -84,26 +84,27 @@ class Display:
             f"{self._score(record)} at {settings(spec.values)}{left}"
         )
 
-    def _frame(self) -> Group:
+    def table(self) -> Group:
+        """The progress bar, and the results so far of every optimizer."""
         table = Table(box=None, pad_edge=False)
         metric = escape(self.plan.metric.name)
         table.add_column("optimizer", overflow="fold")
         for heading in ("tuned", "best", "lr", "decay", "seeds", metric.replace(" ", "\n")):
             table.add_column(heading, justify="right", no_wrap=True)
         for name, optimizer in self.plan.optimizers.items():
-            table.add_row(f"[{optimizer.colour}]{escape(label(name))}[/]", *self._standing(name))
+            table.add_row(f"[{optimizer.colour}]{escape(label(name))}[/]", *self._results(name))
         return Group(self.progress, table)
 
-    def _standing(self, optimizer: str) -> list[str]:
-        mine = {s: r for s, r in self.records.items() if s.optimizer == optimizer}
-        tuned = [s for s in mine if s.phase == "tune"]
-        seeds = [r for s, r in mine.items() if s.phase == "test"]
-        best = max(tuned, key=lambda s: self.plan.rank(mine[s]), default=None)
+    def _results(self, optimizer: str) -> list[str]:
+        records = {s: r for s, r in self.records.items() if s.optimizer == optimizer}
+        tuned = [s for s in records if s.phase == "tune"]
+        seeds = [r for s, r in records.items() if s.phase == "test"]
+        best = max(tuned, key=lambda s: self.plan.rank(records[s]), default=None)
         point = best.values if best else {}
         mean = {"score": sum(r["score"] for r in seeds) / len(seeds)} if seeds else None
         return [
             f"{len(tuned)}/{self.plan.trials}",
-            self._score(mine[best]) if best else "",
+            self._score(records[best]) if best else "",
             *(setting(point, name) for name in ("lr", "weight_decay")),
             f"{len(seeds)}/{self.plan.seeds}",
             self._score(mean) if mean else "",

@@ -1,9 +1,12 @@
-"""A study's page while it runs, served on this machine and to it alone."""
+"""Serves the page of a study while it runs, on this machine and only to this machine.
+
+The standard library's server is enough: two read-only addresses, refusals with the right status
+for whatever is no request, and a time limit for silent connections.
+"""
 
 import json
 import re
 import time
-import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -16,56 +19,56 @@ from tangential_lab.studies import Plan
 from tangential_lab.training import Records
 
 HOST = "127.0.0.1"
-NAMES = (HOST, "localhost", "[::1]")  # of this machine, in a request
-HTTP_PORT = 80  # where a request names none
-PAUSE_S = 1.0  # between two looks at the study, however many browsers ask
+NAMES = (HOST, "localhost", "[::1]")  # of this machine, in a Host header
+HTTP_PORT = 80  # of a Host header without a port
+PAUSE_S = 1.0  # between two reads of the study, however many browsers ask
 
 Load = Callable[[], tuple[Plan, Records]]
 
 
-class Watched:
-    """The newest page of a study; rendered when something has changed and somebody asks."""
+class WatchedStudy:
+    """The newest page of a study; it is rendered when the study has changed and a browser asks."""
 
     def __init__(self, load: Load) -> None:
         self.load, self.lock = load, Lock()
-        self.seen = -PAUSE_S
-        self.version, self.page = "", ""  # the page is made when it is asked for
-        self.found: tuple[Plan, Records] | str = ""  # a study, or an error
+        self.read_s = -PAUSE_S  # time of the last read
+        self._version, self._page = "", ""  # the page is rendered when it is asked for
+        self.content: tuple[Plan, Records] | str = ""  # a study, or an error
 
-    def look(self) -> str:
-        """The version of what there is now: a fingerprint of plan and trials, or of an error."""
+    def version(self) -> str:
+        """The current version: a fingerprint of the plan and its trials, or of an error."""
         with self.lock:
-            return self._look()
+            return self._read()
 
-    def current(self) -> str:
-        """The page of that version."""
+    def page(self) -> str:
+        """The page of the current version."""
         with self.lock:
-            version = self._look()
-            self.page = self.page or _rendered(self.found, version)
-            return self.page
+            version = self._read()
+            self._page = self._page or _rendered(self.content, version)
+            return self._page
 
-    def _look(self) -> str:
-        if time.monotonic() - self.seen >= PAUSE_S:
+    def _read(self) -> str:
+        if time.monotonic() - self.read_s >= PAUSE_S:
             try:
-                self.found = plan, records = self.load()
+                self.content = plan, records = self.load()
                 version = _digest(plan.text(), *sorted(map(str, records)))
-            except Exception as error:  # whatever a store raises: the next look may go well
-                self.found = f"{type(error).__name__}: {error}"
-                version = _digest(self.found)
-            if version != self.version:
-                self.version, self.page = version, ""
-            self.seen = time.monotonic()
-        return self.version
+            except Exception as error:  # whatever a store raises: the next read may succeed
+                self.content = f"{type(error).__name__}: {error}"
+                version = _digest(self.content)
+            if version != self._version:
+                self._version, self._page = version, ""
+            self.read_s = time.monotonic()
+        return self._version
 
 
-def _rendered(found: tuple[Plan, Records] | str, version: str) -> str:
-    """The page of a study, or of an error: that of reading it, or of summing it up."""
-    if not isinstance(found, str):
+def _rendered(content: tuple[Plan, Records] | str, version: str) -> str:
+    """The page of a study; the page of an error if the study cannot be read or reported."""
+    if not isinstance(content, str):
         try:
-            return page(report(*found), live=True, version=version)
-        except Exception as error:  # a page that fails must not end the watch
-            found = f"{type(error).__name__}: {error}"
-    return error_page(found, version)
+            return page(report(*content), live=True, version=version)
+        except Exception as error:  # a page that fails must not end the server
+            content = f"{type(error).__name__}: {error}"
+    return error_page(content, version)
 
 
 def _digest(*parts: str) -> str:
@@ -73,33 +76,33 @@ def _digest(*parts: str) -> str:
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves the page, and its version to a page that asks whether there is news."""
+    """Serves the page, and the version that the page asks for to see whether it is old."""
 
     daemon_threads = True
-    allow_reuse_port = False  # else newer Pythons let two serve one port
+    allow_reuse_port = False  # else newer Pythons let two servers share a port
 
     def __init__(self, load: Load, port: int) -> None:
-        self.watched = Watched(load)
+        self.study = WatchedStudy(load)
         super().__init__((HOST, port), _Handler)
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         return f"http://{HOST}:{self.server_port}/"
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = 30  # seconds for a request: a connection that stays silent holds no thread for ever
+    timeout = 30  # seconds: a silent connection must not keep its thread for ever
 
     def do_GET(self) -> None:
-        """Answer; only to names of this machine, so that no foreign page can read along."""
-        served = cast(_Server, self.server)
-        if not is_here(self.headers.get_all("Host", []), served.server_port):
+        """Answer requests for this machine only, so that no other website can read the page."""
+        server = cast(_Server, self.server)
+        if not is_local(self.headers.get_all("Host", []), server.server_port):
             self.send_error(403)
         elif self.path == "/":
-            self._send("text/html; charset=utf-8", served.watched.current())
+            self._send("text/html; charset=utf-8", server.study.page())
         elif self.path == "/state":
-            state = {"version": served.watched.look()}
+            state = {"version": server.study.version()}
             self._send("application/json", json.dumps(state))
         else:
             self.send_error(404)
@@ -117,73 +120,70 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def end_headers(self) -> None:
-        """Add what every answer says: it is what it is called, and no page may frame it."""
+        """Add the headers of every answer: no guessing of its type, and no frames around it."""
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Content-Security-Policy", "frame-ancestors 'none'")  # and the page's own
         super().end_headers()
 
     def handle(self) -> None:
-        """Answer, as long as the browser waits for it."""
+        """Answer, unless the browser has closed the connection."""
         with suppress(ConnectionError):
             super().handle()
 
     def version_string(self) -> str:
-        """No version: what serves the page is nobody's business."""
+        """The Server header; it does not reveal any versions."""
         return "tangential"
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is there
-        """Say nothing: a line a second would bury the address."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+        """Print nothing: one line per second would hide the address."""
 
 
-def is_here(hosts: Sequence[str], port: int) -> bool:
-    """Whether the Host headers of a request name this machine, and the port that it serves.
+def is_local(hosts: Sequence[str], port: int) -> bool:
+    """Whether the Host headers of a request name this machine and this port.
 
-    Browsers leave the port out where it is 80. Any other name may be one that a foreign page has
-    let point to this machine (DNS rebinding).
+    Browsers leave out the port if it is 80. Another website may have made any other name point to
+    this machine (DNS rebinding).
 
-    >>> [is_here([host], 80) for host in ("localhost", "LOCALHOST.:80", "[::1]", "evil.example")]
+    >>> [is_local([host], 80) for host in ("localhost", "LOCALHOST.:80", "[::1]", "evil.example")]
     [True, True, True, False]
     """
     if len(hosts) != 1:
         return False
-    found = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?", hosts[0].strip())
-    if found is None:
+    match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?", hosts[0].strip())
+    if match is None:
         return False
-    name, given = found[1].lower().removesuffix("."), int(found[2] or HTTP_PORT)
-    return name in NAMES and given == port
+    name, given_port = match[1].lower().removesuffix("."), int(match[2] or HTTP_PORT)
+    return name in NAMES and given_port == port
 
 
-def server(load: Load, port: int) -> _Server:
-    """A server of the study's page, not yet serving.
+def page_server(load: Load, port: int) -> _Server:
+    """A server for the page of a study, not yet started.
 
     Args:
-        load: The study's plan and what it has of records now; may raise, which the page shows.
-        port: Of the page; 0 for one that is free.
+        load: Returns the plan and the current records; the page shows what it raises.
+        port: Port of the page; 0 for any free one.
 
     Raises:
-        OSError: the port is taken or not allowed.
+        OSError: the port is not free or not allowed.
     """
     try:
         return _Server(load, port)
     except (OSError, OverflowError) as error:
         raise OSError(
-            f"port must be a free one up to 65535, or 0 for any, got {port}: {error}"
+            f"port must be a free port up to 65535, or 0 for any, got {port}: {error}"
         ) from error
 
 
-def watch(load: Load, port: int = 0, *, browse: bool = False) -> None:
-    """Serve a study's page until Ctrl-C.
+def serve(load: Load, port: int = 0) -> None:
+    """Serve the page of a study until Ctrl-C.
 
     Args:
-        load: The study's plan and what it has of records now; may raise, which the page shows.
-        port: Of the page; 0 for one that is free.
-        browse: Open it in the browser.
+        load: Returns the plan and the current records; the page shows what it raises.
+        port: Port of the page; 0 for any free one.
     """
-    with server(load, port) as served:
-        print(f"{served.url} shows the study as it is; Ctrl-C ends it.", flush=True)
-        if browse:
-            webbrowser.open(served.url)
+    with page_server(load, port) as server:
+        print(f"{server.url} shows the study while it runs. Press Ctrl-C to stop.", flush=True)
         try:
-            served.serve_forever()
+            server.serve_forever()
         except KeyboardInterrupt:
             print()

@@ -17,4 +17,4 @@ def watch(study: str, /, *, location: Location = DEFAULT_LOCATION, port: Port = 
     with study_errors():
         _, store = location.open(study)
         store.plan()
-        server.watch(lambda: ((plan := store.plan()), store.records(plan)), port)
+        server.serve(lambda: ((plan := store.plan()), store.records(plan)), port)
