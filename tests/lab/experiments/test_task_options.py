@@ -36,3 +36,16 @@ def test_so_they_are_in_python(name, options, message):
 def test_the_command_line_says_the_same():
     with pytest.raises(ValueError, match=r"^method must be rebias or plain, got 'vanilla'$"):
         tasks.parse_options("bias", ["method=vanilla"])
+
+
+@pytest.mark.parametrize("name", tasks.NAMES)
+def test_a_task_says_what_it_is_and_what_can_be_chosen(name):
+    assert len(tasks.about(name)) > 20
+    assert str(tasks.options(name)["preset"]).startswith("preset=mini")
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match=r"unknown digits option 'preste'\. Did you mean 'pre"):
+        tasks.parse_options("digits", ["preste=mini"])
+    with pytest.raises(ValueError, match="preset must be mini, got 'maxi'"):
+        tasks.parse_options("digits", ["preset=maxi"])

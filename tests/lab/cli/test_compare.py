@@ -1,0 +1,203 @@
+"""`tangential compare` in a process: it reports, and it loses no trial, however it is stopped."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import run, start
+
+from tangential_lab.studies import Store
+
+SMALL = ["compare", "digits", "--optimizers", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+
+
+def command(*arguments):
+    return start(*arguments, stderr=subprocess.STDOUT)
+
+
+def output_of(*arguments, **options):
+    status, text, _ = run(*arguments, stderr=subprocess.STDOUT, **options)
+    return status, text
+
+
+def workers_of(process):
+    """Ids of the processes in which a study trains."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def is_alive(pid):
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until_ended(pids):
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, pids))
+
+
+def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
+    status, text = output_of(*SMALL, "--epochs", 1, "--undecayed", "--out", tmp_path)
+    assert status == 0, text
+    assert "[ 12/12]" in text
+    assert "SGDP" in text
+    folder = tmp_path / "digits"
+    with (folder / "trials.csv").open() as file:
+        trials = list(csv.DictReader(file))
+    assert len(trials) == 12
+    assert {trial["phase"] for trial in trials} == {"tune", "test", "undecayed"}
+    assert not (folder / "checkpoints").exists()
+    status, again = output_of(*SMALL, "--epochs", 1, "--undecayed", "--out", tmp_path)
+    assert status == 0
+    assert "12 of 12 trials are already finished" in again
+    assert "[ 12/12]" not in again
+    end = "Each at its best point"
+    assert text[text.index(end) :] == again[again.index(end) :]
+    status, report = output_of("report", "digits", "--out", tmp_path)
+    assert status == 0
+    assert text[text.index(end) :] == report[report.index(end) :]
+    status, report = output_of("report", folder, folder, "--out", tmp_path)
+    assert status == 0, report
+    assert (tmp_path / "report.html").exists()
+
+
+def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
+    arguments = (*SMALL, "--epochs", 30, "--out", tmp_path)
+    process = command(*arguments)
+    assert process.stdout.readline().startswith("[  1/8]")
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, text
+    assert "Stopping: saving the running trials" in text
+    assert "Stopped. Finished trials are kept: run the same command again" in text
+    assert "Traceback" not in text
+    assert list((tmp_path / "digits/checkpoints").glob("*/*.checkpoint"))
+    store = Store(f"sqlite:///{tmp_path}/digits/study.db", "digits")
+    plan = store.plan()
+    kept = store.records(plan)
+    assert 1 <= len(kept) < 8
+    status, text = output_of("worker", "digits", "--out", tmp_path)
+    assert status == 0, text
+    records = store.records(plan)
+    assert len(records) == 8
+    assert all(records[spec] == record for spec, record in kept.items())
+    store.close()
+
+
+@linux
+def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
+    arguments = (*SMALL, "--epochs", 12, "--out", tmp_path)
+    process = command(*arguments)
+    assert process.stdout.readline().startswith("[  1/8]")
+    workers = workers_of(process)
+    os.killpg(process.pid, signal.SIGINT)
+    while "Stopping" not in (line := process.stdout.readline()):
+        assert line
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
+    wait_until_ended(workers)
+    store = Store(f"sqlite:///{tmp_path}/digits/study.db", "digits")
+    plan = store.plan()
+    kept = store.records(plan)
+    status, text = output_of(*arguments)
+    assert status == 0, text
+    records = store.records(plan)
+    assert len(records) == 8
+    assert all(records[spec] == record for spec, record in kept.items())
+    store.close()
+
+
+@linux
+def test_a_killed_worker_is_replaced(tmp_path):
+    process = command(*SMALL, "--epochs", 3, "--out", tmp_path)
+    process.stdout.readline()
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    text, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, text
+    assert re.search(
+        r"A worker ended \(SIGKILL, (in \w+'s \w+ trial of seed \d+|between trials)\); another "
+        "takes its trial",
+        text,
+    )
+    assert "[  8/8]" in text
+
+
+@linux
+def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
+    arguments = (*SMALL, "--epochs", 3, "--out", tmp_path)
+    process = command(*arguments)
+    process.stdout.readline()
+    workers = workers_of(process)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until_ended(workers)
+    status, text = output_of(*arguments)
+    assert status == 0, text
+    assert "of 8 trials are already finished" in text
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    status, text = output_of(*SMALL, "--out", tmp_path / "file")
+    assert status == 1
+    assert "Traceback" not in text
+    assert "Not a directory" in text
+
+
+OWN = """
+from torch.optim import SGD
+
+def heavy(params, lr, momentum):
+    return SGD(params, lr=lr, momentum=momentum)
+
+heavy.space = {"lr": (1e-3, 1e-1), "momentum": (0.5, 0.99)}
+heavy.family = "sgd"
+
+def wrong(params, lr, weight_decay):
+    raise ValueError("no such optimizer here")
+"""
+
+
+def test_the_users_own_optimizer_is_compared_or_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    usual = [
+        "compare",
+        "digits",
+        "--optimizers",
+        "sgd",
+        "--trials",
+        "1",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--workers",
+        "1",
+    ]
+    status, text = output_of(*usual, "--optimizer", "heavy=mine.py:heavy", cwd=tmp_path)
+    assert status == 0, text
+    assert "heavy" in text
+    with (tmp_path / "runs/digits/trials.csv").open() as file:
+        trials = list(csv.DictReader(file))
+    assert {t["optimizer"] for t in trials} == {"sgd", "heavy"}
+    status, text = output_of(*usual, "--optimizer", "wrong=mine.py:wrong", cwd=tmp_path)
+    assert status == 1
+    assert re.search(
+        r"Stopped: optimizer 'wrong' fails with a list of groups .*, lr=0.01, weight_decay=0.01"
+        r": ValueError: no such optimizer here \(.*mine.py:\d+\)\. Correct it, or leave this",
+        text,
+    )
+    assert "Traceback" not in text
