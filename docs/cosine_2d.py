@@ -4,15 +4,14 @@ from pathlib import Path
 from shutil import copy
 from tempfile import TemporaryDirectory
 
-from tangential_lab.theory.pictures import draw
-from tangential_lab.theory.runs import runs
+from tangential_lab.theory import draw_toy, run_toy
 
 
 def main():
-    """Paths, norms and losses side by side, without the published code's variant."""
-    shown = [run for run in runs("2d", [0.9]) if run.name != "SGDP, published buffer"]
+    """Draw paths, norms and losses side by side, without the variant of the published code."""
+    shown = [run for run in run_toy("2d", [0.9]) if run.name != "SGDP, published buffer"]
     with TemporaryDirectory() as folder:
-        png, *_ = draw("2d", shown, Path(folder))
+        png, *_ = draw_toy("2d", shown, Path(folder))
         copy(png, Path(__file__).with_suffix(".png"))
 
 

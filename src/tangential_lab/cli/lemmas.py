@@ -6,8 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential_lab.terminal import first_that_fits
-from tangential_lab.theory.claims import CLOSE, EXACT, Lemma
-from tangential_lab.theory.lemmas import lemmas as measured
+from tangential_lab.theory import CLOSE, EXACT, Lemma, all_lemmas
 
 
 def lemmas() -> None:
@@ -17,7 +16,7 @@ def lemmas() -> None:
     """
     console = Console()
     with console.status("taking steps ..."):
-        results = list(measured())
+        results = list(all_lemmas())
     console.print(first_that_fits([_wide(results), _narrow(results)], console.width))
     failed = [lemma.name for lemma in results if not lemma.holds]
     for name in failed:

@@ -1,26 +1,36 @@
 """The command `tangential toy`."""
 
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
+from rich.table import Table
 
 from tangential_lab.cli.parameters import Many
 from tangential_lab.files import check_writable, make_writable_folder
-from tangential_lab.theory.pictures import draw, files
-from tangential_lab.theory.runs import MOMENTUM, runs, table
+from tangential_lab.terminal import first_that_fits
+from tangential_lab.theory import (
+    MOMENTUM,
+    STEPS_SHOWN,
+    Problem,
+    ToyRun,
+    draw_toy,
+    run_toy,
+    toy_files,
+)
 
 Momentum = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 
 
 def toy(
-    problem: Literal["2d", "3d"],
+    problem: Problem,
     /,
     *,
-    momentum: Annotated[tuple[Momentum, ...] | None, Many] = None,
+    momentum: Annotated[tuple[Momentum, ...] | None, Many, Parameter(show_default=False)] = None,
     out: Path = Path("runs/toy"),
 ) -> None:
     """Show the slowdown on a problem that one can see: a table, a figure, an animation.
@@ -33,11 +43,88 @@ def toy(
     console = Console()
     import_module("matplotlib")  # before any work
     make_writable_folder(out)
-    for path in files(problem, out):
+    for path in toy_files(problem, out):
         check_writable(path)
-    done = runs(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
-    console.print(table(problem, done, console.width))
-    for path in draw(problem, done, out):
+    runs = run_toy(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
+    tables = _tables_2d(runs) if problem == "2d" else _tables_3d(runs)
+    console.print(first_that_fits(tables, console.width))
+    for path in draw_toy(problem, runs, out):
         console.print(
             str(path.resolve()), style="dim", soft_wrap=True, highlight=False, markup=False
         )
+
+
+def _tables_2d(runs: list[ToyRun]) -> list[Table]:
+    """A wide table, with one column per optimizer, and a narrow one, with one row each."""
+    title, steps = "Loss before step t / norm of the weight after it", STEPS_SHOWN["2d"]
+    names = dict.fromkeys(run.name for run in runs)
+    wide = _table(title, "momentum", "t", *names, names=0)
+    narrow = _table(title, "optimizer", *(f"t = {t}" for t in steps), names=1)
+    for momentum, group in groupby(runs, key=lambda run: run.momentum):
+        some = list(group)
+        for t in steps:
+            wide.add_row(f"{momentum:g}", str(t), *(_cell_2d(run, t) for run in some))
+        wide.add_section()
+        narrow.add_row(f"[dim]momentum {momentum:g}[/]")
+        for run in some:
+            narrow.add_row(run.name, *(_cell_2d(run, t) for t in steps))
+        narrow.add_section()
+    return [wide, narrow]
+
+
+def _cell_2d(run: ToyRun, t: int) -> str:
+    loss = float(run.path.losses[t])
+    shown = f"{loss:.4f}" if loss >= 0.001 or loss == 0 else f"{loss:.1e}"
+    return f"{shown} / {run.path.norms[t + 1]:.2f}"
+
+
+def _tables_3d(runs: list[ToyRun]) -> list[Table]:
+    steps = STEPS_SHOWN["3d"]
+    few = [_narrow_3d(runs, shown) for shown in (steps[1:5] + steps[6:], (10, 50, 200))]
+    return [_wide_3d(runs, steps), *few]
+
+
+TITLE_3D = "Norm of the weight after t steps"
+
+
+def _wide_3d(runs: list[ToyRun], steps: tuple[int, ...]) -> Table:
+    headings = (*(f"t = {t}" for t in steps), "to optimum")
+    table = _table(TITLE_3D, "momentum", "optimizer", *headings, names=2)
+    for run in runs:
+        table.add_row(f"{run.momentum:g}", run.name, *_cells_3d(run, steps))
+        if run.published:
+            table.add_row("", "  paper's figure", *_published_cells(run, steps), style="dim")
+    return table
+
+
+def _narrow_3d(runs: list[ToyRun], steps: tuple[int, ...]) -> Table:
+    headings = (*(f"t = {t}" for t in steps), "to\noptimum")
+    table = _table(TITLE_3D, "optimizer", *headings, names=1)
+    for momentum, group in groupby(runs, key=lambda run: run.momentum):
+        table.add_row(f"[dim]momentum {momentum:g}[/]")
+        for run in group:
+            table.add_row(run.name.replace(", ", ",\n"), *_cells_3d(run, steps))
+            if run.published:
+                table.add_row("  paper's", *_published_cells(run, steps), style="dim")
+        table.add_section()
+    return table
+
+
+def _table(title: str, *headings: str, names: int) -> Table:
+    """A table without rows; the columns after the first `names` hold numbers."""
+    table = Table(title=title, title_justify="left")
+    for i, heading in enumerate(headings):
+        is_number = i >= names
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
+    return table
+
+
+def _cells_3d(run: ToyRun, steps: tuple[int, ...]) -> list[str]:
+    """The norm after each of these steps, and the final distance to the optimum."""
+    return [f"{x:.3f}" for x in (*run.path.norms[[*steps]], run.distance)]
+
+
+def _published_cells(run: ToyRun, steps: tuple[int, ...]) -> list[str]:
+    *norms, distance = run.published
+    at_step = dict(zip(STEPS_SHOWN["3d"], norms, strict=True))
+    return [f"{x:.3f}" for x in (*(at_step[t] for t in steps), distance)]

@@ -1,1 +1,28 @@
-"""."""
+"""The theory behind the projection, measured: lemmas on random losses, and toys that one can see.
+
+claims      a lemma, and the simulation that measures it
+lemmas      the paper's lemmas, and those of projected steps
+equilibria  how fast weights turn in the long run
+toys        two problems in two and three dimensions
+runs        the optimizers that are compared on a toy, and their runs
+pictures    their figures and the animation
+"""
+
+from tangential_lab.theory.claims import CLOSE, EXACT, Lemma
+from tangential_lab.theory.lemmas import all_lemmas
+from tangential_lab.theory.pictures import draw_toy, toy_files
+from tangential_lab.theory.runs import MOMENTUM, STEPS_SHOWN, Problem, ToyRun, run_toy
+
+__all__ = [
+    "CLOSE",
+    "EXACT",
+    "MOMENTUM",
+    "STEPS_SHOWN",
+    "Lemma",
+    "Problem",
+    "ToyRun",
+    "all_lemmas",
+    "draw_toy",
+    "run_toy",
+    "toy_files",
+]

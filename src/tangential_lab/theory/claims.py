@@ -1,7 +1,7 @@
-"""What a claim about optimizers is measured on: scale-invariant rows, driven step by step.
+"""A claim about optimizers, and the simulation that measures it on scale-invariant rows.
 
-The loss is a random linear function of the rows' directions, another one at every step, in
-float64. It does not see the rows' norms, so every row is orthogonal to its gradient.
+The loss is a random linear function of the directions of the rows, a new one at every step, in
+float64. It does not depend on the norms of the rows, so every row is orthogonal to its gradient.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,14 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
+from tangential import SGDP, AdamP
 from tangential.optim import Projection, WdRatio
 
-EXACT = 1e-12  # relative error of an exact claim in float64
-CLOSE = 0.03  # of a claim to first order in lr x decay
+EXACT = 1e-12  # largest relative error of an exact claim, in float64
+CLOSE = 0.03  # largest relative error of a claim that holds to first order in lr x decay
 PAPER = "Heo et al. 2021"
 DERIVED = "derived"
+BETA2 = 0.999  # the decay rate of Adam's second moment
 
 Draw = Callable[[], Tensor]
 
@@ -38,24 +40,24 @@ class Lemma(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the error is below 1e-12, for a claim that is not exact below .03."""
+        """Whether the error is below 1e-12, or below .03 if the claim is not exact."""
         return self.error < (EXACT if self.exact else CLOSE)
 
 
-class Setting(NamedTuple):
-    """What a claim is measured on.
+class Simulation(NamedTuple):
+    """A training run on random losses: the rows, the options of the optimizer, the steps.
 
     Args:
-        shape: Rows, and elements a row, which are at least 2.
+        shape: Number of rows, and elements per row (at least 2).
         lr: Step size.
         beta: Momentum, or the decay rate of Adam's first moment, in [0, 1).
-        decay: Weight decay per unit of lr, as the optimizers take it.
-        wd_ratio: Share of it left where a row is projected, or "matched".
-        projection: "auto" fires by row here; "weight" projects the whole.
+        decay: Weight decay, as the optimizers take it: lr x decay per step.
+        wd_ratio: Share of the decay that acts on a projected row, or "matched".
+        projection: "auto" projects by row here, "weight" the whole weight.
         steps: Number of steps.
-        seed: Of weights and losses.
+        seed: Seed of the weights and the losses.
 
-    >>> Setting(beta=0.5).lr
+    >>> Simulation(beta=0.5).lr
     0.1
     """
 
@@ -69,29 +71,60 @@ class Setting(NamedTuple):
     seed: int = 0
 
 
-USUAL = Setting()
+DEFAULT = Simulation()
 
 
-def drawn(setting: Setting) -> tuple[Tensor, Draw]:
-    """A random weight [rows, fan], and what draws more tensors of its shape.
+def sgdp(weight: Tensor, s: Simulation) -> Optimizer:
+    """SGDP with the options of the simulation; eps is 0, so that the projection is exact."""
+    return SGDP(
+        [weight],
+        s.lr,
+        s.beta,
+        weight_decay=s.decay,
+        eps=0,
+        wd_ratio=s.wd_ratio,
+        projection=s.projection,
+    )
 
-    >>> weight, draw = drawn(USUAL)
-    >>> weight.shape == draw().shape == torch.Size(USUAL.shape)
+
+def adamp(weight: Tensor, s: Simulation) -> Optimizer:
+    """AdamP with the options of the simulation; eps is 0, so that the projection is exact."""
+    return AdamP(
+        [weight],
+        s.lr,
+        (s.beta, BETA2),
+        weight_decay=s.decay,
+        eps=0,
+        wd_ratio=s.wd_ratio,
+        projection=s.projection,
+    )
+
+
+def adamw(weight: Tensor, s: Simulation) -> Optimizer:
+    """AdamW with the options of the simulation."""
+    return AdamW([weight], s.lr, (s.beta, BETA2), eps=0, weight_decay=s.decay)
+
+
+def random_weight(simulation: Simulation) -> tuple[Tensor, Draw]:
+    """A random weight [rows, fan], and a function that draws more tensors of its shape.
+
+    >>> weight, draw = random_weight(DEFAULT)
+    >>> weight.shape == draw().shape == torch.Size(DEFAULT.shape)
     True
     """
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator().manual_seed(simulation.seed)
 
     def draw() -> Tensor:
-        return torch.randn(setting.shape, dtype=torch.float64, device="cpu", generator=generator)
+        return torch.randn(simulation.shape, dtype=torch.float64, device="cpu", generator=generator)
 
     return draw().requires_grad_(), draw
 
 
-def stepped(optimizer: Optimizer, weight: Tensor, draw: Draw, steps: int) -> Iterator[Tensor]:
-    """Take steps, each down another loss; yield what the weight [rows, fan] was before each.
+def take_steps(optimizer: Optimizer, weight: Tensor, draw: Draw, steps: int) -> Iterator[Tensor]:
+    """Take steps, each on a new loss; yield the weight [rows, fan] as it was before each step.
 
-    >>> weight, draw = drawn(USUAL)
-    >>> [before] = stepped(torch.optim.SGD([weight], lr=0.1), weight, draw, 1)
+    >>> weight, draw = random_weight(DEFAULT)
+    >>> [before] = take_steps(torch.optim.SGD([weight], lr=0.1), weight, draw, 1)
     >>> torch.allclose(square(weight), square(before) + 0.01 * square(weight.grad))
     True
     """
@@ -113,7 +146,7 @@ def square(rows: Tensor) -> Tensor:
 
 
 def tangent(rows: Tensor, of: Tensor) -> Tensor:
-    """Rows [rows, fan] less their parts along the rows `of`.
+    """Rows [rows, fan] without their components along the rows `of`.
 
     >>> tangent(torch.tensor([[3.0, 4.0]]), of=torch.tensor([[0.0, 2.0]]))
     tensor([[3., 0.]])
@@ -132,28 +165,29 @@ def angle_rad(rows: Tensor, others: Tensor) -> Tensor:
     return torch.atan2(tangent(others, of=rows).norm(dim=1), along)
 
 
-def known(argument: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise a ValueError that says what is allowed, unless `value` is.
+def check_choice(argument: str, value: str, choices: Iterable[str]) -> None:
+    """Raise a ValueError that names the choices, unless `value` is one of them.
 
-    >>> known("rule", "AdmP", ["SGDP", "AdamP"])
+    >>> check_choice("rule", "AdmP", ["SGDP", "AdamP"])
     Traceback (most recent call last):
-    ValueError: rule is 'AdmP', allowed is 'SGDP' or 'AdamP'
+    ValueError: rule must be 'SGDP' or 'AdamP', got 'AdmP'
     """
-    allowed = list(allowed)
-    if value not in allowed:
-        raise ValueError(f"{argument} is {value!r}, allowed is {' or '.join(map(repr, allowed))}")
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{argument} must be {' or '.join(map(repr, choices))}, got {value!r}")
 
 
-def worst(name: str, source: str, cases: list[tuple[Tensor, Tensor]]) -> Lemma:
-    """The exact lemma whose error is the largest among pairs of claimed and measured [rows].
+def worst_case(name: str, source: str, cases: list[tuple[Tensor, Tensor]]) -> Lemma:
+    """The exact lemma with the largest error among pairs of claimed and measured values [rows].
 
-    A measured value that is not a number is the worst of all.
+    A measured value that is not a number counts as the largest error.
 
-    >>> worst("sums", "arithmetic", [(torch.tensor([4.0, 5.0]), torch.tensor([4.0, 7.5]))])
+    >>> cases = [(torch.tensor([4.0, 5.0]), torch.tensor([4.0, 7.5]))]
+    >>> worst_case("sums", "arithmetic", cases)
     Lemma(name='sums', source='arithmetic', claimed=5.0, measured=7.5, error=0.5, exact=True)
     """
     claimed, measured = (torch.cat(values) for values in zip(*cases, strict=True))
     error = (measured - claimed).abs() / torch.where(claimed == 0, 1, claimed.abs())
-    at = error.nan_to_num(torch.inf).argmax()
-    figures = (float(values[at]) for values in (claimed, measured, error))
+    worst = error.nan_to_num(torch.inf).argmax()
+    figures = (float(values[worst]) for values in (claimed, measured, error))
     return Lemma(name, source, *figures, exact=True)

@@ -1,72 +1,80 @@
 """How fast weights turn once decay and steps balance each other, by simulation.
 
-Decay shortens a scale-invariant weight, steps lengthen it; where the two balance, its angle per
+Decay shortens a scale-invariant weight, and steps lengthen it. When the two balance, its angle per
 step no longer depends on the gradient, only on lr, decay and momentum.
 """
 
 import math
 from collections.abc import Callable
+from statistics import fmean
 from typing import NamedTuple
 
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 
-from tangential.optim import SGDP, AdamP
-from tangential_lab.theory.claims import DERIVED, Lemma, Setting, angle_rad, drawn, known, stepped
+from tangential import maths
+from tangential_lab.theory.claims import (
+    DERIVED,
+    Lemma,
+    Simulation,
+    adamp,
+    adamw,
+    angle_rad,
+    check_choice,
+    random_weight,
+    sgdp,
+    take_steps,
+)
 
-SGD_RUN = Setting(shape=(32, 64), lr=0.1, decay=0.01, steps=2500)
-ADAM_RUN = Setting(shape=(32, 64), lr=0.2, decay=0.05, steps=2500)
-# with less decay left AdamP comes slowly to its equilibrium; this one is not far from the start
-MATCHED_RUN = Setting(shape=(32, 64), lr=0.16, decay=0.0625, wd_ratio="matched", steps=2500)
+SGD_RUN = Simulation(shape=(32, 64), lr=0.1, decay=0.01, steps=2500)
+ADAM_RUN = Simulation(shape=(32, 64), lr=0.2, decay=0.05, steps=2500)
+# matched AdamP has little decay and is slow; this equilibrium is not far from the start
+MATCHED_RUN = Simulation(shape=(32, 64), lr=0.16, decay=0.0625, wd_ratio="matched", steps=2500)
 
 
 class Equilibrium(NamedTuple):
-    """An optimizer, the squared angle per step that it comes to, and what shows it soon.
+    """An optimizer, the squared angle per step that it reaches, and a simulation that shows it.
 
-    >>> EQUILIBRIA["AdamP"].squared_angle(Setting(lr=0.5, decay=0.25, wd_ratio=0.5))
+    >>> EQUILIBRIA["AdamP"].squared_angle(Simulation(lr=0.5, decay=0.25, wd_ratio=0.5))
     0.125
     """
 
-    build: Callable[[Tensor, Setting], Optimizer]
-    squared_angle: Callable[[Setting], float]
-    setting: Setting
+    build: Callable[[Tensor, Simulation], Optimizer]
+    squared_angle: Callable[[Simulation], float]
+    simulation: Simulation
 
 
-def _sgdp(weight: Tensor, s: Setting) -> Optimizer:
-    return SGDP([weight], s.lr, s.beta, weight_decay=s.decay, wd_ratio=s.wd_ratio)
+def _sgd(weight: Tensor, s: Simulation) -> Optimizer:
+    return SGD([weight], s.lr, s.beta, weight_decay=s.decay)
 
 
-def _adamp(weight: Tensor, s: Setting) -> Optimizer:
-    return AdamP([weight], s.lr, (s.beta, 0.999), weight_decay=s.decay, wd_ratio=s.wd_ratio)
-
-
-def _sgd_squared(s: Setting) -> float:
+def _sgd_squared(s: Simulation) -> float:
     return 2 * s.lr * s.decay / (1 + s.beta)
 
 
-def _adamw_squared(s: Setting) -> float:
-    return 2 * s.lr * s.decay * (1 - s.beta) / (1 + s.beta)
+def _sgdp_squared(s: Simulation) -> float:
+    return 2 * s.lr * s.decay * float(s.wd_ratio) / (1 - s.beta)
+
+
+def _adamw_squared(s: Simulation) -> float:
+    return 2 * s.lr * s.decay * maths.matched(s.beta)
+
+
+def _adamp_squared(s: Simulation) -> float:
+    return 2 * s.lr * s.decay * float(s.wd_ratio)
 
 
 EQUILIBRIA = {
-    "SGD, coupled decay": Equilibrium(
-        lambda weight, s: SGD([weight], s.lr, s.beta, weight_decay=s.decay), _sgd_squared, SGD_RUN
-    ),
-    "SGDP": Equilibrium(
-        _sgdp, lambda s: 2 * s.lr * s.decay * float(s.wd_ratio) / (1 - s.beta), SGD_RUN
-    ),
-    "SGDP, matched": Equilibrium(_sgdp, _sgd_squared, SGD_RUN._replace(wd_ratio="matched")),
-    "AdamW": Equilibrium(
-        lambda weight, s: AdamW([weight], s.lr, (s.beta, 0.999), weight_decay=s.decay),
-        _adamw_squared,
-        ADAM_RUN,
-    ),
-    "AdamP": Equilibrium(_adamp, lambda s: 2 * s.lr * s.decay * float(s.wd_ratio), ADAM_RUN),
-    "AdamP, matched": Equilibrium(_adamp, _adamw_squared, MATCHED_RUN),
+    "SGD, coupled decay": Equilibrium(_sgd, _sgd_squared, SGD_RUN),
+    "SGDP": Equilibrium(sgdp, _sgdp_squared, SGD_RUN),
+    "SGDP, matched": Equilibrium(sgdp, _sgd_squared, SGD_RUN._replace(wd_ratio="matched")),
+    "AdamW": Equilibrium(adamw, _adamw_squared, ADAM_RUN),
+    "AdamP": Equilibrium(adamp, _adamp_squared, ADAM_RUN),
+    "AdamP, matched": Equilibrium(adamp, _adamw_squared, MATCHED_RUN),
 }
 
 
-def equilibrium(name: str, setting: Setting | None = None) -> Lemma:
+def equilibrium(name: str, simulation: Simulation | None = None) -> Lemma:
     """The root mean square angle per step at equilibrium, in radians, to first order in lr decay.
 
     sqrt(2 lr decay x), where x is 1 / (1 + beta) for SGD with coupled decay, (1 - beta) /
@@ -75,24 +83,25 @@ def equilibrium(name: str, setting: Setting | None = None) -> Lemma:
 
     Args:
         name: A key of EQUILIBRIA.
-        setting: What it is measured on, over the second half of the steps; the first is for
-            getting there. By default the run of EQUILIBRIA.
+        simulation: By default that of EQUILIBRIA. The second half of its steps is measured; in
+            the first half it reaches the equilibrium.
 
     Raises:
-        ValueError: there is no such name.
+        ValueError: name is unknown.
 
-    >>> f"{equilibrium('AdamP', Setting(lr=0.2, decay=0.1, steps=500)).claimed:.4f}"
+    >>> f"{equilibrium('AdamP', Simulation(lr=0.2, decay=0.1, steps=500)).claimed:.4f}"
     '0.0632'
     """
-    known("name", name, EQUILIBRIA)
-    build, squared_angle, usual = EQUILIBRIA[name]
-    setting = setting or usual
-    weight, draw = drawn(setting)
-    total, count = 0.0, 0
-    for step, before in enumerate(stepped(build(weight, setting), weight, draw, setting.steps)):
-        if step >= setting.steps // 2:
-            total += float(angle_rad(before, weight.detach()).square().mean())
-            count += 1
-    claimed, measured = math.sqrt(squared_angle(setting)), math.sqrt(total / count)
+    check_choice("name", name, EQUILIBRIA)
+    build, squared_angle, default = EQUILIBRIA[name]
+    simulation = simulation or default
+    weight, draw = random_weight(simulation)
+    steps = take_steps(build(weight, simulation), weight, draw, simulation.steps)
+    squares = [
+        float(angle_rad(before, weight.detach()).square().mean())
+        for step, before in enumerate(steps)
+        if step >= simulation.steps // 2
+    ]
+    claimed, measured = math.sqrt(squared_angle(simulation)), math.sqrt(fmean(squares))
     error = abs(measured / claimed - 1)
     return Lemma(f"{name}: angle at equilibrium, rad", DERIVED, claimed, measured, error, False)

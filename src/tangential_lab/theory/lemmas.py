@@ -1,70 +1,64 @@
 """What the paper claims, and what follows from it, measured on steps of real optimizers.
 
-Where the projection is concerned eps is 0: with the published 1e-8, (|w| + eps)^2 leaves a share
-of 2 eps / |w| of the radial part in the step.
+The optimizers run with eps = 0: with the published 1e-8, (|w| + eps)^2 leaves a share of
+2 eps / |w| of the radial part in the step.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 
-from tangential.optim import SGDP, AdamP
+from tangential import maths
 from tangential_lab.theory.claims import (
+    BETA2,
+    DEFAULT,
     DERIVED,
     PAPER,
-    USUAL,
     Lemma,
-    Setting,
+    Simulation,
+    adamp,
+    adamw,
     angle_rad,
-    drawn,
-    known,
+    check_choice,
+    random_weight,
+    sgdp,
     square,
-    stepped,
+    take_steps,
     tangent,
-    worst,
+    worst_case,
 )
 from tangential_lab.theory.equilibria import EQUILIBRIA, equilibrium
 
-FORGOTTEN = 1e-18  # a weight that no sum in float64 feels
+NEGLIGIBLE = 1e-18  # a weight that changes no sum in float64
 
-Build = Callable[[Tensor, Setting], Optimizer]
+Build = Callable[[Tensor, Simulation], Optimizer]
 Rule = Literal["SGDP", "AdamP"]
 
-PROJECTED: dict[Rule, Build] = {
-    "SGDP": lambda weight, s: SGDP(
-        [weight],
-        s.lr,
-        s.beta,
-        weight_decay=s.decay,
-        eps=0,
-        wd_ratio=s.wd_ratio,
-        projection=s.projection,
-    ),
-    "AdamP": lambda weight, s: AdamP(
-        [weight],
-        s.lr,
-        (s.beta, 0.999),
-        weight_decay=s.decay,
-        eps=0,
-        wd_ratio=s.wd_ratio,
-        projection=s.projection,
-    ),
-}
-PLAIN: dict[Rule, Build] = {  # SGD's decay is part of its momentum, and would bend its path
-    "SGDP": lambda weight, s: SGD([weight], s.lr, s.beta),
-    "AdamP": lambda weight, s: AdamW([weight], s.lr, (s.beta, 0.999), eps=0, weight_decay=s.decay),
+PROJECTED: dict[Rule, Build] = {"SGDP": sgdp, "AdamP": adamp}
+PLAIN: dict[Rule, Build] = {
+    "SGDP": lambda weight, s: SGD([weight], s.lr, s.beta),  # decay would be part of its momentum
+    "AdamP": adamw,
 }
 
 
-def lemmas() -> Iterator[Lemma]:
-    """All claims at their usual settings; the equilibria, which come last, take a second each.
+class ProjectedStep(NamedTuple):
+    """A step of a projected optimizer: its units before and after, and what moved them."""
 
-    >>> next(lemmas()).name
+    before: Tensor  # [units, fan]
+    after: Tensor  # [units, fan]
+    shrinkage: float  # the factor of the weight decay
+    tangential: Tensor  # lr q [units, fan]: lr times the update without its radial part
+
+
+def all_lemmas() -> Iterator[Lemma]:
+    """All claims in their default simulations; the equilibria come last and take a second each.
+
+    >>> next(all_lemmas()).name
     'Lemma 2.1: squared norm after a step of SGD'
     """
     yield plain_norm()
@@ -75,66 +69,66 @@ def lemmas() -> Iterator[Lemma]:
     yield from map(equilibrium, EQUILIBRIA)
 
 
-def plain_norm(setting: Setting = USUAL) -> Lemma:
+def plain_norm(simulation: Simulation = DEFAULT) -> Lemma:
     """Lemma 2.1: gradient descent turns |w|^2 into |w|^2 + lr^2 |g|^2.
 
     >>> plain_norm().holds
     True
     """
-    weight, draw = drawn(setting)
+    weight, draw = random_weight(simulation)
     cases = []
-    for before in stepped(SGD([weight], setting.lr), weight, draw, setting.steps):
-        claimed = square(before) + setting.lr**2 * square(_grad(weight))
+    for before in take_steps(SGD([weight], simulation.lr), weight, draw, simulation.steps):
+        claimed = square(before) + simulation.lr**2 * square(_grad(weight))
         cases.append((claimed, square(weight)))
-    return worst("Lemma 2.1: squared norm after a step of SGD", PAPER, cases)
+    return worst_case("Lemma 2.1: squared norm after a step of SGD", PAPER, cases)
 
 
-def momentum_norm(setting: Setting = USUAL) -> Lemma:
-    """Lemma 2.2: with p <- beta p + g, past steps lengthen w too.
+def momentum_norm(simulation: Simulation = DEFAULT) -> Lemma:
+    """Lemma 2.2: with momentum, p <- beta p + g, past steps lengthen w too.
 
     |w|^2 becomes |w|^2 + lr^2 |p_t|^2 + 2 lr^2 (sum over k < t of beta^(t - k) |p_k|^2).
 
-    >>> momentum_norm(Setting(beta=0.99)).holds
+    >>> momentum_norm(Simulation(beta=0.99)).holds
     True
     """
-    weight, draw = drawn(setting)
-    optimizer = SGD([weight], setting.lr, setting.beta)
+    weight, draw = random_weight(simulation)
+    optimizer = SGD([weight], simulation.lr, simulation.beta)
     cases, squares = [], []
-    for t, before in enumerate(stepped(optimizer, weight, draw, setting.steps)):
+    for t, before in enumerate(take_steps(optimizer, weight, draw, simulation.steps)):
         squares.append(square(optimizer.state[weight].get("momentum_buffer", weight.grad)))
-        shares = [1.0] + [2 * setting.beta**age for age in range(1, t + 1)]
+        shares = [1.0] + [2 * simulation.beta**age for age in range(1, t + 1)]
         sums = sum(share * p for share, p in zip(shares, reversed(squares), strict=True))
-        cases.append((square(before) + setting.lr**2 * sums, square(weight)))
-    return worst("Lemma 2.2: squared norm after a step with momentum", PAPER, cases)
+        cases.append((square(before) + simulation.lr**2 * sums, square(weight)))
+    return worst_case("Lemma 2.2: squared norm after a step with momentum", PAPER, cases)
 
 
-def momentum_growth(setting: Setting = USUAL) -> Lemma:
+def momentum_growth(simulation: Simulation = DEFAULT) -> Lemma:
     """Corollary 2.3: |w|^2 grows 1 + 2 beta / (1 - beta) times as fast with momentum as without.
 
-    That is so where all steps have one length, in the limit of many. So gradients are chosen that
-    give every step this length, and growth is compared when beta^t is lost in rounding.
+    This holds for many steps of equal length. So gradients are chosen that give all steps the
+    same length, and growth is compared once beta^t is lost in rounding.
 
     Args:
-        setting: Its shape, lr, beta and seed count.
+        simulation: Only its shape, lr, beta and seed are used.
 
     >>> f"{momentum_growth().claimed:.0f}"
     '19'
     """
-    beta = setting.beta
-    first = math.ceil(math.log(FORGOTTEN) / math.log(beta)) if beta else 1
-    window = first // 4 + 10  # in which growth stands out of the rounding of |w|^2
-    with_, without = (_growth(setting, momentum, first, window) for momentum in (beta, 0.0))
+    beta = simulation.beta
+    first = math.ceil(math.log(NEGLIGIBLE) / math.log(beta)) if beta else 1
+    window = first // 4 + 10  # long enough that growth exceeds the rounding of |w|^2
+    with_, without = (_growth(simulation, momentum, first, window) for momentum in (beta, 0.0))
     claimed = torch.full_like(with_, 1 + 2 * beta / (1 - beta))
     name = "Corollary 2.3: growth with momentum to growth without"
-    return worst(name, PAPER, [(claimed, with_ / without)])
+    return worst_case(name, PAPER, [(claimed, with_ / without)])
 
 
-def _growth(setting: Setting, momentum: float, first: int, window: int) -> Tensor:
+def _growth(simulation: Simulation, momentum: float, first: int, window: int) -> Tensor:
     """How much |w|^2 [rows] grows in the `window` steps after the `first`."""
-    weight, draw = drawn(setting)
-    optimizer = SGD([weight], setting.lr, momentum)
-    # with it the radial part of a step, lr |p|^2 beta / ((1 - beta) |w|), is below its half
-    length = weight.detach().norm(dim=1, keepdim=True) * (1 - setting.beta) / (2 * setting.lr)
+    weight, draw = random_weight(simulation)
+    optimizer = SGD([weight], simulation.lr, momentum)
+    # so short that the radial part of a step, lr |p|^2 beta / ((1 - beta) |w|), is below half of it
+    length = weight.detach().norm(dim=1, keepdim=True) * (1 - simulation.beta) / (2 * simulation.lr)
     start = square(weight)
     for t in range(first + window):
         if t == first:
@@ -152,97 +146,101 @@ def _gradient(past: Tensor, weight: Tensor, length: Tensor, noise: Tensor) -> Te
     return radial + (length**2 - square(radial)[:, None]).sqrt() * around - past
 
 
-def projected_norm(rule: Rule, setting: Setting = USUAL) -> Lemma:
+def projected_norm(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
     """A projected, decayed step turns |w|^2 into (1 - lr decay')^2 |w|^2 + lr^2 |q|^2.
 
-    q is the update without its radial part, decay' what the projection leaves of the decay.
+    q is the update without its radial part, decay' the part of the decay that acts on
+    projected weights.
 
     Args:
         rule: "SGDP" or "AdamP".
-        setting: What it is measured on.
+        simulation: What it is measured on.
 
     >>> projected_norm("SGDP").holds
     True
     """
     cases = [
-        ((kept * before.norm(dim=1)) ** 2 + square(turn), square(after))
-        for before, after, kept, turn in _projected(rule, setting)
+        ((s.shrinkage * s.before.norm(dim=1)) ** 2 + square(s.tangential), square(s.after))
+        for s in _projected_steps(rule, simulation)
     ]
-    return worst(f"{rule}: squared norm after a projected, decayed step", DERIVED, cases)
+    return worst_case(f"{rule}: squared norm after a projected, decayed step", DERIVED, cases)
 
 
-def projected_angle(rule: Rule, setting: Setting = USUAL) -> Lemma:
+def projected_angle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
     """A projected, decayed step turns w by atan(lr |q| / ((1 - lr decay') |w|)), in radians.
 
     Args:
         rule: "SGDP" or "AdamP".
-        setting: What it is measured on.
+        simulation: What it is measured on.
 
     >>> projected_angle("AdamP").holds
     True
     """
-    cases = [
-        (torch.atan2(turn.norm(dim=1), kept * before.norm(dim=1)), angle_rad(before, after))
-        for before, after, kept, turn in _projected(rule, setting)
-    ]
-    return worst(f"{rule}: angle of a projected, decayed step, rad", DERIVED, cases)
+    cases = []
+    for step in _projected_steps(rule, simulation):
+        radial = step.shrinkage * step.before.norm(dim=1)
+        claimed = torch.atan2(step.tangential.norm(dim=1), radial)
+        cases.append((claimed, angle_rad(step.before, step.after)))
+    return worst_case(f"{rule}: angle of a projected, decayed step, rad", DERIVED, cases)
 
 
-def great_circle(rule: Rule, setting: Setting = USUAL) -> Lemma:
-    """A projected step leaves w's direction on the great circle on which the plain step goes.
+def great_circle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
+    """A projected step keeps the direction of w on the great circle of the plain step.
 
-    So the projection changes how far w turns, not whither. Measured is how far, on the unit
-    sphere, the projected direction is from the half circle from w through the unprojected one.
+    So the projection changes how far w turns, but not in which direction. Measured is, on the unit
+    sphere, how far the projected weight is from the half circle from w through the plain weight.
 
     Args:
-        rule: "SGDP", next to torch's SGD, or "AdamP", next to torch's AdamW.
-        setting: What it is measured on.
+        rule: "SGDP", compared with torch's SGD, or "AdamP", compared with torch's AdamW.
+        simulation: What it is measured on.
 
     >>> great_circle("SGDP").holds
     True
     """
-    known("rule", rule, PROJECTED)
-    weight, draw = drawn(setting)
-    twin = weight.detach().clone().requires_grad_()
-    optimizer, plain = PROJECTED[rule](weight, setting), PLAIN[rule](twin, setting)
+    check_choice("rule", rule, PROJECTED)
+    weight, draw = random_weight(simulation)
+    plain_weight = weight.detach().clone().requires_grad_()
+    optimizer = PROJECTED[rule](weight, simulation)
+    plain = PLAIN[rule](plain_weight, simulation)
     cases = []
-    for before in stepped(optimizer, weight, draw, setting.steps):
-        twin.data, twin.grad = before.clone(), _grad(weight).clone()
+    for before in take_steps(optimizer, weight, draw, simulation.steps):
+        plain_weight.data, plain_weight.grad = before.clone(), _grad(weight).clone()
         plain.step()  # its moments have seen the same gradients
-        start, here, there = (_units(rows, setting) for rows in (before, weight, twin))
-        reached = tangent(normalize(here, dim=1), of=start)
-        whither = normalize(tangent(there, of=start), dim=1)
-        distance = (reached - reached.norm(dim=1, keepdim=True) * whither).norm(dim=1)
+        start, end, plain_end = (_units(w, simulation) for w in (before, weight, plain_weight))
+        turn = tangent(normalize(end, dim=1), of=start)
+        direction = normalize(tangent(plain_end, of=start), dim=1)
+        distance = (turn - turn.norm(dim=1, keepdim=True) * direction).norm(dim=1)
         cases.append((torch.zeros_like(distance), distance))
-    return worst(f"{rule}: distance from the plain step's great circle", DERIVED, cases)
+    return worst_case(f"{rule}: distance from the plain step's great circle", DERIVED, cases)
 
 
-def _projected(rule: Rule, setting: Setting) -> Iterator[tuple[Tensor, Tensor, float, Tensor]]:
-    """Every step: units before and after [units, fan], what decay kept, and lr q [units, fan]."""
-    known("rule", rule, PROJECTED)
-    weight, draw = drawn(setting)
-    optimizer = PROJECTED[rule](weight, setting)
-    beta, ratio = setting.beta, setting.wd_ratio
-    decay = setting.decay * ((1 - beta) / (1 + beta) if isinstance(ratio, str) else ratio)
-    kept = 1 - setting.lr * (decay / (1 - beta) if rule == "SGDP" else decay)
-    for before in stepped(optimizer, weight, draw, setting.steps):
-        units = _units(before, setting)
-        update = _units(_update(optimizer.state[weight], beta), setting)
-        yield units, _units(weight, setting).clone(), kept, setting.lr * tangent(update, of=units)
+def _projected_steps(rule: Rule, simulation: Simulation) -> Iterator[ProjectedStep]:
+    check_choice("rule", rule, PROJECTED)
+    weight, draw = random_weight(simulation)
+    optimizer = PROJECTED[rule](weight, simulation)
+    lr, beta, ratio = simulation.lr, simulation.beta, simulation.wd_ratio
+    decay = simulation.decay * (maths.matched(beta) if isinstance(ratio, str) else ratio)
+    shrinkage = 1 - lr * (decay / (1 - beta) if rule == "SGDP" else decay)
+    for before in take_steps(optimizer, weight, draw, simulation.steps):
+        units, after = _units(before, simulation), _units(weight, simulation).clone()
+        update = _units(_update(optimizer, weight, beta), simulation)
+        yield ProjectedStep(units, after, shrinkage, lr * tangent(update, of=units))
 
 
-def _update(state: dict[str, Tensor], beta: float) -> Tensor:
-    """The update of the last step before its projection, from what the optimizer remembers."""
+def _update(optimizer: Optimizer, weight: Tensor, beta: float) -> Tensor:
+    """The update of the last step before its projection, from the optimizer's state."""
+    state = optimizer.state[weight]
     if "momentum_buffer" in state:
         return state["momentum_buffer"]
-    step = float(state["step"])
-    root = state["exp_avg_sq"].sqrt() / math.sqrt(1 - 0.999**step)
-    return state["exp_avg"] / (1 - beta**step) / root
+    moments, step = (state["exp_avg"], state["exp_avg_sq"]), float(state["step"])
+    options = {"betas": (beta, BETA2), "eps": 0, "nesterov": False}
+    return maths.adam_update(torch, weight.grad, *moments, step, **options)
 
 
-def _units(rows: Tensor, setting: Setting) -> Tensor:
-    """What is projected as one vector each [units, fan]: the rows, or their whole."""
-    return rows.detach().reshape(1, -1) if setting.projection == "weight" else rows.detach()
+def _units(rows: Tensor, simulation: Simulation) -> Tensor:
+    """What is projected as one vector each [units, fan]: the rows, or the whole weight."""
+    rows = rows.detach()
+    return rows.reshape(1, -1) if simulation.projection == "weight" else rows
 
 
 def _grad(weight: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Still figures and an animation of the toy problems.
 
 matplotlib takes half a second to import, so it is imported where something is drawn. Figures are
-made without pyplot and under a style that ends with them: the user's own state stays as it was.
+made without pyplot and with temporary settings: the user's own settings of matplotlib stay.
 """
 
 from collections.abc import Callable
@@ -11,32 +11,21 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tangential_lab.theory.runs import CONTESTANTS, STEPS_SHOWN, Run
+from tangential_lab import styles
+from tangential_lab.theory.runs import CONTESTANTS, STEPS_SHOWN, Problem, ToyRun
 from tangential_lab.theory.toys import OPTIMUM_3D, START_3D, STEPS_2D, chart, rosenbrock
 
 NAMES = {"2d": "cosine_2d", "3d": "rosenbrock_3d"}
-STYLE: Any = {
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "font.family": "DejaVu Sans",  # matplotlib brings it
-    "font.size": 10,
-    "legend.frameon": False,
-    "legend.handlelength": 2.4,
-    "lines.linewidth": 2,
-    "svg.hashsalt": "tangential",  # the same figure gives the same file
-}
+STYLE: Any = styles.MATPLOTLIB | {"axes.titlesize": 11, "font.size": 10}
 INK, FAINT = "#222222", "#bbbbbb"
 DPI, FRAME_DPI = 160, 72
-STEPS_A_FRAME, FRAME_MS, LAST_FRAME_MS = 5, 50, 3000
-LEVELS = [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]  # of the valley: log10 of the loss
-SHADES = [str(0.99 - 0.022 * i) for i in range(len(LEVELS) + 1)]  # greys, the valley light
+STEPS_PER_FRAME, FRAME_MS, LAST_FRAME_MS = 5, 50, 3000
+LEVELS = [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]  # contours of log10 of the loss
+SHADES = [str(0.99 - 0.022 * i) for i in range(len(LEVELS) + 1)]  # greys; the valley is light
 
 
 class Trace(NamedTuple):
-    """A line with a dot at its head, and all the points it comes to: x and y [steps]."""
+    """A line with a dot at its head, and all the points that it will reach: x and y [steps]."""
 
     line: Any
     head: Any
@@ -49,21 +38,21 @@ class Trace(NamedTuple):
         self.head.set_data(self.x[: step + 1][-1:], self.y[: step + 1][-1:])
 
 
-def files(problem: str, folder: Path) -> list[Path]:
-    """The files that `draw` writes."""
+def toy_files(problem: Problem, folder: Path) -> list[Path]:
+    """The files that `draw_toy` writes."""
     suffixes = ("png", "svg", "gif") if problem == "2d" else ("png", "svg")
     return [folder / f"{NAMES[problem]}.{suffix}" for suffix in suffixes]
 
 
-def draw(problem: str, done: list[Run], folder: Path) -> list[Path]:
-    """Draw the runs of a problem, "2d" or "3d", into `folder`; return the paths of the files."""
+def draw_toy(problem: Problem, runs: list[ToyRun], folder: Path) -> list[Path]:
+    """Draw the runs of a problem into `folder`; return the paths of the files."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [list(row) for _, row in groupby(done, key=lambda run: run.momentum)]
-    png, svg, *gif = paths = files(problem, folder)
+    rows = [list(row) for _, row in groupby(runs, key=lambda run: run.momentum)]
+    png, svg, *gif = paths = toy_files(problem, folder)
     with rc_context(STYLE):
         layout = ConstrainedLayoutEngine(wspace=0.08)
         figure = Figure(figsize=(12, 4.2 * len(rows)), layout=layout)
@@ -77,13 +66,13 @@ def draw(problem: str, done: list[Run], folder: Path) -> list[Path]:
 
 
 def _legend(figure: Any) -> None:
-    """One for all panels, below them; those in the first row name every line."""
+    """One legend for all panels, below them; the panels of the first row name every line."""
     named = (panel.get_legend_handles_labels() for panel in figure.axes[:3])
     lines = {name: line for pair in named for line, name in zip(*pair, strict=True)}
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
 
 
-def _row_2d(figure: Any, rows: list[list[Run]], at: int) -> list[Trace]:
+def _row_2d(figure: Any, rows: list[list[ToyRun]], at: int) -> list[Trace]:
     """Paths in the plane, norms and losses at one momentum."""
     plane, norm, loss = (figure.add_subplot(len(rows), 3, 3 * at + i) for i in (1, 2, 3))
     momentum = rows[at][0].momentum
@@ -104,7 +93,7 @@ def _row_2d(figure: Any, rows: list[list[Run]], at: int) -> list[Trace]:
 
 
 def _circle(plane: Any) -> None:
-    """The unit circle, and the direction to be found."""
+    """The unit circle, and the direction of the optimum."""
     from matplotlib.patches import Circle
 
     plane.add_patch(Circle((0, 0), 1, fill=False, color=FAINT, linewidth=1))
@@ -113,7 +102,7 @@ def _circle(plane: Any) -> None:
     plane.annotate("optimum", (0, low), (-4, 3), textcoords="offset points", ha="right")
 
 
-def _row_3d(figure: Any, rows: list[list[Run]], at: int) -> list[Trace]:
+def _row_3d(figure: Any, rows: list[list[ToyRun]], at: int) -> list[Trace]:
     """Paths around the sphere, on its chart, and norms, at one momentum."""
     grid = figure.add_gridspec(len(rows), 3, width_ratios=(1.2, 1.1, 1))
     ball = figure.add_subplot(grid[at, 0], projection="3d")
@@ -132,14 +121,14 @@ def _row_3d(figure: Any, rows: list[list[Run]], at: int) -> list[Trace]:
     return traces
 
 
-def _published(norm: Any, runs: list[Run]) -> None:
+def _published(norm: Any, runs: list[ToyRun]) -> None:
     style = {"linestyle": "", "marker": "o", "markerfacecolor": "white", "markersize": 5}
     steps = STEPS_SHOWN["3d"]
-    found = [run for run in runs if run.published]
-    for run in found:
+    published = [run for run in runs if run.published]
+    for run in published:
         colour = CONTESTANTS["3d"][run.name].colour
         norm.plot(steps, run.published[: len(steps)], color=colour, zorder=4, **style)
-    if found:
+    if published:
         norm.plot([], [], color=INK, label="the paper's figure", **style)
 
 
@@ -158,7 +147,7 @@ def _valley(plane: Any) -> None:
     plane.set(title="the same on the unrolled sphere", xlabel=r"$\psi$", ylabel=r"$\varphi$")
 
 
-def _ball(ball: Any, runs: list[Run]) -> None:
+def _ball(ball: Any, runs: list[ToyRun]) -> None:
     """The unit sphere, shaded by the loss as the chart is, and the paths around it."""
     longitude, latitude = torch.meshgrid(
         torch.linspace(-torch.pi, torch.pi, 181),
@@ -169,33 +158,37 @@ def _ball(ball: Any, runs: list[Run]) -> None:
     globe = torch.stack([flat * longitude.cos(), flat * longitude.sin(), latitude.sin()], -1)
     level = torch.bucketize(rosenbrock(*chart(globe)).log10(), torch.tensor(LEVELS))
     shades = [[SHADES[i] for i in row] for row in level]
-    ball.computed_zorder = False  # else lines vanish in the sphere before which they run
+    ball.computed_zorder = False  # else the sphere hides lines that are in front of it
     sides = (x.numpy() for x in globe.unbind(-1))
     ball.plot_surface(*sides, facecolors=shades, rstride=1, cstride=1, shade=False, rasterized=True)
     for run in runs:
-        one = CONTESTANTS["3d"][run.name]
-        ball.plot(*run.path.weights.numpy().T, color=one.colour, linewidth=1.5, zorder=5)
+        colour = CONTESTANTS["3d"][run.name].colour
+        ball.plot(*run.path.weights.numpy().T, color=colour, linewidth=1.5, zorder=5)
     ball.view_init(elev=25, azim=-35)
     ball.set(title="path of w around the unit sphere", xlabel="$w_1$", ylabel="$w_2$")
     ball.set(zlabel="$w_3$", xticks=(-1, 0, 1, 2), yticks=(-1, 0, 1), zticks=(-1, 0, 1))
     limits = (ball.get_xlim(), ball.get_ylim(), ball.get_zlim())
-    ball.zaxis.labelpad = -2  # else it runs into the next panel
+    ball.zaxis.labelpad = -2  # else the label touches the next panel
     ball.set_box_aspect([high - low for low, high in limits], zoom=1.15)
 
 
-def _trace(axes: Any, run: Run, x: Any, y: Any, **style: Any) -> Trace:
-    one = CONTESTANTS["2d" if run.path.weights.shape[1] == 2 else "3d"][run.name]
-    dash = (0, (3, 1.5)) if one.dashed else "solid"
-    [line] = axes.plot(x, y, color=one.colour, linestyle=dash, **style)
-    [head] = axes.plot(x[-1:], y[-1:], "o", color=one.colour, markersize=6)
+def _trace(axes: Any, run: ToyRun, x: Any, y: Any, **style: Any) -> Trace:
+    colour, dashed, _ = CONTESTANTS["2d" if run.path.weights.shape[1] == 2 else "3d"][run.name]
+    [line] = axes.plot(x, y, color=colour, linestyle="--" if dashed else "-", **style)
+    [head] = axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=6)
     return Trace(line, head, x, y)
 
 
-ROW: dict[str, Callable[[Any, list[list[Run]], int], list[Trace]]] = {"2d": _row_2d, "3d": _row_3d}
+DrawRow = Callable[[Any, list[list[ToyRun]], int], list[Trace]]
+ROW: dict[Problem, DrawRow] = {"2d": _row_2d, "3d": _row_3d}
 
 
 def _animate(figure: Any, traces: list[Trace], path: Path) -> None:
-    """Write a GIF in which the lines grow. What stands still is drawn once, the lines over it."""
+    """Write a GIF in which the lines grow.
+
+    The background is drawn once and the lines over it in every frame: matplotlib.animation draws
+    the whole figure for every frame, which takes 50 times as long.
+    """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -208,7 +201,7 @@ def _animate(figure: Any, traces: list[Trace], path: Path) -> None:
     canvas.draw()
     still = canvas.copy_from_bbox(figure.bbox)
     images = []
-    for step in range(0, STEPS_2D + 1, STEPS_A_FRAME):
+    for step in range(0, STEPS_2D + 1, STEPS_PER_FRAME):
         canvas.restore_region(still)
         for trace in traces:
             trace.until(step)

@@ -1,4 +1,4 @@
-"""Problems small enough to see the slowdown with the naked eye."""
+"""Problems so small that one can see the slowdown."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 STEPS_2D = 500
 STEPS_3D = 200
-CHART_SCALE = 1.5  # of chart coordinates to radians
+CHART_SCALE = 1.5  # chart coordinates per radian
 START_3D = (-2.0, 2.0)
 OPTIMUM_3D = (1.0, 1.0)
 
@@ -19,7 +19,7 @@ Build = Callable[[list[Tensor]], Optimizer]
 
 
 class Path(NamedTuple):
-    """What an optimizer did: weights [steps + 1, 2 or 3], and the loss before every step [steps].
+    """The path of an optimizer: weights [steps + 1, 2 or 3], and losses before each step [steps].
 
     >>> Path(torch.tensor([[3.0, 4.0]]), torch.tensor([])).norms
     tensor([5.])
@@ -37,15 +37,15 @@ class Path(NamedTuple):
 def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> Path:
     """Minimise (1 - cos(w, w*))^2 in the plane, w* = (0, -1), from (sin .001, cos .001).
 
-    The loss sees only the direction of w. Source: figure 3 of Heo et al., ICLR 2021; the start
-    and the learning rate of .01 were recovered from its animation.
+    The loss depends only on the direction of w. Source: figure 3 of Heo et al., ICLR 2021; the
+    start and the learning rate of .01 were recovered from its animation.
 
     Args:
         optimizer: Builds the optimizer from a list of one weight [1, 2], float64.
         steps: Number of steps, at least 1.
 
     Raises:
-        ValueError: there is no step to take.
+        ValueError: steps is less than 1.
 
     >>> path = cosine_2d(lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9))
     >>> f"{path.losses[50]:.4f} {path.norms[51]:.2f} {path.norms[500]:.2f}"
@@ -62,19 +62,19 @@ def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> Path:
 
 
 def rosenbrock_3d(optimizer: Build, steps: int = STEPS_3D) -> Path:
-    """Minimise Rosenbrock's valley, laid on the sphere by `chart`, from chart point (-2, 2).
+    """Minimise Rosenbrock's valley, mapped to the sphere by `chart`, from chart point (-2, 2).
 
     The gradient is scaled to length 1, and the learning rate falls linearly to 0. Source: the
-    3D toy of Heo et al., ICLR 2021; all constants were recovered from its figure. The valley is
-    chaotic: past some 30 steps, paths that differ by rounding drift apart.
+    3D toy of Heo et al., ICLR 2021; all constants were recovered from its figure. The problem is
+    chaotic: after some 30 steps, paths that differ only by rounding drift apart.
 
     Args:
         optimizer: Builds the optimizer from a list of one weight [1, 3], float64. Decay that it
-            adds to the gradient comes on top of the unit length.
-        steps: Number of steps, at least 1, in which the learning rate falls to 0.
+            adds to the gradient is added after the scaling to length 1.
+        steps: Number of steps, at least 1; the learning rate reaches 0 after them.
 
     Raises:
-        ValueError: there is no step to take.
+        ValueError: steps is less than 1.
 
     >>> path = rosenbrock_3d(lambda weights: torch.optim.SGD(weights, lr=0.0549, momentum=0.9))
     >>> f"{path.norms[10]:.3f}"
@@ -92,7 +92,7 @@ def rosenbrock_3d(optimizer: Build, steps: int = STEPS_3D) -> Path:
 
 
 def chart(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Where directions lie on the unrolled sphere: 1.5 times longitude and latitude, in radians.
+    """Directions on the unrolled sphere: 1.5 times longitude and latitude, in radians.
 
     Args:
         weights: [..., 3], of any norm but 0.
@@ -120,7 +120,7 @@ def rosenbrock(psi: Tensor, phi: Tensor) -> Tensor:
 
 def _follow(weight: Tensor, stepper: Optimizer, loss: Callable[[], Tensor], steps: int) -> Path:
     if steps < 1:
-        raise ValueError(f"steps is {steps}, allowed is an integer >= 1")
+        raise ValueError(f"steps must be an integer >= 1, got {steps}")
     weights, losses = [weight.detach()[0].clone()], []
     for _ in range(steps):
         stepper.zero_grad()

@@ -53,7 +53,7 @@ SLOW_LEMMAS = """
 import time
 from tangential_lab.__main__ import main
 from tangential_lab.cli import lemmas
-lemmas.measured = lambda: (print("taking steps"), time.sleep(100))
+lemmas.all_lemmas = lambda: (print("taking steps"), time.sleep(100))
 main()
 """
 WITHOUT = """

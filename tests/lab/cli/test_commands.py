@@ -74,7 +74,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("text")
     for module, name in (
         *((compare, "_compare"), (worker, "run_worker"), (report, "conclude"), (server, "serve")),
-        *((toy, "runs"), (lemmas, "measured"), (location.Store, "plan")),
+        *((toy, "run_toy"), (lemmas, "all_lemmas"), (location.Store, "plan")),
     ):
         monkeypatch.setattr(module, name, begin)
     return tmp_path

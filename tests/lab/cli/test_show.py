@@ -81,7 +81,7 @@ def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
 
 def test_momentum_without_known_figures_has_none_beside_it(tmp_path, capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr(toy, "draw", lambda problem, done, out: drawn.append(done) or [])
+    monkeypatch.setattr(toy, "draw_toy", lambda problem, done, out: drawn.append(done) or [])
     code, text, _ = call(capsys, "toy", "3d", "--momentum", "0", ".5", ".5", "--out", tmp_path)
     assert code == 0
     assert [row[0] for row in rows(text)] == ["0"] * 4 + ["0.5"] * 4
@@ -105,8 +105,8 @@ from tangential_lab.theory import pictures, runs
 assert "matplotlib" not in sys.modules
 import matplotlib
 before = matplotlib.rcParams.copy()  # reading "backend" would choose one
-done = runs.runs("3d", [0.9])[-1:]
-pictures.draw("3d", done, Path({str(tmp_path)!r}))
+done = runs.run_toy("3d", [0.9])[-1:]
+pictures.draw_toy("3d", done, Path({str(tmp_path)!r}))
 assert matplotlib.rcParams.copy() == before
 assert "matplotlib.pyplot" not in sys.modules
 """
@@ -156,7 +156,7 @@ NEARLY = Lemma("angle", "derived", 0.02, 0.0205, 0.025, exact=False)
 
 class TestLemmas:
     def printed(self, monkeypatch, capsys, *found):
-        monkeypatch.setattr(lemmas, "measured", lambda: iter(found))
+        monkeypatch.setattr(lemmas, "all_lemmas", lambda: iter(found))
         code, out, _ = call(capsys, "lemmas")
         return code, rows(out), out
 

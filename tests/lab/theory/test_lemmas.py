@@ -1,4 +1,4 @@
-"""The lemmas as properties: the checks that `tangential lemmas` prints, on random settings."""
+"""The lemmas as properties: the checks that `tangential lemmas` prints, on random simulations."""
 
 import math
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tangential import SGDP, AdamP
 from tangential_lab.theory import claims, lemmas
-from tangential_lab.theory.claims import Setting
+from tangential_lab.theory.claims import Simulation
 from tangential_lab.theory.equilibria import EQUILIBRIA, equilibrium
 
-SETTINGS = st.builds(
-    Setting,
+SIMULATIONS = st.builds(
+    Simulation,
     shape=st.tuples(st.integers(1, 6), st.integers(4, 40)),
     lr=st.floats(-1.5, 0.0).map(lambda e: 10**e),
     beta=st.sampled_from([0.0, 0.5, 0.9, 0.99]) | st.floats(0.1, 0.95),
@@ -35,54 +35,54 @@ def holds(lemma):
 
 
 @few
-@given(SETTINGS)
-def test_lemma_2_1(setting):
-    assert holds(lemmas.plain_norm(setting))
+@given(SIMULATIONS)
+def test_lemma_2_1(simulation):
+    assert holds(lemmas.plain_norm(simulation))
 
 
 @few
-@given(SETTINGS)
-def test_lemma_2_2(setting):
-    assert holds(lemmas.momentum_norm(setting))
+@given(SIMULATIONS)
+def test_lemma_2_2(simulation):
+    assert holds(lemmas.momentum_norm(simulation))
 
 
 @settings(max_examples=8)
-@given(SETTINGS.filter(lambda setting: setting.beta <= 0.95))
-def test_corollary_2_3(setting):
-    assert holds(lemmas.momentum_growth(setting))
+@given(SIMULATIONS.filter(lambda simulation: simulation.beta <= 0.95))
+def test_corollary_2_3(simulation):
+    assert holds(lemmas.momentum_growth(simulation))
 
 
 def test_momentum_of_a_half_lengthens_thrice_as_fast():
-    assert lemmas.momentum_growth(Setting(beta=0.5)).claimed == 3
-    assert lemmas.momentum_growth(Setting(beta=0.0)).claimed == 1
+    assert lemmas.momentum_growth(Simulation(beta=0.5)).claimed == 3
+    assert lemmas.momentum_growth(Simulation(beta=0.0)).claimed == 1
 
 
 @by_rule
 @few
-@given(SETTINGS)
-def test_norm_of_a_projected_decayed_step(rule, setting):
-    assert holds(lemmas.projected_norm(rule, setting))
+@given(SIMULATIONS)
+def test_norm_of_a_projected_decayed_step(rule, simulation):
+    assert holds(lemmas.projected_norm(rule, simulation))
 
 
 @by_rule
 @few
-@given(SETTINGS)
-def test_angle_of_a_projected_decayed_step(rule, setting):
-    assert holds(lemmas.projected_angle(rule, setting))
+@given(SIMULATIONS)
+def test_angle_of_a_projected_decayed_step(rule, simulation):
+    assert holds(lemmas.projected_angle(rule, simulation))
 
 
 @by_rule
 @few
-@given(SETTINGS)
-def test_projection_stays_on_the_great_circle(rule, setting):
-    assert holds(lemmas.great_circle(rule, setting))
+@given(SIMULATIONS)
+def test_projection_stays_on_the_great_circle(rule, simulation):
+    assert holds(lemmas.great_circle(rule, simulation))
 
 
 @by_rule
 @pytest.mark.parametrize("check", ["projected_norm", "projected_angle", "great_circle"])
 def test_checks_fail_where_a_step_goes_elsewhere(check, rule, monkeypatch):
-    def build(weight, setting):
-        optimizer = {"SGDP": SGDP, "AdamP": AdamP}[rule]([weight], lr=setting.lr, eps=0)
+    def build(weight, simulation):
+        optimizer = {"SGDP": SGDP, "AdamP": AdamP}[rule]([weight], lr=simulation.lr, eps=0)
         optimizer.register_step_post_hook(lambda *_: weight.data[0].add_(0.01))
         return optimizer
 
@@ -94,7 +94,7 @@ def test_checks_fail_where_a_step_goes_elsewhere(check, rule, monkeypatch):
 @pytest.mark.parametrize("check", ["projected_norm", "projected_angle"])
 def test_checks_fail_where_nothing_is_projected(check, rule, monkeypatch):
     build = lemmas.PROJECTED[rule]
-    plain = lambda weight, setting: build(weight, setting._replace(projection="off"))
+    plain = lambda weight, simulation: build(weight, simulation._replace(projection="off"))
     monkeypatch.setitem(lemmas.PROJECTED, rule, plain)
     assert getattr(lemmas, check)(rule).error > 1e-5
 
@@ -120,19 +120,19 @@ def test_lemmas_of_momentum_are_none_of_plain_descent(monkeypatch):
 def test_worst_is_the_worst(values, error):
     pair = (torch.tensor([2.0, 2.0]), torch.tensor(values))
     for cases in ([pair], [(torch.ones(3), torch.ones(3)), pair], [pair, pair]):
-        found = claims.worst("name", "source", cases)
+        found = claims.worst_case("name", "source", cases)
         assert found.error == pytest.approx(error, nan_ok=True)
         assert found.holds == (error == 0)
 
 
 def test_error_is_absolute_where_nothing_is_claimed():
     zero = torch.zeros(2, dtype=torch.float64)
-    assert claims.worst("name", "source", [(zero, zero + 1e-3)]).error == 1e-3
+    assert claims.worst_case("name", "source", [(zero, zero + 1e-3)]).error == 1e-3
 
 
 @pytest.fixture(scope="module")
 def printed():
-    return list(lemmas.lemmas())
+    return list(lemmas.all_lemmas())
 
 
 def test_all_hold_as_printed(printed):
@@ -150,15 +150,21 @@ def test_equilibria_are_the_published_formulas(printed):
     assert claimed == pytest.approx([math.sqrt(square) for square in squares])
 
 
+ELSEWHERE = Simulation((16, 32), lr=0.3, beta=0.5, wd_ratio=0.3)
+
+
 @pytest.mark.parametrize(
-    ("name", "setting"),
+    ("name", "simulation"),
     [
-        ("SGDP", Setting((16, 32), lr=0.3, beta=0.5, decay=0.02, wd_ratio=0.3, steps=1500, seed=1)),
-        ("AdamP", Setting((16, 32), lr=0.3, beta=0.5, decay=0.05, wd_ratio=0.3, steps=2000)),
+        (
+            "SGDP",
+            Simulation((16, 32), lr=0.3, beta=0.5, decay=0.02, wd_ratio=0.3, steps=1500, seed=1),
+        ),
+        ("AdamP", Simulation((16, 32), lr=0.3, beta=0.5, decay=0.05, wd_ratio=0.3, steps=2000)),
     ],
 )
-def test_equilibrium_elsewhere(name, setting):
-    lemma = equilibrium(name, setting)
+def test_equilibrium_elsewhere(name, simulation):
+    lemma = equilibrium(name, simulation)
     assert lemma.holds, lemma
 
 
@@ -166,17 +172,17 @@ def test_equilibrium_is_missed_without_projection(monkeypatch):
     usual = EQUILIBRIA["AdamP"]
     build = lambda weight, s: AdamP([weight], s.lr, weight_decay=s.decay, projection="off")
     monkeypatch.setitem(EQUILIBRIA, "AdamP", usual._replace(build=build))
-    lemma = equilibrium("AdamP", usual.setting._replace(steps=1000))
+    lemma = equilibrium("AdamP", usual.simulation._replace(steps=1000))
     assert lemma.error > 0.1
     assert not lemma.holds
 
 
 @pytest.mark.parametrize("check", ["projected_norm", "projected_angle", "great_circle"])
 def test_unknown_rule_is_named(check):
-    with pytest.raises(ValueError, match="rule is 'AdmP', allowed is 'SGDP' or 'AdamP'"):
+    with pytest.raises(ValueError, match="rule must be 'SGDP' or 'AdamP', got 'AdmP'"):
         getattr(lemmas, check)("AdmP")
 
 
 def test_unknown_equilibrium_is_named():
-    with pytest.raises(ValueError, match="name is 'Adam', allowed is 'SGD, coupled decay' or"):
+    with pytest.raises(ValueError, match=r"name must be 'SGD, coupled decay' or .*, got 'Adam'"):
         equilibrium("Adam")

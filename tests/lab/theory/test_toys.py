@@ -129,5 +129,5 @@ def test_optimum_is_the_optimum():
 @pytest.mark.parametrize("problem", [cosine_2d, rosenbrock_3d])
 @pytest.mark.parametrize("steps", [0, -1])
 def test_a_path_has_steps(problem, steps):
-    with pytest.raises(ValueError, match=f"steps is {steps}, allowed is an integer >= 1"):
+    with pytest.raises(ValueError, match=f"steps must be an integer >= 1, got {steps}"):
         problem(BUILD["gd"](0.0), steps)
