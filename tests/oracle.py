@@ -1,7 +1,7 @@
 """AdamP and SGDP in float64 NumPy, step by step as METHOD and paper state them.
 
-It shares no line with src/: here a row is cut out, compared, projected and put back, where the
-library works with sums. One `Oracle` holds one weight; complex weights come in as pairs of reals
+It shares no code with src/: here a row is cut out, compared, projected and put back, where the
+library works with sums. One `Oracle` holds one weight. Complex weights are given as pairs of reals,
 with `axes`, the number of axes before pairing.
 """
 
@@ -16,13 +16,13 @@ def cosine(x, y, eps):
 
 
 def without_radial(x, w, eps):
-    """x less its part along w, w divided by (|w| + eps) both times; vectors in the last axis."""
+    """x without its part along w / (|w| + eps); vectors in the last axis."""
     direction = w / (np.linalg.norm(w, axis=-1, keepdims=True) + eps)
     return x - np.sum(x * direction, axis=-1, keepdims=True) * direction
 
 
 class Oracle:
-    """One weight under one rule; `outcome` tells what the gate did last."""
+    """One weight under one rule; `outcome` is what the gate decided last."""
 
     def __init__(self, weight, rule, axes=None, **options):
         defaults = {

@@ -87,7 +87,7 @@ class TestGateByHand:
         assert decide(xp, [[3]], [[0]], projection="row")[0] == [False]
         assert decide(xp, [[3]], [[0]], projection="weight")[1] == [False]
 
-    def test_decided_beforehand(self, xp):
+    def test_row_and_weight_do_not_ask_the_gate(self, xp):
         radial = [[1, 0], [0, 1]]
         assert decide(xp, radial, radial, projection="row")[2] == pytest.approx([1, 1], rel=1e-7)
         assert decide(xp, radial, [[1, 0], [0, 3]], projection="weight")[2] == pytest.approx(
@@ -130,7 +130,7 @@ def test_python_scalars_do_not_pick_the_dtype(dtype):
     assert maths.cautious(torch, ww, ww).dtype == dtype
 
 
-def test_chance_of_the_weight_view_is_erf():
+def test_a_random_gradient_fires_the_weight_view_with_probability_erf():
     rng, fired, n = np.random.default_rng(0), 0, 20_000
     for _ in range(n):
         w, g = rng.standard_normal((2, 1, 64))

@@ -1,4 +1,4 @@
-"""A script on several processes that know each other."""
+"""Run a script on several processes that form one torch.distributed group."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ dist.init_process_group(
     "gloo", init_method="file://" + os.environ["MEET"], rank=rank, world_size=processes
 )
 """
-# A thread of gloo that wants the interpreter as it ends, to let go of a tensor, aborts the process
-# (SIGABRT, "terminate called without an active exception"): so the process ends before it does.
+# At the end of Python a thread of gloo may still need the interpreter to free a tensor, and then it
+# aborts the process (SIGABRT, "terminate called without an active exception"). So skip that end.
 END = """
 dist.barrier()
 sys.stdout.flush()
@@ -24,14 +24,14 @@ os._exit(0)
 
 
 def together(script, *arguments, processes=2) -> list[str]:
-    """What each process prints. A script is given `rank`, `processes`, `dist` and its arguments."""
+    """Return what each process prints; the script may use `rank`, `processes` and `dist`."""
     caller = str(Path(sys._getframe(1).f_code.co_filename).parent)
     paths = [str(Path(__file__).parent), caller, os.environ.get("PYTHONPATH")]
     command = [sys.executable, "-W", "ignore", "-c", START + script + END, *map(str, arguments)]
     environment = os.environ | {
         **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29500",  # asked for and not used
+        "MASTER_PORT": "29500",  # required, but not used
         "OMP_NUM_THREADS": "1",
         "NODE_RANK": "0",
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

@@ -52,7 +52,7 @@ def test_calls_of_a_foreach_step(dtype, low_precision, most):
     assert 216 < calls <= most  # four sums for each of 54 matrices, and what all weights share
 
 
-def test_calls_of_sgdp_do_not_exceed_adamps():
+def test_sgdp_needs_no_more_calls_than_adamp():
     calls = calls_of_resnet50(
         lambda ps: SGDP(ps, lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True), torch.float32
     )

@@ -136,7 +136,7 @@ CASES = [
 ]
 
 
-def test_a_gradient_on_one_process_alone_moves_its_shard_and_nothing_hangs():
+def test_a_gradient_on_only_one_process_moves_its_shard_and_nothing_hangs():
     found = run_on_mesh(ABSENT, json.dumps(CASES))
     assert found.pop("steps") == [4, 4, 4, 1]
     assert len(found) == 3 * len(CASES)

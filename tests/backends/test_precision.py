@@ -75,7 +75,7 @@ def test_stochastic_rounding_differs_from_weight_to_weight_and_step_to_step(back
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
 @pytest.mark.parametrize("low_precision", [None, "stochastic", "kahan"])
 @narrow
-def test_what_is_not_finite_stays_as_it_is(backend, dtype, low_precision, value):
+def test_values_that_are_not_finite_stay_unchanged(backend, dtype, low_precision, value):
     p = torch.nn.Parameter(torch.full((3, 3), value, dtype=dtype))
     optimizer = SGDP([p], lr=0.1, low_precision=low_precision, **backend)
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_float32_moments_survive_load_state_dict(backend, cls, dtype):
     other.step()
 
 
-def test_wide_weights_are_left_alone(backend):
+def test_float32_weights_ignore_the_options_for_narrow_ones(backend):
     """float32 norms beside bfloat16 matrices: the options mean the narrow ones."""
     params = [torch.nn.Parameter(torch.randn(4, 4).to(d)) for d in (torch.float32, torch.bfloat16)]
     optimizer = SGDP(params, lr=0.1, low_precision="kahan", state_dtype=torch.float32, **backend)

@@ -29,7 +29,7 @@ def refused(optimizer, param, error, match):
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("left", [0, 24])
 @pytest.mark.parametrize("part", ["data", "gradient", "buffer"])
-def test_freed_memory_is_an_error_and_may_come_back(cls, backend, steps, left, part):
+def test_freed_memory_is_an_error_until_it_is_restored(cls, backend, steps, left, part):
     param, optimizer = stepped(cls, backend, steps=steps)
     twin = copy.deepcopy(param)
     buffer = optimizer.buffers[0]
@@ -48,7 +48,7 @@ def test_freed_memory_is_an_error_and_may_come_back(cls, backend, steps, left, p
 
 
 @every_backend
-def test_a_view_into_freed_memory(backend):
+def test_a_view_into_freed_memory_is_an_error(backend):
     """As FSDP has them, in one flat buffer: their addresses are not null when it is freed."""
     flat = torch.randn(4096)
     params = [nn.Parameter(flat[i : i + 64].view(8, 8)) for i in (0, 1024, 2048)]
@@ -64,7 +64,7 @@ def test_a_view_into_freed_memory(backend):
 
 @every_backend
 @every_rule
-def test_memory_that_is_cut_and_comes_back_where_it_was(cls, backend):
+def test_memory_that_returns_at_its_old_address_is_checked_again(cls, backend):
     """The allocator often gives a block back at its old address: that alone proves nothing."""
     param, optimizer = stepped(cls, backend, shape=(256, 64), steps=2)
     state = optimizer.state[param]
@@ -82,7 +82,7 @@ def test_memory_that_is_cut_and_comes_back_where_it_was(cls, backend):
 
 @every_backend
 @every_rule
-def test_freed_memory_of_a_weight_with_holes(cls, backend):
+def test_freed_memory_of_a_weight_with_holes_is_an_error(cls, backend):
     """Its storage may have as many bytes as its elements, and yet end before the last one."""
     param = nn.Parameter(torch.randn(64, 64)[:, ::2])
     optimizer = cls([param], **usual(cls), **backend)
@@ -107,7 +107,7 @@ def test_freed_memory_of_a_weight_with_holes(cls, backend):
     ],
     ids=["expanded", "conjugate", "negative", "float8"],
 )
-def test_weights_that_no_step_can_write_to(cls, backend, weight, problem):
+def test_weights_that_cannot_be_written_to_are_refused(cls, backend, weight, problem):
     first = nn.Parameter(torch.randn(3, 4))
     param = nn.Parameter(torch.zeros(weight.shape, dtype=weight.dtype))
     optimizer = cls([{"params": [first]}, {"params": [param]}], **usual(cls), **backend)
@@ -121,7 +121,7 @@ def test_weights_that_no_step_can_write_to(cls, backend, weight, problem):
 
 @every_backend
 @every_rule
-def test_a_weight_that_becomes_a_negation_after_its_first_step(cls, backend):
+def test_a_weight_that_becomes_a_lazy_negation_is_refused(cls, backend):
     param, optimizer = stepped(cls, backend, steps=2)
     param.data = torch._neg_view(-param.data)
     with pytest.raises(ValueError, match=r"data of .* is a lazy negation"):
@@ -157,7 +157,7 @@ def test_real_and_complex_do_not_mix(cls, backend, dtype):
         (None, "is None, expected a tensor"),
     ],
 )
-def test_a_buffer_that_does_not_fit(cls, backend, x, problem):
+def test_a_buffer_that_does_not_fit_is_refused(cls, backend, x, problem):
     param, optimizer = stepped(cls, backend)
     name = optimizer.buffers[0]
     good = optimizer.state[param][name]
@@ -188,7 +188,7 @@ def test_a_buffer_that_does_not_fit(cls, backend, x, problem):
         *(torch.tensor(torch.inf), torch.ones((), device="meta")),
     ],
 )
-def test_a_count_of_steps_that_is_none(backend, step):
+def test_an_invalid_count_of_steps_is_refused(backend, step):
     param, optimizer = stepped(AdamP, backend)
     optimizer.state[param]["step"] = step
     with pytest.raises(ValueError, match=r"step of a weight of shape \(8, 4\) is"):
@@ -197,7 +197,7 @@ def test_a_count_of_steps_that_is_none(backend, step):
 
 @every_backend
 @every_rule
-def test_a_weight_whose_shape_was_changed_under_its_gradient(cls, backend):
+def test_a_gradient_of_another_shape_is_refused(cls, backend):
     param, optimizer = stepped(cls, backend)
     param.data = torch.randn(6, 4)
     refused(optimizer, param, ValueError, r"gradient of .*\(6, 4\) has shape \(8, 4\)")

@@ -53,7 +53,7 @@ def weight(*shape):
     ("rule", "name", "value"),
     [(rule, name, v) for rule, bad in BAD_OF.items() for name, vs in bad.items() for v in vs],
 )
-def test_hyperparameter_out_of_range(rule, name, value):
+def test_an_option_out_of_range_raises_with_its_name_and_value(rule, name, value):
     cls = RULES[rule]
     with pytest.raises(ValueError, match=f"{name} must be .*, got ") as error:
         cls([weight(2, 3)], **{"lr": 0.1} | {name: value})
@@ -67,13 +67,13 @@ def test_hyperparameter_out_of_range(rule, name, value):
 
 @every_rule
 @pytest.mark.parametrize(("axis", "groups"), [(2, 1), (-3, 1), (0, 3), (1, 2), (0, 8)])
-def test_rows_that_a_weight_does_not_have(cls, axis, groups):
+def test_rows_that_a_weight_does_not_have_are_refused(cls, axis, groups):
     with pytest.raises(ValueError, match=r"row_(axis|groups) is -?\d, but .* shape \(4, 3\)"):
         cls([weight(5), weight(4, 3)], lr=0.1, row_axis=axis, row_groups=groups)
 
 
 @every_rule
-def test_vectors_have_no_rows_to_name(cls):
+def test_row_options_do_not_concern_vectors(cls):
     cls([weight(5), weight()], lr=0.1, row_axis=3, row_groups=2)
     cls([weight(4, 3)], lr=0.1, row_axis=3, projection="off")
 

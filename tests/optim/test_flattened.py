@@ -95,7 +95,7 @@ def test_vectors_that_fsdp1_marks_beside_whole_matrices_are_fine():
     copy.deepcopy(optimizer).add_param_group({"params": [nn.Parameter(torch.ones(2))]})
 
 
-def test_rows_that_no_weight_has_raise():
+def test_projection_by_row_without_any_matrix_raises():
     matrix, vector = (nn.Parameter(torch.randn(shape)) for shape in [(3, 3), (3,)])
     number = nn.Parameter(torch.ones(()))
     message = r'projection="row" needs weights of two dimensions or more, got only shapes \(\), \('

@@ -82,7 +82,7 @@ def test_a_scheduler_that_ends_at_zero_may_round_below_it(cls, backend, as_tenso
         ("eps", -1e-20, {}, False),
     ],
 )
-def test_what_counts_as_round_off(cls, name, value, initial, fits):
+def test_slightly_negative_options_count_as_rounded_zeros(cls, name, value, initial, fits):
     params = weights()
     optimizer = cls(params, **usual(cls))
     optimizer.param_groups[0].update({name: value} | initial)
@@ -207,7 +207,7 @@ def test_nesterov_needs_momentum():
 
 
 @every_rule
-def test_editors_know_the_closed_sets(cls):
+def test_type_hints_list_the_values_of_closed_options(cls):
     hints = get_type_hints(cls.__init__)
     assert set(get_args(hints["projection"])) == {"auto", "row", "weight", "off"}
     words = {

@@ -43,7 +43,7 @@ def usual(cls):
 
 
 @every_rule
-def test_state_dict_through_torch_load_goes_on_uninterrupted(cls, backend):
+def test_a_run_resumed_through_torch_load_is_the_uninterrupted_one(cls, backend):
     whole = net()
     broken = copy.deepcopy(whole)
     optimizer = cls(whole.parameters(), **backend, caution=True, **usual(cls))
@@ -70,7 +70,7 @@ def test_state_dict_through_torch_load_goes_on_uninterrupted(cls, backend):
 @pytest.mark.parametrize(
     "clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
 )
-def test_copies_are_independent_and_go_on(cls, clone, backend):
+def test_copies_are_independent_and_train_on(cls, clone, backend):
     model = net()
     optimizer = cls(model.parameters(), **backend, **usual(cls))
     train(model, optimizer, 2)

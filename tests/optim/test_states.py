@@ -61,7 +61,7 @@ def test_weights_of_one_group_may_have_moments_of_two_dtypes(cls, backend, wide)
 @pytest.mark.parametrize(
     "step", [torch.tensor(1), 1, 1.0, torch.ones(1), torch.tensor(1.0).double()]
 )
-def test_a_count_of_steps_of_any_kind_goes_on(backend, step):
+def test_a_count_of_steps_may_be_of_any_type(backend, step):
     param, optimizer = stepped(AdamP, backend)
     optimizer.state[param]["step"] = copy.deepcopy(step)
     optimizer.step()

@@ -1,14 +1,16 @@
-"""Threads that share an optimizer, and what an optimizer keeps between steps."""
+"""Threads that share an optimizer, what it keeps between steps, and what a step waits for."""
 
 import copy
 import gc
 import threading
 import weakref
+from collections import Counter
 
 import pytest
 import torch
 from table import every_backend, every_rule, stepped, usual
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import AdamP
 
@@ -109,3 +111,35 @@ def test_states_that_were_replaced_are_not_kept_alive():
     optimizer.step()
     gc.collect()
     assert gone() is None
+
+
+class Asked(TorchDispatchMode):
+    """Counts what would make the host wait for a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@every_backend
+@every_rule
+@pytest.mark.parametrize("options", [{}, {"caution": True}, {"row_groups": 2}])
+def test_no_step_waits_for_a_device(cls, options, backend):
+    """Only the step counts are read, and they lie on the CPU."""
+    params = [nn.Parameter(torch.randn(shape)) for shape in [(6, 4), (4, 3, 2), (4,), (2, 70_000)]]
+    optimizer = cls(params, **backend, **usual(cls), **options)
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    with Asked() as asked:
+        optimizer.step()
+    reads = {"checked": "foreach" in backend, "used": backend == {"foreach": True}}
+    counted = len(params) * sum(reads.values()) if cls is AdamP else 0
+    assert asked.names.pop("aten._local_scalar_dense.default", 0) == counted
+    waiting = {"nonzero", "equal", "masked_select", "repeat_interleave.Tensor", "is_nonzero"}
+    assert not [name for name in asked.names if any(word in name for word in waiting)]
+    assert (sum(asked.names.values()) > 10) == ("foreach" in backend)

@@ -76,7 +76,7 @@ threads = len(os.listdir('/proc/self/task'))
 WITHOUT = "import sys; sys.modules['tangential._native'] = None\n"
 
 
-def test_without_the_kernel_it_says_so_once_and_runs_on_foreach():
+def test_a_missing_kernel_warns_once_and_foreach_takes_its_place():
     code = WITHOUT + TRAIN + "AdamP(params); step(); print(float(params[0].abs().sum()) > 0)"
     result = python(code, "-W", "always")
     assert result.stdout == "True\n"
@@ -85,12 +85,12 @@ def test_without_the_kernel_it_says_so_once_and_runs_on_foreach():
 
 
 @pytest.mark.parametrize("options", ["foreach=True", "foreach=False", "fused=False"])
-def test_who_chose_another_backend_hears_nothing(options):
+def test_an_explicit_backend_gives_no_warning(options):
     result = python(WITHOUT + TRAIN.replace("lr=1e-3", f"lr=1e-3, {options}"), "-W", "always")
     assert (result.stderr, result.returncode) == ("", 0)
 
 
-def test_fused_without_the_kernel_is_an_error_that_says_why():
+def test_fused_without_the_kernel_raises_with_the_reason():
     result = python(WITHOUT + TRAIN.replace("lr=1e-3", "lr=1e-3, fused=True"))
     assert "RuntimeError: fused is True, but the compiled kernel is missing" in result.stderr
 

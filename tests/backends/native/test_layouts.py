@@ -26,7 +26,7 @@ LEFT = {
 
 @pytest.mark.parametrize("layout", TAKEN | LEFT)
 @every_rule
-def test_what_the_kernel_takes_and_what_foreach_does(cls, layout):
+def test_the_kernel_takes_dense_weights_and_foreach_the_others(cls, layout):
     x = torch.randn(4, 6, 2, 2)
     p, q = (leaf((TAKEN | LEFT)[layout](x.clone())) for _ in range(2))
     p.grad = torch.randn_like(p)
@@ -41,7 +41,7 @@ def test_what_the_kernel_takes_and_what_foreach_does(cls, layout):
 
 
 @every_rule
-def test_a_gradient_that_lies_otherwise_is_left_to_foreach(cls):
+def test_a_gradient_with_other_strides_is_left_to_foreach(cls):
     p, q = (leaf(torch.ones(4, 6, 2, 2)) for _ in range(2))
     q.grad = torch.randn(4, 6, 2, 2)
     p.grad = q.grad.to(memory_format=torch.channels_last)
@@ -130,7 +130,7 @@ def negative(p, state, names):
 @pytest.mark.usefixtures("exchange")
 @pytest.mark.parametrize("change", [widen_one_state, negative])
 @every_rule
-def test_memory_that_means_something_else_is_seen(cls, change):
+def test_another_dtype_or_a_negative_view_is_seen(cls, change):
     """Another dtype, a negative view: left to torch, which knows what they mean."""
     dtype = torch.bfloat16 if change is widen_one_state else torch.float32
     p, q = (leaf(torch.ones(4, 1, dtype=dtype)) for _ in range(2))
@@ -160,7 +160,7 @@ def test_a_conjugate_view_is_refused_by_name(cls):
 
 
 @every_rule
-def test_states_of_what_the_kernel_leaves_are_made_anew(cls):
+def test_cleared_states_of_weights_that_the_kernel_leaves_are_made_again(cls):
     p, q = (leaf(torch.ones(4, 6)[:, ::2]) for _ in range(2))
     ours, plain = cls([p], fused=True, **usual(cls)), cls([q], foreach=True, **usual(cls))
     for _ in range(2):

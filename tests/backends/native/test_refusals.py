@@ -17,7 +17,7 @@ pytestmark = needs_kernel
 kernel = native.kernel
 
 
-def test_a_plan_takes_addresses_once():
+def test_a_plan_uses_located_addresses_only_once():
     p = leaf(torch.ones(3, 2))
     p.grad = torch.ones(3, 2)
     optimizer = AdamP([p], fused=True)

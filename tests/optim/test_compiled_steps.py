@@ -1,12 +1,13 @@
-"""Compiled steps follow a schedule, and are not compiled again."""
+"""Compiled steps: one graph, which follows a schedule and is not compiled again."""
 
 import copy
 import shutil
 
 import pytest
 import torch
-from table import every_rule
+from table import every_backend, every_rule
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.optim import lr_scheduler
 
 from tangential import AdamP
@@ -81,3 +82,26 @@ def test_a_graph_that_inductor_compiled_follows_a_schedule(name, tmp_path, monke
         step()
         plain.step()
         torch.testing.assert_close(param, twin, rtol=1e-5, atol=1e-6)
+
+
+@every_backend
+@every_rule
+def test_compiled_step_is_the_step_in_one_graph(cls, backend):
+    """The first step makes the state and the second is traced with it; no later one is."""
+    torch._dynamo.reset()
+    counters.clear()
+    params = [nn.Parameter(torch.randn(shape)) for shape in [(6, 4), (5, 3, 2), (4,)]]
+    twins = copy.deepcopy(params)
+    options = usual(cls) | (backend if backend == {"foreach": False} else {})
+    optimizer, plain = cls(params, **options), cls(twins, **options)
+    compiled = torch.compile(optimizer.step, backend="aot_eager")
+    for t in range(4):
+        for p, q in zip(params, twins, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        plain.step()
+        with torch._dynamo.config.patch(error_on_recompile=t > 1):
+            compiled()
+        for p, q in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+    assert not counters["graph_break"]
