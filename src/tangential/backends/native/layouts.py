@@ -12,19 +12,12 @@ from tangential.backends.rows import Rows, real
 from tangential.backends.sharded import has_own_dispatch
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
-BUFFERS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer", "step")}
-EXTRA = {None: (), "kahan": ("compensation",), "stochastic": ("step",)}
-# what the kernel takes after weight and gradient; "" is none
-FIELDS = {
-    "adam": ("exp_avg", "exp_avg_sq", "compensation", "step"),
-    "sgd": ("momentum_buffer", "", "compensation", "step"),
-}
 
 
 def fields(options: StepOptions) -> tuple[str, ...]:
-    """The names of the tensors of a state that the kernel needs; "" for none."""
-    needed = BUFFERS[options.rule] + EXTRA[options.low_precision]
-    return tuple(name if name in needed else "" for name in FIELDS[options.rule])
+    """The names of the tensors of a state that the kernel takes, in its order; "" for none."""
+    moments = ("exp_avg", "exp_avg_sq") if options.rule == "adam" else ("momentum_buffer", "")
+    return (*moments, "compensation" if options.low_precision == "kahan" else "", "step")
 
 
 def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | None:
