@@ -21,7 +21,7 @@ RESULTS = ("score", "loss", "diverged", *NUMBERS[2:])
 METRIC = "metric_{}"
 SECONDS = "trial_{}_s"  # of the whole trial; step_s and optimizer_s are means per step
 FORMULAS = f"^[{re.escape(''.join(FORMULA))}]"
-PLAIN = ("lr", "weight_decay")  # settings whose columns have no prefix
+UNPREFIXED = ("lr", "weight_decay")  # settings whose columns have no prefix
 
 
 def write(plan: Plan, records: Records, folder: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def write_rows(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
 
 def setting_column(axis: str) -> str:
     """The column of a setting; a prefix separates a user's settings from other columns."""
-    return axis if axis in PLAIN else f"space_{axis}"
+    return axis if axis in UNPREFIXED else f"space_{axis}"
 
 
 def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
