@@ -48,7 +48,7 @@ def scored(task, model, split="test"):
 
 
 def rehearse(task, folder):
-    """Scores after a trial of two steps; one that stops and goes on is seen to be the same."""
+    """Scores after a trial of two steps; a trial that stops and resumes gives the same."""
     losses = []
 
     def loss(model, batch):
@@ -56,7 +56,7 @@ def rehearse(task, folder):
         losses.append(value.item())
         return value
 
-    def other():  # what is not restored is seen
+    def other():  # so that a weight which is not restored makes a difference
         torch.manual_seed(1)
         return task.model()
 
@@ -70,7 +70,7 @@ def rehearse(task, folder):
     with pytest.raises(TrialStopped):
         trial(watched, folder / "checkpoints", stop=lambda: True).train()
     resumed = trial(watched._replace(model=other), folder / "checkpoints")
-    assert told(resumed.train()) == told(record)
+    assert without_times(resumed.train()) == without_times(record)
     assert losses[:2] == losses[2:]  # one step each
     ends = zip(whole.model.state_dict().items(), resumed.model.state_dict().items(), strict=True)
     assert all(name == same and torch.equal(x, y) for (name, x), (same, y) in ends)
@@ -86,7 +86,7 @@ def trial(task, folder=None, stop=bool, epochs=None):
     return Trial(task, OPTIMIZERS["adamp"], spec, run)
 
 
-def told(record):
-    """A record without what a clock says."""
+def without_times(record):
+    """A record without what a clock measured."""
     scores = {k: v for k, v in record["scores"].items() if k != "time_s"}
     return {k: v for k, v in record.items() if k not in TIMED} | {"scores": scores}

@@ -28,14 +28,45 @@ def test_values_that_an_option_does_not_have_are_refused(name, options, message)
 
 
 @pytest.mark.parametrize(("name", "options", "message"), WRONG)
-def test_so_they_are_in_python(name, options, message):
+def test_a_task_function_refuses_the_same_values(name, options, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         tasks.task_function(name)(**options)
 
 
-def test_the_command_line_says_the_same():
-    with pytest.raises(ValueError, match=r"^method must be rebias or plain, got 'vanilla'$"):
-        tasks.parse_options("bias", ["method=vanilla"])
+@pytest.mark.parametrize(
+    ("task", "text", "value"),
+    [
+        ("bias", "rho=0.995", {"rho": 0.995}),
+        ("imagenet", "cutmix=yes", {"cutmix": True}),
+        ("imagenet", "cutmix=no", {"cutmix": False}),
+        ("retrieval", "dataset=cub", {"dataset": "cub"}),
+    ],
+)
+def test_options_are_read_from_the_command_line(task, text, value):
+    assert tasks.parse_options(task, [text]) == value
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "message"),
+    [
+        ("bias", "method=vanilla", r"method must be rebias or plain, got 'vanilla'"),
+        ("bias", "rho=much", r"rho must be a finite number, got 'much'"),
+        ("bias", "rho=nan", r"rho must be a finite number, got nan"),
+        ("imagenet", "cutmix=maybe", r"cutmix must be no or yes, got 'maybe'"),
+        ("bias", "rho", r"an option of bias must be written as name=value, got 'rho'"),
+        ("bias", "metod=plain", r"unknown bias option 'metod'\. Did you mean 'method'\? .*list.*"),
+    ],
+)
+def test_the_command_line_refuses_other_values_and_names(task, text, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        tasks.parse_options(task, [text])
+
+
+def test_an_option_shows_its_values_with_the_default_first():
+    shown = [str(option) for option in tasks.options("imagenet").values()]
+    assert shown[0] == "preset=mini|paper"
+    assert "cutmix=no|yes" in shown
+    assert "rho=0.99" in map(str, tasks.options("bias").values())
 
 
 @pytest.mark.parametrize("name", tasks.NAMES)

@@ -111,10 +111,10 @@ def dcase(data: Path | None) -> SoundSet:
     tables = DCASE.require(data)
     folder = tables[0].parent
     events = {
-        name: {folder / place / f"Y{file}": own for file, own in _segments(table).items()}
+        name: {folder / place / f"Y{file}": named for file, named in _segments(table).items()}
         for (name, (_, place)), table in zip(EVENTS.items(), tables, strict=True)
     }
-    tags = sorted({tag for of in events.values() for own in of.values() for tag in own})
+    tags = sorted({t for files in events.values() for named in files.values() for t in named})
     seen = sorted((events["training"] | events["testing"]).items())
     segments = {
         "train": [item for number, item in enumerate(seen) if number % 10],
@@ -122,7 +122,7 @@ def dcase(data: Path | None) -> SoundSet:
         "test": sorted(events["evaluation"].items()),
     }
     parts = {
-        name: _part({path: [tag in own for tag in tags] for path, own in items})
+        name: _part({path: [tag in named for tag in tags] for path, named in items})
         for name, items in segments.items()
     }
     return _sound_set("DCASE 2017, task 4", DCASE, folder, tags, parts)

@@ -135,8 +135,8 @@ def sound_pairs(data: Path | None) -> SoundSet:
     labels = torch.tensor([[float(tag == name) for tag in tags] for name in names])
     parts = {"train": (1, 2, 3), "validation": (4,), "test": (5,)}
     pairs = {
-        part: [pair for fold in own for pair in _pairs(np.flatnonzero(folds == fold), labels)]
-        for part, own in parts.items()
+        part: [pair for fold in chosen for pair in _pairs(np.flatnonzero(folds == fold), labels)]
+        for part, chosen in parts.items()
     }
     return SoundSet(source, RATE, tags, _mixed(clips, labels, pairs)).complete(ESC50, folder)
 

@@ -60,12 +60,12 @@ def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:
     source = described("nine classes of ImageNet, ImageNet-A", [train, val, table, hard])
     central = photographs.central_view()
     seen = class_folders(train, CLASSES, source, photographs.random_view(), IMAGENET)
-    kept, validation = hold_out(len(seen), HELD_OUT)
+    training, validation = hold_out(len(seen), HELD_OUT)
     ordinary = class_folders(val, CLASSES, source, central, IMAGENET)
     shared = {name: label for name, label in CLASSES.items() if (hard / name).is_dir()}
     adversarial = class_folders(hard, shared, source, central, IMAGENET_A)
     return source, {
-        "train": _labelled(seen.only(kept), ORDINARY),
+        "train": _labelled(seen.only(training), ORDINARY),
         "validation": _labelled(replace(seen.only(validation), transform=central), ORDINARY),
         "test": photographs.concatenated(
             _labelled(ordinary, ORDINARY, _textures(table, ordinary.files)),

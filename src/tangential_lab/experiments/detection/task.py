@@ -109,16 +109,16 @@ def _mini_ssd(classes: int) -> nn.Module:
 def _paper(data: Path | None, detector: str, pretrained: bool) -> Task:
     source, size = coco(data), SIZES[detector]
     train, test = source.splits["train"], source.splits["test"]
-    kept, validation = hold_out(len(train), HELD_OUT)
-    training = {"centernet": crops.centernet_training, "ssd": crops.ssd_training}
+    training, validation = hold_out(len(train), HELD_OUT)
+    changes = {"centernet": crops.centernet_training, "ssd": crops.ssd_training}
     net = {"centernet": resdcn18, "ssd": ssd300}[detector]
-    parts = {"train": train.only(kept), "validation": train.only(validation), "test": test}
+    parts = {"train": train.only(training), "validation": train.only(validation), "test": test}
     start = "ImageNet weights" if pretrained else "scratch"
     return _task(
         about=f"COCO 2017 ({len(source.classes)} classes), {detector} from {start}",
         data=source.data,
         metric=Metric("AP", "%", chance_score=0.0),
-        splits=_splits(parts, training[detector](size), _evaluated(detector, size)),
+        splits=_splits(parts, changes[detector](size), _evaluated(detector, size)),
         model=partial(net, len(source.classes), pretrained=pretrained),
         score=average_precision,
         loader_workers=loader_processes(),

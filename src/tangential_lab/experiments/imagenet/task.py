@@ -106,13 +106,16 @@ def _cifar(source: images.Images) -> dict[str, Split]:
 
 
 def _paper(data: Path | None, net: str, cutmix: bool) -> Task:
-    train, val = IMAGENET.require(data)
-    source = described("ImageNet", [train, val])
-    names = sorted(folder.name for folder in train.iterdir() if folder.is_dir())
+    train_folder, val_folder = IMAGENET.require(data)
+    source = described("ImageNet", [train_folder, val_folder])
+    names = sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir())
     labels = {name: label for label, name in enumerate(names)}
     read = partial(photographs.class_folders, classes=labels, data=source, source=IMAGENET)
-    seen, central = read(train, transform=photographs.random_view()), photographs.central_view()
-    kept, validation = hold_out(len(seen), HELD_OUT)
+    seen, central = (
+        read(train_folder, transform=photographs.random_view()),
+        photographs.central_view(),
+    )
+    train, validation = hold_out(len(seen), HELD_OUT)
     return _task(
         about=f"ImageNet ({len(names)} classes, 224x224), {net}",
         data=source,
@@ -120,9 +123,9 @@ def _paper(data: Path | None, net: str, cutmix: bool) -> Task:
         epochs=300 if cutmix else 100,
         batch_size=256,
         splits={
-            "train": seen.only(kept),
+            "train": seen.only(train),
             "validation": replace(seen.only(validation), transform=central),
-            "test": read(val, transform=central),
+            "test": read(val_folder, transform=central),
         },
         model=partial(getattr(models, net), num_classes=len(names)),
         loader_workers=loader_processes(),
