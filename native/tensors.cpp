@@ -51,24 +51,31 @@ Tensors::Tensors(nb::list weights, const nb::list& states, const nb::tuple& name
   if (states.size() != weights_.size())
     throw nb::value_error("states: expected one dict per weight");
   for (int k = 0; k < FIELDS; k++) names_[k] = names[size_t(k)];
-  std::map<Form, uint32_t> known;
+  std::map<std::pair<Form, std::vector<Axis>>, uint32_t> known;
   for (size_t i = 0; i < weights_.size(); i++) {
-    const Form form = form_of(weights_[i].ptr(), nb::cast<nb::dict>(states[i]));
-    const auto [at, is_new] = known.try_emplace(form, uint32_t(forms_.size()));
-    if (is_new) forms_.push_back(form);
+    auto [form, axes] = form_of(weights_[i].ptr(), nb::cast<nb::dict>(states[i]));
+    const auto [at, is_new] = known.try_emplace({form, axes}, uint32_t(forms_.size()));
+    if (is_new) {
+      form.first_axis = uint32_t(axes_.size());
+      forms_.push_back(form);
+      axes_.insert(axes_.end(), axes.begin(), axes.end());
+    }
     entries_.push_back({at->second, {}, {}});
   }
   forms_.shrink_to_fit();
+  axes_.shrink_to_fit();
   entries_.shrink_to_fit();
   memory_.resize(entries_.size());
 }
 
-Tensors::Form Tensors::form_of(PyObject* weight, const nb::dict& state) {
+std::pair<Tensors::Form, std::vector<Tensors::Axis>> Tensors::form_of(PyObject* weight,
+                                                                      const nb::dict& state) {
   View view{};
   if (!reader_.read(weight, view)) throw nb::value_error("weights: one has no strides");
-  Form form{kind_of(view.dtype), 0, 0, {}};
+  Form form{kind_of(view.dtype), 0, 0, view.ndim, 0};
+  std::vector<Axis> axes;
   for (int axis = 0; axis < view.ndim; axis++)
-    form.axes.push_back({view.shape[axis], view.strides[axis]});
+    axes.push_back({view.shape[axis], view.strides[axis]});
   for (int k = 0; k < FIELDS; k++)
     if (nb::len(names_[k]) && state.contains(names_[k])) form.fields |= 1 << k;
   if (!reader_.read(nb::object(state[names_[M]]).ptr(), view))
@@ -76,7 +83,7 @@ Tensors::Form Tensors::form_of(PyObject* weight, const nb::dict& state) {
   form.state_kind = kind_of(view.dtype);
   if (is_complex(form.kind) != is_complex(form.state_kind))
     throw nb::value_error("states: a weight and its state must both be real or both be complex");
-  return form;
+  return {form, axes};
 }
 
 bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb::list& left) {
@@ -147,12 +154,11 @@ bool Tensors::locate_weight(PyObject* weight, PyObject* grad, PyObject* state, s
 bool Tensors::matches(PyObject* tensor, const Form& form, int64_t kind, void*& address,
                       Storage* known) {
   View view{};
-  if (!reader_.read(tensor, view) || kind_of(view.dtype) != kind ||
-      size_t(view.ndim) != form.axes.size())
+  if (!reader_.read(tensor, view) || kind_of(view.dtype) != kind || view.ndim != form.ndim)
     return false;
   bool same = true, empty = false;
   for (int i = 0; i < view.ndim; i++) {
-    const auto [extent, stride] = form.axes[size_t(i)];
+    const auto [extent, stride] = axes_[form.first_axis + size_t(i)];
     if (view.shape[i] != extent) return false;
     same &= extent == 1 || view.strides[i] == stride;
     empty |= extent == 0;
@@ -200,9 +206,7 @@ void Tensors::clear() {
 }
 
 size_t Tensors::bytes() const {
-  size_t axes = 0;
-  for (const Form& form : forms_) axes += form.axes.capacity();
-  return axes * sizeof(Axis) + forms_.capacity() * sizeof(Form) +
+  return forms_.capacity() * sizeof(Form) + axes_.capacity() * sizeof(Axis) +
          entries_.capacity() * sizeof(Entry) + memory_.capacity() * sizeof(Memory) +
          used_.capacity() * sizeof(nb::object) + reader_.bytes() +
          weights_.size() * sizeof(PyObject*);

@@ -43,9 +43,10 @@ class Tensors {
   };
 
   struct Form {  // what a weight and its state must look like
-    int64_t kind, state_kind;
-    int fields;  // bit k: the state has field k
-    std::vector<Axis> axes;
+    int32_t kind, state_kind;
+    int32_t fields;  // bit k: the state has field k
+    int32_t ndim;
+    uint32_t first_axis;  // in axes_: kept together, which saves a cache miss per weight
     auto operator<=>(const Form&) const = default;
   };
 
@@ -59,7 +60,7 @@ class Tensors {
     Storage weight, fields[FIELDS];
   };
 
-  Form form_of(PyObject* weight, const nanobind::dict& state);
+  std::pair<Form, std::vector<Axis>> form_of(PyObject* weight, const nanobind::dict& state);
   bool locate_weight(PyObject* weight, PyObject* grad, PyObject* state, size_t i);
   bool matches(PyObject* tensor, const Form& form, int64_t kind, void*& address, Storage* known);
   bool is_step_count(PyObject* tensor, void*& address, Storage* known);
@@ -69,6 +70,7 @@ class Tensors {
   nanobind::object names_[FIELDS];
   TensorReader reader_;
   std::vector<Form> forms_;  // each once
+  std::vector<Axis> axes_;   // of all forms
   std::vector<Entry> entries_;
   std::vector<Memory> memory_;          // of each weight, where it was last
   std::vector<nanobind::object> used_;  // tensors, from `locate` to `release`

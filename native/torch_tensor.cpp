@@ -21,11 +21,6 @@ constexpr uint32_t API_VERSION = 1;
 
 }  // namespace
 
-const Torch& Torch::get() {
-  static const Torch torch;
-  return torch;
-}
-
 Torch::Torch() {
   const nb::module_ torch = nb::module_::import_("torch");
   const auto attribute = [](const nb::object& of, const char* name) {
@@ -57,12 +52,6 @@ TensorReader::TensorReader(const nb::object& exchange) {
   if (api->header.major == API_VERSION) exchange_ = api->view;
 }
 
-bool TensorReader::read(PyObject* tensor, View& view) {
-  const bool ok = exchange_ ? exchange_(tensor, &view) == 0 : read_attributes(tensor, view);
-  if (!ok) PyErr_Clear();
-  return ok && view.device.device_type == nb::device::cpu::value;
-}
-
 bool TensorReader::read_attributes(PyObject* tensor, View& view) {
   const Torch& torch = Torch::get();
   const auto get = [&](PyObject* name) { return nb::steal(PyObject_GetAttr(tensor, name)); };
@@ -88,29 +77,6 @@ bool TensorReader::read_attributes(PyObject* tensor, View& view) {
   }
   view.data = PyLong_AsVoidPtr(address.ptr());
   return !PyErr_Occurred();
-}
-
-bool is_plain(PyObject* x) {
-  const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(x));
-  return type == Torch::get().tensor || type == Torch::get().parameter;
-}
-
-nb::object call(PyObject* method, PyObject* self) {
-  nb::object result = nb::steal(PyObject_CallOneArg(method, self));
-  if (!result.is_valid()) nb::raise_python_error();
-  return result;
-}
-
-bool is_true(PyObject* method, PyObject* self) { return call(method, self).is(Py_True); }
-
-size_t number(PyObject* method, PyObject* self) {
-  return PyLong_AsSize_t(call(method, self).ptr());
-}
-
-size_t bytes_of(const View& view) {
-  size_t elements = 1;
-  for (int i = 0; i < view.ndim; i++) elements *= size_t(view.shape[i]);
-  return elements * view.dtype.bits / 8;
 }
 
 }  // namespace tangential

@@ -31,7 +31,10 @@ struct Torch {
   // methods: to look one up takes a third as long as to call it
   PyObject *is_neg, *is_conj, *untyped_storage, *storage_bytes, *storage_data_ptr;
 
-  static const Torch& get();
+  static const Torch& get() {
+    static const Torch torch;
+    return torch;
+  }
 
  private:
   Torch();
@@ -45,7 +48,11 @@ class TensorReader {
 
   // False, without a Python error, for a tensor that has no strides or is on another device. The
   // view holds until the next call.
-  bool read(PyObject* tensor, View& view);
+  bool read(PyObject* tensor, View& view) {
+    const bool ok = exchange_ ? exchange_(tensor, &view) == 0 : read_attributes(tensor, view);
+    if (!ok) PyErr_Clear();
+    return ok && view.device.device_type == nanobind::device::cpu::value;
+  }
   size_t bytes() const { return axes_.capacity() * sizeof(int64_t); }
 
  private:
@@ -56,13 +63,28 @@ class TensorReader {
 };
 
 // Whether `x` is a plain tensor or parameter: a subclass might store its values elsewhere.
-bool is_plain(PyObject* x);
+inline bool is_plain(PyObject* x) {
+  const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(x));
+  return type == Torch::get().tensor || type == Torch::get().parameter;
+}
 
 // The result of a method without arguments.
-nanobind::object call(PyObject* method, PyObject* self);
-bool is_true(PyObject* method, PyObject* self);
-size_t number(PyObject* method, PyObject* self);
+inline nanobind::object call(PyObject* method, PyObject* self) {
+  nanobind::object result = nanobind::steal(PyObject_CallOneArg(method, self));
+  if (!result.is_valid()) nanobind::raise_python_error();
+  return result;
+}
 
-size_t bytes_of(const View& view);
+inline bool is_true(PyObject* method, PyObject* self) { return call(method, self).is(Py_True); }
+
+inline size_t number(PyObject* method, PyObject* self) {
+  return PyLong_AsSize_t(call(method, self).ptr());
+}
+
+inline size_t bytes_of(const View& view) {
+  size_t elements = 1;
+  for (int i = 0; i < view.ndim; i++) elements *= size_t(view.shape[i]);
+  return elements * view.dtype.bits / 8;
+}
 
 }  // namespace tangential

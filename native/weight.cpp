@@ -89,33 +89,6 @@ void Weight::next() {
   }
 }
 
-Constants Weight::constants() const {
-  const auto in = [&](auto zero) {
-    using Real = decltype(zero);
-    return Scalars<Real>{Real(o_->beta1),     Real(o_->take1), Real(o_->beta2),
-                         Real(1 - o_->beta2), Real(scale1_),   Real(scale2_),
-                         Real(o_->eps),       Real(o_->lr),    Real(o_->unscale)};
-  };
-  return {in(0.f), in(0.), o_->rounding, seed_, o_->beta1 == 0, o_->unscale != 1, o_->maximize};
-}
-
-Segment Weight::segment(int64_t start, int64_t n) const {
-  const auto at = [&](void* p, Dtype dtype) {
-    return p ? static_cast<char*>(p) + start * width(dtype) : nullptr;
-  };
-  return {at(memory_.w, layout_.dtype),
-          at(memory_.g, layout_.dtype),
-          at(memory_.m, layout_.state_dtype),
-          at(memory_.v, layout_.state_dtype),
-          at(memory_.low, layout_.dtype),
-          n,
-          start};
-}
-
-void* Weight::update(void* u, int64_t index) const {
-  return static_cast<char*>(u) + index * std::max<int64_t>(width(layout_.dtype), 4);
-}
-
 void Weight::decide() {
   Moments whole;
   int64_t failing = 0;
