@@ -1,7 +1,9 @@
 import made_study as made
 import pytest
+import torch
 from browser import CHROMIUM, launched
 
+from tangential_lab import experiments
 from tangential_lab.reports import report
 
 
@@ -19,3 +21,18 @@ def chromium():
         pytest.skip("no Chromium or Chrome is installed")
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch computes with one thread, as a worker does by default."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The digits task."""
+    return experiments.make("digits", None, {})
