@@ -9,20 +9,13 @@ import sqlite3
 import made_study as made
 import optuna
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from tangential_lab.__main__ import main
 from tangential_lab.cli.study.server import WatchedStudy
-from tangential_lab.reports import report
 from tangential_lab.studies import Store
-from tangential_lab.studies.plan import Plan
-from tangential_lab.studies.storage import damage, database
-from tangential_lab.studies.storage.liveness import current_owner
+from tangential_lab.studies.storage import database
 from tangential_lab.studies.storage.records import (
-    decode_record,
     encode_record,
-    parse_owner,
-    parse_record,
 )
 
 NAN = float("nan")
@@ -182,26 +175,6 @@ def test_a_record_that_is_missing(study, capsys):
     assert "trial 0 of study 's'" in refused(capsys, "report", "s")
 
 
-def test_rows_of_layers_that_do_not_match():
-    plan = made.plan()
-    record = made.record(plan, plan.tuning_trials()[0], random.Random(0), 0.9, names=made.LAYERS)
-    assert parse_record(json.dumps(record))["layers"]["names"] == made.LAYERS
-    assert decode_record(encode_record(record)) == record
-    record["layers"]["norm"][3] = record["layers"]["norm"][3][1:]
-    with pytest.raises(ValueError, match=r"record.layers has rows that do not match its names"):
-        parse_record(json.dumps(record))
-
-
-def test_a_record_without_scale_invariant_weights():
-    plan = made.plan()
-    record = made.record(plan, plan.tuning_trials()[0], random.Random(0), 0.9)
-    record |= dict.fromkeys(("norm", "effective_step", "memory_share"))
-    record["curves"] = {name: record["curves"][name] for name in ("step", "loss", "lr")}
-    assert decode_record(encode_record(record)) == record
-    with pytest.raises(ValueError, match="has no norms of the scale-invariant weights"):
-        report(plan, {plan.tuning_trials()[0]: record})  # whose plan has some
-
-
 def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
     """Whatever stands there, the study is reported or refused in a line."""
     from tangential_lab.cli.study import report as command
@@ -309,17 +282,6 @@ def test_a_worker_of_a_task_that_is_unknown_here(changes, words, study, capsys):
     assert words in refused(capsys, "worker", "s")
 
 
-def test_an_owner_that_is_none():
-    assert parse_owner(current_owner()) == current_owner()
-    for value in (None, 5, {}, {"machine": "x"}, current_owner() | {"pid": "1"}):
-        assert parse_owner(value) is None
-
-
-def test_a_plan_comes_back_from_its_text():
-    plan = made.plan()
-    assert Plan.of(plan.text()) == plan
-
-
 def test_a_column_that_is_missing_is_damage(study, capsys):
     sql(study, ["ALTER TABLE trials RENAME COLUMN state TO status"])
     line = refused(capsys, "report", "s")
@@ -327,18 +289,3 @@ def test_a_column_that_is_missing_is_damage(study, capsys):
         f"Stopped: sqlite:///{study} cannot be used: no such column: trials.state"
     )
     assert line.endswith("Restore the database from a backup, or choose another --study or --out\n")
-
-
-def test_damage_is_told_from_a_failure_that_passes():
-    def failure(text):
-        error = optuna.exceptions.StorageInternalError("wrapped")
-        error.__cause__ = OperationalError("SELECT 1", None, sqlite3.OperationalError(text))
-        error.__cause__.__cause__ = error.__cause__.orig
-        return error
-
-    for text in ("database is locked", "disk I/O error", "database or disk is full"):
-        assert damage.damage_report(failure(text), "sqlite:////tmp/s.db") == ""
-    damaged = damage.damage_report(failure("no such table: x"), "sqlite:////tmp/s.db")
-    assert damaged.startswith("sqlite:////tmp/s.db cannot be used: no such table: x. Restore")
-    gone = OperationalError("SELECT 1", None, Exception("server closed the connection"))
-    assert damage.damage_report(gone, "postgresql://127.0.0.1:9/x") == ""
