@@ -43,3 +43,9 @@ def run(*arguments, **options):
 def is_one_line(text):
     """Whether this is a single readable line, as every error is."""
     return text.endswith("\n") and text.count("\n") == 1 and len(text) <= 1300
+
+
+def table_rows(text):
+    """The cells of every row of a printed table."""
+    lines = (line for line in text.splitlines() if line.startswith("\u2502"))
+    return [[cell.strip() for cell in line.strip("\u2502").split("\u2502")] for line in lines]

@@ -5,9 +5,9 @@ from itertools import product
 
 import made_study as made
 import pytest
+from command import call, is_one_line
 
 from tangential_lab import errors
-from tangential_lab.__main__ import main
 from tangential_lab.cli import inventory, lemmas, toy
 from tangential_lab.cli.study import compare, location, report, server, worker
 from tangential_lab.studies.storage import database
@@ -83,17 +83,9 @@ def here(tmp_path, monkeypatch):
 def called(capsys, *arguments):
     """Status (None where the work would begin), output and errors."""
     try:
-        main(arguments)
-        status = 0
+        return call(capsys, *arguments)
     except Begun:
-        status = None
-    except SystemExit as exit_:
-        status = exit_.code or 0
-    return status, *capsys.readouterr()
-
-
-def is_one_line(text):
-    return text.endswith("\n") and text.count("\n") == 1 and len(text) <= 1300
+        return None, *capsys.readouterr()
 
 
 def check(capsys, arguments):

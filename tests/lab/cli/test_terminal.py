@@ -9,7 +9,7 @@ import pytest
 from command import run
 from rich.console import Console
 
-from tangential_lab.cli.study import tables as printed
+from tangential_lab.cli.study import tables
 from tangential_lab.cli.study.progress import Display
 from tangential_lab.reports import Interval, report, wording
 from tangential_lab.studies import PlannedOptimizer, Store
@@ -20,7 +20,7 @@ NUMBER = r"[+-]?\d[\d.,]*(?:e[+-]\d+)?"
 
 
 def printed_at(width, study, capsys):
-    printed.print_report(study, Console(width=width))
+    tables.print_report(study, Console(width=width))
     return capsys.readouterr().out
 
 
@@ -59,10 +59,10 @@ def test_a_report_fits(width, study, capsys):
 def test_a_wide_terminal_has_one_table_and_a_narrow_one_more(capsys):
     plan = made.plan(undecayed=False)
     study = report(plan, made.finished(plan))
-    tables = [printed_at(width, study, capsys).count("┏") for width in (200, 80, 60)]
-    assert tables[0] == 1
-    assert tables == sorted(tables)
-    assert tables[2] <= 3
+    counts = [printed_at(width, study, capsys).count("┏") for width in (200, 80, 60)]
+    assert counts[0] == 1
+    assert counts == sorted(counts)
+    assert counts[2] <= 3
 
 
 @pytest.mark.parametrize("width", range(14, 60))
@@ -91,7 +91,7 @@ def test_progress_fits():
         assert "…" not in text
 
 
-def said(width, folder, *arguments):
+def printed_lines(width, folder, *arguments):
     """What a command prints on a terminal of this width, without the paths of its files."""
     status, out, err = run(*arguments, columns=width, cwd=folder)
     assert (status, err) == (0, "")
@@ -101,7 +101,7 @@ def said(width, folder, *arguments):
 @pytest.mark.parametrize("problem", ["2d", "3d"])
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_toys_command_fits(width, problem, tmp_path):
-    lines = said(width, tmp_path, "toy", problem, "--out", "t")
+    lines = printed_lines(width, tmp_path, "toy", problem, "--out", "t")
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     assert "…" not in text
@@ -127,12 +127,12 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_reports_command_fits(width, runs):
-    lines = said(width, runs, "report", "digits")
+    lines = printed_lines(width, runs, "report", "digits")
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     assert "…" not in text
     assert "AdamP-matched" in text
-    wide = "\n".join(said(400, runs, "report", "digits"))
+    wide = "\n".join(printed_lines(400, runs, "report", "digits"))
     assert numbers(text) == numbers(wide)
 
 
@@ -146,7 +146,7 @@ def test_no_zero_has_a_minus():
     plan = made.plan()
     found = report(plan, made.finished(plan))
     row = found.rows[0]._replace(memory_share=Interval(tiny, tiny, tiny, 5))
-    share = next(c for c in printed._columns(plan) if c.heading == "growth by momentum")
+    share = next(c for c in tables._columns(plan) if c.heading == "growth by momentum")
     assert share.cell(row) == ["0 %"]
 
 

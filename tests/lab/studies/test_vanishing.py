@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from contextlib import nullcontext
 
 import pytest
+from command import run
 
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import study
@@ -172,15 +172,9 @@ def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
     (tmp_path / "mine.py").write_text(CODE)
     chosen = "--optimizers sgd --optimizer x=mine.py:Exits"
     command = f"compare digits {chosen} --trials 0 --seeds 1 --epochs 4"
-    done = subprocess.run(
-        [sys.executable, "-m", "tangential_lab", *command.split(), "--workers", "1"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=280,
-    )
-    text = " ".join((done.stdout + done.stderr).split())  # lines are wrapped at words
-    assert done.returncode == 1, text
+    status, out, err = run(*command.split(), "--workers", "1", cwd=tmp_path)
+    text = " ".join((out + err).split())  # lines are wrapped at words
+    assert status == 1, text
     said = "A worker ended (exit status 0, in x's test trial of seed 1000); another takes its"
     assert text.count(said) == 3
     assert "Stopped: 4 workers ended too early, the last one (exit status 0, in x's test" in text

@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print what was seen, in tables and sentences."""
+    """Print the results of a study, in tables and sentences."""
     plan = report.plan
     seeds = f"{plan.seeds} paired seeds" if plan.seeds > 1 else "one seed"
     titles = {
@@ -51,12 +51,12 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _tables(title: str, plan: Plan, rows: list[Row], width: int) -> list[Table]:
-    """As few tables as fit; where it saves one, with cells of several lines."""
-    packed = [_packed(title, plan, rows, width, stacked=stacked) for stacked in (False, True)]
-    return min(packed, key=len)
+    """As few tables as fit; cells have several lines if that saves a table."""
+    choices = [_layout(title, plan, rows, width, stacked=stacked) for stacked in (False, True)]
+    return min(choices, key=len)
 
 
-def _packed(title: str, plan: Plan, rows: list[Row], width: int, *, stacked: bool) -> list[Table]:
+def _layout(title: str, plan: Plan, rows: list[Row], width: int, *, stacked: bool) -> list[Table]:
     """Tables of as many columns as fit."""
     groups: list[list[Column]] = [[]]
     for column in _columns(plan):
@@ -85,7 +85,7 @@ def _columns(plan: Plan) -> list[Column]:
     return [
         Column("lr", lambda row: [setting(row.point, "lr")]),
         Column("decay", lambda row: [setting(row.point, "weight_decay")]),
-        Column(metric.name + unit, lambda row: _ends(*near_score(metric, row.score))),
+        Column(metric.name + unit, lambda row: _with_interval(*near_score(metric, row.score))),
         Column("minus baseline", lambda row: _difference(plan, row)),
         *(mechanism if plan.invariant else []),
         Column("ms per step", lambda row: [number(1000 * row.step_s.mean)]),
@@ -109,17 +109,17 @@ def _table(
     return table
 
 
-def _mean(found: Interval) -> str:
-    return number(found.mean) if found.n else ""
+def _mean(interval: Interval) -> str:
+    return number(interval.mean) if interval.n else ""
 
 
-def _ends(mean: str, low: str, high: str) -> list[str]:
+def _with_interval(mean: str, low: str, high: str) -> list[str]:
     return [mean, f"({low} to {high})"] if low else [mean]
 
 
 def _difference(plan: Plan, row: Row) -> list[str]:
     if not row.against:
         return [""]
-    found = row.against.difference
-    texts = [gap(plan.metric, x, unit=False) for x in found[:3]]
-    return _ends(*texts) if found.known else texts[:1]
+    difference = row.against.difference
+    texts = [gap(plan.metric, x, unit=False) for x in difference[:3]]
+    return _with_interval(*texts) if difference.known else texts[:1]

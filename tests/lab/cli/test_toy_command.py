@@ -1,4 +1,4 @@
-"""`tangential toy` and `tangential lemmas`: what they print, write and refuse."""
+"""`tangential toy`: what it prints, draws and refuses."""
 
 import subprocess
 import sys
@@ -6,22 +6,13 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from command import call, table_rows
 from PIL import Image
 
-from tangential_lab.__main__ import main
-from tangential_lab.cli import lemmas, toy
+from tangential_lab.cli import toy
 from tangential_lab.theory import pictures as picture
-from tangential_lab.theory.claims import Lemma
 from tangential_lab.theory.runs import CONTESTANTS
 from tangential_lab.training import OPTIMIZERS
-
-
-def call(capsys, *arguments):
-    """Exit code, standard output, and errors."""
-    with pytest.raises(SystemExit) as exit_:
-        main([*map(str, arguments)])
-    out, err = capsys.readouterr()
-    return exit_.value.code or 0, out, err
 
 
 @pytest.fixture(autouse=True)
@@ -30,16 +21,10 @@ def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
 
 
-def rows(text):
-    """The cells of every row of a printed table."""
-    lines = (line for line in text.splitlines() if line.startswith("\u2502"))
-    return [[cell.strip() for cell in line.strip("\u2502").split("\u2502")] for line in lines]
-
-
 def test_toy_2d_prints_the_known_digits_and_draws(tmp_path, capsys):
     code, text, _ = call(capsys, "toy", "2d", "--momentum", ".9", "--out", tmp_path / "new")
     assert code == 0
-    assert rows(text) == [
+    assert table_rows(text) == [
         ["0.9", "50", "3.9999 / 1.00", "1.7578 / 1.42", "1.3491 / 1.07", "1.1973 / 1.08"],
         ["0.9", "499", "0.0086 / 1.02", "0.0018 / 2.93", "3.5e-05 / 1.12", "4.5e-05 / 1.17"],
     ]
@@ -67,10 +52,10 @@ def test_toy_2d_prints_the_known_digits_and_draws(tmp_path, capsys):
 def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
     code, text, _ = call(capsys, "toy", "3d", "--out", tmp_path)
     assert code == 0
-    table = {row[1]: row for row in rows(text)}
+    table = {row[1]: row for row in table_rows(text)}
     assert set(CONTESTANTS["3d"]) < set(table)
     assert table["SGD + momentum"][3] == "1.233"
-    assert [row[1] for row in rows(text)].count("paper's figure") == 3
+    assert [row[1] for row in table_rows(text)].count("paper's figure") == 3
     assert sorted(f.name for f in tmp_path.iterdir()) == ["rosenbrock_3d.png", "rosenbrock_3d.svg"]
     with Image.open(tmp_path / "rosenbrock_3d.png") as image:
         assert image.format == "PNG"
@@ -84,7 +69,7 @@ def test_momentum_without_known_figures_has_none_beside_it(tmp_path, capsys, mon
     monkeypatch.setattr(toy, "draw_toy", lambda problem, done, out: drawn.append(done) or [])
     code, text, _ = call(capsys, "toy", "3d", "--momentum", "0", ".5", ".5", "--out", tmp_path)
     assert code == 0
-    assert [row[0] for row in rows(text)] == ["0"] * 4 + ["0.5"] * 4
+    assert [row[0] for row in table_rows(text)] == ["0"] * 4 + ["0.5"] * 4
     assert "paper" not in text
     assert [run.momentum for run in drawn[0]] == [0] * 4 + [0.5] * 4
 
@@ -148,58 +133,3 @@ def test_missing_matplotlib_is_said(tmp_path, capsys, monkeypatch):
     code, out, err = call(capsys, "toy", "3d", "--out", tmp_path)
     assert (code, out) == (1, "")
     assert err == "Stopped: matplotlib is not installed: run pip install 'tangential[lab]'\n"
-
-
-TRUE = Lemma("one is one", "logic", 1.0, 1.0, 1e-16, exact=True)
-NEARLY = Lemma("angle", "derived", 0.02, 0.0205, 0.025, exact=False)
-
-
-class TestLemmas:
-    def printed(self, monkeypatch, capsys, *found):
-        monkeypatch.setattr(lemmas, "all_lemmas", lambda: iter(found))
-        code, out, _ = call(capsys, "lemmas")
-        return code, rows(out), out
-
-    def test_prints_claimed_measured_and_error(self, monkeypatch, capsys):
-        zero = Lemma("nothing", "logic", 0.0, 2e-16, 2e-16, exact=True)
-        code, table, out = self.printed(monkeypatch, capsys, TRUE, NEARLY, zero)
-        assert code == 0
-        assert table == [
-            ["one is one", "logic", "1", "1", "1.0e-16", "1e-12", "holds"],
-            ["angle", "derived", "0.02000", "0.02050", "2.50 %", "3 %", "holds"],
-            ["nothing", "logic", "0", "2.0e-16", "2.0e-16", "1e-12", "holds"],
-        ]
-        assert "Does not hold" not in out
-
-    @pytest.mark.parametrize("width", [60, 80])
-    def test_fits_a_narrow_terminal(self, width, monkeypatch, capsys):
-        monkeypatch.setenv("COLUMNS", str(width))
-        long = Lemma("AdamP: squared norm after a projected, decayed step", "derived", 28.324149105,
-                     28.3241491049, 5e-16, exact=True)  # fmt: skip
-        code, _, out = self.printed(monkeypatch, capsys, long, NEARLY)
-        assert code == 0
-        assert max(map(len, out.splitlines())) <= width
-        assert "…" not in out
-        for number in ("28.324149105", "28.3241491049", "5.0e-16", "1e-12", "2.50 %"):
-            assert f" {number} " in out
-
-    @pytest.mark.parametrize(
-        "wrong",
-        [
-            TRUE._replace(error=2e-12),
-            TRUE._replace(error=float("nan")),
-            NEARLY._replace(error=0.031),
-        ],
-    )
-    def test_exit_code_is_1_where_one_fails(self, wrong, monkeypatch, capsys):
-        code, table, out = self.printed(monkeypatch, capsys, TRUE, wrong, NEARLY)
-        assert code == 1
-        assert [row[-1] for row in table] == ["holds", "fails", "holds"]
-        assert f"Does not hold: {wrong.name}" in out
-
-
-def test_commands_are_there():
-    from tangential_lab.cli.app import app as everything
-
-    for name in ("toy", "lemmas"):
-        assert everything[name].name == (name,)
