@@ -99,7 +99,8 @@ class Store:
                 f"no study {self.name!r} in {url}; known: {', '.join(names) or 'none'}"
             )
         with self._readable("the plan"):
-            attributes = self._study.user_attrs
+            study = optuna().load_study(study_name=self.name, storage=self.storage)
+            attributes = study.user_attrs
         if "plan" not in attributes:
             raise ValueError(
                 f"study {self.name!r} in {url} has no plan: `tangential compare` did not make it"
@@ -107,21 +108,17 @@ class Store:
         with self._readable("the plan"):
             return Plan.of(attributes["plan"])
 
-    @property
-    def _study(self) -> Any:
-        return optuna().load_study(study_name=self.name, storage=self.storage)
-
     # ---- its trials
 
     def records(self, plan: Plan) -> Records:
         """The records of the finished trials of a plan."""
         complete = oldest_by_key(self._trials(), "COMPLETE")
 
-        def known(specs: list[Spec]) -> Records:
+        def finished(specs: list[Spec]) -> Records:
             return {s: self._record(t) for s in specs if (t := complete.get(plan.key(s)))}
 
-        records = known(plan.tuning_trials())
-        return records | known(plan.next_trials(records))
+        records = finished(plan.tuning_trials())
+        return records | finished(plan.next_trials(records))
 
     def claim(self, plan: Plan, specs: Iterable[Spec]) -> ClaimedTrial | None:
         """Claim a trial of `specs` for this process; None if others run or have run them all.
@@ -145,11 +142,10 @@ class Store:
 
     def run_by(self, pid: int) -> str | None:
         """The trial that a process of this machine runs, or ran when it ended, in words."""
-        process = (machine_id(), pid)
         for trial in self._trials():
             about = trial.user_attrs
             owner = parse_owner(about.get("owner"))
-            owned = owner is not None and (owner["machine"], owner["pid"]) == process
+            owned = owner and (owner["machine"], owner["pid"]) == (machine_id(), pid)
             if trial.state.name == "RUNNING" and owned:
                 return f"{about['optimizer']}'s {about['phase']} trial of seed {about['seed']}"
         return None
