@@ -25,6 +25,10 @@ from tangential_lab.files import check_writable
 from tangential_lab.names import one_of
 
 MOST_THREADS, MOST_ROUNDS = 1024, 1_000_000
+SEVERAL = Parameter(consume_multiple=True, negative=())
+ShapeName = Annotated[str, Parameter(validator=one_of(SHAPES, "shape"))]
+GateName = Annotated[str, Parameter(validator=one_of(GATES, "gate"))]
+ThreadCount = Annotated[int, Parameter(validator=Number(gte=1, lte=MOST_THREADS))]
 
 app = App(name="step.py", help=__doc__, version_flags=(), suppress_keyboard_interrupt=False)
 
@@ -32,18 +36,9 @@ app = App(name="step.py", help=__doc__, version_flags=(), suppress_keyboard_inte
 @app.default
 def step(
     *,
-    shapes: Annotated[
-        list[str],
-        Parameter(validator=one_of(SHAPES, "shape"), consume_multiple=True, negative=()),
-    ] = [*SHAPES],  # noqa: B006
-    gates: Annotated[
-        list[str],
-        Parameter(validator=one_of(GATES, "gate"), consume_multiple=True, negative=()),
-    ] = [*GATES],  # noqa: B006
-    threads: Annotated[
-        list[int],
-        Parameter(validator=Number(gte=1, lte=MOST_THREADS), consume_multiple=True, negative=()),
-    ] = [1, 2],  # noqa: B006
+    shapes: Annotated[list[ShapeName], SEVERAL] = [*SHAPES],  # noqa: B006
+    gates: Annotated[list[GateName], SEVERAL] = [*GATES],  # noqa: B006
+    threads: Annotated[list[ThreadCount], SEVERAL] = [1, 2],  # noqa: B006
     rounds: Annotated[int, Parameter(validator=Number(gte=1, lte=MOST_ROUNDS))] = 15,
     clock: Clock = "wall",
     csv: Path | None = None,
