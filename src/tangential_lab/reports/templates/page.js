@@ -10,15 +10,15 @@
   const hidden = new Set();
   let printing = false;
 
-  const panels = new Map(); // of every plot
+  const panels = new Map(); // by plot
   for (const place of document.querySelectorAll("[data-figure]")) {
-    const figure = figures.find((one) => one.key === place.dataset.figure);
+    const figure = figures.find(({ key }) => key === place.dataset.figure);
     place.querySelectorAll(".plot").forEach((plot, i) => panels.set(plot, figure.panels[i]));
   }
 
   // Plotly reads markup, entities and mathematics in every text; names are shown as they are.
   const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", $: "&#36;" };
-  const literal = (text) => text.replace(/[&<>$]/g, (one) => ENTITIES[one]);
+  const literal = (text) => text.replace(/[&<>$]/g, (character) => ENTITIES[character]);
   const variable = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const colour = (name) => (dark.matches && !printing ? styles[name].dark : styles[name].colour);
   const faint = (hex) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))}, ${look.opacity})`;
@@ -55,8 +55,8 @@
 
   function traces(panel) {
     if (panel.heat) return heat(panel.heat);
-    const shown = (panel.series ?? []).filter((one) => !hidden.has(one.name));
-    return shown.flatMap((one) => (panel.kind === "points" ? points(one) : line(one, panel.kind === "stairs")));
+    const shown = (panel.series ?? []).filter((series) => !hidden.has(series.name));
+    return shown.flatMap((series) => (panel.kind === "points" ? points(series) : line(series, panel.kind === "stairs")));
   }
 
   function axis({ title, log }, values, plain) {
@@ -74,7 +74,7 @@
   }
 
   function layout(panel, plot) {
-    const all = (name) => (panel.series ?? []).flatMap((one) => one[name] ?? []);
+    const all = (name) => (panel.series ?? []).flatMap((series) => series[name] ?? []);
     const ink = variable("--ink");
     const y = axis(panel.y, [...all("y"), ...all("low"), ...all("high")], panel.heat);
     const unified = panel.kind === "lines" && !panel.heat;
@@ -88,7 +88,7 @@
       font: { family: "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif", size: 12, color: variable("--quiet") },
       hoverlabel: { bgcolor: variable("--paper"), bordercolor: variable("--line"), font: { color: ink, size: 12 }, namelength: -1 },
       hovermode: unified ? "x unified" : "closest",
-      dragmode: pointer.matches ? "zoom" : false, // a finger scrolls the page
+      dragmode: pointer.matches ? "zoom" : false, // on a touch screen, dragging scrolls the page
       showlegend: false,
       xaxis: { ...axis(panel.x, all("x"), panel.heat), ...(unified ? line : { showspikes: false }) },
       yaxis: panel.heat ? layers(y, panel.heat.labels) : y,
@@ -112,7 +112,7 @@
     if (plot) { draw(plot); whenIdle(next); } else root.dataset.drawn = "true";
   };
   const near = new IntersectionObserver((seen) => { // the first call has all plots
-    seen.filter((one) => one.isIntersecting && !drawn.has(one.target)).forEach((one) => draw(one.target));
+    seen.filter(({ isIntersecting, target }) => isIntersecting && !drawn.has(target)).forEach(({ target }) => draw(target));
     if (root.dataset.opened) return;
     root.dataset.opened = performance.now().toFixed(); // milliseconds
     whenIdle(next);
@@ -136,7 +136,7 @@
   let resized;
   let width = innerWidth;
   addEventListener("resize", () => {
-    if (innerWidth === width) return; // a phone's address bar comes and goes
+    if (innerWidth === width) return; // a phone's address bar appears and disappears
     width = innerWidth;
     cancelAnimationFrame(resized);
     resized = requestAnimationFrame(redraw);
