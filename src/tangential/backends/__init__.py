@@ -1,10 +1,10 @@
 """How a step is taken: states advance, rows are summed, the gate decides, weights move.
 
-`native` (the compiled kernel) takes what it can of a group in one call. For the other weights, a
-backend (`eager`, `foreach`) is two names: `batches`, which weights are worked on together, and
-`RULES`, how their states advance. `batch`: the records that flow through a step. `advance`: from
-weights to updates and back. `step`: from moments by the gate to the new weights. `rows`: where
-units lie. `sums`: inner products of many weights. `rounding`: narrow weights. `sharded`: DTensors.
+`native` (the compiled kernel) steps all weights that it supports in one call. The other weights
+go to a backend (`eager`, `foreach`), which defines `batches` (the weights it processes together)
+and `RULES` (how their states advance). `batch`: the records that flow through a step. `advance`:
+from weights to updates and back. `step`: moments, gate, new weights. `rows`: where units lie.
+`sums`: inner products of many weights. `rounding`: bf16/fp16 weights. `sharded`: DTensors.
 """
 
 from importlib.metadata import version

@@ -51,7 +51,7 @@ class WeightState(NamedTuple):
 
     Attributes:
         param: As the optimizer has it; it may be a DTensor.
-        state: The optimizer's state of it; it may be empty where there is no gradient.
+        state: Its optimizer state; it may be empty if the weight has no gradient.
         rows: Its units; None if it is never projected.
         place: Its number in the optimizer, by which stochastic rounding tells weights apart.
     """

@@ -20,7 +20,7 @@ TOGETHER = True  # the sums of all sharded weights travel at once; their updates
 
 
 def batches(weights: list[WeightState]) -> Iterable[list[WeightState]]:
-    """The weights of one device, dtype and shard groups; weights that are never projected apart.
+    """Batches of equal device, dtype and shard groups; never-projected weights have their own.
 
     A batch has at most CHUNK elements on the CPU and LARGE_CHUNK elsewhere, or one weight. The
     batches of sharded weights are the same on all processes, whatever else has a gradient.

@@ -26,7 +26,7 @@ ALONE = ShardGroups()
 
 
 class Split(NamedTuple):
-    """How an axis is cut at one mesh dimension: into `shards`, of which this process has `number`.
+    """How a mesh dimension cuts an axis: into `shards`; this process has the one of this `number`.
 
     `strides` is the split factor of a strided shard (FSDP2 over tensor parallelism), else 1.
     """
@@ -124,7 +124,7 @@ def groups_by_axis(param: Any, row_axis: int | None) -> ShardGroups:
 
 
 def indices_here(param: Any, axis: int) -> Tensor | None:
-    """Global indices along an axis of what this process has of it; None where it has all.
+    """Global indices of the part of an axis that this process has; None if it has the whole axis.
 
     Raises:
         ValueError: the shard is not as large as torch would have made it.

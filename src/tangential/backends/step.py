@@ -22,8 +22,8 @@ def step(
 ) -> list[Task]:
     """Tasks that advance weights and their states by one step, in place.
 
-    A weight without a gradient does not change. If it is sharded, it must be among `weights` all
-    the same: other processes may have a gradient of it, and wait for the sums of this one.
+    A weight without a gradient does not change. A sharded one must still be among `weights`: other
+    processes may have a gradient for it, and then they wait for the sums of this process.
     """
     advance = backend.RULES[options.rule]
     tasks = [_step_batch(advance, batch, options, watch) for batch in backend.batches(weights)]

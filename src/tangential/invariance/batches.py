@@ -83,7 +83,7 @@ def arguments(model: nn.Module, batch: Any) -> Arguments:
 
 
 def _signature(model: nn.Module) -> inspect.Signature | None:
-    """That of forward, or of what torch.compile or DataParallel wraps; None for a traced model."""
+    """The signature of the model's forward, unwrapped if need be; None for a traced model."""
     try:
         signature = inspect.signature(model.forward)
     except ValueError:

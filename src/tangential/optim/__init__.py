@@ -1,9 +1,9 @@
 """AdamP and SGDP, the projected optimizers.
 
-`optimizers`: the two classes. `projected`: their base, a torch.optim.Optimizer. `stepper`: a step,
-from checks by a plan to the backend. `options`: what a parameter group may hold. `states`: what a
-step remembers of a weight. `checks`: what must be true before a step. `checkpoints`: state_dicts of
-other optimizers. `flattened`: weights that a trainer has flattened.
+`optimizers`: the two classes. `projected`: their base class, a torch.optim.Optimizer. `stepper`:
+checks a step, plans it, and hands it to the backends. `options`: the options of a parameter group.
+`states`: what a step remembers of each weight. `checks`: what must hold before a step.
+`checkpoints`: loads state_dicts of other optimizers. `flattened`: weights flattened by a trainer.
 """
 
 from tangential.backends import LowPrecision, Projection

@@ -1,4 +1,4 @@
-"""The theory behind the projection, measured: lemmas on random losses, and toys that one can see.
+"""The theory behind the projection, measured: lemmas on random losses, and toy problems to look at.
 
 claims      a lemma, and the simulation that measures it
 lemmas      the paper's lemmas, and those of projected steps

@@ -1,4 +1,4 @@
-"""The compiled kernel: what it can of a group in one call.
+"""The compiled kernel: it steps many weights of a group in one call.
 
 It is written in C++ (`native/` in the repository), knows neither Python nor torch, and takes
 weights on the CPU whose units are contiguous blocks. A test holds its gate equal to `maths.gate`.

@@ -86,7 +86,7 @@ def _is_off(ratio: float) -> bool:
 
 
 def no_decay(run: Run) -> Iterator[Verdict]:
-    """No decay is known, and norms grew by more than the precision with which equilibria count."""
+    """No weight decay shrinks the weights, and their norms grew noticeably."""
     free = {k: x for k, x in run.trends.items() if not x.last["equilibrium_rad"] > 0}
     growth = finite_median(ratio(1, x.fall("norm")) for x in free.values())
     if not growth > 1 + CLOSE:
@@ -193,7 +193,7 @@ def _span(run: Run, steps: list[int]) -> str:
 
 
 def subject(run: Run, count: int | None = None) -> str:
-    """How many they are, all by default, and how that is known."""
+    """The subject of a verdict: how many weights (by default all), and why they count."""
     number = len(run.trends) if count is None else count
     if run.audited:
         return counted(number, "scale-invariant weight")

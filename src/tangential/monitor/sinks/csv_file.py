@@ -108,10 +108,10 @@ def cells(line: Line) -> list[Any]:
 
 
 def _parsed(row: list[str]) -> Line:
-    """The line that these cells hold.
+    """Parse the cells of a row into a line.
 
     Raises:
-        ValueError: they hold none.
+        ValueError: the cells are not a step, a label and numbers.
     """
     step, label, *numbers = row
     if len(row) != len(FIELDS):
