@@ -1,9 +1,12 @@
 """Pages in a browser."""
 
+import io
 import shutil
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -54,3 +57,14 @@ def tab(chromium, url, *, drawn=True, early="", **options):
 def all_drawn(page):
     """Wait until all plots are drawn."""
     page.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
+
+
+def shot(place):
+    """A picture of a part of a page."""
+    return Image.open(io.BytesIO(place.screenshot())).convert("RGB")
+
+
+def near(picture, colour):
+    """How many pixels are all but `colour`."""
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(np.asarray(picture, int) - wanted).max(axis=2) < 12).sum())

@@ -9,21 +9,13 @@ from table import every_backend, every_rule
 from torch import nn
 from torch._dynamo.utils import counters
 from torch.optim import lr_scheduler
+from trained_nets import given_gradients, weights
 
 from tangential import AdamP
 
 
 def usual(cls):
     return {"lr": 0.05} if cls is AdamP else {"lr": 0.05, "momentum": 0.9}
-
-
-def weights():
-    return [nn.Parameter(torch.randn(shape)) for shape in [(6, 4), (4,)]]
-
-
-def given_gradients(params):
-    for p in params:
-        p.grad = torch.randn_like(p)
 
 
 @every_rule

@@ -12,21 +12,13 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from trained_nets import given_gradients, weights
 
 from tangential import AdamP
 
 
 def usual(cls):
     return {"lr": 0.05} if cls is AdamP else {"lr": 0.05, "momentum": 0.9}
-
-
-def weights():
-    return [nn.Parameter(torch.randn(shape)) for shape in [(6, 4), (4,)]]
-
-
-def given_gradients(params):
-    for p in params:
-        p.grad = torch.randn_like(p)
 
 
 def test_a_weight_that_moves_on_in_the_optimizer_resumes_with_its_noise():

@@ -1,33 +1,11 @@
 """The page can be read: wide and narrow, light and dark, on paper and by a screen reader."""
 
-import io
 from itertools import pairwise
 
-import numpy as np
 import pytest
-from browser import PHONE, WIDE, tab
-from PIL import Image
+from browser import PHONE, WIDE, near, shot, tab
 
-from tangential_lab.reports import page
 from tangential_lab.styles import HEAT, on_dark
-
-
-@pytest.fixture(scope="module")
-def url(study, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page(study), encoding="utf-8")
-    return path.as_uri()
-
-
-def shot(place):
-    return Image.open(io.BytesIO(place.screenshot())).convert("RGB")
-
-
-def near(picture, colour):
-    """How many pixels are all but `colour`."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((np.abs(np.asarray(picture, int) - wanted).max(axis=2) < 12).sum())
-
 
 # ---- legible
 

@@ -1,13 +1,10 @@
 """The page in a browser: all figures are drawn, and no name becomes markup."""
 
-import io
 import re
 
 import made_study as made
-import numpy as np
 import pytest
-from browser import WIDE, tab
-from PIL import Image
+from browser import WIDE, near, shot, tab
 
 from tangential_lab.names import label
 from tangential_lab.reports import page, report, write_overview
@@ -15,23 +12,6 @@ from tangential_lab.studies import PlannedOptimizer
 
 TALL = {"width": 1280, "height": 1300}  # the first plots are in view
 EVIL = "<script>alert('x')</script><b>\"a\" & </script>$x_1$ %{x}"
-
-
-@pytest.fixture(scope="module")
-def url(study, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page(study), encoding="utf-8")
-    return path.as_uri()
-
-
-def shot(place):
-    return Image.open(io.BytesIO(place.screenshot())).convert("RGB")
-
-
-def near(picture, colour):
-    """How many pixels are all but `colour`."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((np.abs(np.asarray(picture, int) - wanted).max(axis=2) < 12).sum())
 
 
 # ---- drawn
