@@ -1,5 +1,6 @@
 # make demo   set everything up and run the main job
 # make test   set everything up and pass all tests
+# make test-fast  the tests that finish quickly, for the daily loop
 # make lint   ruff, basedpyright, import-linter
 # make bench  time the optimizer step against its peers
 # make sanitize  the kernel's own tests under AddressSanitizer, UBSan and ThreadSanitizer
@@ -8,13 +9,16 @@ PYTHON ?= python3.11
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench sanitize clean
+.PHONY: demo test test-fast lint bench sanitize clean
 
 demo: .venv/lab
 	.venv/bin/tangential compare digits --optimizers sgd sgdp adamw adamp --undecayed
 
 test: .venv/dev
 	.venv/bin/pytest --numprocesses auto
+
+test-fast: .venv/dev
+	.venv/bin/pytest --numprocesses auto -m 'not slow'
 
 lint: .venv/dev
 	.venv/bin/ruff check

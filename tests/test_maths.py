@@ -32,12 +32,14 @@ def decide(xp, w, g, **settings):
 
 @pytest.mark.parametrize("xp", [np, torch, jnp], ids=["numpy", "torch", "jax"])
 class TestGateByHand:
+    @pytest.mark.slow
     def test_every_row_orthogonal_projects_rows(self, xp):
         # cosines 0 and 0; threshold .1/sqrt(2) = .0707
         row, weight, c = decide(xp, [[3, 4], [1, 0]], [[4, -3], [0, 2]])
         assert (row, weight) == ([True, True], [False, False])
         assert c == [0.0, 0.0]
 
+    @pytest.mark.slow
     def test_cosine_just_below_and_above_the_threshold(self, xp):
         # w = (1, 0): |cos| = sin of the gradient's tilt, threshold .0707106...
         below, above = 0.0707, 0.0708
@@ -100,6 +102,7 @@ class TestGateByHand:
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.slow
 def test_everything_traces_under_jit_and_is_numpys(nesterov):
     w, g, m, v, p = np.random.default_rng(0).standard_normal((5, 4, 6))
 
@@ -130,6 +133,7 @@ def test_python_scalars_do_not_pick_the_dtype(dtype):
     assert maths.cautious(torch, ww, ww).dtype == dtype
 
 
+@pytest.mark.slow
 def test_a_random_gradient_fires_the_weight_view_with_probability_erf():
     rng, fired, n = np.random.default_rng(0), 0, 20_000
     for _ in range(n):
@@ -168,6 +172,7 @@ def tangent(w, u):
 
 
 @given(vectors, vectors)
+@pytest.mark.slow
 def test_projected_step_is_orthogonal(w, u):
     q = tangent(w, u)
     scale = np.linalg.norm(w, axis=1) * np.linalg.norm(u, axis=1)

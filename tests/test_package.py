@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 import tangential
@@ -23,6 +24,7 @@ def python(code):
     )
 
 
+@pytest.mark.slow
 def test_import_loads_torch_and_nothing_heavier():
     code = f"""
 import sys, torch

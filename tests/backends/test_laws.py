@@ -42,6 +42,7 @@ def assert_follows(rule, backend, shapes, options, steps, tolerance=1e-12):
 
 @every_backend
 @pytest.mark.parametrize(("rule", "name", "options"), list(cases()))
+@pytest.mark.slow
 def test_backend_is_oracle_for_200_steps(rule, name, options, backend):
     seen = assert_follows(rule, backend, SHAPES, options, steps=200)
     if options.get("projection", "auto") == "auto":
@@ -62,6 +63,7 @@ def test_backend_is_oracle_for_200_steps(rule, name, options, backend):
         ((4, 6, 3, 3), {"row_axis": 1, "row_groups": 3, "caution": True}),
     ],
 )
+@pytest.mark.slow
 def test_rows_lie_along_any_axis_in_groups(rule, backend, shape, options):
     seen = assert_follows(
         rule, backend, [shape, shape], {"lr": 0.01, "weight_decay": 0.1} | options, steps=200

@@ -36,6 +36,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_tensor_parallel_layers_under_fsdp2_are_the_unsharded_ones():
     found = run_on_mesh(TENSOR_PARALLEL, json.dumps(OPTIONS))
     assert "StridedShard" in found.pop("placements")
@@ -81,6 +82,7 @@ SPLIT = [
 ]
 
 
+@pytest.mark.slow
 def test_units_may_be_split_between_processes():
     found = run_on_mesh(SPLIT_UNITS, json.dumps(SPLIT))
     assert len(found) == 2 * len(SPLIT)
@@ -136,6 +138,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_gradient_on_only_one_process_moves_its_shard_and_nothing_hangs():
     found = run_on_mesh(ABSENT, json.dumps(CASES))
     assert found.pop("steps") == [4, 4, 4, 1]

@@ -25,6 +25,7 @@ def moved(backend, dtype, steps=1000, **options):
     return float(p.detach().double().mean()) - 2
 
 
+@pytest.mark.slow
 def test_plain_rounding_stands_still_and_the_others_do_not(backend):
     assert moved(backend, torch.float32) == pytest.approx(1, rel=1e-3)
     assert moved(backend, torch.bfloat16) == 0
@@ -85,6 +86,7 @@ def test_values_that_are_not_finite_stay_unchanged(backend, dtype, low_precision
     assert torch.equal(p.detach(), torch.full((3, 3), value, dtype=dtype)) or value != value
 
 
+@pytest.mark.slow
 def test_moments_decay_in_float32_and_stand_still_in_bfloat16(backend):
     left = {}
     for state_dtype in (None, torch.float32):

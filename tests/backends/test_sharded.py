@@ -78,6 +78,7 @@ CASES = [
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+@pytest.mark.slow
 def test_sharded_is_unsharded():
     found = json.loads(together(WORKER, json.dumps(CASES))[0])
     assert "expected Shard and Replicate" in found.pop("error")

@@ -41,6 +41,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("clock", ["wall", "cpu"])
+@pytest.mark.slow
 def test_every_case_and_optimizer_is_a_row_of_the_csv_file(clock, here, capsys):
     options = ("--shapes", "small", "--threads", "1", "--rounds", "1", "--clock", clock)
     assert exit_code(*options, "--csv", "x.csv") == 0
@@ -129,6 +130,7 @@ def test_sometimes_gradients_come_by_chance():
     assert 420 < usual < 500
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_of_this_process_and_those_that_it_started():
     process = subprocess.Popen(
         [sys.executable, SCRIPT, "--shapes", "tiny", "--rounds", "99999"],

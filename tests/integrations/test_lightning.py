@@ -155,6 +155,7 @@ class Wrapped(Module):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.slow
 def test_the_audit_may_be_of_the_net_inside(compiled, tmp_path):
     recorded, net = Recorder(), nn.Sequential(*layers())
     audited = audit(net, [x for x, _ in batches()])

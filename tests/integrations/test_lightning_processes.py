@@ -43,6 +43,7 @@ fit(folder, Half(), monitor, batch=2 * BATCH, **two)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_log_once(tmp_path):
     together(TWO_PROCESSES, tmp_path)
     recorded, twin = tmp_path / "recorded", Half()

@@ -12,6 +12,7 @@ def python(code):
     )
 
 
+@pytest.mark.slow
 def test_neither_library_is_loaded_with_the_package():
     code = """
 import sys, tangential.integrations
@@ -30,6 +31,7 @@ print([name for name in ("lightning", "pytorch_lightning", "transformers") if na
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_missing_library_is_named_with_how_to_install_it(name, hint):
     code = f"""
 import sys

@@ -93,6 +93,7 @@ def test_swapped_or_missing_arguments_are_explained(groups):
 
 @pytest.mark.parametrize("outer", WRAPPERS.values(), ids=WRAPPERS)
 @pytest.mark.parametrize("inner", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.slow
 def test_wrappers_of_either_model_do_not_matter(groups, inner, outer):
     model, _, groups = groups
     result = audit(inner(model), inputs(size=IMAGE))

@@ -88,6 +88,7 @@ def test_the_gate_misses_rows_of_another_axis():
     assert result.wrong == []
 
 
+@pytest.mark.slow
 def test_the_gate_projects_matrices_by_chance():
     """|N(0, 1)| < 0.1 in 8 % of the gradients of a scale-variant matrix (METHOD, section 2)."""
     model = Model(lambda m, x: x @ m.w.weight, w=Scale(16, 16))

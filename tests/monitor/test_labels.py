@@ -52,6 +52,7 @@ WRAPPERS = {
 @pytest.mark.parametrize("audited", ["plain", "compiled", "parallel"])
 @pytest.mark.parametrize("name", WRAPPERS)
 @pytest.mark.parametrize("make", [OPTIMIZERS["AdamP"], OPTIMIZERS["AdamW"]])
+@pytest.mark.slow
 def test_an_audit_fits_the_model_in_its_wrappers(make, name, audited):
     model = net()
     found = audit(WRAPPERS[audited](model), [losses_batch(k) for k in range(3)])

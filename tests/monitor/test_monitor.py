@@ -61,6 +61,7 @@ def test_frozen_normalisation_is_named():
 
 
 @EVERY_KIND
+@pytest.mark.slow
 def test_the_monitor_keeps_no_weight_alive(make):
     model, spare = net(), nn.Linear(24, 10).double()
     model[7] = nn.Sequential(model[7])
@@ -156,6 +157,7 @@ def test_a_step_that_calls_its_base_class_counts_once(base):
             assert values[f"all/{name}"] == pytest.approx(plain_run[step][f"all/{name}"])
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_not_monitored():
     model, logged = net(), []
     optimizer = AdamP(model.parameters(), lr=torch.tensor(1e-2), foreach=False)

@@ -92,6 +92,7 @@ def tolerance(column, wanted, exact):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.slow
 def test_every_number_equals_that_of_a_plain_twin(name, dtype):
     watched = net(dtype)
     twin, logged = copy.deepcopy(watched), []
@@ -154,6 +155,7 @@ def test_equilibrium_follows_from_optimizer_and_options(name):
     ],
     ids=["SGDP", "AdamP", "AdamW"],
 )
+@pytest.mark.slow
 def test_weights_reach_equilibrium_in_the_predicted_number_of_steps(build, start):
     """Scale-invariant rows, driven by noise, that start far from equilibrium."""
     generator = torch.Generator().manual_seed(0)

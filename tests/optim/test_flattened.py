@@ -60,6 +60,7 @@ except ValueError as error:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+@pytest.mark.slow
 def test_fsdp1_raises_on_every_process_unless_it_keeps_shapes():
     for lines in together(FSDP1):
         errors = lines.splitlines()

@@ -56,6 +56,7 @@ def gradient(t, w):
 
 
 @pytest.mark.parametrize("options", ADAMP)
+@pytest.mark.slow
 def test_adamp_is_the_published_adamp(options, backend):
     worst = follow(
         lambda p: AdamP(p, lr=0.01, **backend, **options),
@@ -66,6 +67,7 @@ def test_adamp_is_the_published_adamp(options, backend):
 
 
 @pytest.mark.parametrize("options", SGDP_)
+@pytest.mark.slow
 def test_sgdp_projecting_its_buffer_is_the_published_sgdp(options, backend):
     worst = follow(
         lambda p: SGDP(p, lr=0.01, **backend, project_buffer=True, **options),

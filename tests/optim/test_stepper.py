@@ -99,6 +99,7 @@ def test_gradients_are_not_kept_after_a_step():
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_states_that_were_replaced_are_not_kept_alive():
     """A kernel plan outlives its step, and must not hold the states that it was built with."""
     param, optimizer = stepped(AdamP, {})

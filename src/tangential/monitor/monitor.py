@@ -50,6 +50,7 @@ class Monitor:
             the audit does not fit the model.
         TypeError: `optimizer`, `audit` or a sink is of another type.
 
+    >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> logged = []

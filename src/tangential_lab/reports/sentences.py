@@ -114,7 +114,7 @@ def reached(name: str, goal: str, steps: Reach, seconds: Reach) -> str:
     >>> reached("SGD", "97 %", Reach(480.0, 3, 5, 470.0), Reach(5.8, 3, 5, 5.7))
     '3 of 5 seeds of SGD reached 97 %; mean at least 480 steps (5.80 s)'
     """
-    mean = f"{steps.mean:.0f}" if steps.mean.is_integer() else number(steps.mean)
+    mean = f"{steps.mean:.0f}" if steps.mean == round(steps.mean) else number(steps.mean)
     length = f"{mean} steps ({number(seconds.mean)} s)"
     if steps.reached == steps.n:
         return f"{name} reached {goal} after {length}"

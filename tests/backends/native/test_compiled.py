@@ -39,6 +39,7 @@ step()
 """
 
 
+@pytest.mark.slow
 def test_a_fork_after_a_step_does_not_hang():
     code = (
         TRAIN
@@ -57,6 +58,7 @@ print(os.waitpid(child, 0)[1])
     assert (result.stdout, result.returncode) == ("0\n", 0), result.stderr
 
 
+@pytest.mark.slow
 def test_no_second_openmp_runtime_and_no_more_threads_than_torchs():
     code = """
 import os, torch
@@ -76,6 +78,7 @@ threads = len(os.listdir('/proc/self/task'))
 WITHOUT = "import sys; sys.modules['tangential._native'] = None\n"
 
 
+@pytest.mark.slow
 def test_a_missing_kernel_warns_once_and_foreach_takes_its_place():
     code = WITHOUT + TRAIN + "AdamP(params); step(); print(float(params[0].abs().sum()) > 0)"
     result = python(code, "-W", "always")
@@ -85,11 +88,13 @@ def test_a_missing_kernel_warns_once_and_foreach_takes_its_place():
 
 
 @pytest.mark.parametrize("options", ["foreach=True", "foreach=False", "fused=False"])
+@pytest.mark.slow
 def test_an_explicit_backend_gives_no_warning(options):
     result = python(WITHOUT + TRAIN.replace("lr=1e-3", f"lr=1e-3, {options}"), "-W", "always")
     assert (result.stderr, result.returncode) == ("", 0)
 
 
+@pytest.mark.slow
 def test_fused_without_the_kernel_raises_with_the_reason():
     result = python(WITHOUT + TRAIN.replace("lr=1e-3", "lr=1e-3, fused=True"))
     assert "RuntimeError: fused is True, but the compiled kernel is missing" in result.stderr

@@ -181,6 +181,7 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(cls, dtype, options):
     st.integers(1, 3),
     st.integers(0, 2**32 - 1),
 )
+@pytest.mark.slow
 def test_error_is_at_most_twice_that_of_eager(case, shape, dtype, offset, threads, seed):
     """Any shape, dtype, alignment, option and number of threads, against the float64 oracle."""
     rule, _, options = case
@@ -219,6 +220,7 @@ def plan(dtype="float32", state_dtype="float32", units=2, fan=3, size=6):
 
 
 @every_rule
+@pytest.mark.slow
 def test_decay_below_float32s_last_digit_is_not_lost(cls):
     """1 - 1e-8 is 1 in float32; over 1,000 steps it must take 1e-5 of the norm all the same."""
     start, norms = torch.randn(20_000), []

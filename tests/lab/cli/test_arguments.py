@@ -40,6 +40,7 @@ def test_the_most_similar_name_is_suggested(arguments, words, capsys):
         (["watch", "nothing"], "there is no study 'nothing'"),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_value_is_named_and_no_study_is_begun(
     arguments, words, capsys, tmp_path, monkeypatch
 ):

@@ -41,6 +41,7 @@ def test_a_factory_that_returns_a_model_and_batches(capsys, file):
     assert "66.7 % as a whole" in text
 
 
+@pytest.mark.slow
 def test_a_resnet_of_torchvision(capsys):
     pytest.importorskip("torchvision")
     size = ("--input-size", "3,64,64", "--batches", 2)
@@ -51,6 +52,7 @@ def test_a_resnet_of_torchvision(capsys):
     assert "projects these wrongly" not in text
 
 
+@pytest.mark.slow
 def test_a_transformer_of_timm(capsys):
     pytest.importorskip("timm")
     size = ("--input-size", "3,32,32", "--batches", 2)
@@ -94,6 +96,7 @@ def test_a_full_disk_for_the_csv_is_one_line(capsys, file):
     assert_one_line(status, "", err, "No space left on device")
 
 
+@pytest.mark.slow
 def test_a_full_disk_for_the_output_is_one_line(file):
     with open("/dev/full", "w") as full:
         done = subprocess.run(

@@ -116,6 +116,7 @@ def check(capsys, arguments):
         ),
     ],
 )
+@pytest.mark.slow
 def test_odd_values_of_every_option_are_refused_in_a_line(
     command, least, here, capsys, monkeypatch
 ):
@@ -219,6 +220,7 @@ def test_a_terminal_wraps_at_words_and_never_in_a_path(capsys, monkeypatch):
     assert " ".join(lines).endswith("choose one that exists, or make it")
 
 
+@pytest.mark.slow
 def test_a_study_that_is_ready_is_begun(here, capsys, monkeypatch):
     """The calls above are refused for what is odd in them, not for all else."""
     store = location.Store(f"sqlite:///{here}/runs/s/study.db", "s")

@@ -47,6 +47,7 @@ def wait_until_ended(pids):
     assert not any(map(is_alive, pids))
 
 
+@pytest.mark.slow
 def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
     status, text = output_of(*SMALL, "--epochs", 1, "--undecayed", "--out", tmp_path)
     assert status == 0, text
@@ -72,6 +73,7 @@ def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
     arguments = (*SMALL, "--epochs", 30, "--out", tmp_path)
     process = command(*arguments)
@@ -96,6 +98,7 @@ def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
 
 
 @linux
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
     arguments = (*SMALL, "--epochs", 12, "--out", tmp_path)
     process = command(*arguments)
@@ -121,6 +124,7 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
 
 
 @linux
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path):
     process = command(*SMALL, "--epochs", 3, "--out", tmp_path)
     process.stdout.readline()
@@ -136,6 +140,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
 
 
 @linux
+@pytest.mark.slow
 def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
     arguments = (*SMALL, "--epochs", 3, "--out", tmp_path)
     process = command(*arguments)
@@ -149,6 +154,7 @@ def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
     assert "of 8 trials are already finished" in text
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     status, text = output_of(*SMALL, "--out", tmp_path / "file")
@@ -171,6 +177,7 @@ def wrong(params, lr, weight_decay):
 """
 
 
+@pytest.mark.slow
 def test_the_users_own_optimizer_is_compared_or_refused(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     usual = [

@@ -45,6 +45,7 @@ def runs(momentum, good, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_files_and_memory_have_the_same_diagnosis(runs, momentum, good):
     assert [x.text for x in diagnose(runs / "momentum.csv")] == [x.text for x in diagnose(momentum)]
     assert [x.text for x in diagnose(str(runs / "good"))] == [x.text for x in diagnose(good)]

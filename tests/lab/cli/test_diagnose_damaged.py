@@ -66,6 +66,7 @@ def in_lines(data, drawn):
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.slow
 def test_a_damaged_csv_is_diagnosed_or_refused_in_one_line(seed, tmp_path, capsys):
     drawn, path = random.Random(seed), tmp_path / "run.csv"
     whole = encoded([FIELDS, *map(cells, made_up_run())])

@@ -100,6 +100,7 @@ def printed_lines(width, folder, *arguments):
 
 @pytest.mark.parametrize("problem", ["2d", "3d"])
 @pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.slow
 def test_the_toys_command_fits(width, problem, tmp_path):
     lines = printed_lines(width, tmp_path, "toy", problem, "--out", "t")
     assert max(map(len, lines)) <= width
@@ -126,6 +127,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.slow
 def test_the_reports_command_fits(width, runs):
     lines = printed_lines(width, runs, "report", "digits")
     assert max(map(len, lines)) <= width
@@ -136,6 +138,7 @@ def test_the_reports_command_fits(width, runs):
     assert numbers(text) == numbers(wide)
 
 
+@pytest.mark.slow
 def test_no_zero_has_a_minus():
     tiny = -1e-5
     assert wording.gap(made.ACCURACY, tiny) == "0.00 points"
@@ -158,6 +161,7 @@ def test_a_note_on_a_study_wraps_at_words(capsys):
     assert " ".join(lines) == text
 
 
+@pytest.mark.slow
 def test_a_ratio_is_explained_and_stays_with_its_number(capsys):
     plan = made.plan()
     found = report(plan, made.finished(plan))

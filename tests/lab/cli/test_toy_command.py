@@ -21,6 +21,7 @@ def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
 
 
+@pytest.mark.slow
 def test_toy_2d_prints_the_known_digits_and_draws(tmp_path, capsys):
     code, text, _ = call(capsys, "toy", "2d", "--momentum", ".9", "--out", tmp_path / "new")
     assert code == 0
@@ -49,6 +50,7 @@ def test_toy_2d_prints_the_known_digits_and_draws(tmp_path, capsys):
         assert image.info["duration"] == picture.LAST_FRAME_MS
 
 
+@pytest.mark.slow
 def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
     code, text, _ = call(capsys, "toy", "3d", "--out", tmp_path)
     assert code == 0
@@ -64,6 +66,7 @@ def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
         assert tuple(int(one.colour[i : i + 2], 16) for i in (1, 3, 5)) in colours
 
 
+@pytest.mark.slow
 def test_momentum_without_known_figures_has_none_beside_it(tmp_path, capsys, monkeypatch):
     drawn = []
     monkeypatch.setattr(toy, "draw_toy", lambda problem, done, out: drawn.append(done) or [])
@@ -81,6 +84,7 @@ def test_colours_are_told_apart_and_the_optimizers_own():
         assert contestants["SGD + momentum"].colour == OPTIMIZERS["sgd"].colour
 
 
+@pytest.mark.slow
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     """Imported by drawing alone, and then without pyplot or a change of settings."""
     code = f"""

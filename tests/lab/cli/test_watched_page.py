@@ -42,6 +42,7 @@ def running(study, monkeypatch):
         thread.join()
 
 
+@pytest.mark.slow
 def test_the_page_follows_the_study(chromium, running):
     with tab(chromium, running.url) as opened:
         assert opened.inner_text(".verdict").startswith("50 of 108 trials are done")
@@ -54,6 +55,7 @@ def test_the_page_follows_the_study(chromium, running):
         assert opened.locator(".plot .main-svg").count() > 0
 
 
+@pytest.mark.slow
 def test_an_error_is_shown_and_the_study_goes_on(chromium, running):
     with tab(chromium, running.url, drawn=False) as opened:
         running.error = OSError("database <b>is locked</b>")
@@ -71,6 +73,7 @@ def test_a_damaged_record_is_shown_as_an_error(running):
     assert "KeyError" in fetched(running.url)
 
 
+@pytest.mark.slow
 def test_the_page_says_when_the_server_has_stopped(chromium, study):
     served = server.page_server(Running(study), 0)
     thread = threading.Thread(target=served.serve_forever, args=(0.05,))
@@ -92,6 +95,7 @@ def fetched(url, **headers):
         return got.read().decode()
 
 
+@pytest.mark.slow
 def test_a_page_is_made_only_if_the_study_has_changed(running, monkeypatch):
     counted, real = [], server.report
     monkeypatch.setattr(server, "report", lambda *args: (counted.append(1), real(*args))[1])
@@ -127,6 +131,7 @@ def test_a_port_that_is_taken_is_named(running):
             server.page_server(running, wrong)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it():
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # of a job

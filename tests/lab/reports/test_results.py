@@ -190,6 +190,7 @@ def test_a_page_says_how_many_optimizers_pass_the_floor(results):
 
 
 @pytest.mark.parametrize("invariant", [made.LAYERS, []])
+@pytest.mark.slow
 def test_an_exported_study_has_the_same_page(results, tmp_path, invariant):
     study = made_of("adversarial", invariant=invariant, data=["digits", "0" * 64])
     results.export("adversarial", study, tmp_path)
@@ -232,6 +233,7 @@ def write_pages(results, tmp_path, monkeypatch, capsys):
     return write
 
 
+@pytest.mark.slow
 def test_a_page_names_the_studies_that_are_still_to_be_done(write_pages, tmp_path):
     out = write_pages("imagenet")
     assert "detection: no study yet" in out
@@ -243,6 +245,7 @@ def test_a_page_names_the_studies_that_are_still_to_be_done(write_pages, tmp_pat
     assert "no study yet" not in (tmp_path / "imagenet.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_keeps_the_studies_that_the_folder_does_not_have(write_pages, tmp_path):
     write_pages("imagenet", "imagenet-cutmix")
     before = (tmp_path / "imagenet.md").read_text("utf-8")

@@ -78,6 +78,7 @@ def test_a_trial_without_scale_invariant_weights_records_no_norms():
 
 
 @pytest.mark.parametrize("older", [True, False])
+@pytest.mark.slow
 def test_a_report_has_no_norms_if_no_weight_is_scale_invariant(older, tmp_path):
     """Records of older trials have them, of all matrices."""
     plan = made.plan(PAIR, seeds=3, invariant=[])

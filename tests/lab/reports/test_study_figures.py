@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import made_study as made
+import pytest
 from PIL import Image
 
 from tangential_lab.reports import html, report
@@ -74,6 +75,7 @@ def test_unknown_values_are_not_drawn(study):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_figure_gives_the_same_picture(study, tmp_path):
     kinds = [f for f in study.figures if f.key in ("norm", "layers", "tuning")]
     for figure in kinds:
@@ -100,6 +102,7 @@ def test_numbers_on_logarithmic_axes_do_not_overlap(study):
             assert all(a.x1 < b.x0 for a, b in pairwise(seen))
 
 
+@pytest.mark.slow
 def test_names_in_pictures_are_not_read_as_mathematics(study, tmp_path):
     plan = made.plan({"_$\\frac$": made.OPTIMIZERS["sgd"]}, task="$", trials=3, undecayed=False)
     result = report(plan, made.finished(plan, names=["$\\x$", "_"]))

@@ -6,6 +6,7 @@ import math
 
 import made_study as made
 import pyarrow.parquet as parquet
+import pytest
 
 from tangential_lab.reports import tables, write_report
 from tangential_lab.studies import PlannedOptimizer
@@ -28,6 +29,7 @@ def same(text, value):
     return text == cell(value)
 
 
+@pytest.mark.slow
 def test_every_cell_has_the_value_of_its_record(study, tmp_path):
     """Each column has one source, and each number of a record one column."""
     write_report(study, tmp_path)
@@ -68,6 +70,7 @@ def test_every_cell_has_the_value_of_its_record(study, tmp_path):
         assert next(lines, None) is None
 
 
+@pytest.mark.slow
 def test_a_report_writes_page_and_tables(study, tmp_path):
     paths = write_report(study, tmp_path)
     assert paths[0] == tmp_path / "report.html"

@@ -80,6 +80,7 @@ def recoloured(plan, colour):
     return plan | {"optimizers": {k: v | {"colour": colour} for k, v in plan["optimizers"].items()}}
 
 
+@pytest.mark.slow
 def test_the_undamaged_one_is_reported(study, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["report", "s"])
@@ -148,6 +149,7 @@ def test_a_worker_needs_settings_that_a_page_does_not(study, capsys):
         ({"provenance": {}}, "record.provenance has no time"),
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_record(change, words, study, capsys):
     store = Store(f"sqlite:///{study}", "s")
     plan = store.plan()
@@ -175,6 +177,7 @@ def test_a_record_that_is_missing(study, capsys):
     assert "trial 0 of study 's'" in refused(capsys, "report", "s")
 
 
+@pytest.mark.slow
 def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
     """Whatever stands there, the study is reported or refused in a line."""
     from tangential_lab.cli.study import report as command

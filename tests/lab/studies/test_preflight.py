@@ -181,11 +181,13 @@ def test_a_state_that_cannot_be_read_again_is_found(path):
         ("exits", "optimizer 'x' fails with"),
     ],
 )
+@pytest.mark.slow
 def test_a_process_that_ends_is_an_error(factory, words, path):
     with pytest.raises(ValueError, match=words):
         unresumable(PreflightRequest({"x": f"{path}:{factory}"}, {"adam": POINT}, GROUPS))
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_the_process_when_it_is_loaded(tmp_path):
     (tmp_path / "mine.py").write_text("import os\nos._exit(0)\n")
     with pytest.raises(ValueError, match=r"ended \(exit status 0\) when optimizer 'x' was loaded"):
@@ -215,6 +217,7 @@ def digits():
     return tasks.make("digits", None, {})
 
 
+@pytest.mark.slow
 def test_a_study_knows_which_optimizers_do_not_resume(digits, path):
     request = study.StudyRequest(
         *("digits", {}, ("sgd",), {"x": f"{path}:Counts", "y": f"{path}:Draws"}, 1, 1, 1, False),

@@ -147,6 +147,7 @@ def close(found, expected):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     alone = run("digits alone", tmp_path, 1)["digits alone"]
     ways = ("copies", "shards", "copies resumed", "shards resumed")
@@ -162,6 +163,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+@pytest.mark.slow
 def test_two_processes_train_other_nets_as_one(tmp_path):
     """Where weights lie channels last, sums are of low precision, or a loss is of pairs.
 
@@ -209,6 +211,7 @@ def test_processes_of_a_machine_share_its_cores(monkeypatch, processes, decoders
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+@pytest.mark.slow
 def test_torchrun_spreads_every_trial_of_a_study(tmp_path):
     command = [
         *("torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())),

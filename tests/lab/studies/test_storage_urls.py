@@ -31,6 +31,7 @@ def made(folder):
     return store
 
 
+@pytest.mark.slow
 def test_every_folder_has_a_database_of_its_own(tmp_path):
     for name in NAMES:
         made(tmp_path / name).close()

@@ -29,6 +29,7 @@ class TestStore:
         with pytest.raises(ValueError, match=r"no study 't' in .*; known: s"):
             Store(store.url, "t").plan()
 
+    @pytest.mark.slow
     def test_every_trial_is_claimed_once(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         other = Store(store.url, "s")
@@ -55,6 +56,7 @@ class TestStore:
         assert again.records(other) == {}
 
     @pytest.mark.parametrize("act", ["set_trial_user_attr", "set_trial_state_values"])
+    @pytest.mark.slow
     def test_a_record_is_kept_that_the_database_goes_away_from(
         self, act, digits, tmp_path, monkeypatch
     ):
@@ -83,6 +85,7 @@ class TestStore:
         with pytest.raises(ClaimLostError):
             store.beat(claim)
 
+    @pytest.mark.slow
     def test_the_living_keep_their_trials_whatever_the_clocks_say(
         self, digits, tmp_path, monkeypatch
     ):
@@ -124,6 +127,7 @@ class TestStore:
         assert store.claim(plan, [spec]).spec == spec
 
     @pytest.mark.parametrize("act", ["set_trial_user_attr", "get_all_trials"])
+    @pytest.mark.slow
     def test_a_trial_is_not_lost_that_the_database_goes_away_from_as_it_is_claimed(
         self, act, digits, tmp_path, monkeypatch
     ):

@@ -89,6 +89,7 @@ def left(made):
         ("becomes another", "exec of another program"),
     ],
 )
+@pytest.mark.slow
 def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired, monkeypatch):
     monkeypatch.setattr(pool, "DEATHS", 1)
     made, said = hired(way)
@@ -104,12 +105,14 @@ def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired
     made.stop_workers()
 
 
+@pytest.mark.slow
 def test_what_a_worker_says_ends_the_study(hired):
     made, _ = hired("speaks")
     with pytest.raises(StudyFailedError, match="words"):
         left(made)
 
 
+@pytest.mark.slow
 def test_a_worker_at_work_has_not_left(hired):
     made, _ = hired("works")
     time.sleep(1)
@@ -118,6 +121,7 @@ def test_a_worker_at_work_has_not_left(hired):
     assert [worker.process.exitcode for worker in made.workers] == [0]
 
 
+@pytest.mark.slow
 def test_one_that_becomes_another_program_is_not_waited_for(hired):
     made, _ = hired("becomes another")
     made.stop_workers()
@@ -168,6 +172,7 @@ def long_message(params, lr, weight_decay):
 """
 
 
+@pytest.mark.slow
 def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
     (tmp_path / "mine.py").write_text(CODE)
     chosen = "--optimizers sgd --optimizer x=mine.py:Exits"
@@ -238,6 +243,7 @@ def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
     assert len(e.value.trace) < 5000
 
 
+@pytest.mark.slow
 def test_a_trial_that_cannot_be_resumed_leaves_no_checkpoint(begun, tmp_path):
     for reasons, count in (({}, 1), ({"x": "its next steps differ"}, 0)):
         with warnings.catch_warnings():

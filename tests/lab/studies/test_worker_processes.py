@@ -25,6 +25,7 @@ from tangential_lab.training.trial import Trial
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, monkeypatch):
     store, plan = begun(
         f"sqlite:///{tmp_path}/s.db", digits, optimizers=("sgdp",), trials=1, seeds=1
@@ -42,6 +43,7 @@ def test_a_run_in_which_weights_stay_as_they_were_is_refused(digits):
         study.make_plan(study_request(epochs=2), digits._replace(frozen_epochs=2.0))
 
 
+@pytest.mark.slow
 def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     running = study.run_study(store, plan, WorkerOptions(None, tmp_path, 60.0), 0, Event(), print)
@@ -103,6 +105,7 @@ def assert_same(store, plan, reference):
     assert len(complete) == len(set(complete))
 
 
+@pytest.mark.slow
 def test_fifty_kills_lose_nothing(digits, server, reference, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     chance, kills = random.Random(0), 0
@@ -126,12 +129,14 @@ def test_fifty_kills_lose_nothing(digits, server, reference, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_results_of_one(digits, server, reference, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     finished_by(server, store, tmp_path, 2)
     assert_same(store, plan, reference)
 
 
+@pytest.mark.slow
 def test_a_finished_record_outlives_worker_and_database(digits, tmp_path, monkeypatch):
     """The database is gone when a trial ends, and so is its worker: the record waits on disk."""
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits, optimizers=("sgdp",), trials=1)
@@ -205,6 +210,7 @@ class Server:
 
 @pytest.mark.skipif(POSTGRES is None, reason="PostgreSQL is not installed")
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.slow
 def test_two_workers_on_postgresql_that_is_killed_give_the_results_of_one(
     digits, server, reference, tmp_path_factory
 ):

@@ -135,6 +135,7 @@ def printed():
     return list(lemmas.all_lemmas())
 
 
+@pytest.mark.slow
 def test_all_hold_as_printed(printed):
     assert len(printed) == 3 + 2 * 3 + len(EQUILIBRIA)
     assert len({lemma.name for lemma in printed}) == len(printed)
@@ -163,11 +164,13 @@ ELSEWHERE = Simulation((16, 32), lr=0.3, beta=0.5, wd_ratio=0.3)
         ("AdamP", Simulation((16, 32), lr=0.3, beta=0.5, decay=0.05, wd_ratio=0.3, steps=2000)),
     ],
 )
+@pytest.mark.slow
 def test_equilibrium_elsewhere(name, simulation):
     lemma = equilibrium(name, simulation)
     assert lemma.holds, lemma
 
 
+@pytest.mark.slow
 def test_equilibrium_is_missed_without_projection(monkeypatch):
     usual = EQUILIBRIA["AdamP"]
     build = lambda weight, s: AdamP([weight], s.lr, weight_decay=s.decay, projection="off")

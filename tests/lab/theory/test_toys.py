@@ -30,6 +30,7 @@ BUILD = {
 
 
 @pytest.mark.parametrize(("name", "momentum", "loss50", "norm50", "loss499", "norm499"), PRINTED)
+@pytest.mark.slow
 def test_plane_to_every_printed_digit(name, momentum, loss50, norm50, loss499, norm499):
     path = cosine_2d(BUILD[name](momentum))
     assert f"{path.norms[500]:.2f}" == norm499
@@ -60,6 +61,7 @@ def sphere():
 
 
 @pytest.mark.parametrize("name", FIGURE)
+@pytest.mark.slow
 def test_sphere_within_3_percent_of_the_figure(name, sphere):
     assert sphere[name].norms[[0, 10, 25, 50]].tolist() == pytest.approx(FIGURE[name], rel=0.03)
 

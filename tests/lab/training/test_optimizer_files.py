@@ -55,6 +55,7 @@ class TestLoading:
         assert pickle.loads(pickle.dumps(first())).name == "a"
         assert sys.modules["torch"] is torch
 
+    @pytest.mark.slow
     def test_its_classes_are_unpickled_in_another_process(self, tmp_path):
         folder = tmp_path / "with space.and dot"
         folder.mkdir()

@@ -71,6 +71,7 @@ class TestTrial:
         assert record["loss"] == float("inf")
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    @pytest.mark.slow
     def test_a_resumed_trial_is_the_uninterrupted_one(self, optimizer, digits, tmp_path):
         spec = SPEC._replace(optimizer=optimizer)
         whole = trained(digits, spec)
@@ -187,6 +188,7 @@ class TestCheckpoint:
             assert checkpoint.load(tmp_path) is None
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.slow
     def test_a_full_disk_leaves_the_old_one_and_training_goes_on(
         self, digits, tmp_path, monkeypatch
     ):

@@ -45,6 +45,7 @@ def test_the_numbers_of_a_slowdown_follow_from_the_log(momentum):
     assert numbers["memory_share"] == pytest.approx(memory / (memory + step))
 
 
+@pytest.mark.slow
 def test_the_same_run_projected_is_not_slowed_down():
     found = kinds(trained(lambda w: SGDP(w, lr=0.1, momentum=0.9), audited=True))
     assert SLOW not in found
@@ -96,6 +97,7 @@ def test_the_first_steps_of_adam_are_not_a_slowdown():
 
 @pytest.mark.parametrize("audited", [False, True])
 @pytest.mark.parametrize("rule", [AdamW, AdamP])
+@pytest.mark.slow
 def test_little_decay_is_too_weak(rule, audited):
     found = kinds(trained(lambda w: rule(w, lr=0.01, weight_decay=1e-3), audited=audited))
     verdict, numbers = found[WEAK], found[WEAK].numbers
@@ -113,6 +115,7 @@ def test_little_decay_is_too_weak(rule, audited):
     assert NO_DECAY not in found
 
 
+@pytest.mark.slow
 def test_a_schedule_that_leaves_equilibrium_is_not_weak_decay():
     """In the last steps lr falls faster than norms can follow."""
 

@@ -25,6 +25,7 @@ from tangential.monitor.diagnosis import criteria
 from tangential.monitor.sinks.lines import COLUMNS
 
 
+@pytest.mark.slow
 def test_the_verdict_on_a_sound_run_says_what_was_checked(good):
     (verdict,) = diagnose(good)
     assert verdict.kind == "sound"
@@ -49,6 +50,7 @@ def aggregates(log):
     return [line for line in log if line["label"] in ("all", "early", "middle", "late")]
 
 
+@pytest.mark.slow
 def test_aggregates_alone_leave_criteria_unchecked(momentum):
     found = kinds(aggregates(momentum))
     assert [*found] == ["sound", "not checked"]
@@ -78,6 +80,7 @@ def test_without_a_scale_invariant_weight_criteria_are_unchecked():
     assert "the gate mostly fires on none" in kinds(log)["not checked"].text
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_is_not_sound():
     def before(model, optimizer, step):
         if step == 200:
@@ -97,6 +100,7 @@ def test_a_run_that_was_resumed_before_it_diverged_is_judged_by_what_followed(go
     assert "not finite" not in kinds([*spoilt, *again])
 
 
+@pytest.mark.slow
 def test_lr_of_zero_is_left_out():
     log = trained(decayed, before=lambda m, o, step: falling(0.01, 200)(m, o, min(step, 200)))
     assert all(x["lr"] == 0 for x in log if x["step"] >= 200 and x["label"] in HIDDEN)

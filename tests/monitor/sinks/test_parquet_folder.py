@@ -27,6 +27,7 @@ def test_the_folder_is_one_data_set_at_any_time(tmp_path):
     assert table["equilibrium_rad"].null_count == 5  # NaN is not null
 
 
+@pytest.mark.slow
 def test_pending_logs_are_written_when_a_run_ends_by_an_exception(tmp_path):
     code = f"""
 from tangential.monitor import sinks
@@ -81,6 +82,7 @@ def peak_mb(work):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_long_files_take_little_memory(tmp_path):
     path, folder = tmp_path / "run.csv", tmp_path / "run"
     values_ = {f"{i}.weight/{c}": (i + 1) / 3 for i in range(200) for c in COLUMNS[:15]}

@@ -149,6 +149,7 @@ def test_wandb_needs_a_run(run):
         ("sinks.tensorboard('x')", "tensorboard", "pip install tensorboard"),
     ],
 )
+@pytest.mark.slow
 def test_a_missing_library_is_named_at_once(call, library, hint, tmp_path):
     code = f"import sys; sys.modules[{library!r}] = None\n"
     code += f"from tangential.monitor import sinks; {call}"
@@ -162,6 +163,7 @@ def test_a_missing_library_is_named_at_once(call, library, hint, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_sinks_load_no_library_before_they_are_used():
     code = """
 import sys

@@ -114,6 +114,7 @@ def test_two_open_monitors_with_one_sink_warn(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_function_or_a_deleted_monitor_shares_a_sink_without_warning():
     sink, pairs = sinks.memory(), [small() for _ in range(2)]
     with Monitor(*pairs[0], 1, print), Monitor(*pairs[1], 1, print):

@@ -70,6 +70,7 @@ def test_the_splits_of_the_digits_are_disjoint():
     assert rows.max() == 1
 
 
+@pytest.mark.slow
 def test_training_against_attacks_helps_against_them():
     scores = {}
     for train in ("adversarial", "clean"):
@@ -116,6 +117,7 @@ def home(tmp_path, monkeypatch):
     return home
 
 
+@pytest.mark.slow
 def test_cifar_is_trained_on_a_folder_of_its_layout(home, tmp_path):
     task = adversarial(preset="paper", data=home)
     assert (task.batch_size, task.epochs, task.data.about) == (128, 200, "CIFAR-10")
@@ -127,6 +129,7 @@ def test_cifar_is_trained_on_a_folder_of_its_layout(home, tmp_path):
     assert set(found) == {"attacked accuracy", "clean accuracy", "loss"}
 
 
+@pytest.mark.slow
 def test_the_net_of_the_paper_learns_from_a_step(home):
     task = adversarial(preset="paper", data=home)
     model = task.model()

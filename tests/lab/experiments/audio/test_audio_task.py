@@ -28,6 +28,7 @@ MINI = [
     ("options", "sizes", "shape"),
     [pytest.param(*case, marks=needs(name)) for name, *case in MINI],
 )
+@pytest.mark.slow
 def test_mini_steps_and_scores(options, sizes, shape):
     task = audio(data=DATA, **options)
     if sizes:
@@ -91,6 +92,7 @@ def test_evaluation_is_always_the_same():
 
 
 @needs("free-spoken-digit-dataset")
+@pytest.mark.slow
 def test_a_short_training_hears_digits():
     """Two of forty epochs; chance is 10 %."""
     task = audio(data=DATA)

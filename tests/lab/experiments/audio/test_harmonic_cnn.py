@@ -19,6 +19,7 @@ def test_filters_are_at_the_harmonics_of_half_semitones():
 
 
 @pytest.mark.parametrize("q", [0.5, 1.0, 3.0])
+@pytest.mark.slow
 def test_responses_are_the_published_triangles(q):
     """Centre h f0 and width (.1079 h f0 + 24.7)/Q, measured on a fine grid of frequencies."""
     filters = HarmonicFilters(16000, n_fft=2**16)

@@ -73,6 +73,7 @@ def tiny(request, tmp_path):
     return request.param, task._replace(model=thin)
 
 
+@pytest.mark.slow
 def test_paper_steps_stops_and_resumes(tiny, tmp_path):
     """Two steps, and one step and another after a stop, end in the same weights."""
     _, task = tiny

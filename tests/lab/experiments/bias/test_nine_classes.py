@@ -31,6 +31,7 @@ def test_photographs_have_class_test_set_and_textures(animals):
     assert labels.tolist() == rows[41:43].tolist()
 
 
+@pytest.mark.slow
 def test_animals_are_trained_on_a_folder_of_their_layout(animals, tmp_path, monkeypatch):
     few = dict(list(nine_classes.CLASSES.items())[::14])
     monkeypatch.setattr(nine_classes, "CLASSES", few)  # photographs of 224 x 224 take their time

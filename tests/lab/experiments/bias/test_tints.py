@@ -36,6 +36,7 @@ def test_ink_is_white_and_paper_coloured():
 
 
 @needs("MNIST")
+@pytest.mark.slow
 def test_the_splits_of_mnist_are_tinted_as_they_say():
     source = images.mnist(DATA)
     assert len(source.train) == 60_000
@@ -61,6 +62,7 @@ def test_scores_tell_the_test_sets_apart(digits):
 
 @pytest.mark.parametrize("method", ["rebias", "plain"])
 @pytest.mark.parametrize("preset", ["mini", "paper"])
+@pytest.mark.slow
 def test_digits_are_trained_on_a_folder_of_their_layout(digits, tmp_path, method, preset):
     task = bias(preset=preset, data=digits, method=method)._replace(batch_size=8)
     assert task.splits["train"].__getitems__([0])[0].shape[2] == (10 if preset == "mini" else 28)

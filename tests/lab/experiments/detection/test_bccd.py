@@ -12,6 +12,7 @@ CLASSES = ("RBC", "WBC", "Platelets")
 
 
 @needs("BCCD_Dataset")
+@pytest.mark.slow
 def test_blood_cells_are_those_of_the_source():
     source = bccd(DATA)
     whole = source.splits["train"]
@@ -34,6 +35,7 @@ def test_blood_cells_are_those_of_the_source():
 
 
 @needs("BCCD_Dataset")
+@pytest.mark.slow
 def test_prepared_photographs_are_read_once(monkeypatch):
     first = bccd(DATA)
     monkeypatch.setattr(

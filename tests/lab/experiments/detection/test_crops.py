@@ -17,6 +17,7 @@ from tangential_lab.experiments.detection import crops
     ],
     ids=["centernet", "ssd", "centernet, evaluated", "ssd, evaluated"],
 )
+@pytest.mark.slow
 def test_boxes_follow_what_they_surround(change, monkeypatch):
     steps = getattr(change, "transforms", [])
     kept = [t for t in steps if not isinstance(t, crops.v2.ColorJitter)]  # white stays white

@@ -28,6 +28,7 @@ def test_crowds_are_shown_in_evaluation_alone(tiny):
 
 
 @pytest.mark.parametrize("detector", NETS)
+@pytest.mark.slow
 def test_detectors_are_trained_on_a_folder_of_cocos_layout(tiny, tmp_path, monkeypatch, detector):
     monkeypatch.setitem(rooms.SIZES, "centernet", (128, 128))  # 512 x 512 take their time
     task = detection(preset="paper", data=tiny, detector=detector)
@@ -40,6 +41,7 @@ def test_detectors_are_trained_on_a_folder_of_cocos_layout(tiny, tmp_path, monke
     assert 0 <= scores["AP"] <= scores["AP50"] <= 1
 
 
+@pytest.mark.slow
 def test_the_ssd_of_the_paper_learns_from_a_step(tiny):
     task = detection(preset="paper", data=tiny, detector="ssd")
     model = task.model()
@@ -68,6 +70,7 @@ def test_small_nets_cannot_be_pretrained():
 
 @needs("BCCD_Dataset")
 @pytest.mark.parametrize("detector", NETS)
+@pytest.mark.slow
 def test_mini_batches_are_the_seeds_and_can_be_trained_on(detector):
     task = detection(data=DATA, detector=detector)
     torch.manual_seed(3)
@@ -86,6 +89,7 @@ def test_mini_batches_are_the_seeds_and_can_be_trained_on(detector):
 
 
 @needs("BCCD_Dataset")
+@pytest.mark.slow
 def test_the_small_centernets_shifts_learn_slowly():
     """At the others' rate they run away, in an epoch or two, from all that the map holds."""
     task = detection(data=DATA)

@@ -29,6 +29,7 @@ from tangential_lab.experiments.detection.ssd import ssd300
     ],
     ids=["centernet", "ssd"],
 )
+@pytest.mark.slow
 def test_pretrained_takes_torchvisions_weights(monkeypatch, weights, theirs, make, backbone):
     state = {k: torch.rand_like(v, dtype=torch.float32) for k, v in theirs().state_dict().items()}
     monkeypatch.setattr(weights, "get_state_dict", lambda self, **options: state)
@@ -53,6 +54,7 @@ def test_weights_that_cannot_be_had_are_named(monkeypatch, tmp_path, make):
 
 
 @pytest.mark.parametrize("detector", NETS)
+@pytest.mark.slow
 def test_loss_in_float64_shows_the_audit_what_is_invariant(detector):
     net = NETS[detector]()
     found = audit(net, [batch(2) for _ in range(2)], loss=lambda model, b: model(*b))

@@ -12,6 +12,7 @@ from torchvision.models.detection import SSD300_VGG16_Weights, ssd300_vgg16
 from tangential_lab.experiments.detection.ssd import SSD300, Features, ssd300
 
 
+@pytest.mark.slow
 def test_ssd300_has_the_published_convolutions_and_boxes():
     published = ssd300_vgg16(weights=None, weights_backbone=None)
     assert count(published) == SSD300_VGG16_Weights.COCO_V1.meta["num_params"]

@@ -52,6 +52,7 @@ def test_a_seed_decides_a_batch(tiny):
 
 
 @needs("cifar-10-batches-py")
+@pytest.mark.slow
 def test_the_splits_of_cifar_are_balanced_and_disjoint(monkeypatch):
     accept_copies(monkeypatch)
     source = images.cifar10(DATA)
@@ -71,6 +72,7 @@ def test_the_splits_of_cifar_are_balanced_and_disjoint(monkeypatch):
 
 
 @needs("cifar-10-batches-py")
+@pytest.mark.slow
 def test_sixty_steps_on_cifar_teach_something(monkeypatch):
     accept_copies(monkeypatch)
     task = imagenet(data=DATA)
@@ -102,6 +104,7 @@ def test_a_download_that_fails_says_what_to_do(home, monkeypatch):
 @pytest.mark.parametrize(
     ("net", "cutmix"), [("resnet18", False), ("resnet50", True), ("mobilenet_v2", False)]
 )
+@pytest.mark.slow
 def test_imagenet_is_trained_on_a_folder_of_its_layout(tiny, tmp_path, monkeypatch, net, cutmix):
     for view in ("random_view", "central_view"):  # photographs of 224 x 224 take longer
         monkeypatch.setattr(photographs, view, partial(getattr(photographs, view), 64))

@@ -32,6 +32,7 @@ def test_the_paper_has_but_one_text(home):
         language(preset="paper", data=home, text="pydoc")
 
 
+@pytest.mark.slow
 def test_a_mini_is_rehearsed_and_learns(home, monkeypatch):
     small = SETTINGS["character"]._replace(sizes=Sizes(2, 32, 2, 16, 64), streams=8, length=16)
     monkeypatch.setitem(SETTINGS, "character", small)
@@ -71,6 +72,7 @@ def tiny_paper(home, monkeypatch, sizes):
     return language(preset="paper", data=home)
 
 
+@pytest.mark.slow
 def test_the_paper_is_rehearsed_on_a_tiny_folder(home, monkeypatch):
     """The net at its size."""
     assert language_of_the_paper(home).batch_size == 60

@@ -56,6 +56,7 @@ def test_initial_weights_are_as_published():
 
 
 @pytest.mark.parametrize("weight_norm", [False, True])
+@pytest.mark.slow
 def test_the_audit_finds_the_directions_of_weight_norm_and_nothing_else(weight_norm):
     model = roused(reader(dropout=0.1, weight_norm=weight_norm))  # a new net's queries do little
     batches = [(tokens(4, 5), tokens(4, 5), True), (tokens(4, 5), tokens(4, 5), False)]

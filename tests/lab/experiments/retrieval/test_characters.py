@@ -42,6 +42,7 @@ def test_drawings_are_moved_by_chance_and_stay_there():
 
 
 @needs("omniglot-py")
+@pytest.mark.slow
 def test_raw_pixels_are_as_published():
     """7 x 7 squares averaged: recall@1 is .337 on the classes of the report."""
     split = retrieval(data=DATA).splits["test"]
@@ -53,6 +54,7 @@ def test_raw_pixels_are_as_published():
 
 @needs("omniglot-py")
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.slow
 def test_mini_learns(loss):
     """Ten steps on one batch; images, classes and proxies reach the loss."""
     task = retrieval(data=DATA, loss=loss)

@@ -124,6 +124,7 @@ def two_steps(called, model, images, labels):
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """Pairs across the processes count: the loss and its gradients are those of the whole batch.
 

@@ -17,6 +17,7 @@ from tangential_lab.training import ProcessShare, evaluation_batches
 
 
 @pytest.mark.parametrize("dataset", TINY)
+@pytest.mark.slow
 def test_paper_layouts(dataset, tmp_path):
     TINY[dataset](tmp_path)
     task = retrieval(preset="paper", data=tmp_path, dataset=dataset, pretrained=False)

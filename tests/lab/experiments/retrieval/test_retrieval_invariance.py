@@ -1,5 +1,6 @@
 """Which weights of an embedder are scale-invariant."""
 
+import pytest
 import torch
 from embedders import a_batch, small, up_to_features
 from torch import nn
@@ -35,6 +36,7 @@ def audited(frozen):
     return audit(model, batches, loss=loss)
 
 
+@pytest.mark.slow
 def test_with_frozen_batch_norm_only_proxies_and_the_embedding_are_scale_invariant():
     """Of the embedding it is the whole: a row more or less long turns what is embedded."""
     result = audited(frozen=True)
@@ -43,6 +45,7 @@ def test_with_frozen_batch_norm_only_proxies_and_the_embedding_are_scale_invaria
     assert not result.names("dead")
 
 
+@pytest.mark.slow
 def test_with_live_batch_norm_convolutions_are_scale_invariant_too():
     result = audited(frozen=False)
     convolutions = [n for n in (line.name for line in result.lines) if "conv" in n or ".0.w" in n]

@@ -47,6 +47,7 @@ def bottlenecks():
     ("dataset", "loss", "batch", "epochs"),
     [("auto", "proxyanchor", 3, 1), ("sop", "triplet", 6, 2)],
 )
+@pytest.mark.slow
 def test_paper_steps_stops_and_resumes(dataset, loss, batch, epochs, tmp_path, monkeypatch):
     """Two steps of ResNet-50, and one and another after a stop, end in the same weights.
 
@@ -90,6 +91,7 @@ def test_paper_steps_stops_and_resumes(dataset, loss, batch, epochs, tmp_path, m
         ("sop", "frozen", True),
     ],
 )
+@pytest.mark.slow
 def test_batch_norm_is_frozen_as_published_or_as_told(dataset, batchnorm, frozen, tmp_path):
     TINY[dataset](tmp_path)
     options = {"dataset": dataset, "batchnorm": batchnorm, "pretrained": False}
