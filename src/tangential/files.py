@@ -9,9 +9,9 @@ from typing import IO, Any
 
 @contextmanager
 def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that replaces `path` once all of it is on disk, or not at all.
+    """Write a temporary file, which replaces `path` once it is complete on disk.
 
-    Until then its name begins with a dot, so that programs that read the folder ignore it.
+    Its name begins with a dot, so that programs that read the folder ignore it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -29,6 +29,6 @@ def write_atomically(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
-        with suppress(OSError):  # it must not hide the error that led here
+        with suppress(OSError):  # an error here must not hide the first one
             partial.unlink(missing_ok=True)
         raise

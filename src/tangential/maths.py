@@ -25,7 +25,7 @@ LEAST_KEPT = 1e-3  # caution never enlarges a step more than a thousandfold (Lia
 
 
 class Moments(NamedTuple):
-    """Four inner products per unit, each [units]: weight, gradient and update with one another."""
+    """Four inner products per unit, each [units], of weight w, gradient g and update u."""
 
     ww: Array
     gg: Array
@@ -34,7 +34,7 @@ class Moments(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """The decision per unit, each bool [units]: remove the unit's radial part, or the weight's."""
+    """Two decisions per unit, each bool [units]: project the unit, or project the whole weight."""
 
     row: Array
     weight: Array
@@ -43,7 +43,7 @@ class Gate(NamedTuple):
 def adam(xp, g, m, v, step, *, betas, eps, nesterov):
     """Adam's new moments and update (m, v, u); `step` counts from 1.
 
-    u = (m / (1 - b1^t)) / (sqrt(v) / sqrt(1 - b2^t) + eps), or with b1 m + (1 - b1) g for m.
+    u = (m / (1 - b1^t)) / (sqrt(v) / sqrt(1 - b2^t) + eps); Nesterov has b1 m + (1 - b1) g for m.
     """
     b1, b2 = betas
     m = b1 * m + (1 - b1) * g
@@ -52,7 +52,7 @@ def adam(xp, g, m, v, step, *, betas, eps, nesterov):
 
 
 def adam_update(xp, g, m, v, step, *, betas, eps, nesterov):
-    """Adam's update u, from moments to which the gradient g was added already."""
+    """Adam's update u, from moments that already include the gradient g."""
     b1, _ = betas
     first, second = bias_corrections(step, betas)
     ahead = b1 * m + (1 - b1) * g if nesterov else m
@@ -60,25 +60,25 @@ def adam_update(xp, g, m, v, step, *, betas, eps, nesterov):
 
 
 def bias_corrections(step, betas):
-    """What Adam divides m and sqrt(v) by after `step` steps: (1 - b1^t, sqrt(1 - b2^t))."""
+    """The divisors of Adam's m and sqrt(v) after `step` steps: (1 - b1^t, sqrt(1 - b2^t))."""
     b1, b2 = betas
     return 1 - b1**step, (1 - b2**step) ** 0.5
 
 
 def sgd(g, p, *, momentum, dampening, nesterov):
     """SGD's new momentum and update (p, u): p <- momentum p + (1 - dampening) g, from p = 0."""
-    past = momentum * p if momentum else 0  # 0 * inf would never heal
+    past = momentum * p if momentum else 0  # 0 * inf would stay NaN
     p = past + (1 - dampening) * g
     return p, sgd_update(g, p, momentum=momentum, nesterov=nesterov)
 
 
 def sgd_update(g, p, *, momentum, nesterov):
-    """SGD's update u, from a momentum p to which the gradient g was added already."""
+    """SGD's update u, from a momentum p that already includes the gradient g."""
     return g + momentum * p if nesterov else p
 
 
 def failing(xp, moments: Moments, *, fan, delta, eps):
-    """1 for units whose cosine shuts the published gate by row, else 0 [units]."""
+    """1 for units whose cosine is too large for the published gate by row, else 0 [units]."""
     ww, gg, gw, _ = moments
     fits = orthogonal(xp, ww, gg, gw, delta / fan**0.5, eps)
     return xp.where(fits, xp.zeros_like(ww), xp.ones_like(ww))
@@ -90,8 +90,8 @@ def gate(
     """Decide per unit whether the update loses its radial part.
 
     "auto" is the published gate: by row if |cos(w, g)| < delta/sqrt(fan) in every unit, else by
-    weight if |cos(w, g)| < delta/sqrt(size) of the whole weight. "row" and "weight" are decided
-    beforehand. The gate stays shut where a cosine is NaN or its norms overflow, and for a vector
+    weight if |cos(w, g)| < delta/sqrt(size) of the whole weight. "row" and "weight" always
+    project. The gate does not fire where a cosine is NaN or its norms overflow, and for a vector
     of one element, which has no tangent space. `failed`: the result of `failing`, if known.
     """
     ww, gg, gw, _ = moments
@@ -115,7 +115,7 @@ def orthogonal(xp, ww, gg, gw, threshold, eps):
 
 
 def coef(xp, gate: Gate, ww, xw, total: Total, *, eps):
-    """Coefficient c [units] with which x - c w has no radial part; 0 where the gate is shut.
+    """Coefficient c [units] that makes x - c w orthogonal to w; 0 where the gate does not fire.
 
     c = (x.w) / (|w| + eps)^2, of the unit or of the whole weight. A c that is not finite (x or w
     overflowed) becomes 0: one bad element must not spread over its row.
@@ -134,7 +134,7 @@ def damp(xp, gate: Gate, ww, *, wd_ratio):
 
 
 def cautious(xp, u, g):
-    """Return u without the elements whose sign disagrees with g, the rest divided by their share.
+    """Return u with 0 where its sign disagrees with g, and the rest divided by its share.
 
     Source: Liang et al., "Cautious Optimizers", 2024. NaN is kept, so that it stays visible.
     """
@@ -155,8 +155,8 @@ def shrinkage(xp, share):
 
 
 def matched(beta: float) -> float:
-    """The wd_ratio with which projected and plain optimizer turn equally fast at equilibrium.
+    """The wd_ratio with which a projected and a plain optimizer rotate equally fast at equilibrium.
 
-    (1 - beta) / (1 + beta), beta being Adam's first or SGD's momentum: 1/19 at 0.9.
+    (1 - beta) / (1 + beta), where beta is Adam's beta1 or SGD's momentum: 1/19 at 0.9.
     """
     return (1 - beta) / (1 + beta)

@@ -7,10 +7,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 # Attributes in which torch.compile, activation checkpointing and FSDP hold the inner module.
 WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
-PARALLEL = "module"  # DataParallel's attribute; a model may have one of that name, too
+PARALLEL = "module"  # DataParallel's attribute; a model may use the same name
 
-LISTED = 3  # names in a sentence
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs a cell that begins so
+LISTED = 3  # names that a message shows
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs such a cell
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -63,7 +63,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def literal(text: str) -> str:
-    """A CSV cell that no spreadsheet runs as a formula: such a text gets a quote in front.
+    """The text of a CSV cell; a quote in front keeps a spreadsheet from running a formula.
 
     >>> literal("=1+1"), literal("a=1")
     ("'=1+1", 'a=1')

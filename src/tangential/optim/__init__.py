@@ -1,9 +1,10 @@
 """AdamP and SGDP, the projected optimizers.
 
 `optimizers`: the two classes. `projected`: their base class, a torch.optim.Optimizer. `stepper`:
-checks a step, plans it, and hands it to the backends. `options`: the options of a parameter group.
-`states`: what a step remembers of each weight. `checks`: what must hold before a step.
-`checkpoints`: loads state_dicts of other optimizers. `flattened`: weights flattened by a trainer.
+checks a step, plans it, and passes it to the backends. `options`: the options of a parameter
+group. `states`: the optimizer state of each weight. `checks`: checks weights, gradients and states
+before a step. `checkpoints`: loads state_dicts of other optimizers. `flattened`: detects weights
+that a trainer has flattened.
 """
 
 from tangential.backends import LowPrecision, Projection

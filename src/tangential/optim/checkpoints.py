@@ -1,4 +1,4 @@
-"""Reads the state_dicts of other optimizers as ours."""
+"""Converts state_dicts of other optimizers, so that AdamP and SGDP can load them."""
 
 import warnings
 from typing import Any
@@ -11,12 +11,12 @@ from tangential.optim.checks import wrong_count, wrong_kind
 
 StateDict = dict[str, Any]
 
-# options of torch.optim that mean nothing here, or say how a machine runs the step
+# options of torch.optim that have no meaning here, or that depend on the machine
 FOREIGN = {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused"}
 
 
 def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
-    """A copy of `state_dict` that `optimizer` can load: its options, its keys, its step tensors.
+    """A copy of `state_dict` with the options, keys and step tensors that `optimizer` expects.
 
     PyPI's adamp and timm count steps in integers and call SGDP's buffer `momentum`.
 
@@ -25,7 +25,7 @@ def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
     """
     saved, current = state_dict["param_groups"], optimizer.param_groups
     if [len(g["params"]) for g in saved] != [len(g["params"]) for g in current]:
-        return state_dict  # torch.optim names the mismatch
+        return state_dict  # torch.optim raises an error about it
     groups = [_group(*pair) for pair in zip(current, saved, strict=True)]
     weights = {
         index: weight

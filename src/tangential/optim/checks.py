@@ -1,7 +1,7 @@
 """Checks of weights, gradients and states before a step, so that it never fails half-way.
 
-Most functions return what is wrong as the end of a sentence, or None. They run for every tensor at
-every step, so a message is only built if there is a problem.
+Most functions return the end of an error message, or None if nothing is wrong. They run for every
+tensor at every step, so a message is only built if there is a problem.
 """
 
 import math
@@ -30,18 +30,18 @@ def check_weight(param: Tensor, state: dict[str, Any], owner: str) -> None:
             )
     parts |= {name: x for name, x in state.items() if name != "step"}
     for name, x in parts.items():
-        _refuse(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
+        _raise_if(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
     if "step" in state:
         parts["step"] = state["step"]
     if not torch.compiler.is_compiling():
         for name, x in parts.items():
-            _refuse(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
-            _refuse(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
+            _raise_if(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
+            _raise_if(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
     if "step" in state:
-        _refuse(ValueError, wrong_count(state["step"]), "step", param)
+        _raise_if(ValueError, wrong_count(state["step"]), "step", param)
 
 
-def _refuse(error: type[Exception], problem: str | bool | None, name: str, param: Tensor) -> None:
+def _raise_if(error: type[Exception], problem: str | bool | None, name: str, param: Tensor) -> None:
     if problem:
         raise error(f"{name} of a weight of shape {tuple(param.shape)} {problem}")
 
@@ -122,7 +122,7 @@ def wrong_count(x: Any) -> str | None:
 
 
 def wrong_place(x: Tensor, weight: Tensor) -> str | None:
-    """Why a gradient or buffer is in another place than its weight."""
+    """Why a gradient or buffer does not match its weight in its device or in being a DTensor."""
     if x.device != weight.device:
         return (
             f"is on {x.device}, the weight on {weight.device}: move the model before its first step"

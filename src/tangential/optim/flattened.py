@@ -1,4 +1,4 @@
-"""Weights that a trainer has flattened: they have no rows any more, so nothing can be projected.
+"""Detects weights that a trainer has flattened: they have no rows, so they cannot be projected.
 
 FSDP1 marks its flat parameters, DeepSpeed ZeRO 1 and 2 do not.
 """
@@ -19,7 +19,7 @@ USE = "use FSDP2 (fully_shard), or FSDP1 with use_orig_params=True and ShardingS
 
 
 def is_suspect(param: Tensor) -> bool:
-    """Whether FSDP1 has flattened a weight, or it is a vector that FSDP1 keeps in a flat one."""
+    """Whether a weight is a flat parameter of FSDP1, or a vector inside a flat parameter."""
     return _is_vector(param) and (
         getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False)
     )
@@ -43,7 +43,7 @@ def check_group(group: Group) -> None:
 
 
 def check(groups: list[Group]) -> None:
-    """Check that no weight of an optimizer has been flattened, as far as that can be seen.
+    """Check that no weight of an optimizer has been flattened, as far as we can detect it.
 
     FSDP1 also marks the vectors of a model that it has not sharded. The matrices show the
     difference: they are marked and still have their shapes.
@@ -72,7 +72,7 @@ def check(groups: list[Group]) -> None:
 
 
 def check_step(groups: list[Group], group: Group) -> None:
-    """`check` at a step of `group`: a trainer may flatten weights after the optimizer was built.
+    """Run `check` before a step of `group`: a trainer may flatten weights after `__init__`.
 
     Warns once if all weights of an optimizer are vectors and one of them is large.
     """
@@ -106,5 +106,5 @@ def _has_rows(groups: list[Group]) -> bool:
 
 
 def _is_vector(param: Tensor) -> bool:
-    """Whether a weight has fewer than two dimensions, as far as is known."""
+    """Whether a weight has fewer than two dimensions; False if it is not initialized."""
     return not is_lazy(param) and param.dim() < 2

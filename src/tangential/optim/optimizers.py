@@ -24,12 +24,12 @@ class AdamP(Projected):
         weight_decay: Decoupled decay per unit of lr.
         delta: The gate fires where |cos(weight, gradient)| < delta / sqrt(elements).
         wd_ratio: Share of the decay that is applied where the gate fires, or "matched":
-            (1-b1)/(1+b1), with which AdamP turns as fast as AdamW at equilibrium.
-        nesterov: Look one step ahead along the first moment.
+            (1-b1)/(1+b1), with which AdamP rotates as fast as AdamW at equilibrium.
+        nesterov: Use Nesterov momentum.
         maximize: Maximize the objective instead.
-        foreach: Many weights per operation (True), or one after another (False).
-        fused: The compiled kernel for contiguous CPU weights and foreach for the others (True);
-            not the kernel (False); by default the fastest there is. With True, GradScaler leaves
+        foreach: Process many weights per operation (True), or one weight at a time (False).
+        fused: Use the compiled kernel for contiguous CPU weights and foreach for others (True);
+            no kernel (False); by default, the fastest available. With True, GradScaler leaves
             unscaling to the step, as with torch's fused optimizers.
         low_precision: How float16 and bfloat16 weights are rounded: to nearest (None; small steps
             are lost), "stochastic", or "kahan", which keeps what rounding lost in an extra buffer
@@ -47,7 +47,7 @@ class AdamP(Projected):
 
     >>> import torch
     >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
-    >>> weight.grad = torch.tensor([[4.0, -3.0]])  # orthogonal, as scale invariance has it
+    >>> weight.grad = torch.tensor([[4.0, -3.0]])  # orthogonal to the weight
     >>> AdamP([weight], lr=0.1).step()
     >>> weight  # AdamW ends at [2.9, 4.1]
     Parameter containing:
@@ -100,16 +100,16 @@ class AdamP(Projected):
 
 
 class SGDP(Projected):
-    """SGD with momentum and decoupled decay, projected as `AdamP` is. State: `momentum_buffer`.
+    """SGD with momentum and decoupled decay, projected as in `AdamP`. State: `momentum_buffer`.
 
-    p <- momentum p + (1 - dampening) g from p = 0, so that dampening acts on the first step too,
-    unlike torch.optim.SGD. Source: Heo et al., "AdamP", ICLR 2021. Arguments not named here are
+    p <- momentum p + (1 - dampening) g, and p starts at 0. So dampening also acts on the first step,
+    unlike in torch.optim.SGD. Source: Heo et al., "AdamP", ICLR 2021. Arguments not named here are
     those of `AdamP`.
 
     Args:
         lr: Step size, >= 0; required, here or in every group.
         momentum: Decay rate of the momentum, in [0, 1).
-        dampening: Share of the gradient kept out of the momentum.
+        dampening: Share of the gradient that is not added to the momentum.
         weight_decay: Decoupled decay per unit of lr, divided by (1 - momentum), so that a decay
             tuned for torch's coupled SGD keeps its strength.
         nesterov: Step along g + momentum p.

@@ -1,4 +1,4 @@
-"""What a parameter group may hold, and the errors for what it may not."""
+"""The options of a parameter group: allowed values, and errors for all others."""
 
 import math
 from collections.abc import Callable
@@ -39,12 +39,12 @@ def resolved(rule: Rule, group: Group) -> StepOptions:
     decay, lr, wd_ratio = number(group["weight_decay"]), group["lr"], group["wd_ratio"]
     if rule == "adam":
         first, second = group["betas"]
-        of_rule: dict[str, Any] = {"betas": (number(first), number(second))}
-        beta = of_rule["betas"][0]
+        rule_options: dict[str, Any] = {"betas": (number(first), number(second))}
+        beta = rule_options["betas"][0]
     else:
-        of_rule = {name: number(group[name]) for name in ("momentum", "dampening")}
-        of_rule["project_buffer"] = group["project_buffer"]
-        beta = of_rule["momentum"]
+        rule_options = {name: number(group[name]) for name in ("momentum", "dampening")}
+        rule_options["project_buffer"] = group["project_buffer"]
+        beta = rule_options["momentum"]
         decay = decay / (1 - beta)  # a decay tuned for torch's coupled SGD keeps its strength
     return StepOptions(
         rule=rule,
@@ -61,12 +61,12 @@ def resolved(rule: Rule, group: Group) -> StepOptions:
         wide_moments=group["state_dtype"] is not None,
         foreach=group["foreach"],
         fused=group["fused"],
-        **of_rule,
+        **rule_options,
     )
 
 
 def _unchanged(x: Any) -> Any:
-    """A number that torch.compile traces: it may be an input of the graph."""
+    """Return x as it is: under torch.compile it may be an input of the graph."""
     return x
 
 
@@ -76,13 +76,17 @@ def units_of(group: Group) -> Units:
 
 
 def check(group: Group) -> None:
-    """Check the value of every option in a parameter group; keys of the user's own pass.
+    """Check the value of every option in a parameter group; unknown keys are allowed.
 
     Raises:
         ValueError: names the option, its value and what is expected.
     """
     for name, value in group.items():
-        if name in ALLOWED and not ALLOWED[name][1](value) and not _rounded(name, value, group):
+        if (
+            name in ALLOWED
+            and not ALLOWED[name][1](value)
+            and not _is_rounded_zero(name, value, group)
+        ):
             raise ValueError(f"{name} must be {ALLOWED[name][0]}, got {_shown(value)}")
     if group.get("fused") and group.get("foreach"):
         raise ValueError("fused and foreach are both True: choose one of them")
@@ -118,8 +122,8 @@ def check_new(group: Group, known: Group) -> None:
 def _number(x: Any, allows: Callable[[float], bool] = lambda _: True) -> bool:
     """Whether x is a finite number, or a tensor with one element, that `allows`.
 
-    Values on other devices are not read, which would wait for the device; nor are those that
-    torch.compile traces, which would be compiled once for each value.
+    Values on other devices are not read, because that would wait for the device. Values under
+    torch.compile are not read, because each value would cause a new compilation.
     """
     if isinstance(x, bool) or not isinstance(x, (Real, Tensor)):
         return False
@@ -143,12 +147,12 @@ def _fraction(x: Any) -> bool:
 
 
 def _is_pair(x: Any) -> bool:
-    """Whether x is two values in order: a tuple, a list, a configuration's list."""
+    """Whether x is a sequence of two values, such as a tuple or a list."""
     if isinstance(x, (str, bytes, set, dict)):
         return False
     try:
         return len(x) == 2
-    except TypeError:  # a number, a tensor without axes
+    except TypeError:  # a number or a 0-d tensor
         return False
 
 
@@ -164,8 +168,8 @@ def _one_of(*words: str) -> Callable[[Any], bool]:
     return lambda x: isinstance(x, str) and x in words
 
 
-def _rounded(name: str, value: Any, group: Group) -> bool:
-    """Whether a scheduler meant 0 and its arithmetic ended just below."""
+def _is_rounded_zero(name: str, value: Any, group: Group) -> bool:
+    """Whether a scheduler meant 0, but rounding gave a value just below 0."""
     if name not in ("lr", "weight_decay", "momentum"):
         return False
     first = group.get(f"initial_{name}", 0)  # as torch's schedulers remember it
@@ -174,7 +178,7 @@ def _rounded(name: str, value: Any, group: Group) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """The value as Python writes it, cut where it is long."""
+    """The `repr` of a value, shortened if it is long."""
     try:
         text = repr(value)
     except Exception:  # a number of more digits than Python prints, or the user's own class

@@ -1,4 +1,4 @@
-"""What AdamP and SGDP share: their place in torch.optim. The steps are `stepper.Stepper`'s."""
+"""The base class of AdamP and SGDP, a torch.optim.Optimizer. `stepper.Stepper` takes the steps."""
 
 import warnings
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Projected(Optimizer):
 
     rule: Rule
     buffers: tuple[str, ...]
-    watch: Watch | None = None  # is called with what the gate saw, as long as it is set
+    watch: Watch | None = None  # if set, called with the sums that the gate used
     _has_all_groups = True
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
@@ -34,7 +34,9 @@ class Projected(Optimizer):
         super().__init__(params, options.plain(defaults))
         self._has_all_groups = True
         flattened.check(self.param_groups)
-        if not native.kernel and any(_by_default(g) and _on_cpu(g) for g in self.param_groups):
+        if not native.kernel and any(
+            _uses_default_backend(g) and _on_cpu(g) for g in self.param_groups
+        ):
             _warn_of_missing_kernel()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -49,7 +51,7 @@ class Projected(Optimizer):
     def _step_supports_amp_scaling(self) -> bool:
         """Tells GradScaler, as torch does with `fused=True`, that `step` unscales and skips.
 
-        Trainers then refuse to clip gradients, so it must have been asked for.
+        Trainers then refuse to clip gradients, so this needs an explicit `fused=True`.
         """
         return all(group["fused"] is True and _on_cpu(group) for group in self.param_groups)
 
@@ -103,7 +105,7 @@ class Projected(Optimizer):
                     self._restore_wide(param, adopted["state"].get(index, {}), group)
 
     def _restore_wide(self, param: Tensor, saved: State, group: Group) -> None:
-        """Take buffers of `state_dtype` as saved: torch has rounded them to the weight's dtype."""
+        """Restore buffers of `state_dtype`: torch has rounded them to the weight's dtype."""
         dtype = moment_dtype(param, wide=group["state_dtype"] is not None)
         for name in self.buffers:
             if name in saved and dtype != param.dtype:
@@ -123,7 +125,7 @@ class Projected(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if torch.compiler.is_compiling():  # which does not know locks
+        if torch.compiler.is_compiling():  # torch.compile does not support locks
             self._step()
         else:
             with self._lock:
@@ -152,13 +154,13 @@ class Projected(Optimizer):
 
 
 def _tensors(params: Any) -> list[Tensor]:
-    """The weights among what a group's `params` may hold; torch.optim judges the rest."""
+    """The weights in a group's `params`; torch.optim checks all other objects."""
     params = [params] if isinstance(params, Tensor) else params
     params = [p[1] if isinstance(p, tuple) else p for p in params]
     return [p for p in params if isinstance(p, Tensor) and not is_lazy(p)]
 
 
-def _by_default(group: Group) -> bool:
+def _uses_default_backend(group: Group) -> bool:
     return group["fused"] is None and group["foreach"] is None
 
 

@@ -1,4 +1,4 @@
-"""What a step remembers of a weight: which tensors, and in which dtypes."""
+"""The optimizer state of a weight: its tensors and their dtypes."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tangential.backends import StepOptions, WeightState, narrow
 
 
 def complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]) -> None:
-    """Add what a step needs to the state of a weight, in dtypes that a step takes.
+    """Add missing tensors to the state of a weight, and convert tensors of an old dtype.
 
     Args:
         weight: Its state is completed in place.
@@ -19,7 +19,7 @@ def complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]
     state, param = weight.state, weight.param
     rounding = options.low_precision if narrow(param) else None
     if options.rule == "adam" or rounding == "stochastic":
-        state["step"] = _count(state.get("step", 0.0))
+        state["step"] = _step_count(state.get("step", 0.0))
     for name in (*buffers, *(("compensation",) if rounding == "kahan" else ())):
         wide = options.wide_moments and name != "compensation"
         dtype = moment_dtype(param, wide=wide)
@@ -31,12 +31,12 @@ def complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]
 
 
 def moment_dtype(param: Tensor, *, wide: bool) -> torch.dtype:
-    """The dtype of the moments: the weight's, or float32 at least if `wide`."""
+    """The dtype of the moments: the weight's, or at least float32 if `wide`."""
     return torch.promote_types(param.dtype, torch.float32) if wide else param.dtype
 
 
-def _count(step: Any) -> Tensor:
-    """A number of steps on the CPU, where no step waits for a device to read it."""
+def _step_count(step: Any) -> Tensor:
+    """The step count as a CPU tensor, so that reading it does not wait for a device."""
     if isinstance(step, Tensor) and step.is_cpu and step.is_floating_point() and step.dim() == 0:
         return step
     return torch.as_tensor(step, dtype=torch.float32, device="cpu").detach().clone().reshape(())

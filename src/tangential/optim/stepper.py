@@ -1,4 +1,4 @@
-"""The steps of an optimizer: check -> plan -> step, one way, every weight visited once at each."""
+"""An optimizer's step in three phases: check -> plan -> step. Each visits every weight once."""
 
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ States = dict[Tensor, State]
 class _GroupStep(NamedTuple):
     """A step of one group: the kernel takes the weights of `plan`, a backend the `others`."""
 
-    number: int  # of the group
+    number: int  # index of the group
     first: int  # the place of its first weight in the optimizer
     params: list[Tensor]
     options: StepOptions
@@ -40,7 +40,7 @@ class _GroupStep(NamedTuple):
 
 
 class _Remembered(NamedTuple):
-    """What holds from one step of a group to the next while its kernel plan does."""
+    """What is kept from one step of a group to the next while its kernel plan stays valid."""
 
     plan: native.StepPlan
     shards: list[tuple[int, Tensor]]  # the sharded weights, and their places
@@ -69,28 +69,28 @@ class Stepper:
         found_inf: Any = None,
         grad_scale: Any = None,
     ) -> None:
-        """Take one step of all groups; nothing has changed if it raises before the first moves.
+        """Take one step of all groups. If a check raises, nothing has changed.
 
         Args:
             groups: The optimizer's parameter groups.
             states: The optimizer's states, which are completed in place.
-            watch: Is called with the sums of every batch that the gate decides about.
+            watch: Called with the sums of every batch that the gate decides about.
             found_inf: Not zero if GradScaler wants this step skipped.
             grad_scale: What GradScaler has multiplied the gradients by.
         """
         for number in [n for n in self.remembered if n >= len(groups)]:
-            del self.remembered[number]  # it would keep the weights of a group that was removed
+            del self.remembered[number]  # it would keep a removed group's weights alive
         firsts = [0, *accumulate(len(group["params"]) for group in groups)]
         steps = [self._checked(n, firsts[n], groups, states) for n in range(len(groups))]
         if found_inf is not None and float(found_inf):
             return
         unscale = 1.0 if grad_scale is None else 1 / float(grad_scale)
         planned = [self._planned(group_step, states) for group_step in steps]
-        tasks = [_taken(group_step, unscale, watch) for group_step in planned]
-        run_together(task for of_group in tasks for task in of_group)
+        tasks = [_take_step(group_step, unscale, watch) for group_step in planned]
+        run_together(task for group_tasks in tasks for task in group_tasks)
 
     def release(self) -> None:
-        """Let go of the gradients and states of the last step."""
+        """Drop the references to gradients and states of the last step."""
         for remembered in self.remembered.values():
             remembered.plan.release()
 
@@ -102,7 +102,7 @@ class Stepper:
     # ---- check
 
     def _checked(self, number: int, first: int, groups: list[Group], states: States) -> _GroupStep:
-        """What a step does to a group; what the kernel finds as it was needs no further check."""
+        """The checked step of a group; weights that the kernel finds unchanged need no check."""
         group, params = groups[number], groups[number]["params"]
         options = resolved(self.rule, group)
         check_lr(options.lr, params)
@@ -113,7 +113,9 @@ class Stepper:
             return _GroupStep(number, first, params, options, known.plan, others)
         self.remembered.pop(number, None)
         taking_part = [
-            (i, p) for i, p in enumerate(params, first) if p.grad is not None or _waits(p)
+            (i, p)
+            for i, p in enumerate(params, first)
+            if p.grad is not None or _is_summed_elsewhere(p)
         ]
         flattened.check_step(groups, group)
         weights = [_weight(p, i, options, states) for i, p in taking_part]
@@ -150,9 +152,9 @@ class Stepper:
     def _others(
         self, known: _Remembered, options: StepOptions, states: States
     ) -> list[WeightState]:
-        """What the kernel leaves of a group, and shards without a gradient, in their order."""
+        """The weights that the kernel does not take, and shards without a gradient, in order."""
         left = [weight.with_state_from(states) for weight in known.plan.left]
-        absent = [(i, p) for i, p in known.shards if p.grad is None and _waits(p)]
+        absent = [(i, p) for i, p in known.shards if p.grad is None and _is_summed_elsewhere(p)]
         others = left + [_weight(p, i, options, states) for i, p in absent]
         return sorted(others, key=lambda weight: weight.place)
 
@@ -161,15 +163,15 @@ def _weight(param: Tensor, place: int, options: StepOptions, states: States) -> 
     return WeightState(param, states.get(param, {}), rows_of(param, options.units), place)
 
 
-def _waits(param: Tensor) -> bool:
-    """Whether other processes, which may have a gradient, need the sums of this one's shard."""
+def _is_summed_elsewhere(param: Tensor) -> bool:
+    """Whether other processes may need the sums of this process's shard."""
     return param.requires_grad and bool(shards_of(param))
 
 
 # ---- step
 
 
-def _taken(group_step: _GroupStep, unscale: float, watch: Watch | None) -> list[Task]:
+def _take_step(group_step: _GroupStep, unscale: float, watch: Watch | None) -> list[Task]:
     """Take a group's step; return the tasks that must run together with those of other groups."""
     options, plan, others = group_step.options, group_step.plan, group_step.others
     if plan is not None:
