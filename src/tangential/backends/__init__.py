@@ -2,8 +2,8 @@
 
 `native` (the compiled kernel) steps all weights that it supports in one call. The other weights
 go to a backend (`eager`, `foreach`), which defines `batches` (the weights it processes together)
-and `RULES` (how their states advance). `batch`: the records that flow through a step. `advance`:
-from weights to updates and back. `step`: moments, gate, new weights. `rows`: where units lie.
+and `RULES` (how their states advance). `batch`: the records of a step. `advance`: computes
+updates and applies them. `step`: moments, gate, new weights. `rows`: the units of a weight.
 `sums`: inner products of many weights. `rounding`: bf16/fp16 weights. `sharded`: DTensors.
 """
 
@@ -81,9 +81,9 @@ __all__ = [
 
 
 def choose(wanted: bool | None) -> ModuleType:
-    """The backend for weights that the kernel does not take: `foreach` as wanted, else the faster.
+    """The backend for weights that the kernel does not take: `foreach` (True) or `eager` (False).
 
-    A compiler batches and fuses by itself.
+    None: `foreach`, but `eager` under torch.compile, which fuses operations by itself.
     """
     if wanted is None:
         wanted = not torch.compiler.is_compiling()

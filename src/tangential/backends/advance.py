@@ -1,4 +1,4 @@
-"""From weights to updates, and back: load, advance the states, round the new weights."""
+"""Computes updates and applies them: load weights, advance states, round the new weights."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def _gradients(batch: Batch) -> Tensors:
 def apply(batch: Batch, us: Tensors) -> None:
     """Take the step w <- w - lr u and round it to the dtype of the weights."""
     ws, lr = batch.of_moving(batch.ws), batch.options.lr
-    # Inductor's cache of graphs keeps the first value of a float that is an alpha
+    # Inductor's cache of graphs would keep the first value of a float that is passed as alpha
     if isinstance(lr, Tensor) or torch.compiler.is_compiling():
         torch._foreach_sub_(ws, [lr * u for u in us])
     else:

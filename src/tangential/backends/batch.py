@@ -1,4 +1,4 @@
-"""What flows through a step: a group's options, its weights, and batches of weights."""
+"""The records of a step: a group's options, its weights, and batches of weights."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -13,12 +13,12 @@ Tensors = list[Tensor]
 
 
 class StepOptions(NamedTuple):
-    """The checked options of a parameter group. Numbers are floats; an lr tensor [] stays one.
+    """The checked options of a parameter group. Numbers are floats; a tensor lr [] stays a tensor.
 
     Attributes:
         decay: Decoupled weight decay per unit of lr.
-        wide_moments: Whether moments are kept in float32 at least.
-        betas: Of Adam alone; `momentum`, `dampening` and `project_buffer` are of SGD alone.
+        wide_moments: Whether moments are kept in at least float32.
+        betas: For Adam only; `momentum`, `dampening` and `project_buffer` are for SGD only.
     """
 
     rule: Rule
@@ -47,13 +47,13 @@ class StepOptions(NamedTuple):
 
 
 class WeightState(NamedTuple):
-    """A weight and what a step must know about it.
+    """A weight with its optimizer state and its units.
 
     Attributes:
         param: As the optimizer has it; it may be a DTensor.
         state: Its optimizer state; it may be empty if the weight has no gradient.
         rows: Its units; None if it is never projected.
-        place: Its number in the optimizer, by which stochastic rounding tells weights apart.
+        place: Its index in the optimizer, which is a seed of stochastic rounding.
     """
 
     param: Tensor
@@ -72,22 +72,22 @@ class WeightState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Weights that are worked on together.
+    """Weights that are processed together.
 
     `states`, `gs` and `us` (gradients and updates) are those of the `moving` weights.
     """
 
     weights: list[WeightState]
     options: StepOptions
-    shards: Tensors  # what this process has of every weight
-    ws: Tensors  # `shards`, in float32 at least
+    shards: Tensors  # this process's part of every weight
+    ws: Tensors  # `shards`, in at least float32
     moving: list[int]  # the weights that have a gradient
-    states: list[State]  # what this process has of them
+    states: list[State]  # this process's part of their states
     gs: Tensors
     us: Tensors
 
     def of_moving(self, xs: list[Any]) -> list[Any]:
-        """The entries of the moving weights, of a list with one entry per weight."""
+        """Select the moving weights' entries from a list with one entry per weight."""
         return [xs[i] for i in self.moving]
 
     def of_all(self, xs: Tensors) -> list[Tensor | None]:

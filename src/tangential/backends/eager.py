@@ -9,7 +9,7 @@ from tangential import maths
 from tangential.backends.batch import State, StepOptions, Tensors, WeightState
 from tangential.backends.rows import real, wide
 
-TOGETHER = False  # sharded weights ask other processes for their sums one after another
+TOGETHER = False  # sharded weights request sums from other processes one after another
 
 
 def batches(weights: list[WeightState]) -> Iterator[list[WeightState]]:
@@ -28,7 +28,7 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
         g,
         wide(state["exp_avg"]),
         wide(state["exp_avg_sq"]),
-        state["step"].double(),  # in float32, 1 - beta2**step keeps five digits
+        state["step"].double(),  # in float32, 1 - beta2**step would have five digits
         betas=betas,
         eps=options.eps,
         nesterov=options.nesterov,

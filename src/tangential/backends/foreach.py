@@ -1,4 +1,4 @@
-"""Many weights per operation, by torch's multi-tensor kernels: few launches."""
+"""Many weights per operation, with torch's multi-tensor kernels, which need few launches."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,8 +11,8 @@ from tangential.backends.rounding import counts
 from tangential.backends.rows import all_wide, real
 from tangential.backends.sharded import groups_of, is_dtensor
 
-# Elements per batch on the CPU: larger temporaries go back to the system after every step, and
-# faulting them in again doubles the time (ResNet-18 on two cores: 44 ms against 76).
+# Elements per batch on the CPU: larger temporaries return to the system after every step, and the
+# page faults of allocating them again double the time (ResNet-18 on two cores: 44 ms against 76).
 CHUNK = 2**22
 LARGE_CHUNK = 2**26  # on other devices, where it bounds the memory of temporaries
 
@@ -23,7 +23,7 @@ def batches(weights: list[WeightState]) -> Iterable[list[WeightState]]:
     """Batches of equal device, dtype and shard groups; never-projected weights have their own.
 
     A batch has at most CHUNK elements on the CPU and LARGE_CHUNK elsewhere, or one weight. The
-    batches of sharded weights are the same on all processes, whatever else has a gradient.
+    batches of sharded weights are equal on all processes, whichever weights have a gradient.
     """
     alike: dict[Any, list[WeightState]] = {}
     elements: dict[Any, int] = {}
@@ -75,7 +75,7 @@ def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
 
 
 def _store(states: list[State], name: str, values: Tensors) -> None:
-    """Round values that are copies back into the states; others were changed in place."""
+    """Round and write back values that are copies; other states were changed in place."""
     pairs = [(real(state[name]), value) for state, value in zip(states, values, strict=True)]
     if pairs := [(buffer, value) for buffer, value in pairs if buffer.dtype != value.dtype]:
         torch._foreach_copy_([buffer for buffer, _ in pairs], [value for _, value in pairs])

@@ -1,7 +1,7 @@
 """How weights narrower than float32 are rounded: to nearest, at random, or with compensation.
 
-"nearest" does not move where a step is less than half a unit in the last place. "stochastic" rounds
-up or down in proportion, by a hash of the weight's place, its step and the element's place in the
+"nearest" does not move if a step is less than half a unit in the last place. "stochastic" rounds up
+or down in proportion, by a hash of the weight's index, its step and the element's position in the
 whole weight: replicas and shards agree, and a resumed run equals the uninterrupted one. "kahan"
 keeps the lost part in `compensation`.
 """
@@ -32,9 +32,9 @@ def counts(states: list[State]) -> list[float]:
 def all_loaded(
     shards: list[Tensor], states: list[State], low_precision: LowPrecision | None
 ) -> list[Tensor]:
-    """The weights in float32 at least: themselves if they are that wide, else new arrays.
+    """The weights in at least float32: views if they are wide enough, else copies.
 
-    A weight without a state has no lost part yet.
+    "kahan" adds the lost part; a weight without a state has none yet.
     """
     ws = all_wide(shards)
     if low_precision == "kahan" and narrow(shards[0]):
@@ -46,12 +46,12 @@ def all_loaded(
 
 
 def store_all(batch: Batch) -> None:
-    """Round the moving `ws` of a batch into its weights."""
+    """Round the `ws` of moving weights, and write them to the weights."""
     ws, low_precision = batch.of_moving(batch.ws), batch.options.low_precision
     shards = [real(shard) for shard in batch.of_moving(batch.shards)]
     if low_precision == "stochastic":
         flat = torch.cat([w.reshape(-1) for w in ws])
-        ws = _parts(_shaken(flat, _noise(batch, ws), LOST[shards[0].dtype]), ws)
+        ws = _parts(_randomly_rounded(flat, _noise(batch, ws), LOST[shards[0].dtype]), ws)
     torch._foreach_copy_(shards, ws)
     if low_precision == "kahan":
         rests = torch._foreach_sub(ws, shards)
@@ -65,11 +65,11 @@ def _parts(flat: Tensor, likes: list[Tensor]) -> list[Tensor]:
     return [part.view(like.shape) for part, like in zip(parts, likes, strict=True)]
 
 
-def _shaken(w: Tensor, noise: Tensor, lost: int) -> Tensor:
-    """`w` cut off at the bits that are kept, after random bits were added below them."""
+def _randomly_rounded(w: Tensor, noise: Tensor, lost: int) -> Tensor:
+    """Add random bits below the bits of `w` that are kept, then drop all bits below them."""
     mask = 2**lost - 1
-    shaken = ((w.view(torch.int32) + (noise & mask).int()) & ~mask).view(torch.float32)
-    return torch.where(w.isfinite(), shaken, w)
+    rounded = ((w.view(torch.int32) + (noise & mask).int()) & ~mask).view(torch.float32)
+    return torch.where(w.isfinite(), rounded, w)
 
 
 def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
@@ -85,16 +85,16 @@ def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
     ]
     device = ws[0].device
     first = torch.arange(max(w.numel() for w in ws), device=device)
-    places_of = [_places(x.param, w, first) for x, w in zip(weights, ws, strict=True)]
+    positions_of = [_positions(x.param, w, first) for x, w in zip(weights, ws, strict=True)]
     if len(ws) == 1:
-        return _hashed(places_of[0] ^ seeds[0])
+        return _hashed(positions_of[0] ^ seeds[0])
     seeds = torch.tensor(seeds, device="cpu").to(device, non_blocking=True).unbind()
     seed = torch.cat([seed.expand(w.numel()) for seed, w in zip(seeds, ws, strict=True)])
-    return _hashed(torch.cat(places_of) ^ seed)
+    return _hashed(torch.cat(positions_of) ^ seed)
 
 
-def _places(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
-    """The place in the whole weight of every element that this process has."""
+def _positions(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
+    """The position in the whole weight of every local element."""
     axes = [indices_here(param, axis) for axis in range(param.dim())]
     if all(indices is None for indices in axes):
         return first[: w.numel()]
@@ -109,7 +109,7 @@ def _places(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
 
 
 def _hashed(x: Any) -> Any:
-    """C. Wellons' "lowbias32" of 64-bit integers or of an integer; the kernel has the same."""
+    """C. Wellons' "lowbias32" of 64-bit integers or of an integer; the kernel uses it, too."""
     x = x & 0xFFFFFFFF  # a copy, which the rest changes in place
     x ^= x >> 16
     x *= 0x7FEB352D

@@ -18,11 +18,11 @@ from tangential.backends.sharded import (
 
 Projection = Literal["auto", "row", "weight", "off"]
 
-# vector_norm makes no copy of its argument, but adds up float32 in sequence: past this many
-# elements it would lose a sixth digit, where sum() loses none.
+# vector_norm does not copy its argument, but adds up float32 in sequence: beyond this many
+# elements, the sixth digit of its result would be wrong, unlike that of sum().
 NORM_FAN = 2**14
 
-# A sum to one value is split among threads only from this many elements on.
+# torch splits the sum of a whole tensor among threads only from this many elements on.
 BLOCK = 2**15
 
 
@@ -41,8 +41,8 @@ class Units(NamedTuple):
 class Rows(NamedTuple):
     """The units of one weight in its real view; of a DTensor, in the shard of this process.
 
-    Where units of several rows may be split between processes, every process has all units, and
-    `here` lists the rows of the whole weight that it has.
+    If units of several rows may be split between processes, every process has sums for all units,
+    and `here` lists its own rows by their index in the whole weight.
     """
 
     units: int
@@ -55,13 +55,13 @@ class Rows(NamedTuple):
     here: Tensor | None = None
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
-        """Inner product per unit [units] of two arrays of the weight's shape, of what is here."""
+        """Inner product per unit [units], over local elements, of two weight-shaped arrays."""
         if x is y and self.fan <= NORM_FAN:
             return self.of_rows(self.norms(x).square())
         return self.sums(x * y)
 
     def norms(self, x: Tensor) -> Tensor:
-        """The norm of every row that is here."""
+        """The norm of every local row."""
         return torch.linalg.vector_norm(x, dim=self.others).view(-1)
 
     def sums(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Rows(NamedTuple):
         return self.of_rows(x.sum(self.others).view(-1))
 
     def of_rows(self, values: Tensor) -> Tensor:
-        """The sum over the rows of every unit [units] of one value per row that is here."""
+        """Sum `values`, one per local row, over the rows of every unit [units]."""
         if self.here is not None:
             rows = values.new_zeros(self.units * self.groups)
             rows[self.here] = values
@@ -93,13 +93,13 @@ def real(x: Tensor) -> Tensor:
 
 
 def wide(x: Tensor) -> Tensor:
-    """`real(x)` in float32 at least: itself if it is that wide, else a copy."""
+    """`real(x)` in at least float32: a view if x is wide enough, else a copy."""
     x = real(x)
     return x.float() if x.dtype.itemsize < 4 else x
 
 
 def all_wide(xs: list[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
-    """`wide(x)` of many tensors, or all in `dtype`, in few operations; the copies share memory."""
+    """`wide(x)` of many tensors, or all in `dtype`, in few operations; copies share one array."""
     xs = [real(x) for x in xs]
     narrow = [x.dtype != dtype if dtype else x.dtype.itemsize < 4 for x in xs]
     wanted = dtype or torch.float32
@@ -124,7 +124,7 @@ def one_array(likes: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Ten
 
 
 def _dense(x: Tensor) -> tuple[int, ...]:
-    """The strides of x if it has no holes, else those of a tensor without."""
+    """The strides of x if it is dense, else the strides of a dense tensor of its shape."""
     return torch.empty_like(x, device="meta").stride()
 
 
@@ -155,9 +155,9 @@ def row_count(shape: tuple[int, ...], row_axis: int, row_groups: int) -> int:
 
 
 def rows_of(weight: Tensor, units: Units) -> Rows | None:
-    """The units that may be projected, or None where `projection` and shape rule it out.
+    """The units that may be projected; None if `projection` or the shape excludes projection.
 
-    Weights of fewer than two dimensions are projected only as a whole and on request.
+    Weights of fewer than two dimensions are projected only with `projection="weight"`.
     """
     layout = _layout if torch.compiler.is_compiling() else _remembered_layout
     rows = layout(
@@ -173,7 +173,7 @@ def rows_of(weight: Tensor, units: Units) -> Rows | None:
 def shard_groups(weight: Tensor, units: Units) -> ShardGroups:
     """Which processes have the other parts of a weight's units, and which have other units.
 
-    Where every process has sums for all units (`splits_units`), none has other units.
+    If every process has sums for all units (`splits_units`), no process has other units.
     """
     by_row = weight.dim() > 1 and units.projection != "weight" and not splits_units(weight, units)
     return groups_by_axis(weight, units.row_axis % weight.dim() if by_row else None)
@@ -187,7 +187,7 @@ def splits_units(weight: Tensor, units: Units) -> bool:
 
 
 def _of_shard(rows: Rows, weight: Tensor, units: Units) -> Rows:
-    """The units that this process has, or has a part of."""
+    """The units of which this process has all or a part."""
     rows = rows._replace(shard_groups=shard_groups(weight, units))
     if units.projection == "weight":
         return rows

@@ -1,4 +1,4 @@
-"""DTensors: this process's part of a weight, whether it is in memory, and who has the rest.
+"""DTensors: this process's part of a weight, whether it is in memory, and where the rest is.
 
 A step works on the local part. From the other processes it needs only sums: a few numbers per row
 or weight, which travel together for all weights of a step.
@@ -26,7 +26,7 @@ ALONE = ShardGroups()
 
 
 class Split(NamedTuple):
-    """How a mesh dimension cuts an axis: into `shards`; this process has the one of this `number`.
+    """How a mesh dimension cuts an axis: into `shards` parts, of which this process has `number`.
 
     `strides` is the split factor of a strided shard (FSDP2 over tensor parallelism), else 1.
     """
@@ -42,12 +42,12 @@ def is_dtensor(x: Any) -> bool:
 
 
 def local(x: Any) -> Tensor:
-    """This process's shard of a DTensor; any other tensor as it is."""
+    """This process's shard of a DTensor; any other tensor unchanged."""
     return x.to_local() if is_dtensor(x) else x
 
 
 def freed(x: Tensor) -> str | None:
-    """What is wrong with the memory of x, which `untyped_storage().resize_` may have freed."""
+    """An error message if `untyped_storage().resize_` has freed the memory of x, else None."""
     if has_own_dispatch(x) and has_own_dispatch(x := local(x)):
         return None
     size, offset = x.untyped_storage().nbytes(), x.storage_offset()
@@ -63,13 +63,13 @@ def freed(x: Tensor) -> str | None:
 
 
 def has_own_dispatch(x: Tensor) -> bool:
-    """Whether x is of a kind (DTensor, say) that need not have its values in memory."""
+    """Whether x is of a subclass, such as DTensor, whose values may not be in its own memory."""
     own = type(x).__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
     return own is not Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def gradient_of(param: Tensor) -> Tensor:
-    """This process's part of the gradient, sharded as its weight is."""
+    """This process's part of the gradient, sharded like its weight."""
     grad: Any = param.grad
     if is_dtensor(param):
         places = param.placements  # pyright: ignore[reportAttributeAccessIssue]
@@ -78,10 +78,10 @@ def gradient_of(param: Tensor) -> Tensor:
 
 
 def shards_of(param: Any) -> list[tuple[int, int]]:
-    """Axis and mesh dimension of everything that shards a DTensor; nothing of other tensors.
+    """Axis and mesh dimension of every Shard of a DTensor; an empty list for other tensors.
 
     Raises:
-        ValueError: it is placed otherwise than sharded or replicated.
+        ValueError: a placement is neither Shard nor Replicate.
     """
     if not is_dtensor(param):
         return []
@@ -108,11 +108,10 @@ def groups_by_axis(param: Any, row_axis: int | None) -> ShardGroups:
 
     Args:
         param: A weight of any kind.
-        row_axis: The axis along which its units lie, >= 0; None where each process needs all
-            units.
+        row_axis: The axis of its units' rows, >= 0; None if each process needs all units.
 
     Raises:
-        ValueError: it is placed otherwise than sharded or replicated.
+        ValueError: a placement is neither Shard nor Replicate.
     """
     if not (shards := shards_of(param)):
         return ALONE
@@ -141,7 +140,7 @@ def indices_here(param: Any, axis: int) -> Tensor | None:
     if len(indices) != (here := local(param).shape[axis]):
         raise ValueError(
             f"a weight of shape {tuple(param.shape)} must be sharded as distribute_tensor does it "
-            "where low_precision or row_groups need the places of its elements: expected "
+            "because low_precision or row_groups needs the positions of its elements: expected "
             f"{len(indices)} along axis {axis}, got {here}"
         )
     return indices
@@ -173,9 +172,9 @@ def added_up(x: Tensor, groups: Groups) -> Tensor:
 
 
 class Request(NamedTuple):
-    """Sums of this process, which are to be added up over all processes of `groups`.
+    """Sums of this process that must be added up over all processes of `groups`.
 
-    Their result will be added up over those of `later`, in a request of its own.
+    A later request will add up the result over the processes of `later`.
     """
 
     sums: Tensor
@@ -187,7 +186,7 @@ Task = Generator[Request, Tensor, None]
 
 
 def added(values: list[Tensor], groups: Groups, later: Groups = ()) -> Generator[Any, Any, Any]:
-    """Ask for sums over the processes of `groups`, from within a `Task`."""
+    """Request sums over the processes of `groups`, inside a `Task`."""
     if not groups:
         return values
     sizes = [value.numel() for value in values]
@@ -197,7 +196,7 @@ def added(values: list[Tensor], groups: Groups, later: Groups = ()) -> Generator
 
 @dataclass
 class _Waiting:
-    """A task that waits for its sums, and the groups over which they are still to be added."""
+    """A task that waits for its sums, and the groups over which they must still be added."""
 
     task: Task
     sums: Tensor
@@ -206,9 +205,9 @@ class _Waiting:
 
 
 def run_together(tasks: Iterable[Task]) -> None:
-    """Run tasks to their ends; sums that they ask for at the same time travel in one collective.
+    """Run tasks to their ends; sums that are requested at the same time share one collective.
 
-    Every process must have the same tasks that ask for sums, in the same order.
+    On every process, the same tasks must request sums, in the same order.
     """
     started = [_resumed(task, None) for task in tasks]
     waiting = [task for task in started if task is not None]
@@ -221,7 +220,7 @@ def run_together(tasks: Iterable[Task]) -> None:
 
 
 def _resumed(task: Task, sums: Tensor | None) -> _Waiting | None:
-    """Run a task until it asks for sums; None if it has ended."""
+    """Run a task until it requests sums; None if it has ended."""
     try:
         request = next(task) if sums is None else task.send(sums)
     except StopIteration:
@@ -230,7 +229,7 @@ def _resumed(task: Task, sums: Tensor | None) -> _Waiting | None:
 
 
 def _next_group(waiting: list[_Waiting]) -> Any:
-    """A group that no waiting task will need again, so that it is asked once; else the first."""
+    """A group that no waiting task needs later, so one collective is enough; else the first."""
     groups = [group for task in waiting for group in task.groups]
     later = [group for task in waiting for group in task.later]
     return next((group for group in groups if group not in later), groups[0])

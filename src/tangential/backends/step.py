@@ -1,4 +1,4 @@
-"""moments -> gate -> apply for batches of weights, whatever backend advances their states."""
+"""moments -> gate -> apply for batches of weights, the same for all backends."""
 
 from collections.abc import Generator
 from types import ModuleType
@@ -14,7 +14,7 @@ from tangential.backends.rows import real
 from tangential.backends.sharded import Task, added, groups_of, run_together
 from tangential.backends.sums import StepSums, Table, Watch
 
-Wait = Generator[Any, Any, Any]  # for sums of other processes
+Wait = Generator[Any, Any, Any]  # waits for sums of other processes
 
 
 def step(
@@ -38,7 +38,9 @@ def _step_batch(
     advance: Advance, weights: list[WeightState], options: StepOptions, watch: Watch | None
 ) -> Task:
     batch = advanced(advance, weights, options)
-    rows = [weight.rows for weight in weights if weight.rows is not None]  # all of a batch, or none
+    rows = [
+        weight.rows for weight in weights if weight.rows is not None
+    ]  # all weights of a batch, or none
     table = Table(rows, batch.ws[0]) if rows else None
     us = yield from (_project(batch, table, watch) if table else _decay(batch))
     if batch.moving:
@@ -75,7 +77,7 @@ def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
 
 
 class _Judged(NamedTuple):
-    """What is known of a batch once the gate has decided."""
+    """A batch with its moments and the gate's decisions."""
 
     batch: Batch
     table: Table
@@ -84,7 +86,7 @@ class _Judged(NamedTuple):
     totals: "_Totals"
 
     def coef(self, xw: Tensor) -> Tensor:
-        """The coefficient c with which x - c w has no radial part where the gate has fired."""
+        """The coefficient c that makes x - c w orthogonal to w; 0 where the gate does not fire."""
         eps = self.batch.options.eps
         return maths.coef(torch, self.gate, self.moments.ww, xw, self.totals, eps=eps)
 
@@ -105,7 +107,7 @@ class _Judged(NamedTuple):
 
 
 def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
-    """Sum up the moments and ask the gate; call `watch` with what it saw."""
+    """Compute the moments and the gate's decisions, and pass them to `watch`."""
     options, projection = batch.options, batch.options.units.projection
     moments, uu = yield from _moments(batch, table, watched=watch and not options.caution)
     settings = {"delta": options.delta, "eps": options.eps}
@@ -134,7 +136,7 @@ def _moments(batch: Batch, table: Table, *, watched: Any) -> Wait:
 
 
 def _cautious(judged: _Judged, us: Tensors) -> Wait:
-    """Drop what disagrees with the tangent gradient; return us and c of the rest, rescaled."""
+    """Drop elements that disagree with the tangent gradient; return the rescaled us and their c."""
     batch, table, groups = judged.batch, judged.table, judged.table.shard_groups
     gs = judged.tangent(batch.gs, judged.coef(judged.moments.gw))
     us, counts = _agreement(batch, us, gs)
@@ -146,11 +148,11 @@ def _cautious(judged: _Judged, us: Tensors) -> Wait:
 
 
 class _Totals:
-    """Sums over all units of a weight, as `maths` asks for them; processes add them up before.
+    """The argument `total` of `maths`: looks up sums that the processes have added up before.
 
     Args:
         table: The units.
-        needed: False where no decision is about whole weights: nothing is added up then.
+        needed: False if no decision depends on whole weights; then nothing is added up.
     """
 
     def __init__(self, table: Table, *, needed: bool) -> None:
@@ -172,7 +174,7 @@ class _Totals:
 
 
 def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]:
-    """`us` where they agree in sign with `gs`; how many elements do [weights], of those here."""
+    """`us` with 0 where signs differ from `gs`; number of local elements kept [weights]."""
     pairs = [maths.agreement(torch, u, g) for u, g in zip(us, gs, strict=True)]
     zero = batch.ws[0].new_zeros(())
     counts = batch.of_all([ones.sum() for _, ones in pairs])
@@ -180,7 +182,7 @@ def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]
 
 
 def _shrinkage(batch: Batch, counts: Tensor) -> Tensor:
-    """What caution divides updates by [weights]; `counts` are of the whole weights."""
+    """The divisors of `maths.cautious` [weights]; `counts` are those of whole weights."""
     params = [weight.param for weight in batch.weights]
     sizes = [max(p.numel(), 1) * (2.0 if p.is_complex() else 1.0) for p in params]
     shares = torch._foreach_div(list(counts.unbind()), sizes)

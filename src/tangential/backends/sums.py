@@ -1,4 +1,4 @@
-"""Sums per unit of many weights, in few operations; and those of a step, for a monitor."""
+"""Sums per unit of many weights, in few operations; and the sums of a step, for a monitor."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,9 +14,9 @@ from tangential.backends.sharded import added_up
 
 
 class Table:
-    """The units of several weights, one below another [units of all].
+    """The units of several weights, concatenated [units of all].
 
-    Their device, dtype and shard groups are the same.
+    All weights have the same device, dtype and shard groups.
     """
 
     def __init__(self, rows: list[Rows], like: Tensor) -> None:
@@ -28,7 +28,7 @@ class Table:
             self.fan, self.size, self.owner, self.units = _columns(sizes, like.device, like.dtype)
 
     def dots(self, xs: list[Tensor | None], ys: list[Tensor | None]) -> Tensor:
-        """Inner product per unit [units of all] of arrays shaped as the weights, of what is here.
+        """Inner product per unit [units of all] over this process's elements of weight-like arrays.
 
         None stands for an array of zeros.
         """
@@ -54,7 +54,7 @@ class Table:
         return values.expand(self.rows[0].units) if len(self.rows) == 1 else values[self.owner]
 
     def totals(self, values: list[Tensor]) -> list[Tensor]:
-        """The sums [weights] of every array of values [units of all], over the units here."""
+        """The sums [weights] of every array of values [units of all], over local units."""
         if len(self.rows) == 1:
             return [ordered_sum(value).view(1) for value in values]
         stacked = torch.stack(values, dim=1)
@@ -80,14 +80,14 @@ def _dots(weights: list[tuple[Rows, Tensor, Tensor]], *, squares: bool) -> list[
     return [r.sums(x) for r, x in zip(rows, products, strict=True)]
 
 
-# Their number is that of the parameter groups times batches; each is as long as the weights' rows.
+# One entry per batch of each parameter group; an entry is as long as the rows of its weights.
 @lru_cache(maxsize=1024)
 def _columns(
     sizes: tuple[tuple[int, int, int], ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Fan, size and owner of every unit [units of all]; the units of every weight [weights].
+    """Fan, size and owner of every unit [units of all]; number of units per weight [weights].
 
-    Made on the CPU and copied without waiting for the device.
+    Created on the CPU and copied without waiting for the device.
     """
     units, fan, size = torch.tensor(sizes, device="cpu").unbind(1)
     owner = torch.arange(len(sizes), device="cpu").repeat_interleave(units)
@@ -97,7 +97,7 @@ def _columns(
 
 
 class StepSums(NamedTuple):
-    """Inner products per unit [units of all weights] before a step, and what was decided.
+    """Inner products per unit [units of all weights] before a step, and the gate.
 
     The step is w <- (1 - lr decay damp) w - lr (u - c w), by `maths.damp` and `maths.coef`.
     """
@@ -123,12 +123,12 @@ class Watchers(tuple[Watch, ...]):
 
 
 def with_watcher(watch: Watch | None, added: Watch) -> Watch:
-    """A watcher that calls those of `watch` and `added`."""
+    """A watcher that calls `watch`, if there is one, and then `added`."""
     return Watchers((*_each(watch), added))
 
 
 def without_watcher(watch: Watch | None, removed: Watch) -> Watch | None:
-    """A watcher that calls all others; None if there are none."""
+    """`watch` without `removed`; None if no watcher is left."""
     return Watchers(each for each in _each(watch) if each != removed) or None
 
 

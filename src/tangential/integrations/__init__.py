@@ -4,7 +4,7 @@ One file per library, which needs and imports that library: `lightning` has `Lig
 `transformers` has `TransformersMonitor`. Import from the file.
 
 Each keeps a `Monitor` on every optimizer of a run. It logs under the trainer's step number, which
-counts the steps before the one that is measured. Every process measures, because the sums of a
-sharded weight need them all; the first process logs. A trainer's loggers get finite numbers only:
+counts the steps before the measured step. Every process measures, because the sums of a sharded
+weight need all processes; the first process logs. A trainer's loggers get finite numbers only:
 NaN and infinity, which a diverged run has, are not valid JSON.
 """

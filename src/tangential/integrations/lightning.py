@@ -12,7 +12,7 @@ from tangential.monitor import Monitors, Sink, finite_only
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 else:
-    # Lightning has two package names, with classes of their own: take the one that is loaded.
+    # Lightning has two package names with separate classes: use the package that is loaded.
     NAMES = ("lightning.pytorch", "pytorch_lightning")
     installed = [name for name in NAMES if find_spec(name.partition(".")[0])]
     if not installed:
@@ -20,7 +20,7 @@ else:
     loaded = [name for name in NAMES if sys.modules.get(name)] or installed[:1]
     Callback = type("Callback", tuple(import_module(name).Callback for name in loaded), {})
 
-STEPS = "tangential_monitor_steps"  # in a checkpoint
+STEPS = "tangential_monitor_steps"  # key in a checkpoint
 
 
 class LightningMonitor(Callback):
@@ -69,7 +69,7 @@ class LightningMonitor(Callback):
         """Detach the monitors, and close the sinks."""
         self.monitors.close()
 
-    # Not `state_dict`: a Trainer takes one per class, and several monitors may watch a run.
+    # Not `state_dict`: a Trainer saves one per class, but several monitors may watch a run.
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Save how many steps the optimizers have taken."""

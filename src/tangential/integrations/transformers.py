@@ -27,7 +27,7 @@ class TransformersMonitor(TrainerCallback):
     next `train`.
 
     Args:
-        trainer: The `transformers.Trainer`; what a callback is given otherwise cannot log.
+        trainer: The `transformers.Trainer`; the arguments of a callback cannot log.
         every: Steps from one log to the next, >= 1; the first step is logged.
         sinks: Further sinks, called in the first process and closed when training ends.
         weights: Log values for every weight; a sink's attribute `weights` overrides it.
@@ -57,7 +57,7 @@ class TransformersMonitor(TrainerCallback):
         """Detach the monitor, and close the sinks that have a `close`."""
         self.monitors.close()
 
-    # Events also pass the model, the optimizer and more by name; the Trainer has them, too.
+    # Callbacks also receive the model and the optimizer by name; we take those of the Trainer.
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Attach the monitor; a checkpoint has been loaded."""

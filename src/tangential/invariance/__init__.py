@@ -1,10 +1,10 @@
 """The audit: which weights of a model are scale-invariant.
 
-`audits` holds the two public functions. `results`: what they return. `probe`: a model's loss as a
-fixed function of its weights. `copies`: of a model, in a wide precision. `state`: of modules and
-random generators, to put back. `batches`: how they are passed to a model. `evidence`: judges a
-weight by its gradients. `proofs`: by gradients and by rescaling, and what the published gate
-decides. `caveats`: why a weight is not invariant although it may seem so.
+`audits`: the two public functions. `results`: what they return. `probe`: a model's loss as a fixed
+function of its weights. `copies`: copies a model into a wide precision. `state`: saves and restores
+modules and random generators. `batches`: passes batches to a model. `evidence`: judges a weight by
+its gradients. `proofs`: judges all weights by gradients and by rescaling, and asks the published
+gate. `caveats`: why a weight is not invariant although it may seem so.
 """
 
 from tangential.invariance.audits import audit, param_groups

@@ -1,6 +1,6 @@
-"""The two functions that people call: `audit`, and `param_groups` from its result.
+"""The two public functions: `audit`, and `param_groups`, which uses the result of `audit`.
 
-The room is not named `audit`: the module would hide the function in the package.
+This module is not named `audit`, because it would hide the function in the package.
 """
 
 from collections.abc import Iterable
@@ -47,19 +47,19 @@ def audit(
 ) -> Audit:
     """Find out for every weight whether it is scale-invariant by row, as a whole, or not.
 
-    The proof is Euler's identity, g.w = 0, in float64 on a copy in general position: the eps of
-    normalisations nearly vanishes, and weights move a little, or a bias of zero would be missed.
-    What fails in float64 is audited in float32, with a note. The published gate decides about the
-    model as it is. The model does not change.
+    The proof is Euler's identity, g.w = 0, in float64 on a changed copy: the eps of normalisations
+    nearly vanishes, and weights move a little, because a bias of zero would have no effect. A model
+    that fails in float64 is audited in float32, with a note. The published gate decides about an
+    unchanged copy. The model itself does not change.
 
     Args:
-        model: In the mode that should be audited, usually training.
+        model: The model, in the mode that should be audited, usually training.
         batches: A list of batches, or a DataLoader (its first three). A batch is a tensor, a tuple
             (`model(*batch)`), a mapping (`model(**batch)`) or a function of the model. BatchNorm
-            needs several samples. What forward does not take, such as labels, is left out.
+            needs several samples. Items that forward does not take, such as labels, are left out.
         loss: Scalar loss of (model, batch); by default a random direction of all outputs.
         verify: Check every verdict by rescaling the weight: a few forward passes per weight.
-        seed: Of directions, dropout, noise and factors.
+        seed: Seed of random directions, dropout, noise and factors.
 
     Raises:
         ValueError: there is no batch or no weight, or a loss or gradient is not finite.
@@ -162,7 +162,7 @@ def _line(name: str, proof: _Proof, gate: GateDecisions) -> Line:
     finding, evidence = proof.findings[name], gate.evidence[name]
     radial = evidence.rms_radial(finding.units) if finding.invariant else 0.0
     verified = proof.verified.get(name)
-    if not finding.reached and verified is False:  # without a gradient, values prove nothing wrong
+    if not finding.reached and verified is False:  # without a gradient, rescaling refutes nothing
         verified = None
     return Line(
         name=name,
@@ -184,12 +184,12 @@ def param_groups(model: nn.Module, audit: Audit) -> list[dict[str, Any]]:
     """Groups for AdamP or SGDP with `projection`, `row_axis` and `row_groups` from the audit.
 
     Weights with the same settings share a group; scale-variant and dead weights are "off". You may
-    add other options to a group; for those left out the optimizer's own hold.
+    add other options to a group; the optimizer's defaults apply to the rest.
 
     Args:
         model: The audited model, or another with the same weights. Each may be inside
             torch.compile, DataParallel, DistributedDataParallel and other wrappers.
-        audit: Its audit.
+        audit: The result of `audit`.
 
     Raises:
         ValueError: a weight is not in the audit, or has another shape there.
@@ -221,7 +221,7 @@ def _shown(given: Any) -> str:
 
 
 def _lines_of(model: nn.Module, audit: Audit) -> list[tuple[nn.Parameter, Line]]:
-    """Every weight with its line, by the same name or by the name without wrappers' parts."""
+    """Every weight with the line of the same name; if needed, without the wrappers' parts."""
     inner = unwrapped(model)
     for module, simplified in ((model, str), (inner, plain), (inner, plainest)):
         params = [(simplified(name), param) for name, param in module.named_parameters()]
@@ -237,7 +237,7 @@ def _fits(line: Line | None, param: nn.Parameter) -> bool:
 
 
 def _mismatch(model: nn.Module, audit: Audit) -> str:
-    """The first weight without a line of its name and shape."""
+    """A message about the first weight without a line of its name and shape."""
     lines = {plainest(line.name): line for line in audit.lines}
     advice = "pass the model that was audited, or audit this one"
     for name, param in model.named_parameters():

@@ -1,4 +1,4 @@
-"""The batches that an audit takes, and how a model is called with one."""
+"""The batches that an audit takes, and how a model is called with a batch."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ def first_batches(batches: Iterable[Any]) -> list[Any]:
 
 
 def without_history(tree: Any) -> Any:
-    """The tree with every tensor as a leaf: every backward pass would go through its history."""
+    """The tree with every tensor detached: otherwise backward would enter its graph."""
 
     def leaf(x: Tensor) -> Tensor:
         x = x.clone() if x.is_inference() else x
@@ -46,7 +46,7 @@ class Arguments(NamedTuple):
 
 
 def arguments(model: nn.Module, batch: Any) -> Arguments:
-    """A tuple as `model(*batch)`, a mapping as `model(**batch)`, each as far as forward takes it.
+    """Split a batch for `model(*batch)` or `model(**batch)` into what forward takes and the rest.
 
     The batches of a loader often end with labels, or have them under a key that forward does not
     know. The audit looks at outputs and needs no labels.
@@ -83,7 +83,7 @@ def arguments(model: nn.Module, batch: Any) -> Arguments:
 
 
 def _signature(model: nn.Module) -> inspect.Signature | None:
-    """The signature of the model's forward, unwrapped if need be; None for a traced model."""
+    """The signature of forward, of the inner model if there is a wrapper; None if traced."""
     try:
         signature = inspect.signature(model.forward)
     except ValueError:

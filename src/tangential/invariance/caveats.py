@@ -15,7 +15,7 @@ from tangential.invariance.probe import Probe
 from tangential.invariance.proofs import Findings, judge_by_gradients
 from tangential.names import listed
 
-# From here on, the share that the eps of a normalisation leaves gets a note.
+# If the eps of a normalisation leaves a radial share of this size or more, a note says so.
 NOTED_RADIAL = maths.DELTA / 10
 
 
@@ -26,7 +26,7 @@ class Caveats(NamedTuple):
         findings: What the gradients say about each weight.
         biases: Names of the biases of matrices.
         without_biases: Findings of weights that would be invariant if all biases were zero.
-        own_bias: Those of them that need only their own bias to be zero.
+        own_bias: Names in `without_biases` for which it is enough that their own bias is zero.
         in_training: Findings of weights that would be invariant if every normalisation used the
             statistics of the batch.
         tied: The other names of tied weights.
@@ -95,13 +95,13 @@ class Caveats(NamedTuple):
 
 
 def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: Findings) -> Caveats:
-    """Ask what would change if biases were zero, or BatchNorm in training mode.
+    """Find out what would change if biases were zero, or BatchNorm were in training mode.
 
     Args:
-        model: The user's model, for what is tied and frozen.
-        probe: Of its copy in general position.
-        batches: In the precision of the probe.
-        findings: Of the model as it is.
+        model: The user's model; tells which weights are tied or frozen.
+        probe: The probe of its copy in general position.
+        batches: The batches, in the precision of the probe.
+        findings: The findings of `judge_by_gradients` for the probe.
     """
     biases = [name for name in findings if _is_bias_of_matrix(name, probe)]
     alive = [name for name in biases if findings[name].kind != "dead"]
@@ -112,7 +112,7 @@ def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: F
         try:
             with condition:
                 after = judge_by_gradients(probe, batches[:1])
-        except ValueError:  # a single sample has no statistics: then there is no answer
+        except ValueError:  # a single sample has no statistics, so the question has no answer
             return {}
         return {n: after[n] for n in variant if _surely_invariant(after[n], probe.precision.sure)}
 
@@ -130,14 +130,14 @@ def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: F
 
 
 def _surely_invariant(finding: Finding, sure: float) -> bool:
-    """Whether one batch is enough to say so; TOLERANCE would not rule out chance."""
+    """Whether one batch proves the invariance; TOLERANCE would not rule out chance."""
     return finding.invariant and finding.radial <= sure
 
 
 def _blocked_by_own_bias(
     probe: Probe, batch: Any, biases: list[str], without_biases: Findings
 ) -> set[str]:
-    """Weights that are scale-invariant together with their bias, so also without it."""
+    """Weights that form an invariant unit with their bias, so they are invariant without it."""
     pairs = [(_weight_of(b), b) for b in biases if _weight_of(b) in without_biases]
     if not pairs:
         return set()
@@ -177,11 +177,11 @@ def _tied(model: nn.Module) -> dict[str, list[str]]:
 
 
 def eps_notes(finding: Finding, radial: float) -> list[str]:
-    """A note if the given model is scale-invariant only roughly: its eps is large.
+    """A note if a weight is only roughly scale-invariant in the given model: its eps is large.
 
     Args:
-        finding: Of the copy, in which eps nearly vanishes.
-        radial: sqrt(elements) |cos(w, g)| of the given model.
+        finding: The finding for the copy, in which eps nearly vanishes.
+        radial: sqrt(elements) |cos(w, g)| in the given model.
     """
     if not finding.invariant or radial < NOTED_RADIAL:
         return []

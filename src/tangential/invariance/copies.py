@@ -1,4 +1,4 @@
-"""Copies of a model: as it is, or in general position and a wide precision for the proofs."""
+"""Copies of a model: unchanged, or in general position and a wide precision for the proofs."""
 
 from copy import deepcopy
 from types import TracebackType
@@ -11,22 +11,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential.backends import real
 
-# What normalisations call the constant that they add to a variance or a norm.
+# Names of the constant that a normalisation adds to a variance or a norm.
 EPS_NAMES = ("eps", "epsilon", "variance_epsilon", "layer_norm_eps", "layer_norm_epsilon")
 
 SHIFT = 0.1  # how far weights are moved to general position, relative to their root mean square
 
 
 class Precision(NamedTuple):
-    """A dtype for all computations, and what its rounding leaves where zero is expected.
+    """A dtype for all computations, and thresholds for its rounding errors.
 
     Attributes:
-        dtype: Of weights, inputs and everything computed from them.
-        eps_left: Share of a normalisation's eps that is kept: enough to divide by where a channel
-            is constant, too little to break an invariance.
+        dtype: The dtype of weights, inputs and everything computed from them.
+        eps_left: Share of a normalisation's eps that is kept: enough to avoid 0 / 0 where a
+            channel is constant, too little to break an invariance.
         noise: A unit with less than this share of the model's largest |w||g| has no gradient.
-        unchanged: Largest relative change of a loss that counts as none.
-        sure: Largest sqrt(elements) |cos| that cannot be chance on a single batch.
+        unchanged: Largest relative change of a loss that counts as no change.
+        sure: Largest sqrt(elements) |cos| that proves an invariance on a single batch.
     """
 
     dtype: torch.dtype
@@ -64,7 +64,7 @@ class AtLeast(TorchDispatchMode):
     """Every operation computes in `dtype` at least, even if the model asks for a narrower one.
 
     Many models cast inside their forward: `x.float()` in a normalisation, `torch.zeros(...,
-    dtype=torch.float32)`, an autocast block, a constant that is no buffer. Without this mode a
+    dtype=torch.float32)`, an autocast block, a constant that is not a buffer. Without this mode a
     float64 copy would mix dtypes and fail, or lose precision there.
 
     >>> with AtLeast(torch.float64):
@@ -94,18 +94,20 @@ class AtLeast(TorchDispatchMode):
         return widened(x, self.dtype) if isinstance(x, (Tensor, list, tuple)) else x
 
 
-@torch.no_grad()  # otherwise the copy of a ScriptModule has a history
+@torch.no_grad()  # otherwise the copy of a ScriptModule has a grad_fn
 def copied(model: nn.Module) -> nn.Module:
     """A deep copy that shares what cannot be copied, such as a lock, a file or a process group.
 
-    A tensor with a history is copied as a value: the old `weight_norm` and `prune` keep some, and
-    so do models that store a hidden state.
+    A tensor with a grad_fn is detached: the old `weight_norm` and `prune` keep such tensors, and so
+    do models that store a hidden state.
 
     Raises:
         TypeError: a module refuses to be copied.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    leaves = {id(x): x for x in tensors if x.is_leaf}  # not copied while we look for the others
+    leaves = {
+        id(x): x for x in tensors if x.is_leaf
+    }  # not copied while we search for uncopyable objects
     shared: dict[int, Any] = {}
     while True:
         try:
@@ -136,11 +138,11 @@ def _uncopyable(trace: TracebackType | None) -> Any:
 
 @torch.no_grad()
 def in_general_position(model: nn.Module, seed: int, precision: Precision) -> nn.Module:
-    """A copy in another precision that shows what holds for all weights, not only for these.
+    """A copy in another precision, with nearly no eps and without special values such as zero.
 
-    The constants inside normalisations nearly vanish, and every trainable weight moves a little:
-    with a bias of zero, a layer scale of 1e-6 or a head of zeros, other weights seem invariant or
-    without effect, but are so only before the first step.
+    The constants inside normalisations nearly vanish, and every trainable weight moves a little.
+    Otherwise a bias of zero, a layer scale of 1e-6 or a head of zeros would make other weights seem
+    invariant or without effect, which is true only before the first step.
     """
     model = copied(model)._apply(lambda x: widened(x, precision.dtype))
     for module in model.modules():
@@ -161,7 +163,7 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _shift(values: Tensor) -> float:
-    """Standard deviation of the move: at least SHIFT for a vector, a new draw if constant."""
+    """Standard deviation of the move: at least SHIFT for a vector, large for a constant matrix."""
     if values.numel() == max(values.shape, default=1):
         return SHIFT * max(1.0, _rms(values))
     if (values == values.flatten()[0]).all():

@@ -1,7 +1,7 @@
 """Which units of a weight are scale-invariant, judged from its inner products with its gradients.
 
 f(c w) = f(w) for every c > 0 is Euler's identity for degree 0: g.w = 0 for every gradient g. For a
-random pair of n elements, sqrt(n) |cos(w, g)| is of order 1; for an invariant unit it is rounding.
+random pair of n elements, sqrt(n) |cos(w, g)| is of order 1; an invariant unit has rounding error.
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ from tangential.backends import Units, real, rows_of
 
 Kind = Literal["row", "weight", "variant", "dead"]
 
-# Largest sqrt(elements) |cos| of an invariant unit. A constant that is hidden in a normalisation
-# leaves eps/variance, about 1e-5. A random gradient is below 1e-3 once in 1,250 times.
+# Largest sqrt(elements) |cos| of an invariant unit. A normalisation that hides its eps leaves
+# eps/variance, about 1e-5. A random gradient is below 1e-3 once in 1,250 times.
 TOLERANCE = 1e-3
 
 ROWS, WHOLE = Units("row"), Units("weight")
@@ -26,12 +26,12 @@ class Finding(NamedTuple):
     """What the gradients say about one weight.
 
     Attributes:
-        kind: Scale-invariant by "row" (or by unit of rows) or as a whole "weight"; "variant"; or
-            "dead": without a gradient on any batch.
-        units: What is invariant.
+        kind: "row": scale-invariant by row or by unit of rows. "weight": only as a whole.
+            "variant": not scale-invariant. "dead": without a gradient on any batch.
+        units: The scale-invariant units.
         radial: Largest sqrt(elements) |cos(w, g)| of a unit.
         unseen: Number of units without a gradient.
-        part: Which rows of a scale-variant weight are invariant all the same, in words.
+        part: In words, which rows are invariant although the weight is not.
         reached: Whether autograd gave the weight a gradient at all.
     """
 
@@ -72,12 +72,12 @@ class Evidence:
         self.reached = False
 
     def _products(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
-        """Inner products per row along every axis; of a vector or a scalar, the only one."""
+        """Inner products per row along every axis; a vector or a scalar has only one."""
         y = x if y is None else y
         return [(x * y).sum().view(1) if view is None else view.dot(x, y) for view in self.views]
 
     def add(self, grad: Tensor | None) -> float:
-        """Take the gradient of one more batch; return |w||g|."""
+        """Add the gradient of one more batch; return |w||g|."""
         self.reached |= grad is not None
         g = torch.zeros_like(self.weight) if grad is None else real(grad)
         self.gg.append(self._products(g))
@@ -121,23 +121,23 @@ class Evidence:
 
 
 def _largest(shares: Tensor) -> float:
-    """The largest share that is a number, else 0."""
+    """The largest share; NaN counts as 0."""
     return shares.nan_to_num(0.0).max().item()
 
 
 def judge(evidence: Evidence, floor: list[float]) -> Finding:
-    """The finest units along any axis that are scale-invariant on all batches.
+    """Find the finest units along any axis that are scale-invariant on all batches.
 
     Args:
-        evidence: Of a weight over all batches.
-        floor: |w||g| per batch, up to which a gradient counts as rounding.
+        evidence: The inner products of a weight with its gradients on all batches.
+        floor: For each batch, the |w||g| up to which a gradient counts as rounding error.
     """
     whole = evidence.radial(WHOLE, floor)
     if whole.isnan().all():
         if evidence.gradient_at_zero > max(floor):  # a weight of zero has no direction
             return Finding("variant")
         return Finding("dead", reached=evidence.reached)
-    if _largest(whole) > TOLERANCE:  # an invariant part cannot make up for one that is not
+    if _largest(whole) > TOLERANCE:  # one part that is not invariant is enough
         return Finding("variant", radial=_largest(whole), part=_invariant_part(evidence, floor))
     for units in possible_units(evidence.shape):
         shares = evidence.radial(units, floor)
@@ -161,12 +161,14 @@ def possible_units(shape: tuple[int, ...]) -> list[Units]:
         for groups in range(1, rows // 2 + 1)
         if rows % groups == 0
     ]
-    single = [(1, ROWS)] if shape[0] == 1 else []  # one row is the whole: projected by row
+    single = (
+        [(1, ROWS)] if shape[0] == 1 else []
+    )  # a single row is the whole weight: project it by row
     return [units for _, units in sorted(splits + single, key=lambda split: -split[0])]
 
 
 def _invariant_part(evidence: Evidence, floor: list[float]) -> str:
-    """The invariant rows if they are a twentieth or more: a head, or queries and keys alone."""
+    """The invariant rows in words, if they are more than 5 %: a head, or queries and keys."""
     best, words = 0.05, ""
     for units in possible_units(evidence.shape):
         shares = evidence.radial(units, floor)

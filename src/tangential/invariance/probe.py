@@ -1,4 +1,4 @@
-"""A model's loss as a fixed function of its weights: the same numbers however often it is asked."""
+"""A model's loss as a fixed function of its weights: every call gives the same numbers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,15 +19,15 @@ Loss = Callable[[nn.Module, Any], Tensor]
 class Probe:
     """Loss and gradients of a model that the probe owns.
 
-    Before every pass, buffers and attributes are put back and the generators are seeded. So
+    Before every pass, buffers and attributes are restored and the generators are seeded. So
     dropout, noise, running statistics and counters do not differ from one pass to the next.
 
     Args:
-        model: Is changed: all weights get gradients.
+        model: The model, which is changed: all weights require gradients.
         loss: Loss of (model, batch). By default the inner product of the outputs with a random
-            direction, another one for every batch: no normalisation makes it constant.
-        seed: Of directions, dropout and noise.
-        precision: Of all computations.
+            direction, which differs between batches; no normalisation makes it constant.
+        seed: Seed of random directions, dropout and noise.
+        precision: The precision of all computations.
         as_is: Let the model compute in the precision that it chooses.
     """
 
@@ -43,7 +43,7 @@ class Probe:
         self.model, self.loss, self.seed = model, loss, seed
         self.precision, self.as_is = precision, as_is
         self.noisy = False  # whether a pass has drawn random numbers
-        self.foreign: list[Tensor] = []  # leaves of the last loss that are not of this model
+        self.foreign: list[Tensor] = []  # leaves of the last loss that do not belong to the model
         self.params = dict(model.named_parameters())
         for param in self.params.values():
             param.requires_grad_(_differentiable(param))
@@ -70,7 +70,7 @@ class Probe:
     def _backward(self, batch: Any, number: int) -> None:
         """Give gradients to this model's weights, not to other leaves such as proxies in the loss.
 
-        `backward(inputs=...)` would be shorter, but leaves out what a reentrant checkpoint holds.
+        `backward(inputs=...)` would be shorter, but misses weights in a reentrant checkpoint.
         """
         loss = self._loss(batch, number)
         if not loss.requires_grad:
@@ -148,7 +148,7 @@ class Probe:
 
     @contextmanager
     def _exact(self) -> Iterator[None]:
-        """No tensor that the model casts or makes, such as zeros for a mask, is narrower."""
+        """Compute in the probe's dtype or wider, also where the model casts or creates tensors."""
         before = torch.get_default_dtype()
         if not self.as_is:
             torch.set_default_dtype(self.precision.dtype)
@@ -160,7 +160,7 @@ class Probe:
 
     @contextmanager
     def replaced(self, changed: dict[str, Tensor]) -> Iterator[None]:
-        """Give the named weights these values for a while."""
+        """Give the named weights these values inside the context."""
         values = {name: self.params[name].detach().clone() for name in changed}
         try:
             self._write(changed)
@@ -175,7 +175,7 @@ class Probe:
 
     @contextmanager
     def batch_statistics(self, names: list[str]) -> Iterator[None]:
-        """Let the named normalisations use the statistics of the batch for a while."""
+        """Let the named normalisations use the batch's statistics inside the context."""
         norms = {id(self.model.get_submodule(name)) for name in names}
         states = [state for state in self.states if id(state.module) in norms]
         for state in states:

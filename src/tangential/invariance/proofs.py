@@ -1,4 +1,4 @@
-"""Two proofs of scale invariance, by gradients and by rescaling, and the published gate's view."""
+"""Two proofs of scale invariance, by gradients and by rescaling, and the published gate."""
 
 import sys
 from collections.abc import Callable
@@ -29,7 +29,7 @@ PUBLISHED = Units("auto")
 
 
 def judge_by_gradients(probe: Probe, batches: list[Any]) -> Findings:
-    """What g.w says about every weight, from one backward pass per batch.
+    """Judge every weight by g.w, with one backward pass per batch.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-13)).double()
@@ -50,11 +50,11 @@ def judge_by_gradients(probe: Probe, batches: list[Any]) -> Findings:
 def confirm_by_rescaling(
     probe: Probe, batch: Any, findings: Findings, seed: int
 ) -> dict[str, bool]:
-    """Whether the loss on one batch confirms each finding if one weight at a time is replaced.
+    """Check each finding by the loss on one batch, with one weight at a time replaced.
 
     Invariant: random factors for the units do not change the loss, but a random move of the same
     length does, and so do factors for finer units. Variant: one factor for the whole weight changes
-    it. Dead: factors for all elements do not.
+    it. Dead: one factor per element does not change it.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-13)).double()
@@ -66,11 +66,11 @@ def confirm_by_rescaling(
     """
     generator = torch.Generator().manual_seed(seed)
     base = probe.value(batch, {})
-    none = max(abs(base) * probe.precision.unchanged, sys.float_info.min)
+    tolerance = max(abs(base) * probe.precision.unchanged, sys.float_info.min)
 
     def confirmed(name: str) -> bool:
         def change(weight: Tensor) -> float:
-            return abs(probe.value(batch, {name: weight}) - base) / none
+            return abs(probe.value(batch, {name: weight}) - base) / tolerance
 
         return _confirmed(findings[name], probe.params[name].detach(), change, generator)
 
@@ -80,8 +80,8 @@ def confirm_by_rescaling(
 def _confirmed(
     finding: Finding, weight: Tensor, change: Change, generator: torch.Generator
 ) -> bool:
-    """`change`: how much another weight changes the loss; up to 1 counts as no change."""
-    if finding.kind == "dead":  # keeps all signs: a row of one element is invariant up to its sign
+    """`change(w)`: how much the loss changes with the weight w; up to 1 is no change."""
+    if finding.kind == "dead":  # factors are > 0: a row of one element is invariant up to its sign
         return change(rescaled(weight.reshape(-1, 1), ROWS, generator).view_as(weight)) <= 1
     if not weight.any():
         return change(shifted(weight, 1.0, generator)) > 1
@@ -96,7 +96,7 @@ def _confirmed(
 
 
 def _finer(shape: tuple[int, ...], units: Units) -> list[Units]:
-    """The coarsest ways to split a weight into more units: if none holds, no finer way does.
+    """The coarsest splits into more units: if none of them is invariant, no finer split is.
 
     >>> [(finer.row_axis, finer.row_groups) for finer in _finer((12, 2), WHOLE)]
     [(0, 4), (0, 6), (1, 1)]
@@ -105,17 +105,17 @@ def _finer(shape: tuple[int, ...], units: Units) -> list[Units]:
     def count(units: Units) -> int:
         return 1 if units == WHOLE else shape[units.row_axis] // units.row_groups
 
-    def holds(coarse: Units, fine: Units) -> bool:
+    def contains(coarse: Units, fine: Units) -> bool:
         same_axis = coarse.row_axis == fine.row_axis
         multiple = coarse.row_groups > fine.row_groups and not coarse.row_groups % fine.row_groups
         return same_axis and multiple
 
     finer = [other for other in possible_units(shape) if count(other) > count(units)]
-    return [fine for fine in finer if not any(holds(coarse, fine) for coarse in finer)]
+    return [fine for fine in finer if not any(contains(coarse, fine) for coarse in finer)]
 
 
 def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor:
-    """The weight with every unit times a random factor between 1/2 and 2, never within 1.4 of 1.
+    """The weight with every unit times a random factor in [0.5, 0.71] or [1.41, 2].
 
     >>> weight = rescaled(torch.ones(2, 3), ROWS, torch.Generator().manual_seed(0))
     >>> weight.std(1).tolist(), bool(weight[0, 0] == weight[1, 0])
@@ -140,7 +140,7 @@ def shifted(weight: Tensor, distance: float, generator: torch.Generator) -> Tens
 
 
 class GateDecisions(NamedTuple):
-    """The published gate's decision about each weight on each batch, and g.w there."""
+    """The published gate's decision about each weight on each batch, with the evidence."""
 
     decisions: dict[str, list[Decision]]
     evidence: dict[str, Evidence]

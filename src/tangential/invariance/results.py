@@ -16,15 +16,15 @@ from tangential.names import literal
 
 @dataclass(frozen=True)
 class Line:
-    """One weight: what it is, and what the published gate would do with it.
+    """The audit of one weight, and the published gate's decisions about it.
 
     Attributes:
-        kind: Scale-invariant by "row" (or by unit of rows) or as a whole "weight"; "variant"; or
-            "dead": without effect on the loss, or without a gradient.
+        kind: "row": scale-invariant by row or by unit of rows. "weight": only as a whole.
+            "variant": not scale-invariant. "dead": no effect on the loss, or no gradient.
         row_axis: Axis of the rows, for the optimizer.
         row_groups: Number of consecutive rows that form one unit.
         radial: Largest sqrt(elements) |cos(weight, gradient)| of a unit; of order 1 by chance.
-        eps_radial: The same for the model as it is, over all units; the gate shuts at 0.1.
+        eps_radial: The RMS over all units for the unchanged model; the gate fires below 0.1.
         verified: Whether rescaling confirms the kind; None if it was not tried.
         gate: The gate's decision per batch.
         notes: Caveats in words.
@@ -53,19 +53,19 @@ class Line:
 
     @property
     def flicker(self) -> float:
-        """Share of batches on which the gate departs from its most frequent decision."""
+        """Share of batches on which the gate's decision is not its most frequent one."""
         return 1 - max(Counter(self.gate).values()) / len(self.gate)
 
     @property
     def wrong(self) -> float:
-        """Share of batches on which the gate projects what is not scale-invariant."""
+        """Share of batches on which the gate projects units that are not scale-invariant."""
         return self._share(lambda decision: not self._allows(decision))
 
     @property
     def missed(self) -> float:
-        """Share of batches on which the gate does not project an invariant weight, or too coarsely.
+        """Share of batches on which the gate fails to project an invariant weight by its units.
 
-        A wrong projection is not counted again.
+        Projections that count as `wrong` do not count here.
         """
         best = self.units.projection
         return self._share(lambda decision: decision != best != "off" and self._allows(decision))
@@ -84,7 +84,7 @@ class Audit:
     """One line per weight, and the caveats of the model.
 
     Attributes:
-        lines: In the order of the model; a tied weight once, under its first name.
+        lines: In the order of the model. A tied weight has one line, under its first name.
         notes: Caveats in words.
         mode: "training" or "eval".
         batches: Number of batches.
@@ -145,7 +145,7 @@ class Audit:
         ]
 
     def to_csv(self, path: str | Path) -> None:
-        """Write one row per weight; shape, gate and notes are joined by spaces.
+        """Write one row per weight; cells of several values are joined by spaces or semicolons.
 
         A text that a spreadsheet would run as a formula, such as a name that begins with "=", gets
         a single quote in front.

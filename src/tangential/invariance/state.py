@@ -1,4 +1,4 @@
-"""What a forward pass may change: a module's attributes and buffers, and random generators."""
+"""Saves and restores what a forward pass may change: modules and random generators."""
 
 import random
 import sys
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class ModuleState(NamedTuple):
-    """A module as it was at first: its attributes, its buffers and its own random generators."""
+    """The saved state of a module: its attributes, its buffers and its own random generators."""
 
     module: nn.Module
     attributes: dict[str, Any]
@@ -39,7 +39,10 @@ class ModuleState(NamedTuple):
             buffers.clear()
             buffers.update({name: _cloned(buffer) for name, buffer in self.buffers.items()})
             return
-        for name, buffer in self.buffers.items():  # those of a ScriptModule can only be written to
+        for (
+            name,
+            buffer,
+        ) in self.buffers.items():  # a ScriptModule's buffers can be written to, but not replaced
             if buffer is not None:
                 self.module._buffers[name].copy_(buffer)
 
@@ -52,7 +55,7 @@ class Generators:
     """The generators that a model may draw from: torch's, Python's and NumPy's.
 
     Args:
-        model: CUDA's generators are those of its weights' devices, and no others.
+        model: Its weights' devices are the only CUDA devices whose generators are used.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -60,7 +63,7 @@ class Generators:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Put all generators back at the end."""
+        """Restore all generators at the end."""
         python, numpy = random.getstate(), _numpy_random()
         numpy_state = numpy and numpy.get_state()
         try:
@@ -81,7 +84,7 @@ class Generators:
             numpy.seed(seed % 2**32)
 
     def states(self) -> list[Tensor]:
-        """States that differ as soon as anything is drawn."""
+        """The states of all generators, which change with every number drawn."""
         states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self.devices)]
         states.append(torch.tensor(random.getstate()[1], device="cpu"))
         if numpy := _numpy_random():

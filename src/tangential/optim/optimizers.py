@@ -102,7 +102,7 @@ class AdamP(Projected):
 class SGDP(Projected):
     """SGD with momentum and decoupled decay, projected as in `AdamP`. State: `momentum_buffer`.
 
-    p <- momentum p + (1 - dampening) g, and p starts at 0. So dampening also acts on the first step,
+    p <- momentum p + (1 - dampening) g, and p starts at 0. So dampening acts on the first step too,
     unlike in torch.optim.SGD. Source: Heo et al., "AdamP", ICLR 2021. Arguments not named here are
     those of `AdamP`.
 

@@ -1,8 +1,8 @@
 """The compiled kernel: it steps many weights of a group in one call.
 
-It is written in C++ (`native/` in the repository), knows neither Python nor torch, and takes
-weights on the CPU whose units are contiguous blocks. A test holds its gate equal to `maths.gate`.
-`compiled`: the kernel, or why it is missing. `layouts`: which weights it takes. `plan`: a
+It is written in C++ (`native/` in the repository), depends on neither Python nor torch, and takes
+CPU weights whose units are contiguous blocks. A test compares its gate with `maths.gate`.
+`compiled`: the kernel, or why it is missing. `layouts`: which weights it takes. `plan`: one
 step. `moved`: sums for a monitor.
 """
 

@@ -18,14 +18,14 @@ try:
 except ImportError as error:
     missing = str(error)
 
-# tells where a tensor lies without a call through Python; torch has it from 2.10 on
+# returns the address of a tensor without a call through Python; exists since torch 2.10
 EXCHANGE = getattr(Tensor, "__dlpack_c_exchange_api__", None)
 
 TINY = torch.finfo(torch.float32).tiny
 
 
 def reason() -> str:
-    """Why the kernel is missing, and what would help; "" if it is there."""
+    """Why the kernel is missing, and how to install it; "" if it is installed."""
     if kernel is not None:
         return ""
     lacks = [] if shutil.which("c++") or shutil.which("clang++") else ["a C++ compiler"]
@@ -36,10 +36,10 @@ def reason() -> str:
 
 
 def wanted(options: StepOptions) -> bool:
-    """Whether the kernel should take what it can of a group."""
+    """Whether the kernel should step those weights of a group that it supports."""
     if kernel is None or torch.compiler.is_compiling():
         return False
-    # the kernel fills up the end of a row with zeros, which would become 0 / 0
+    # the kernel pads the end of a row with zeros, which would become 0 / 0
     if options.rule == "adam" and options.eps < TINY and options.betas[1] == 0:
         return False
     return options.fused is True or (options.fused is None and options.foreach is None)

@@ -21,7 +21,7 @@ def fields(options: StepOptions) -> tuple[str, ...]:
 
 
 def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | None:
-    """What the kernel must know of a weight, or None if it cannot take it."""
+    """The layout of a weight as the kernel reads it; None if the kernel cannot take the weight."""
     param, grad, rows = weight.param, weight.param.grad, weight.rows
     assert grad is not None
     buffers = {name: weight.state[name] for name in fields(options) if name in weight.state}
@@ -44,20 +44,20 @@ def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | No
 
 
 def _dtypes(param: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> list[str] | None:
-    """The real dtypes of a weight and its moments by name, or None if the kernel has no code."""
+    """Names of the real dtypes of a weight and its moments; None if the kernel lacks them."""
     low = buffers.get("compensation", param)
     moments = {x.dtype for name, x in buffers.items() if name != "compensation"}
     if {grad.dtype, low.dtype} != {param.dtype} or len(moments) != 1:
         return None
     if not moments <= {param.dtype, torch.promote_types(param.dtype, torch.float32)}:
-        return None  # neither the weight's own dtype nor what a narrower weight's sums have
+        return None  # neither the weight's own dtype nor at least float32
     kinds = [x.to_real() if x.is_complex else x for x in (param.dtype, *moments)]
     names = [str(kind).removeprefix("torch.") for kind in kinds]
     return names if names[0] in DTYPES else None
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether the values of x lie in memory as its strides say."""
+    """Whether x holds its values in memory as they are: no subclass, no lazy conj or neg."""
     return type(x) in (Tensor, Parameter) and not x.is_conj() and not x.is_neg()
 
 
@@ -66,7 +66,7 @@ def _is_count(step: Tensor) -> bool:
 
 
 def is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
-    """Whether arrays of the weight's shape lie in the weight's order, without holes."""
+    """Whether the weight is dense, and `parts` have its shape and strides."""
     shape, strides = weight.shape, weight.stride()
     axes = sorted((i for i, n in enumerate(shape) if n > 1), key=strides.__getitem__)
     elements = 1

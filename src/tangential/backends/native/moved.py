@@ -12,7 +12,7 @@ from tangential.backends.sharded import freed
 
 
 class Move(NamedTuple):
-    """A weight before a step and after it, its gradient, and a in after = a before + e."""
+    """A weight before a step and after it, its gradient, and `keep`: after = keep before + e."""
 
     before: Tensor
     after: Tensor
@@ -32,7 +32,7 @@ def takes(move: Move) -> bool:
 
 
 def products(moves: list[Move]) -> list[Tensor]:
-    """Per unit ww, gg, gw, ew and ee [5, units] of every move; `takes` must hold of each."""
+    """Per unit ww, gg, gw, ew and ee [5, units] of every move; `takes` must be true for each."""
     layouts = [
         (
             kernel.Dtype[str(move.before.dtype).removeprefix("torch.")],

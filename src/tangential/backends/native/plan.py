@@ -11,7 +11,7 @@ from tangential.backends.native import compiled
 from tangential.backends.native.layouts import fields, layout_of
 from tangential.backends.sums import StepSums, Table, Watch
 
-ROW, WEIGHT = 1, 2  # verdicts
+ROW, WEIGHT = 1, 2  # the kernel's decisions
 
 
 class StepPlan:
@@ -43,7 +43,7 @@ class StepPlan:
     def locate(
         self, options: StepOptions, params: list[Tensor], states: dict[Tensor, State], first: int
     ) -> bool:
-        """Find weights, gradients and states; False if any of them changed its place or layout."""
+        """Find weights, gradients and states; False if an address or a layout has changed."""
         return (
             self.first == first
             and self.geometry == _geometry(options)
@@ -53,7 +53,7 @@ class StepPlan:
 
     def step(self, options: StepOptions, unscale: float, watch: Watch | None) -> None:
         """Advance what `locate` has found by one step, in place."""
-        # before the step, while `locate` has left what they touch in cache
+        # before the step, while the memory that `locate` has read is still in the cache
         torch.autograd.graph.increment_version(self.params)
         if unscale != 1:
             grads = [param.grad for param in self.params]
@@ -63,21 +63,21 @@ class StepPlan:
             self.plan.step(*args)
             return
         sums = torch.zeros(self.plan.rows, 5, dtype=torch.float64, device="cpu")
-        verdicts = torch.zeros(len(self.params), dtype=torch.int32, device="cpu")
-        self.plan.step(*args, sums, verdicts)
-        watch(self._seen(sums, verdicts, options))
+        decisions = torch.zeros(len(self.params), dtype=torch.int32, device="cpu")
+        self.plan.step(*args, sums, decisions)
+        watch(self._step_sums(sums, decisions, options))
 
-    def _seen(self, sums: Tensor, verdicts: Tensor, options: StepOptions) -> StepSums:
+    def _step_sums(self, sums: Tensor, decisions: Tensor, options: StepOptions) -> StepSums:
         judged = [i for i, weight in enumerate(self.taken) if weight.rows is not None]
         table = Table([x.rows for x in self.taken if x.rows is not None], sums)
-        verdict = table.of_weights(verdicts[judged])
-        gate = maths.Gate(verdict == ROW, verdict == WEIGHT)
+        decision = table.of_weights(decisions[judged])
+        gate = maths.Gate(decision == ROW, decision == WEIGHT)
         ww, gg, gw, uw, uu = sums.unbind(1)
         params = [self.params[i] for i in judged]
         return StepSums(params, table, maths.Moments(ww, gg, gw, uw), uu, gate, options)
 
     def release(self) -> None:
-        """Let go of the gradients and states that `locate` has found."""
+        """Drop the references to gradients and states that `locate` has found."""
         self.tensors.release()
 
     @property
@@ -86,7 +86,7 @@ class StepPlan:
         return self.plan.bytes + self.tensors.bytes
 
     def _facts(self) -> list[Any]:
-        """What keeps a weight from the kernel and may change; states of such weights do not."""
+        """Properties that can exclude a weight from the kernel, without those of its state."""
         facts: list[Any] = []
         for weight in self.left:
             p, g = weight.param, weight.param.grad
@@ -98,7 +98,7 @@ class StepPlan:
 
 
 def _geometry(options: StepOptions) -> tuple[Any, ...]:
-    """The options that decide which weights the kernel takes, and how they lie."""
+    """The options that decide which weights the kernel takes, and their layouts."""
     return options.units, options.low_precision, options.wide_moments
 
 
