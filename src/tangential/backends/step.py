@@ -38,9 +38,8 @@ def _step_batch(
     advance: Advance, weights: list[WeightState], options: StepOptions, watch: Watch | None
 ) -> Task:
     batch = advanced(advance, weights, options)
-    rows = [
-        weight.rows for weight in weights if weight.rows is not None
-    ]  # all weights of a batch, or none
+    # either all weights of a batch have rows, or none
+    rows = [weight.rows for weight in weights if weight.rows is not None]
     table = Table(rows, batch.ws[0]) if rows else None
     us = yield from (_project(batch, table, watch) if table else _decay(batch))
     if batch.moving:

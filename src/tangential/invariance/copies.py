@@ -105,9 +105,8 @@ def copied(model: nn.Module) -> nn.Module:
         TypeError: a module refuses to be copied.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    leaves = {
-        id(x): x for x in tensors if x.is_leaf
-    }  # not copied while we search for uncopyable objects
+    # not copied while we search for objects that cannot be copied
+    leaves = {id(x): x for x in tensors if x.is_leaf}
     shared: dict[int, Any] = {}
     while True:
         try:

@@ -161,9 +161,7 @@ def possible_units(shape: tuple[int, ...]) -> list[Units]:
         for groups in range(1, rows // 2 + 1)
         if rows % groups == 0
     ]
-    single = (
-        [(1, ROWS)] if shape[0] == 1 else []
-    )  # a single row is the whole weight: project it by row
+    single = [(1, ROWS)] if shape[0] == 1 else []  # the only row is the whole weight
     return [units for _, units in sorted(splits + single, key=lambda split: -split[0])]
 
 

@@ -39,10 +39,7 @@ class ModuleState(NamedTuple):
             buffers.clear()
             buffers.update({name: _cloned(buffer) for name, buffer in self.buffers.items()})
             return
-        for (
-            name,
-            buffer,
-        ) in self.buffers.items():  # a ScriptModule's buffers can be written to, but not replaced
+        for name, buffer in self.buffers.items():  # a ScriptModule's can only be written to
             if buffer is not None:
                 self.module._buffers[name].copy_(buffer)
 

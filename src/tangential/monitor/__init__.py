@@ -1,4 +1,4 @@
-"""Watches how the weights of a model move while it trains, and tells what is wrong.
+"""Watches how the weights of a model move during training, and reports problems.
 
 - `monitor`: `Monitor`, around each step of an optimizer; `several`: one for each optimizer
 - `samples`: inner products per weight; `updates`: what a step added; `labels`: names, audits

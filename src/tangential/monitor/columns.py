@@ -11,11 +11,11 @@ Values = dict[str, float]
 
 COLUMNS = (
     *("norm", "grad_norm", "update_norm"),  # the update is w+ - w
-    "cosine",  # sqrt(elements) |cos(w, g)|, RMS over units: 1 by chance, 0 by invariance
+    "cosine",  # sqrt(elements) |cos(w, g)|, RMS over units: about 1 by chance, 0 if invariant
     "radial_share",  # of the update without decay
     *("effective_step", "angle_rad"),  # RMS over units
-    *("growth_step", "growth_memory", "growth_decay"),  # of the squared norm, as its share
-    *("gate_row", "gate_weight"),  # 1 where the gate fired, or the published one would have
+    *("growth_step", "growth_memory", "growth_decay"),  # of the squared norm, as shares of it
+    *("gate_row", "gate_weight"),  # 1 if the gate fired, or the published gate would have
     *("lr", "equilibrium_rad", "steps_to_equilibrium"),
 )
 # `maths` on Python's numbers
@@ -37,12 +37,12 @@ def published(sums: Values, size: int) -> Values:
 def line(sums: Values, lr: float, settings: Settings | None) -> Values:
     """The columns of a weight, without those that are undefined or unknown.
 
-    Only where the weight or its gradient is not finite, NaN is kept: a diverged run must show it.
+    If the weight or its gradient is not finite, NaN is kept, because a diverged run must show it.
 
     Args:
-        sums: By the names in `motion.ADDED`.
+        sums: The sums by the names in `motion.ADDED`.
         lr: Learning rate of this step; NaN if unknown.
-        settings: Of the weight's group; None if the optimizer is not known.
+        settings: The settings of the weight's group; None if the optimizer is not known.
     """
     ww, units, fired = sums["ww"], sums["units"], sums["by_row"] + sums["by_weight"] > 0
     rate = lr * settings.decay * (settings.wd_ratio if fired else 1.0) if settings else 0.0
@@ -84,10 +84,10 @@ def _root(square: float, share: float) -> float:
 
 
 def aggregates(lines: list[Values]) -> Values:
-    """Means over weights: of all weights every column, of early, middle and late ones three.
+    """Means over weights: all columns over all weights, and three columns over each third.
 
     A column that no weight has is left out. `all/memory_share` is the share of momentum's memory in
-    the growth of scale-invariant weights: by the audit, or without one, where the gate fires.
+    the growth of scale-invariant weights; without an audit, of weights on which the gate fires.
     """
     means = {f"all/{name}": _mean(lines, name) for name in COLUMNS}
     invariant = [x for x in lines if x.get("invariant", x["gate_row"] + x["gate_weight"])]

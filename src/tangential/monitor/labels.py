@@ -14,7 +14,7 @@ Matches = dict[Tensor, Line]
 
 
 def labels(model: nn.Module) -> dict[Tensor, str]:
-    """The plain name of every weight, in the order of the model; tied weights have their first."""
+    """Every weight's plain name, in the order of the model; a tied weight has its first name."""
     return {param: plain(name) for name, param in model.named_parameters()}
 
 
@@ -55,7 +55,7 @@ def _lines(audit: Audit, simplified: Callable[[str], str]) -> Lines:
 
 
 def _fits(weights: Weights, lines: Lines, trained: set[Tensor]) -> Iterator[Matches]:
-    """The lines by weight, for the whole model, or else for each module that the audit fits."""
+    """The lines by weight: for the whole model, or else for each module that fits the audit."""
     matches = _matches(weights, lines)
     if trained & set(weights.values()) <= matches.keys():
         yield matches
@@ -81,7 +81,7 @@ def _matches(weights: Weights, lines: Lines) -> Matches:
 
 
 def _prefixes(names: Iterable[str], end: str) -> list[str]:
-    """What comes before `end` in names that end with it."""
+    """The prefixes of those names that end with `.end`."""
     return [name.removesuffix(end) for name in names if name.endswith(f".{end}")]
 
 

@@ -1,4 +1,4 @@
-"""Norms, effective steps and angles of a model's weights while it trains."""
+"""Measures norms, effective steps and angles of a model's weights during training."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -29,20 +29,20 @@ UNITS = Units("row")
 class Monitor:
     """Measures how an optimizer's steps move the weights of a model, and logs it to sinks.
 
-    For weights that AdamP and SGDP may project, the sums are those that the step takes anyway. For
-    others a logged step copies the weights while it lasts. A logged step makes one transfer to the
-    host. Columns: `tangential.monitor.columns`; equations: `tangential.monitor.motion`.
+    For weights that AdamP and SGDP may project, the step computes the sums anyway. Other weights
+    are copied at the start of a logged step. A logged step makes one transfer to the host. Columns:
+    `tangential.monitor.columns`; equations: `tangential.monitor.motion`.
 
     Args:
         model: Gives the names and the order of the weights. Names leave out torch.compile,
             DataParallel and other wrappers. Weights that only the optimizer has are left out.
-        optimizer: Any torch optimizer, or a wrapper that has it as `optimizer`, as Accelerate's.
+        optimizer: Any torch optimizer, or a wrapper of one with the attribute `optimizer`.
         every: Steps from one log to the next, >= 1; the first step is logged.
         sinks: One or several callables `(values, step)`; values are named "weight/column".
             Undefined values are left out. A W&B run stands for `sinks.wandb(run)`.
         weights: Log values for every weight, not only the means "all", "early", "middle" and
             "late"; a sink's attribute `weights` overrides it.
-        audit: Of this model or of one inside it: which weights are scale-invariant, by which units.
+        audit: Audit of this model or of a module in it: tells which units are scale-invariant.
         step: Number of the next step, >= 0, or a function that returns it before every step.
 
     Raises:
@@ -97,7 +97,7 @@ class Monitor:
         self.close()
 
     def close(self) -> None:
-        """Let the optimizer go, and close the sinks that have a `close`."""
+        """Detach from the optimizer, and close the sinks that have a `close`."""
         for handle in self.handles:
             handle.remove()
         self._stop_watching()
@@ -158,9 +158,9 @@ class Monitor:
         self._stop_watching()
         watched, copies, samples, step = self.watched, self.copies, self.samples, self.step
         self._forget()
-        self.step = step + 1  # whatever a sink raises
+        self.step = step + 1  # even if a sink raises
         found_inf = getattr(self.optimizer, "found_inf", None)
-        if copies and (found_inf is None or not found_inf.item()):  # else there was no step
+        if copies and (found_inf is None or not found_inf.item()):  # else GradScaler skipped it
             groups = {p: weight.group for p, weight in watched.items()}
             units = {p: self._units(watched[p]) for p in copies.before}
             samples += copies.samples(self.optimizer, groups, units)
@@ -200,7 +200,7 @@ class Monitor:
         named = dict(zip(ADDED, sums, strict=True))
         if not (sample.judged or param.dim() < 2 or group.get("projection") == "off"):
             named |= published(named, param.numel())
-        lr = group.get("lr")  # some optimizers choose their own
+        lr = group.get("lr")  # some optimizers have no lr
         values = line(
             named, math.nan if lr is None else float(lr), settings_of(self.optimizer, group)
         )

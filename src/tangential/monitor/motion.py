@@ -23,7 +23,7 @@ CLOSE = 0.1  # relative distance from the equilibrium angle that counts as equil
 
 
 class Moved(NamedTuple):
-    """Inner products per unit [units], with the a above as `keep` and the elements as `fan`."""
+    """Inner products per unit [units]; `keep` is the factor a, `fan` the number of elements."""
 
     ww: Tensor
     gg: Tensor
@@ -46,8 +46,8 @@ def added(moved: Moved, gate: maths.Gate | None = None) -> Tensor:
 
     |w+|^2 - |w|^2 = |e|^2 + 2 a e.w + (a^2 - 1) |w|^2: growth by the step, by momentum's memory,
     and by decay. `update2` is |w+ - w|^2, `chord2` the square of the effective step
-    |w+/|w+| - w/|w||; a unit of norm 0 has no direction and counts in neither. `failing` units shut
-    the published gate. `by_row` and `by_weight` say where `gate` fired, if it is given.
+    |w+/|w+| - w/|w||; a unit of norm 0 has no direction and counts in neither. `failing` units keep
+    the published gate from firing. `by_row` and `by_weight` say where `gate` fired, if it is given.
 
     >>> w, g, e = torch.tensor([[3.0, 4.0], [4.0, -3.0], [-0.4, 0.3]], dtype=torch.float64)
     >>> sums = Moved(*((x * y).sum().view(1) for x, y in [(w, w), (g, g), (g, w), (w, e), (e, e)]),
@@ -61,7 +61,7 @@ def added(moved: Moved, gate: maths.Gate | None = None) -> Tensor:
     radial = torch.where(live, we / norm, zeros)
     across = (ee - radial.square()).clamp(min=0).sqrt()
     angle = torch.where(live, torch.atan2(across, keep * norm + radial), zeros)
-    seen = live & (gg > 0)
+    with_grad = live & (gg > 0)
     columns = {
         "ww": ww,
         "gg": gg,
@@ -74,8 +74,8 @@ def added(moved: Moved, gate: maths.Gate | None = None) -> Tensor:
         "units": live,
         "angle2": angle.square(),
         "chord2": 4 * (angle / 2).sin().square(),
-        "with_grad": seen,
-        "cosine2": torch.where(seen, fan * gw.square() / (ww * gg), zeros),
+        "with_grad": with_grad,
+        "cosine2": torch.where(with_grad, fan * gw.square() / (ww * gg), zeros),
         "failing": ~maths.orthogonal(torch, ww, gg, gw, maths.DELTA / fan.sqrt(), maths.EPS),
         "by_row": gate.row if gate else zeros,
         "by_weight": gate.weight if gate else zeros,
@@ -119,6 +119,6 @@ def steps_to_equilibrium(ratio: float, rate: float, *, adaptive: bool) -> float:
     if not (rate > 0 and ratio > 0):
         return math.nan
     inverse, per_step = 1 / ratio, (2 if adaptive else 4) * rate
-    now = inverse * inverse  # a power would raise where this is infinite
+    now = inverse * inverse  # ** would raise OverflowError instead of returning inf
     close = (1 - CLOSE) ** -2 - 1 if now > 1 else 1 - (1 + CLOSE) ** -2
     return max(0.0, math.log(abs(now - 1) / close) / per_step) if now != 1 else 0.0

@@ -35,7 +35,7 @@ Process = Any  # torch.distributed.ProcessGroup
 
 
 class Sample(NamedTuple):
-    """The sums of a weight [ADDED]; `judged` says whether the optimizer's gate is among them."""
+    """The sums of a weight [ADDED]; `judged`: whether they include the decision of its gate."""
 
     param: Tensor
     sums: Tensor
@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """What this process has of a weight: inner products per unit [5, units] of w, g and e."""
+    """This process's part of a weight: inner products per unit [5, units] of w, g and e."""
 
     param: Tensor
     products: Tensor
@@ -52,7 +52,7 @@ class _Part(NamedTuple):
 
 
 def samples_of(seen: StepSums) -> list[Sample]:
-    """Samples of weights that AdamP or SGDP has judged: e = -lr (u - c w), with known products."""
+    """Samples from the sums of AdamP or SGDP, whose step adds e = -lr (u - c w)."""
     options, table = seen.options, seen.table
     ww, gg, gw, uw = (x.double() for x in seen.moments)
     uu, lr = seen.uu.double(), options.lr
@@ -74,12 +74,12 @@ def _over_units(sums: Tensor, units: list[int]) -> Tensor:
 
 
 def _owner(units: list[int]) -> Tensor:
-    """For every unit the number of its weight, on the CPU."""
+    """The index of the weight of every unit, on the CPU."""
     return torch.repeat_interleave(torch.tensor(units, device="cpu"))
 
 
 class Copies:
-    """Copies of weights before a step; of a DTensor this process's shard."""
+    """Copies of weights before a step; for a DTensor, of this process's shard."""
 
     def __init__(self, params: Iterable[Tensor]) -> None:
         self.before = {p: local(p.detach()).clone() for p in params}
@@ -87,9 +87,9 @@ class Copies:
     def samples(
         self, optimizer: Optimizer, groups: dict[Tensor, Group], units: dict[Tensor, Units]
     ) -> list[Sample]:
-        """Samples, after the step, of every weight that has a gradient.
+        """The samples of every weight that has a gradient; call this after the step.
 
-        Sharded weights without a gradient take part, since other processes may have one.
+        Sharded weights without a gradient take part, because other processes may have one.
 
         Weights narrower than float32 are not compared with their copies: rounding may hide a whole
         step. Their update follows from the optimizer's state if its rule is known; else it is NaN.
@@ -140,13 +140,13 @@ def _added(optimizer: Optimizer, param: Tensor, move: native.Move, group: Group)
 
 
 def _fan(param: Tensor, move: native.Move) -> float:
-    """Elements of a whole unit; a shard may have a part of it."""
+    """The number of elements of a whole unit, of which a shard may have only a part."""
     size = real(param).numel() if shard_groups(param, move.units).parts else move.rows.size
     return size / max(move.rows.units, 1)
 
 
 def _rows(param: Tensor, weight: Tensor, units: Units) -> Rows:
-    """The units of `weight`, this process's part of `param`; a vector or empty shard is one."""
+    """The units of `weight`, the local part of `param`; a vector or empty part is one unit."""
     if splits_units(param, units):
         whole = rows_of(param, units)
         assert whole is not None

@@ -1,4 +1,4 @@
-"""The monitors of a run that may have several optimizers, with common sinks and step number."""
+"""The monitors of a run with one or more optimizers, which share sinks and the step number."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ from tangential.monitor.sinks.user_sinks import Sink, checked, close
 
 
 class SharedSink(NamedTuple):
-    """A sink for one of several monitors: without `close`, and with one step number for all.
+    """A sink for one of several monitors: it has no `close`, and all use the trainer's step number.
 
     The numbers of steps that each optimizer has taken differ, and W&B and files need step numbers
     that never fall.
@@ -48,7 +48,7 @@ class Monitors:
         self.every, self.weights, self.audit = every, weights, audit
         self.sinks = checked(sinks)
         self.attached: list[Monitor | None] = []
-        self.steps_before: list[int] = []  # that each optimizer has taken without these monitors
+        self.steps_before: list[int] = []  # taken by each optimizer without these monitors
 
     def steps(self) -> list[int]:
         """How many steps each optimizer has taken; `every` counts by them."""
@@ -63,15 +63,15 @@ class Monitors:
         sinks: list[Sink],
         now: Callable[[], int],
     ) -> None:
-        """Attach a monitor to every optimizer, instead of those that an earlier run has left.
+        """Attach a monitor to every optimizer, and detach the monitors of an earlier run.
 
-        Of several optimizers, those without a weight of the model are left out.
+        If there are several optimizers, those without a weight of the model are left out.
 
         Args:
             model: As in `Monitor`.
             optimizers: As in `Monitor`, without Accelerate's wrapper.
-            steps_before: Steps that each has taken; if unknown, all have taken equally many.
-            sinks: Those that are called in this process.
+            steps_before: Steps that each has taken; if unknown, we assume equal numbers.
+            sinks: The sinks that are called in this process.
             now: Returns the trainer's step number.
         """
         self.detach()
@@ -89,7 +89,7 @@ class Monitors:
             self.attached.append(Monitor(model, optimizers[i], self.every, shared, **start))
 
     def detach(self) -> None:
-        """Let the optimizers go."""
+        """Detach from the optimizers."""
         self.steps_before = self.steps()
         for monitor in self.attached:
             if monitor:
@@ -97,15 +97,15 @@ class Monitors:
         self.attached = []
 
     def close(self) -> None:
-        """Let the optimizers go, and close the sinks that have a `close`."""
+        """Detach from the optimizers, and close the sinks that have a `close`."""
         self.detach()
         close(self.sinks)
 
 
 def labels(optimizers: list[Any]) -> list[str]:
-    """What the labels of each optimizer's values begin with; nothing if there is one optimizer.
+    """The prefix of each optimizer's labels; empty if there is only one optimizer.
 
-    As in Lightning's LearningRateMonitor: the class, from its second optimizer on with a number.
+    As in Lightning's LearningRateMonitor: the class, with a number from its second optimizer on.
 
     >>> import torch
     >>> labels([torch.optim.SGD([torch.zeros(2)], lr=0.1) for _ in range(2)])

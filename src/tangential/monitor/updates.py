@@ -1,4 +1,4 @@
-"""What an optimizer does to a weight, by its options and its state."""
+"""What an optimizer does to a weight, computed from its options and its state."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ PUBLISHED = {"delta", "wd_ratio"}  # options of the published AdamP and SGDP and
 
 
 class Settings(NamedTuple):
-    """What decides how fast the weights of a group turn at equilibrium.
+    """The options that decide how fast the weights of a group rotate at equilibrium.
 
     Attributes:
         decay: Decoupled decay per unit of lr, or the decoupled equivalent of coupled decay.
@@ -26,7 +26,7 @@ class Settings(NamedTuple):
         beta: Decay rate of the momentum.
         wd_ratio: Share of the decay that acts on a projected weight.
         projects: Whether the radial part of updates is removed where the gate fires.
-        adaptive: Whether the length of steps does not depend on that of the gradient.
+        adaptive: Whether the length of a step is independent of the gradient's length.
     """
 
     decay: float
@@ -70,14 +70,14 @@ def _is_adamw(optimizer: Optimizer, group: Group) -> bool:
 
 
 def keep_of(optimizer: Optimizer, group: Group) -> float:
-    """The a in w+ = a w + e for weights that are not projected; 1 if it is not known."""
+    """The factor a in w+ = a w + e for weights that are not projected; 1 if unknown."""
     settings = settings_of(optimizer, group)
     known = isinstance(optimizer, Projected) or _is_adamw(optimizer, group)
     return 1 - float(group["lr"]) * settings.decay if settings and known else 1.0
 
 
 def gradient_of(param: Tensor) -> Tensor:
-    """This process's part of the gradient, dense, and sharded as its weight."""
+    """This process's part of the gradient, dense, and sharded like its weight."""
     grad = sharded.gradient_of(param)
     return (grad if grad.layout == torch.strided else grad.to_dense()).resolve_conj()
 
@@ -86,9 +86,9 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     """The e that the last step added to a weight before rounding, from its state; None if unknown.
 
     Args:
-        optimizer: Known are torch's SGD, Adam and AdamW, and AdamP and SGDP without caution.
+        optimizer: torch's SGD, Adam or AdamW, or AdamP or SGDP without caution, are known.
         param: The weight, with its gradient.
-        before: The weight before the step; of a DTensor this process's shard.
+        before: The weight before the step; for a DTensor, this process's shard.
         group: The group of the weight.
     """
     ours = isinstance(optimizer, Projected)

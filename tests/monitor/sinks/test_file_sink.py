@@ -89,7 +89,7 @@ def test_a_file_of_another_run_is_renamed(kind, tmp_path):
     path = tmp_path / "run.x"
     for number in (1, 2):
         log(KINDS[kind](path), 0, number)
-        with pytest.warns(UserWarning, match=rf"earlier run's is .*run\.{number}\.x now"):
+        with pytest.warns(UserWarning, match=rf"file of the earlier run is .*run\.{number}\.x now"):
             log(KINDS[kind](path), 0)
         assert same(rows(tmp_path / f"run.{number}.x"), expected(0, number))
         assert same(rows(path), expected(0))

@@ -28,7 +28,7 @@ def test_every_column_of_the_monitor_has_a_place_in_files():
 @pytest.mark.parametrize("key", ["loss", "all/loss", "/norm"])
 def test_other_values_are_refused(make, key, tmp_path):
     sink = make() if make is sinks.memory else make(tmp_path / "run")
-    with pytest.raises(ValueError, match=f"'{key}' is nothing that a monitor logs.*growth_memory"):
+    with pytest.raises(ValueError, match=f"'{key}' is not a key that a monitor logs.*memory"):
         sink({key: 1.0}, 0)
     log(sink, 5)
     assert sink == expected(5) if make is sinks.memory else rows(tmp_path / "run")

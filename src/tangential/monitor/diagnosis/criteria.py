@@ -1,8 +1,8 @@
 """What can be wrong with how the weights of a run move: six criteria, with their thresholds.
 
 The thresholds are our choice. A change is judged by the medians of the first and the last tenth of
-logs. The first steps (`runs.WARM_UP`) are left out: until the optimizer's averages are full, steps
-are longer (Adam) or shorter (momentum) than later ones.
+logs. The first steps (`runs.WARM_UP`) are left out: while the optimizer's averages warm up, steps
+are longer (Adam) or shorter (momentum) than later.
 """
 
 import math
@@ -15,8 +15,8 @@ from tangential.names import listed
 
 SLOWDOWN = 2.0  # how much further the effective step has fallen than lr
 NORM_GROWTH = 2**0.5  # halves the effective step of SGD, whose gradients shrink with it too
-OFF = 1.5  # angle over its equilibrium value, or the inverse: not near equilibrium
-NEAR_LOGS = 0.1  # share of logs near equilibrium: it was reached, whatever lr did later
+OFF = 1.5  # a ratio of angle to equilibrium angle beyond this, or its inverse, is not near
+NEAR_LOGS = 0.1  # share of logs near equilibrium that shows that it was reached
 BY_CHANCE = 0.5  # sqrt(elements) |cos(w, g)|: 1 for a scale-variant weight, below 0.1 for others
 ORTHOGONAL = 1e-5  # |cos(w, update)|: the update was projected
 UNEQUAL = 5.0  # angle of the fastest weight over that of the slowest
@@ -44,10 +44,10 @@ def slowdown(run: Run) -> Iterator[Verdict]:
 
 
 def weak_decay(run: Run) -> Iterator[Verdict]:
-    """Half of the weights or more end `OFF` equilibrium, and need more steps than the run had.
+    """Half of the weights or more end away from equilibrium, and need more steps than the run had.
 
-    Those that were near it in `NEAR_LOGS` of the logs are left out: when lr falls, the angle of
-    equilibrium falls sooner than norms can follow.
+    Weights that were near it in `NEAR_LOGS` of the logs are left out: when lr falls, the angle of
+    equilibrium falls faster than norms can follow.
     """
     decayed = {k: x.last for k, x in run.trends.items() if x.last["equilibrium_rad"] > 0}
     off = {
@@ -102,10 +102,9 @@ def no_decay(run: Run) -> Iterator[Verdict]:
 def wrong_projection(run: Run) -> Iterator[Verdict]:
     """A weight that is not scale-invariant was projected.
 
-    An audit says which are not. Without one, those on which the gate fires now and then while
-    sqrt(elements) |cos(w, g)| is `BY_CHANCE` or more. Only logs count in which the update was
-    orthogonal to the weight: where the optimizer does not project, the gate columns say what
-    another one would have done.
+    An audit says which weights are not. Without an audit, a weight is not if the gate fires only in
+    some logs and sqrt(elements) |cos(w, g)| is `BY_CHANCE` or more. The updates must be orthogonal
+    to the weight: for other optimizers, the gate columns only say what AdamP would have done.
     """
     shares = {k: _projected_share(run, k) for k in run.weights if k not in run.invariant}
     worst = {k: x for k, x in sorted(shares.items(), key=lambda item: -item[1]) if x > 0}
@@ -120,7 +119,7 @@ def wrong_projection(run: Run) -> Iterator[Verdict]:
 
 
 def _projected_share(run: Run, name: str) -> float:
-    """Share of logs; 0 for a weight that may be scale-invariant."""
+    """Share of logs with a projection; 0 for a weight that may be scale-invariant."""
     log = run.weights[name]
     flickers = run.fired(name) <= MOSTLY and finite_median(log.column("cosine")) >= BY_CHANCE
     if not (run.audited or flickers):
@@ -156,7 +155,7 @@ def unequal(run: Run) -> Iterator[Verdict]:
 
 
 def frozen(run: Run) -> Iterator[Verdict]:
-    """Normalisations used running statistics, and when."""
+    """Normalisations that used running statistics, and when."""
     spans: dict[str, list[str]] = {}
     for name, steps in run.frozen.items():
         spans.setdefault(_span(run, steps), []).append(name)
@@ -201,12 +200,12 @@ def subject(run: Run, count: int | None = None) -> str:
 
 
 def norm_growth(run: Run) -> float:
-    """Last norm over the first, median."""
+    """The median ratio of the last norm to the first."""
     return run.median(lambda trend: ratio(1, trend.fall("norm")))
 
 
 def memory_share(run: Run) -> float:
-    """The share of momentum's memory in their growth, over all logs; NaN without growth."""
+    """The share of momentum's memory in the norms' growth, over all logs; NaN without growth."""
     logs = [run.weights[name] for name in run.trends]
     memory, step = (
         sum(x for log in logs for x in log.column(name) if math.isfinite(x))

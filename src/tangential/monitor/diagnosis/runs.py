@@ -15,10 +15,10 @@ from tangential.monitor.sinks.csv_file import read_csv
 from tangential.monitor.sinks.lines import AGGREGATES, Line
 from tangential.monitor.sinks.parquet_folder import read_parquet
 
-WARM_UP = 20  # first steps, which are left out: the averages of the optimizer still fill
+WARM_UP = 20  # first steps, which are left out: the optimizer's averages still warm up
 SHARE = 10  # the first and the last tenth of logs are compared, by their medians
-MIN_LOGS = 4  # of a weight after the warm-up: fewer do not show how it changes
-MOSTLY = 0.5  # of logs: where the gate fires more often, the weight counts as scale-invariant
+MIN_LOGS = 4  # logs of a weight after the warm-up: fewer do not show how it changes
+MOSTLY = 0.5  # share of logs: if the gate fires in more, the weight counts as scale-invariant
 
 # what criteria and figures look at
 COLUMNS = (
@@ -37,8 +37,8 @@ class Trend:
 
     Attributes:
         since: First step of the first tenth, after the warm-up.
-        first: By column.
-        last: By column.
+        first: Medians of the first tenth, by column.
+        last: Medians of the last tenth, by column.
     """
 
     since: int
@@ -80,7 +80,7 @@ class Log:
         return any(x == x for x in self.column(name))
 
     def steps_where(self, name: str, holds: Callable[[float], bool]) -> list[int]:
-        """The steps at which a column has such a value."""
+        """The steps at which `holds` is true for a column's value."""
         return [step for step, x in zip(self.steps, self.column(name), strict=True) if holds(x)]
 
     def sort(self) -> "Log":
@@ -157,7 +157,7 @@ class Run:
 
     @cached_property
     def trends(self) -> dict[str, Trend]:
-        """By scale-invariant weight, where enough logs show how it moves."""
+        """The trends of scale-invariant weights for which enough logs show how they move."""
         begin = self.steps[0] + WARM_UP
         trends = {name: self.weights[name].trend(begin) for name in self.invariant}
         return {name: trend for name, trend in trends.items() if trend}
@@ -186,12 +186,12 @@ def finite_median(values: Iterable[float]) -> float:
 
 
 def ratio(x: float, y: float) -> float:
-    """X / y; NaN where y is zero."""
+    """The quotient x / y; NaN where y is zero."""
     return x / y if y else math.nan
 
 
 def load(run: str | Path | Rows) -> Run:
-    """Load a run from its file or folder, or from rows as `sinks.memory` has them.
+    """Load a run from its file or folder, or from rows as in `sinks.memory`.
 
     Args:
         run: A path, or mappings with "step", "label" and columns; None means not logged.

@@ -27,19 +27,19 @@ CRITERIA = (
     criteria.unequal,
     criteria.frozen,
 )
-MOVING = "slowdown, decay and rotation"  # what needs scale-invariant weights
+MOVING = "slowdown, decay and rotation"  # checks that need scale-invariant weights
 
 
 def diagnose(run: "str | Path | Rows | Run") -> list[Verdict]:
     """Find what is wrong with how the weights of a run move.
 
     Premature slowdown, decay too weak (or none), projections of weights that are not
-    scale-invariant, layers that rotate unequally, frozen normalisations; the thresholds stand in
+    scale-invariant, layers that rotate unequally, frozen normalisations; the thresholds are in
     `tangential.monitor.diagnosis.criteria`. If nothing is wrong, one verdict says what was checked.
-    Another one says what could not be checked.
+    Another verdict says what could not be checked.
 
     Args:
-        run: A monitor's CSV file, its folder of Parquet files, or rows as `sinks.memory` has them.
+        run: A monitor's CSV file, its folder of Parquet files, or rows as in `sinks.memory`.
             It should have lines for every weight.
 
     Raises:
@@ -85,7 +85,7 @@ def _diverged(run: Run) -> Iterator[Verdict]:
 
 
 def _unchecked(run: Run) -> Iterator[Verdict]:
-    """What no criterion could check, and why."""
+    """A verdict about what no criterion could check, and why."""
     if run.trends:
         return
     what = MOVING
@@ -93,7 +93,7 @@ def _unchecked(run: Run) -> Iterator[Verdict]:
         what += ", projections"
         why = "these need values for every weight, which a sink with weights=True logs"
     elif not run.invariant:
-        reason = "the audit found none" if run.audited else "the gate mostly fires on none"
+        reason = "the audit found none" if run.audited else "and the gate mostly fires on none"
         why = f"no weight is known to be scale-invariant, {reason}"
     else:
         why = (

@@ -11,7 +11,7 @@ class Verdict:
     Attributes:
         kind: The kind of finding, such as "premature slowdown".
         text: The sentence.
-        numbers: By name; those that end with `_rad` are angles per step, shares are in [0, 1].
+        numbers: The numbers by name. Names in `_rad` are angles per step; shares are in [0, 1].
         labels: The weights or normalisations concerned.
     """
 
@@ -44,7 +44,7 @@ def _number(ratio: float) -> str:
 
 
 def fell(ratio: float) -> str:
-    """First over last as a change: fell 5.1-fold.
+    """The ratio of first to last value, as a change: fell 5.1-fold.
 
     >>> fell(0.5)
     'rose 2.0-fold'

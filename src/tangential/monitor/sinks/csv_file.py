@@ -15,7 +15,7 @@ from tangential.monitor.sinks.file_sink import FOREIGN, FileSink
 from tangential.monitor.sinks.lines import FIELDS, Line
 from tangential.names import FORMULA
 
-LONGEST = 2**20  # bytes of a line
+LONGEST = 2**20  # maximum number of bytes in a line
 
 
 def csv(path: str | Path, weights: bool = True) -> "Csv":
@@ -27,7 +27,7 @@ def csv(path: str | Path, weights: bool = True) -> "Csv":
     gets a single quote in front; Tangential removes it when it reads the file.
 
     Args:
-        path: File; its folder is created.
+        path: The file; its folder is created if it does not exist.
         weights: Also write a line for every weight.
 
     Raises:
@@ -63,7 +63,7 @@ class Csv(FileSink):
         return line["step"] if line else None
 
     def drop_from(self, step: int) -> None:
-        """Cut the file off before the first later line."""
+        """Cut off the file after the last line of an earlier step."""
         end = 0
         if self.path.exists():
             with _silent():
@@ -87,7 +87,7 @@ class Csv(FileSink):
 
 
 def _silent() -> warnings.catch_warnings:
-    """The user was warned when the sink was created."""
+    """Ignore warnings, because the user saw them when the sink was created."""
     return warnings.catch_warnings(action="ignore")
 
 
@@ -144,9 +144,9 @@ def read_csv(path: Path) -> Iterator[Line]:
 
 
 def _end_of_earlier(path: Path, step: float) -> int:
-    """How many bytes hold the heading and the lines of earlier steps; 0 without a whole heading."""
+    """The end of the last line of an earlier step, in bytes; 0 if the header is incomplete."""
     with path.open("rb") as file:
-        end = _heading(file, path)
+        end = _header_size(file, path)
         file.seek(0)
         for line, line_end in _lines(file, path):
             if line["step"] < step:
@@ -154,11 +154,11 @@ def _end_of_earlier(path: Path, step: float) -> int:
         return end
 
 
-def _heading(file: BinaryIO, path: Path) -> int:
-    """How many bytes the heading has; 0 if the file ends within it.
+def _header_size(file: BinaryIO, path: Path) -> int:
+    """The size of the header in bytes; 0 if the file ends within the header.
 
     Raises:
-        ValueError: the file has another heading.
+        ValueError: the file has another header.
     """
     first = file.readline(LONGEST)
     text = first.removeprefix(BOM_UTF8)
@@ -177,9 +177,9 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[Line, int]]:
     """Read the lines, with the byte at which each ends; warn if the last one is incomplete.
 
     Raises:
-        ValueError: the heading or a line was not written by a monitor.
+        ValueError: the header or a line was not written by a monitor.
     """
-    end, complete, row, record = _heading(file, path), True, 2, []
+    end, complete, row, record = _header_size(file, path), True, 2, []
 
     def decoded() -> Iterator[str]:
         nonlocal end, complete
@@ -192,7 +192,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[Line, int]]:
     records = csv_module.reader(decoded())
     try:
         for record in records:
-            line_end, short = end, len(record) < len(FIELDS)  # short: within a label of two lines
+            line_end, short = end, len(record) < len(FIELDS)  # short: cut off within a label
             if (short or not complete) and next(records, None) is None:
                 warnings.warn(f"{path}: the last line is cut off and was left out", stacklevel=2)
                 return

@@ -1,7 +1,7 @@
 """What the CSV and Parquet sinks share: pending logs, resumed runs, errors.
 
-- **A resumed run appends to its file.** The first log tells where the run continues: lines of its
-  step and of later steps are dropped first, because the run logs them again. A file without any
+- **A resumed run appends to its file.** The run continues at the step of its first log: lines of
+  this step and of later steps are dropped first, because the run logs them again. A file with no
   earlier step belongs to another run: it is renamed ("run.1.csv"), with a warning.
 - **A log that cannot be written**, because the disk is full for instance, raises OSError out of
   `optimizer.step()` after the step is complete. The log is kept and written with the next one. A
@@ -28,12 +28,12 @@ FOREIGN = (
 
 
 class FileSink(ABC):
-    """A sink that appends to `path`; a format says how.
+    """A sink that appends to `path`; a subclass implements a file format.
 
     Args:
         path: File or folder.
         weights: Also write values for every weight.
-        flush_every: Logs that are written together, >= 1.
+        flush_every: Number of logs that are written together, >= 1.
     """
 
     def __init__(self, path: Path, weights: bool, flush_every: int = 1) -> None:
@@ -43,7 +43,7 @@ class FileSink(ABC):
 
     @abstractmethod
     def earliest_step(self) -> int | None:
-        """The first step in the file; None if there is none."""
+        """The first step in the file; None if it has no step."""
 
     @abstractmethod
     def drop_from(self, step: int) -> None:
@@ -60,20 +60,20 @@ class FileSink(ABC):
         if not (self.pending or self.resumed):
             self.first_step = step
         if not self.pending and self.flush_every > 1:
-            atexit.register(self.close)  # for a run that ends by an exception
+            atexit.register(self.close)  # for a run that ends with an exception
         self.pending += lines
         self.logs += 1
         if self.logs >= self.flush_every:
             self._flush(f"the log of step {step}", "the next log tries again")
 
     def close(self) -> None:
-        """Write what is pending. A later log may belong to an earlier step of a resumed run."""
+        """Write pending logs. After this, a run may resume at an earlier step."""
         if self.pending:
             self._flush("the last logs")
         self.resumed = False
 
-    def _flush(self, what: str, hope: str = "") -> None:
-        with _explained(self.path, what, hope):
+    def _flush(self, what: str, next_try: str = "") -> None:
+        with _explained(self.path, what, next_try):
             if not self.resumed:
                 self._resume()
                 self.resumed = True
@@ -90,18 +90,18 @@ class FileSink(ABC):
             self.path.rename(free)
             warnings.warn(
                 f"{self.path} has no step before {step}, where this run begins: "
-                f"the earlier run's is {free} now",
+                f"the file of the earlier run is {free} now",
                 stacklevel=2,
             )
         self.drop_from(step)
 
 
 @contextmanager
-def _explained(path: Path, what: str, hope: str) -> Iterator[None]:
+def _explained(path: Path, what: str, next_try: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        then = f". The optimizer's step is complete; {hope}" if hope else ""
+        then = f". The optimizer's step is complete; {next_try}" if next_try else ""
         raise OSError(
             error.errno or errno.EIO,
             f"{what} could not be written: {error.strerror or error}{then}",

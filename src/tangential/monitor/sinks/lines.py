@@ -12,7 +12,7 @@ from tangential.monitor.columns import DEPTHS, Values
 COLUMNS = (*columns.COLUMNS, "invariant", "memory_share", "frozen_norms", "frozen")
 FIELDS = ("step", "label", *COLUMNS)
 AGGREGATES = ("all", *DEPTHS)
-TOO_LARGE = 2**63  # for a Parquet file
+TOO_LARGE = 2**63  # Parquet's int64 holds no such number
 
 Line = dict[str, Any]  # "step", "label", and the columns that were logged
 
@@ -43,7 +43,7 @@ class Memory(list[Line]):
         self += long(values, step_number(step))
 
     def close(self) -> None:
-        """Do nothing: a list is never open. With a `close`, two monitors that share it warn."""
+        """Do nothing. Without a `close`, two monitors that share this sink would not warn."""
 
 
 def long(values: Mapping[str, float], step: int) -> list[Line]:
@@ -64,7 +64,7 @@ def long(values: Mapping[str, float], step: int) -> list[Line]:
         label, _, column = key.rpartition("/")
         if not label or column not in COLUMNS:
             raise ValueError(
-                f"{key!r} is nothing that a monitor logs: keys must be 'label/column' "
+                f"{key!r} is not a key that a monitor logs: keys must be 'label/column' "
                 f"with one of the columns {', '.join(COLUMNS)}"
             )
         lines.setdefault(label, {"step": step, "label": label})[column] = float(value)
@@ -72,7 +72,7 @@ def long(values: Mapping[str, float], step: int) -> list[Line]:
 
 
 def step_number(step: Any) -> int:
-    """A step number as an int, from an int or a float, array or tensor with an integral value.
+    """Convert a step number to int: an int, or a float, array or tensor with an integral value.
 
     Raises:
         ValueError: it is not an integer in the range of 0 to 2**63 - 1.

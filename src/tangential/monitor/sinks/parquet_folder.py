@@ -17,12 +17,12 @@ def parquet(path: str | Path, weights: bool = True, *, flush_every: int = 20) ->
     """A folder of Parquet files that pyarrow and pandas read as one data set, columns as in `csv`.
 
     The folder can be read at any time; a resumed run appends to it. If the process is killed, the
-    logs since the last flush are lost; if it ends by an exception, they are written.
+    logs since the last flush are lost; if it ends with an exception, they are written.
 
     Args:
-        path: Folder; it is created.
+        path: The folder; it is created if it does not exist.
         weights: Also write a line for every weight.
-        flush_every: Logs per file, >= 1.
+        flush_every: Number of logs per file, >= 1.
 
     Raises:
         ValueError: `flush_every` is out of range, or the folder has other files.
@@ -58,7 +58,7 @@ class Parquet(FileSink):
         return next((min(steps) for part in _parts(self.path) if (steps := _steps(part))), None)
 
     def drop_from(self, step: int) -> None:
-        """Delete or shorten the files that have later lines, the latest file first."""
+        """Delete or shorten the files with lines of `step` or later, the latest file first."""
         self.path.mkdir(exist_ok=True)
         for part in reversed(_parts(self.path)):
             steps = _steps(part)

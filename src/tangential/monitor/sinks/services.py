@@ -16,7 +16,7 @@ def tensorboard(to: "str | Path | SummaryWriter", weights: bool = False) -> "Ten
     """TensorBoard's scalars, named "label/column"; NaN is left out.
 
     Args:
-        to: A folder, or a SummaryWriter, which its owner closes.
+        to: A folder, or a SummaryWriter, which you must close yourself.
         weights: Also write scalars for every weight.
 
     Raises:
@@ -46,7 +46,7 @@ class TensorBoard:
     def __call__(self, values: Values, step: int) -> None:
         """Write all values but NaN."""
         step = step_number(step)
-        if self.writer is None:  # its viewer then hides what an earlier run has from here on
+        if self.writer is None:  # TensorBoard then hides an earlier run's later values
             self.writer = _summary_writer()(str(self.path), purge_step=step)
         for name, value in values.items():
             if value == value:
@@ -71,13 +71,13 @@ def _summary_writer() -> Any:
 
 
 def wandb(run: Any, weights: bool = False) -> "Wandb":
-    """Metrics "tangential/label/column" of a W&B run, over their own step "tangential/step".
+    """Metrics "tangential/label/column" of a W&B run, with their own step "tangential/step".
 
     The training loop may log to the run as often as it likes, with or without a step: W&B drops
     neither its values nor the monitor's. The values appear with the loop's next row.
 
     Args:
-        run: What `wandb.init` returns.
+        run: The result of `wandb.init`.
         weights: Also log metrics for every weight.
 
     Raises:
@@ -101,7 +101,7 @@ class Wandb:
 
     W&B drops values of a step below its own, and counts each call of `log` as a step. So values are
     added to W&B's current row without ending it (`commit=False`), and the monitor's step is a
-    metric. If nobody else has logged since the last log, its row is ended first.
+    metric. If the user has not logged since the monitor's last log, that row is ended first.
     """
 
     def __init__(self, run: Any, weights: bool = False) -> None:

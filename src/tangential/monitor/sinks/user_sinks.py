@@ -1,4 +1,4 @@
-"""The sinks that a user passes to a monitor: checked at once, closed together."""
+"""The sinks that a user passes to a monitor: checked before the run, closed together."""
 
 import inspect
 import warnings
@@ -79,7 +79,7 @@ def release(sinks: list[Sink], monitor: Any) -> None:
 
 
 def close(sinks: list[Sink]) -> None:
-    """Close the sinks that have a `close`, all of them, even if one raises."""
+    """Close all sinks that have a `close`, even if one of them raises."""
     with ExitStack() as closing:
         for sink in reversed(sinks):
             closing.callback(getattr(sink, "close", lambda: None))
