@@ -26,7 +26,7 @@ ALONE = ShardGroups()
 
 
 class Split(NamedTuple):
-    """How a mesh dimension cuts an axis: into `shards` parts, of which this process has `number`.
+    """How a mesh dimension cuts an axis: into `shards` parts; this process has part `number`.
 
     `strides` is the split factor of a strided shard (FSDP2 over tensor parallelism), else 1.
     """

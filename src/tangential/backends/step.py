@@ -22,7 +22,7 @@ def step(
 ) -> list[Task]:
     """Tasks that advance weights and their states by one step, in place.
 
-    A weight without a gradient does not change. A sharded one must still be among `weights`: other
+    A weight without a gradient does not change. If it is sharded, it must be in `weights`: other
     processes may have a gradient for it, and then they wait for the sums of this process.
     """
     advance = backend.RULES[options.rule]

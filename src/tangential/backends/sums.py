@@ -28,7 +28,7 @@ class Table:
             self.fan, self.size, self.owner, self.units = _columns(sizes, like.device, like.dtype)
 
     def dots(self, xs: list[Tensor | None], ys: list[Tensor | None]) -> Tensor:
-        """Inner product per unit [units of all] over this process's elements of weight-like arrays.
+        """Inner product per unit [units of all] of weight-shaped arrays, over local elements.
 
         None stands for an array of zeros.
         """
@@ -97,7 +97,7 @@ def _columns(
 
 
 class StepSums(NamedTuple):
-    """Inner products per unit [units of all weights] before a step, and the gate.
+    """Inner products per unit [units of all weights] before a step, and the gate's decisions.
 
     The step is w <- (1 - lr decay damp) w - lr (u - c w), by `maths.damp` and `maths.coef`.
     """

@@ -49,7 +49,7 @@ class LightningMonitor(Callback):
         self.monitors = Monitors(every, sinks, weights, audit)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Forget an earlier run when a new one begins; a checkpoint is loaded after this."""
+        """Reset the step counts when a new run begins; a checkpoint is loaded after this."""
         if stage == "fit" and not trainer.global_step:
             self.monitors.steps_before = []
 

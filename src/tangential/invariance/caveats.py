@@ -64,7 +64,7 @@ class Caveats(NamedTuple):
         return ""
 
     def _is_subtracted(self, name: str) -> bool:
-        """Whether this is a bias without effect, although its weight has one."""
+        """Whether this is a bias without effect, although its weight has an effect."""
         weight = self.findings.get(_weight_of(name))
         finding = self.findings[name]
         useless = name.endswith("bias") and finding.kind == "dead" and finding.reached
@@ -187,7 +187,7 @@ def eps_notes(finding: Finding, radial: float) -> list[str]:
         return []
     return [
         f"{units_in_words(finding.units)} only up to the eps of its normalisation: "
-        f"sqrt(elements) |cos| is {radial:.2g}, the gate shuts at {maths.DELTA}"
+        f"sqrt(elements) |cos| is {radial:.2g}, the gate fires only below {maths.DELTA}"
     ]
 
 

@@ -79,7 +79,7 @@ class AtLeast(TorchDispatchMode):
         self.dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func` on wider arguments, except those that it writes to or returns views of."""
+        """Run `func` on wider arguments, except arguments that it writes to or returns views of."""
         kwargs = kwargs or {}
         if not isinstance(func, torch._ops.OpOverload) or func.is_view:
             return func(*args, **kwargs)

@@ -173,7 +173,7 @@ class Audit:
 
 
 def _layout(line: Line) -> str:
-    """The kind of a line; for "row" whether by row, by row of another axis, or by unit of rows."""
+    """The kind of a line; "row" may become "axis" (not axis 0) or "unit" (units of rows)."""
     if line.kind != "row" or line.units == ROWS:
         return line.kind
     return "axis" if line.row_groups == 1 else "unit"

@@ -39,7 +39,7 @@ class Monitor:
         optimizer: Any torch optimizer, or a wrapper of one with the attribute `optimizer`.
         every: Steps from one log to the next, >= 1; the first step is logged.
         sinks: One or several callables `(values, step)`; values are named "weight/column".
-            Undefined values are left out. A W&B run stands for `sinks.wandb(run)`.
+            Undefined values are left out. A W&B run is wrapped in `sinks.wandb`.
         weights: Log values for every weight, not only the means "all", "early", "middle" and
             "late"; a sink's attribute `weights` overrides it.
         audit: Audit of this model or of a module in it: tells which units are scale-invariant.

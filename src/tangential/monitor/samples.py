@@ -35,7 +35,7 @@ Process = Any  # torch.distributed.ProcessGroup
 
 
 class Sample(NamedTuple):
-    """The sums of a weight [ADDED]; `judged`: whether they include the decision of its gate."""
+    """The sums of a weight [ADDED]; `judged`: whether they include the optimizer's gate."""
 
     param: Tensor
     sums: Tensor

@@ -86,7 +86,7 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     """The e that the last step added to a weight before rounding, from its state; None if unknown.
 
     Args:
-        optimizer: torch's SGD, Adam or AdamW, or AdamP or SGDP without caution, are known.
+        optimizer: Supported are torch's SGD, Adam and AdamW; AdamP and SGDP without caution.
         param: The weight, with its gradient.
         before: The weight before the step; for a DTensor, this process's shard.
         group: The group of the weight.

@@ -63,8 +63,8 @@ def check(groups: list[Group]) -> None:
     if flat:
         raise ValueError(
             "params must have their own shapes, got one of shape "
-            f"{tuple(flat[0].shape)} that FSDP1 (FullyShardedDataParallel) has flattened: {USE}; "
-            'projection="off" takes it as it is'
+            f"{tuple(flat[0].shape)} that FSDP1 (FullyShardedDataParallel) has flattened: {USE}, "
+            'or pass projection="off"'
         )
     by_row = [group for group in groups if group["projection"] == "row"]
     if by_row and not _has_rows(by_row):

@@ -149,7 +149,7 @@ class Projected(Optimizer):
         return options.resolved(self.rule, group)
 
     def judges(self, param: Tensor, group: Group) -> bool:
-        """Whether `watch` is called with the sums of a weight when it takes a step."""
+        """Whether the gate decides about a weight, so that `watch` is called with its sums."""
         return not group["caution"] and rows_of(param, options.units_of(group)) is not None
 
 

@@ -75,8 +75,8 @@ class Stepper:
             groups: The optimizer's parameter groups.
             states: The optimizer's states, which are completed in place.
             watch: Called with the sums of every batch that the gate decides about.
-            found_inf: Not zero if GradScaler wants this step skipped.
-            grad_scale: What GradScaler has multiplied the gradients by.
+            found_inf: Nonzero if GradScaler wants to skip this step.
+            grad_scale: The factor by which GradScaler has multiplied the gradients.
         """
         for number in [n for n in self.remembered if n >= len(groups)]:
             del self.remembered[number]  # it would keep a removed group's weights alive

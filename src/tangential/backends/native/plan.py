@@ -17,7 +17,7 @@ ROW, WEIGHT = 1, 2  # the kernel's decisions
 class StepPlan:
     """The weights of a group that the kernel takes, remembered from one step to the next.
 
-    It holds no state of a weight between steps: the kernel looks them up at every step.
+    It holds no optimizer state between steps: the kernel looks states up at every step.
 
     Args:
         weights: The weights of the group that have a gradient, with complete states.

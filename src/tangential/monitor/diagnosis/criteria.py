@@ -23,7 +23,7 @@ UNEQUAL = 5.0  # angle of the fastest weight over that of the slowest
 
 
 def slowdown(run: Run) -> Iterator[Verdict]:
-    """The effective step fell `SLOWDOWN` times as far as lr, and norms grew `NORM_GROWTH`-fold.
+    """The effective step fell `SLOWDOWN` times more than lr, and norms grew `NORM_GROWTH`-fold.
 
     The second condition excludes runs whose gradients vanish.
     """

@@ -53,8 +53,8 @@ class Trend:
 class Log:
     """What was logged for one label: a table of numbers [steps, COLUMNS], NaN where there is none.
 
-    A run may have millions of rows, which as dictionaries would take ten times the memory. A norm
-    that was logged but is not finite is infinity.
+    A run may have millions of rows; dictionaries would need ten times the memory. A logged norm
+    that is not finite is stored as infinity.
 
     Attributes:
         steps: In ascending order, once `sort` was called.

@@ -6,7 +6,7 @@
 - **A log that cannot be written**, because the disk is full for instance, raises OSError out of
   `optimizer.step()` after the step is complete. The log is kept and written with the next one. A
   caller who catches the error and trains on loses neither step nor log.
-- One file takes the logs of one process and of one open monitor.
+- One file is for the logs of one process and of one open monitor.
 """
 
 import atexit
