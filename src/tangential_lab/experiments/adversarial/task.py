@@ -15,9 +15,9 @@ from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import Metric, Task, TensorSplit
 
-HELD_OUT = 10  # every so many-th training image of CIFAR-10 is for validation
-SLOPE = 0.1  # of the activations where they are negative
-RADII = {  # of the ball an attack stays in
+HELD_OUT = 10  # one in HELD_OUT training images of CIFAR-10 is for validation
+SLOPE = 0.1  # of LeakyReLU for negative inputs
+RADII = {  # of the ball that contains all attacked images
     "paper": {"linf": 4 / 255, "l2": 80 / 255},
     "mini": {"linf": 0.15, "l2": 1.0},  # digits of 8 x 8 are harder to mislead
 }

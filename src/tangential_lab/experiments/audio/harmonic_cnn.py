@@ -83,7 +83,7 @@ class Block(nn.Module):
         if residual:
             conv = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
             self.second = nn.Sequential(conv, nn.BatchNorm2d(outputs))
-        # partial windows count: one second has too few frames for seven halvings otherwise
+        # without ceil_mode, one second has too few frames for seven halvings
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,11 +45,11 @@ class SoundSet(NamedTuple):
 def read(path: Path, rate: int) -> Sound:
     """The samples of a file in one of libsndfile's formats (WAV, FLAC, Ogg, MP3, ...).
 
-    Channels are averaged; another rate is resampled by a polyphase filter. Of a truncated file the
-    samples that are left are returned, if its format allows that.
+    Channels are averaged; another rate is resampled by a polyphase filter. If a file is truncated,
+    the remaining samples are returned, if its format allows that.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         rate: Samples per second of the result.
 
     Raises:

@@ -35,7 +35,7 @@ class Pair(nn.Module):
 
 
 def stacked(kernel: int, width: int = 16, classes: int = 10) -> Featured:
-    """Four convolutions with BatchNorm at full resolution; with kernel 1 they are blind to shape.
+    """Four convolutions with BatchNorm at full resolution; with kernel 1 they cannot see shapes.
 
     Args:
         kernel: Size of the convolutions.

@@ -24,7 +24,7 @@ from tangential_lab.experiments.data.splits import hold_out, stratified
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import Metric, Task, loader_processes
 
-HELD_OUT = 10  # every so many-th training digit is for validation
+HELD_OUT = 10  # one in HELD_OUT training digits is for validation
 MINI_TEST = 4000  # test digits of "mini"; each occurs without and with bias
 PUBLISHED = {
     "sgd": {"lr": 0.1, "weight_decay": 1e-4},

@@ -49,7 +49,7 @@ class Photographs:
         return images, torch.tensor(self.labels[indices])
 
     def only(self, indices: np.ndarray) -> "Photographs":
-        """Some of the photographs."""
+        """The photographs with these indices."""
         return replace(self, files=self.files[indices], labels=self.labels[indices])
 
 

@@ -1,4 +1,4 @@
-"""Where data sets are found, what identifies them, and arrays that are prepared from them once."""
+"""Finds data sets, computes their checksums, and caches arrays that are prepared from them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 
 from tangential_lab.training import DataSource
 
-HASHED_BYTES = 4 << 30  # of larger data sets only the names and sizes of the files are hashed
+HASHED_BYTES = 4 << 30  # for larger data sets, only the names and sizes of the files are hashed
 
 Arrays = dict[str, np.ndarray]
 
@@ -76,7 +76,7 @@ class DataFolder(NamedTuple):
 
     @contextmanager
     def reading(self, path: Path, kind: str) -> Iterator[None]:
-        """Turn what a broken or missing file raises into a DataError that names it.
+        """Turn the exceptions of a broken or missing file into a DataError that names the file.
 
         Args:
             path: The file.
@@ -86,7 +86,7 @@ class DataFolder(NamedTuple):
             yield
         except DataError:  # which names the file already
             raise
-        except Exception as error:  # every library raises its own
+        except Exception as error:  # every library has its own exceptions
             reason = f"{type(error).__name__}: {error}"
             raise self.error(f"cannot read {path} as {kind}: {reason}") from error
 
@@ -104,7 +104,7 @@ def data_home(data: Path | None) -> Path | None:
 
 
 def downloads() -> Path:
-    """Where libraries put what they download."""
+    """The folder in which libraries put their downloads."""
     return user_cache_path("tangential") / "downloads"
 
 

@@ -20,7 +20,7 @@ Prediction = tuple[list[Boxes], list[Boxes]]  # the detections of a batch, and t
 
 
 def unchanged(image: Any, target: Boxes) -> tuple[Any, Boxes]:
-    """Image and boxes as they are."""
+    """Return image and boxes unchanged."""
     return image, target
 
 
@@ -69,7 +69,7 @@ class Boxed:
         ]
 
     def only(self, indices: np.ndarray, **changes: Any) -> "Boxed":
-        """Some of the photographs."""
+        """The photographs with these indices."""
         return replace(self, numbers=self.numbers[indices], **changes)
 
     def _original(self, number: int) -> tuple[Any, Boxes]:

@@ -23,7 +23,7 @@ from tangential_lab.training import (
     loader_processes,
 )
 
-HELD_OUT = 50  # every so many-th training photograph is for validation
+HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
 SIZES = {"centernet": (512, 512), "ssd": (300, 300)}  # of the published nets' input
 MINI_SIZE = (128, 160)  # a quarter of a photograph's width; sides are multiples of 32
 MINI_BORDER = 64  # BCCD's photographs have half of COCO's usual size here

@@ -32,7 +32,7 @@ IMAGENET = DataFolder(
     ("train", "val"),
     "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class.",
 )
-HELD_OUT = 50  # every so many-th training photograph is for validation
+HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
 STEP = 0.3  # schedule "steps": share of the training from one drop of the learning rate to the next
 
 

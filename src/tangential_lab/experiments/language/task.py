@@ -163,7 +163,7 @@ def _about(source: Text, sizes: Sizes, weight_norm: bool) -> str:
 
 
 def _metric(unit: str, words: int) -> Metric:
-    """The guess is that of a model for which all words are equally likely."""
+    """The chance score is that of a model for which all words are equally likely."""
     if unit == "character":
         return Metric("loss", "nats", chance_score=math.log(words), higher_is_better=False)
     return Metric("perplexity", "", chance_score=float(words), higher_is_better=False)

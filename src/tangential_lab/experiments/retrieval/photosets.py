@@ -1,4 +1,4 @@
-"""Sets of photographs for retrieval, as their archives unpack."""
+"""Sets of photographs for retrieval, in the layout of their archives."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tangential_lab.experiments.data.sources import DataFolder, described
 from tangential_lab.training import DataSource
 
 BOTH, QUERY, GALLERY = 0, 1, 2  # the role of an image in evaluation
-HELD_OUT = 10  # one in so many training classes, the last ones, is for validation
+HELD_OUT = 10  # the last 1/HELD_OUT of the training classes is for validation
 CUB = DataFolder(
     "CUB_200_2011",
     ("images.txt", "image_class_labels.txt"),

@@ -1,4 +1,4 @@
-"""Image retrieval: an embedding in which images of a new class are near one another."""
+"""Image retrieval: an embedding in which images of the same new class are close together."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
