@@ -79,7 +79,7 @@ def command(
         console = Console()
         if randomised:
             names = ", ".join(randomised)
-            print_text(console, f"Zero in a new model, set at random for this audit: {names}.")
+            print_text(console, f"Zero in a new model, random in this audit: {names}.")
         print_audit(result, source, console, every_weight=all)
         if csv:
             result.to_csv(csv)

@@ -119,7 +119,9 @@ def _profile(entries: Sequence[Entry], optimizers: Sequence[str]) -> list[Figure
     fastest = [f"{label(name)} {100 * points[0][1]:.0f} %" for name, points in shares.items()]
     missing = [label(name) for name in optimizers if name not in common]
     note = "Solved: more than half of the seeds reached the target; the median seed counts."
-    note += f" Left out, because not in every study: {', '.join(missing)}." if missing else ""
+    note += (
+        f" Left out, because they are not in every study: {', '.join(missing)}." if missing else ""
+    )
     text = f"Share of studies in which no optimizer needs fewer steps: {', '.join(fastest)}."
     x, y = Axis("steps to the target, relative to the fastest"), Axis("share of studies")
     panel = Panel("", x, y, series, kind="stairs")

@@ -56,7 +56,7 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
     if request.epochs is not None and request.epochs <= task.frozen_epochs:
         raise ValueError(
             f"epochs must be more than {task.frozen_epochs:g} with {task.name}, because a part of "
-            f"its weights is frozen for so long, got {request.epochs:g}"
+            f"its weights is frozen until then, got {request.epochs:g}"
         )
     for name in request.user_optimizers:
         if name in OPTIMIZERS:
@@ -231,7 +231,7 @@ def run_study(
             time.sleep(POLL_S)
             ended = pool.ended()  # before the records: workers may end after the last trial
             if store.retry(store.plan).text() != plan.text():
-                raise StudyFailedError("the study has been given another plan, by another command")
+                raise StudyFailedError("another command has changed the plan of this study")
             new = store.retry(lambda: store.records(plan))
             if len(new) > len(records):
                 records = new

@@ -60,9 +60,9 @@ def compare(
     location: Location = DEFAULT_LOCATION,
     files: TrialFiles = DEFAULT_FILES,
 ) -> None:
-    """Tune every optimizer equally, run the best of each on the same seeds, and report.
+    """Tune every optimizer equally, run each at its best settings on the same seeds, and report.
 
-    Ctrl-C stops the study. The same command continues it, also after a kill or a power failure.
+    Ctrl-C stops the study. The same command continues it, even after a power failure.
     Under torchrun or accelerate launch, the processes work on every trial together.
 
     Args:

@@ -39,7 +39,7 @@ def stacked(kernel: int, width: int = 16, classes: int = 10) -> Featured:
 
     Args:
         kernel: Size of the convolutions.
-        width: Channels of the first; each other has twice as many as the one before.
+        width: Channels of the first convolution; they double from each one to the next.
         classes: Number of outputs.
     """
     layers, inputs = [], 3

@@ -57,7 +57,7 @@ def read_photograph(path: Path) -> Image.Image:
     """The picture in a file, in colour.
 
     Raises:
-        DataError: the file is missing or is no image.
+        DataError: the file is missing or is not an image.
     """
     try:
         with Image.open(path) as picture:

@@ -95,7 +95,7 @@ def data_home(data: Path | None) -> Path | None:
     """The folder of all data sets: `data`, or TANGENTIAL_DATA, or None.
 
     Raises:
-        DataError: it does not exist.
+        DataError: the folder does not exist.
     """
     named = data or (Path(text) if (text := os.environ.get("TANGENTIAL_DATA")) else None)
     if named is not None and not named.is_dir():
@@ -131,7 +131,7 @@ def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:
     """The arrays that `make` returns, made once and then mapped read-only from the user's cache.
 
     Args:
-        name: Of the preparation and all its settings, such as "cifar10-10000-32". The folder in
+        name: Name of the preparation and its settings, such as "cifar10-10000-32". The folder in
             the cache is named after it and after the checksum of the data.
         data: What the arrays are made of.
         make: Returns arrays by name.

@@ -35,7 +35,7 @@ class CenterNet(nn.Module):
         classes: Number of classes.
         widths: Channels of the ResNet's stages; four as published.
         depth: Blocks of each stage.
-        ups: Channels of the up-convolutions, which undo the strides of all stages but one.
+        ups: Channels of the up-convolutions, which undo the strides of all stages except one.
         head: Channels inside each of the three heads.
     """
 

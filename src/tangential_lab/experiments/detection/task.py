@@ -51,7 +51,7 @@ def detection(
 
     Args:
         preset: "mini" is a narrow net on 364 photographs of blood cells (BCCD) at 128 x 160; the
-            metric is of white cells only, because many red ones have no box. "paper" is COCO 2017,
+            metric counts only white cells, because many red ones have no box. "paper" is COCO 2017,
             where one in 50 training photographs is for validation.
         data: Folder of all data sets: "BCCD_Dataset"; for "paper" "coco".
         detector: "centernet" is CenterNet on ResNet-18 with deformable up-convolutions at
@@ -61,7 +61,7 @@ def detection(
         pretrained: Start from torchvision's ImageNet weights; only for "paper".
 
     Raises:
-        ValueError: pretrained weights with "mini".
+        ValueError: pretrained is True with "mini".
         DataError: the data are missing or broken.
     """
     if preset == "paper":

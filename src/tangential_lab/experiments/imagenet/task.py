@@ -54,7 +54,7 @@ def imagenet(
         net: "auto" is ResNet-20 for "mini" and ResNet-18 for "paper".
         cutmix: Paste a part of every image into another one (Yun et al. 2019); "paper" then trains
             for 300 epochs instead of 100.
-        schedule: Of the learning rate: "steps" is the paper's analysis, a tenth every 30 of 100
+        schedule: Learning rate schedule: "steps" is the paper's analysis, a tenth every 30 of 100
             epochs (there without weight decay).
 
     Raises:

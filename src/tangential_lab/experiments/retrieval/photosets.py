@@ -154,7 +154,7 @@ def _photo_set(about: str, source: DataFolder, train: Photographs, test: Photogr
     """The splits; the last tenth of the training classes is for validation.
 
     Raises:
-        DataError: there are less than two training classes, or an image is missing.
+        DataError: there are fewer than two training classes, or an image is missing.
     """
     folder = train.root
     classes, numbers = np.unique(train.labels[:, 0], return_inverse=True)

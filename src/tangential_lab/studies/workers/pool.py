@@ -19,7 +19,7 @@ from tangential_lab.training import describe_error
 LONGEST_TRACEBACK = 10_000  # characters of a traceback that are printed
 OUT_OF_MEMORY = "The system may be out of memory: try fewer --workers"
 EXIT_CALLED = (
-    "Something ends the process, such as an exit in an optimizer or a data set: correct it"
+    "Some code ends the process, such as an exit in an optimizer or a data set: correct it"
 )
 POLL_S = 0.5
 DEATHS = 3  # deaths per worker; more are not an accident
@@ -79,7 +79,7 @@ class WorkerPool:
                     f"{self.deaths} workers ended too early, the last one ({during}). "
                     + (OUT_OF_MEMORY if how == "SIGKILL" else EXIT_CALLED)
                 )
-            self.notify(f"A worker ended ({during}); another takes its trial.")
+            self.notify(f"A worker ended ({during}); another worker takes its trial.")
             self.start(1)
 
     def stop_workers(self) -> None:

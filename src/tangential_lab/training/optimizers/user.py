@@ -100,8 +100,8 @@ def _describe(source: str, code: Mapping[Path, bytes]) -> str:
 def _check_unchanged(name: str, planned: str | None, described: str) -> None:
     if planned is not None and planned != described:
         raise ValueError(
-            f"optimizer {name!r} was {planned} when the study was started, here it is "
-            f"{described}: start the study again with `tangential compare`"
+            f"optimizer {name!r} was {planned} when the study was started, but on this "
+            f"machine it is {described}: start the study again with `tangential compare`"
         )
 
 
