@@ -1,4 +1,4 @@
-"""The command `tangential`. Most of it needs the extra `lab`, and says so if that is missing."""
+"""The command `tangential`. Most subcommands need the extra `lab`; without it they say so."""
 
 import sys
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error is one line on standard error.
 
     Args:
-        arguments: Arguments of the command; by default those of this process.
+        arguments: Arguments of the command; by default `sys.argv[1:]`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ± or ━ still gets the figures
+            stream.reconfigure(errors="replace")  # for terminals that cannot show ± or ━
     with report_errors():
         _run(list(arguments))
 
 
 def _run(arguments: list[str]) -> None:
     try:
-        with exit_on_interrupt():  # torch alone takes a second or two
+        with exit_on_interrupt():  # importing torch takes seconds
             from tangential_lab.cli.app import run
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("tangential"):
@@ -34,7 +34,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _run_without_lab(arguments: list[str], missing: str) -> None:
-    """Run what needs only torch; for other commands, say which package to install."""
+    """Run a command that needs only torch; for other commands, say which package to install."""
     if arguments == ["--version"]:
         from importlib.metadata import version
 

@@ -1,6 +1,6 @@
 """How a command that fails ends: with one line on standard error and an exit status.
 
-Only the standard library is imported here, so that this also works without the extra `lab`.
+This module imports only the standard library, so that it also works without the extra `lab`.
 """
 
 import os
@@ -91,7 +91,7 @@ def one_line(message: object) -> str:
 def shorten(text: str, max_length: int = MAX_LENGTH) -> str:
     """The text, or only its beginning and its end if it is too long.
 
-    A text that was shortened before keeps a single mark, with the sum of both counts.
+    If the text was shortened before, the result has one mark, with the sum of both counts.
 
     >>> shorten("0123456789" * 10, 20)
     '0123456789 ... (80 characters left out) ... 0123456789'
@@ -110,7 +110,7 @@ def shorten(text: str, max_length: int = MAX_LENGTH) -> str:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error inside those of libraries: SQLAlchemy adds a page to the line of a driver."""
+    """The original error, which libraries wrap: SQLAlchemy adds a page to a driver's one line."""
     while not _is_readable(error) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -122,10 +122,10 @@ def _is_readable(error: BaseException) -> bool:
 
 
 def exit_on_interrupt() -> AbstractContextManager[None]:
-    """Ctrl-C ends this process at once, as it may while modules are imported.
+    """A context in which Ctrl-C ends this process at once; used while modules are imported.
 
-    As an exception it would pass through modules that are half imported: some of them catch
-    every exception and go on without what they did not get.
+    A KeyboardInterrupt would pass through modules that are half imported. Some of them catch
+    every exception and continue without the import that failed.
     """
     return _handle_interrupts(lambda *_: _exit_now())
 
@@ -137,9 +137,9 @@ def _exit_now() -> None:
 
 
 def children_ignore_interrupts() -> AbstractContextManager[None]:
-    """Processes that are started here never receive Ctrl-C: their parent decides what it means.
+    """A context in which new processes are started that ignore Ctrl-C; their parent handles it.
 
-    A process inherits which signals are ignored. (It also inherits which are blocked, but
+    A process inherits the list of ignored signals. (It also inherits the blocked signals, but
     multiprocessing's resource tracker unblocks them.)
     """
     return _handle_interrupts(signal.SIG_IGN)
@@ -147,7 +147,7 @@ def children_ignore_interrupts() -> AbstractContextManager[None]:
 
 @contextmanager
 def _handle_interrupts(handler: signal.Handlers | Callable[..., None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+    if threading.current_thread() is not threading.main_thread():  # other threads cannot
         yield
         return
     before = signal.signal(signal.SIGINT, handler)

@@ -1,4 +1,4 @@
-"""Outputs are tried before the work starts, so that no result of an hour is lost at its end."""
+"""Checks before the work starts that outputs can be written, so that no result is lost."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Names that people type."""
+"""Names that users type, and how optimizers are spelt in reports."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_name(name: str, known: Iterable[str], what: str) -> str:
-    """The message that a name is not known, with the most similar one and all known ones.
+    """An error message for an unknown name; it shows the most similar name and all known names.
 
     >>> unknown_name("adampp", ["sgd", "adamp"], "optimizer")
     "unknown optimizer 'adampp'. Did you mean 'adamp'? Known: sgd, adamp."
@@ -39,7 +39,7 @@ SPELT = {"sgd": "SGD", "sgdp": "SGDP", "adam": "Adam", "adamw": "AdamW", "adamp"
 
 
 def label(name: str) -> str:
-    """An optimizer's name as its papers spell it; a user's own stays as it is.
+    """An optimizer's name as its paper spells it; the name of a user's optimizer is unchanged.
 
     >>> label("adamp-matched"), label("mine")
     ('AdamP-matched', 'mine')

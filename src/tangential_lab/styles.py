@@ -1,16 +1,16 @@
-"""How everything that is drawn looks: on a page, in still pictures and in the toys' figures."""
+"""Colours and line styles of all figures: on pages, in picture files and of the toy problems."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 LIGHT_PAPER, DARK_PAPER = "#ffffff", "#15181c"  # as in page.css
-CONTRAST = 3.0  # of a line and its paper, at least (WCAG 2.2, 1.4.11)
-DASH = (3.0, 1.5)  # of a baseline's line: drawn and left out, in line widths
+CONTRAST = 3.0  # least contrast of a line with its background (WCAG 2.2, 1.4.11)
+DASH = (3.0, 1.5)  # of a baseline's line: dash and gap, in line widths
 LINE_WIDTH = 2.0
 BAND_OPACITY = 0.15
-FEW_POINTS = 30  # a line with fewer shows each of them
+FEW_POINTS = 30  # a line with fewer points has a marker at each point
 NAMED_LAYERS = 24  # a heat map with more layers has no names on its axis
-MARKS = {  # of points: matplotlib's names, and Plotly's
+MARKS = {  # shapes of points: matplotlib's name -> Plotly's name
     "o": "circle",
     "s": "square",
     "D": "diamond",
@@ -21,7 +21,7 @@ MARKS = {  # of points: matplotlib's names, and Plotly's
     ">": "triangle-right",
     "h": "hexagon",
 }
-HEAT = (  # of a heat map, from its lowest value to its highest: Cividis, which all eyes can read
+HEAT = (  # of a heat map, from low to high: Cividis, which colour-blind people can read, too
     *("#00224e", "#123570", "#3b496c", "#575d6d", "#707173"),
     *("#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"),
 )

@@ -25,7 +25,7 @@ from tangential_lab.errors import TRACEBACK, exit_with, one_line, report_errors
 from tangential_lab.files import check_writable
 
 BATCHES = 3
-BYTES = 4 + 8  # of one number of the input, and of its copy in float64
+BYTES = 4 + 8  # per number of the input: float32, and a copy in float64
 
 PositiveInt = Annotated[int, Parameter(validator=Number(gte=1))]
 
@@ -79,7 +79,7 @@ def command(
         console = Console()
         if randomised:
             names = ", ".join(randomised)
-            print_text(console, f"Zero in a new model, set at random for this audit: {names}.")
+            print_text(console, f"Zero in a new model, random in this audit: {names}.")
         print_audit(result, source, console, every_weight=all)
         if csv:
             result.to_csv(csv)
@@ -88,7 +88,7 @@ def command(
 
 
 def _check_files(csv: Path | None, json: Path | None) -> None:
-    """Raise now what writing the files would raise after minutes of work."""
+    """Raise an error now, not after minutes of work, if a file cannot be written."""
     if csv and json and csv.resolve() == json.resolve():
         raise ValueError(f"--csv and --json must be two files, got {str(csv)!r} for both")
     for path in filter(None, (csv, json)):
@@ -132,7 +132,7 @@ def _noise(
 
 
 def _gigabytes(size: int) -> str:
-    """A number of bytes in words; it may have any number of digits.
+    """A number of bytes as text; numbers that are too large for a float are allowed.
 
     >>> _gigabytes(24 * 10**9), _gigabytes(10**400)
     ('24.0 GB', 'more than 10^12 GB')

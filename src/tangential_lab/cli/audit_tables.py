@@ -1,4 +1,4 @@
-"""The audit on a terminal: a table of kinds, the weights worth a look, every weight if asked."""
+"""The audit on a terminal: a table of kinds, weights to look at, and every weight with --all."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ VERDICTS = ("row", "weight", "off")
 
 
 def print_audit(result: Audit, source: str, console: Console, *, every_weight: bool) -> None:
-    """Print the kinds, the weights worth a look, the notes and, last, the summary."""
+    """Print the table of kinds, the weights to look at, the notes, and then the summary."""
     if every_weight:
         _print_weights(result, console)
     batches = "1 batch" if result.batches == 1 else f"{result.batches} batches"
@@ -44,7 +44,7 @@ def print_text(console: Console, text: str, indent: str = "", style: str = "") -
     Args:
         console: The terminal.
         text: One paragraph.
-        indent: What each line begins with.
+        indent: Text at the start of each line.
         style: Rich's style of the text.
     """
     width = console.width - len(indent)
@@ -58,7 +58,7 @@ def print_text(console: Console, text: str, indent: str = "", style: str = "") -
 
 
 def _kind_tables(result: Audit, width: int) -> list[Table]:
-    """One table; on a narrow terminal two, the sizes and the gate's verdicts."""
+    """One table, or two on a narrow terminal: the sizes, and the gate's verdicts."""
     sizes, gate = ("weights", "elements", "share"), ("gate: row", "weight", "off", "wrong")
     rows = _kind_rows(result)
     table = _kind_table((*sizes, *gate), rows)
@@ -114,11 +114,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share else ""
 
 
-# ---- weights worth a look
+# ---- weights to look at
 
 
 class Section(NamedTuple):
-    """A title that says what to do, which weights belong under it, and what is said of each."""
+    """A title with advice, a test for the weights of the section, and the facts per weight."""
 
     title: str
     holds: Callable[[Line], object]
@@ -133,7 +133,7 @@ def _gate(line: Line) -> str:
     return f"gate: {' '.join(line.gate)}"
 
 
-SECTIONS = (  # a weight is in the first one that holds
+SECTIONS = (  # a weight appears in the first section whose test is true
     Section("The two proofs disagree", lambda x: x.verified is False, (_truth,)),
     Section(
         "Not scale-invariant only because of a bias: build the layer with bias=False",
@@ -179,7 +179,7 @@ HEADINGS = ("weight", "shape", "scale-invariant", "√n |cos|", "gate", "flicker
 
 
 def _print_weights(result: Audit, console: Console) -> None:
-    """A table; on a narrow terminal one paragraph per weight."""
+    """Print a table, or on a narrow terminal one paragraph per weight."""
     rows = [
         (
             one_line(line.name),

@@ -31,10 +31,10 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
 
 
 def command(run: Path, other: Path | None = None, /) -> None:
-    """Show what is wrong with how the weights of a run moved, or compare two runs.
+    """Show problems in the weight updates of a run, or compare two runs.
 
     Args:
-        run: What a monitor logged: a CSV file or a folder of Parquet files.
+        run: Log written by Monitor: a CSV file or a folder of Parquet files.
         other: Another run to compare it with.
     """
     console = Console()

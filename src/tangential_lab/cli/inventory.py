@@ -1,4 +1,4 @@
-"""The commands `tangential list` and `tangential info`: what there is to choose from."""
+"""The commands `tangential list` and `tangential info`: tasks, optimizers, backends."""
 
 from collections.abc import Iterable
 

@@ -10,7 +10,7 @@ from tangential_lab.theory import CLOSE, EXACT, Lemma, all_lemmas
 
 
 def lemmas() -> None:
-    """Measure what the paper claims, and what follows from it, on steps of real optimizers.
+    """Measure the paper's claims, and claims derived from them, on steps of real optimizers.
 
     Exact claims must hold to 1e-12, equilibria to 3 %. The exit status is 1 if a claim fails.
     """

@@ -16,11 +16,11 @@ from tangential_lab.training import load_function
 Size = tuple[int, ...]
 
 IMAGE: Size = (3, 224, 224)
-INITIAL_STD = 0.02  # of random values for matrices that a new model sets to zero
+INITIAL_STD = 0.02  # of the random values that replace matrices of zeros
 
 
 class LoadedModel(NamedTuple):
-    """A model, its own batches if it has any, and the size of one input otherwise."""
+    """A model with its own batches, or with the size of one input if it has no batches."""
 
     model: nn.Module
     batches: Iterable[Any] | None
@@ -111,8 +111,8 @@ def _from_file(path: Path, name: str) -> LoadedModel:
 def randomise_zero_matrices(model: nn.Module) -> list[str]:
     """Give matrices that a new model sets to zero random values; return their names.
 
-    The vision transformers of torchvision start with a head of zeros. It would leave all other
-    weights without a gradient, and the gate could not be asked about them.
+    The vision transformers of torchvision start with a head of zeros. With it, the
+    gradients of all other weights are zero, and the gate could not decide on them.
 
     >>> model = nn.Linear(2, 2)
     >>> _ = nn.init.zeros_(model.weight)
@@ -131,7 +131,7 @@ def mixes_samples(model: nn.Module) -> bool:
 
 
 def parse_size(text: str) -> Size:
-    """The size that a text such as 3,224,224 means.
+    """Parse a size such as 3,224,224.
 
     Raises:
         ValueError: a part of the text is not a positive integer.

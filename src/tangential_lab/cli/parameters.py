@@ -10,7 +10,7 @@ Count = Annotated[int, Parameter(validator=Number(gte=1, lte=MOST))]
 CountOrZero = Annotated[int, Parameter(validator=Number(gte=0, lte=MOST))]
 Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=1024))]
 Processes = Annotated[int, Parameter(validator=Number(gte=0, lte=1024))]
-# --option A B C, and no --no-option
+# allows --option A B C; there is no --no-option
 Many = Parameter(
     consume_multiple=True,
     negative=(),

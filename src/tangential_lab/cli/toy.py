@@ -33,7 +33,7 @@ def toy(
     momentum: Annotated[tuple[Momentum, ...] | None, Many, Parameter(show_default=False)] = None,
     out: Path = Path("runs/toy"),
 ) -> None:
-    """Show the slowdown on a problem that one can see: a table, a figure, an animation.
+    """Show the slowdown on a problem in 2D or 3D, with a table, a figure and an animation.
 
     Args:
         problem: "2d", a cosine in the plane, or "3d", Rosenbrock's valley on the sphere.

@@ -79,7 +79,7 @@ def make(name: str, data: Path | None, chosen: dict[str, Any]) -> Task:
         chosen: Values of options by name.
 
     Raises:
-        ValueError: an option is unknown or has no such value, or data are missing or broken.
+        ValueError: an option or its value is unknown, or data are missing or broken.
     """
     for key in chosen:
         _check_name(name, key)

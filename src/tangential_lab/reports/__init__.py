@@ -1,8 +1,8 @@
-"""Reports of studies: what the numbers allow one to say, as pages, pictures, tables and sentences.
+"""Reports of studies, as pages, pictures, tables and sentences.
 
 - `study`: the report of one study, its page and its files; `overview`: several studies on one page
-- `standings`: each optimizer's results and its comparison with its baseline; `statistics`: maths
-- `verdicts`: who is ahead; `sentences`: mechanism, cost, search; `wording`: numbers as text
+- `standings`: each optimizer's results and its comparison with its baseline; `statistics`
+- `verdicts`: who leads; `sentences`: mechanism, cost, search; `wording`: numbers as text
 - `figures`: figures as plain data, and as still pictures; `html`: pages; `tables`: CSV and Parquet
 """
 

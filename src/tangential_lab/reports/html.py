@@ -1,4 +1,4 @@
-"""Pages that need no other file: they load nothing, and no name in them becomes markup.
+"""HTML pages that load no other file, and in which all names are escaped.
 
 Jinja2 and Plotly are imported where a page is made.
 """
@@ -19,7 +19,7 @@ from tangential_lab.reports.statistics import MIN_SEEDS, Interval
 from tangential_lab.styles import LineStyle, on_dark
 from tangential_lab.terminal import keep_units
 
-LINE_HEIGHT_PX, HEAT_HEIGHTS_PX = 300, (200, 460)  # of a plot; of a heat map, least and most
+LINE_HEIGHT_PX, HEAT_HEIGHTS_PX = 300, (200, 460)  # of a plot; of a heat map, smallest and largest
 LAYER_HEIGHT_PX, HEAT_MARGIN_PX = 11, 90
 LOOK = {  # for page.js
     "marks": [*look.MARKS.values()],
@@ -43,9 +43,9 @@ def render(
 
     Args:
         template: Name of its file.
-        figures: What the page may show.
-        styles: Of the optimizers, by name.
-        live: Version of what the page shows, if it is served while a study runs.
+        figures: Figures that the page may show.
+        styles: Line styles by name of the optimizer.
+        live: Version of the content, if the page is served while a study runs.
         context: Further values for the template.
     """
     keys = {name: _key(name, style) for name, style in styles.items()}
@@ -83,7 +83,7 @@ def height_px(figure: Figure) -> int:
 
 
 def whisker(interval: Interval, among: Sequence[Interval]) -> dict[str, float] | None:
-    """The places of an interval, its mean and zero, in hundredths of the range of all intervals."""
+    """Positions of an interval's ends, mean and zero, in percent of the range of all intervals."""
     ends = [x for other in among if other.known for x in (other.low, other.high)]
     if not interval.known or not ends:
         return None
@@ -135,7 +135,7 @@ def _plotly() -> str:
 
 
 def _policy(scripts: Sequence[str], *, live: bool) -> str:
-    """What the browser may load: our own scripts, known by their digests, and nothing else."""
+    """The Content-Security-Policy: it allows only our own scripts, identified by their digests."""
     source = "'self'" if live else "'none'"
     digests = [b64encode(sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)

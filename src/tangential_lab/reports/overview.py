@@ -31,8 +31,8 @@ def write_overview(reports: Sequence[Report], folder: Path) -> list[Path]:
     """Write a page over several studies, its pictures and its table; return their paths.
 
     Args:
-        reports: Of the studies; the page names those without a verdict and leaves them out.
-        folder: For report.html and its figures.
+        reports: Reports of the studies; of unfinished studies, the page lists only the names.
+        folder: Folder for report.html and its figures.
     """
     done = adjust_jointly([r for r in reports if r.complete])
     names = _names([report.plan for report in done])
@@ -56,7 +56,7 @@ def write_overview(reports: Sequence[Report], folder: Path) -> list[Path]:
 
 
 def _names(plans: Sequence[Plan]) -> list[str]:
-    """Tasks with their options, numbered if the same occurs twice."""
+    """Tasks with their options, with a number if two studies have the same."""
     plain = [
         ", ".join([plan.task, *(f"{k} {v}" for k, v in plan.options.items())]) for plan in plans
     ]
@@ -77,7 +77,7 @@ def _cells(entry: Entry, row: Row) -> dict[str, Any]:
     return cells
 
 
-# ---- who is ahead
+# ---- which optimizer is ahead
 
 
 def _findings(entries: Sequence[Entry]) -> list[str]:
@@ -101,7 +101,7 @@ def _finding(entries: Sequence[Entry], optimizer: str, baseline: str) -> str:
     return f"{label(optimizer)} against {label(baseline)}: {', '.join([of_all, *rest])}."
 
 
-# ---- who is fast
+# ---- which optimizer is fast
 
 
 def _profile(entries: Sequence[Entry], optimizers: Sequence[str]) -> list[Figure]:
@@ -119,7 +119,9 @@ def _profile(entries: Sequence[Entry], optimizers: Sequence[str]) -> list[Figure
     fastest = [f"{label(name)} {100 * points[0][1]:.0f} %" for name, points in shares.items()]
     missing = [label(name) for name in optimizers if name not in common]
     note = "Solved: more than half of the seeds reached the target; the median seed counts."
-    note += f" Left out, because not in every study: {', '.join(missing)}." if missing else ""
+    note += (
+        f" Left out, because they are not in every study: {', '.join(missing)}." if missing else ""
+    )
     text = f"Share of studies in which no optimizer needs fewer steps: {', '.join(fastest)}."
     x, y = Axis("steps to the target, relative to the fastest"), Axis("share of studies")
     panel = Panel("", x, y, series, kind="stairs")
@@ -127,6 +129,6 @@ def _profile(entries: Sequence[Entry], optimizers: Sequence[str]) -> list[Figure
 
 
 def steps_to_target(row: Row | None) -> float:
-    """The median over seeds; NaN if half of them or more did not reach the target."""
+    """The median over seeds; NaN if half of the seeds or more did not reach the target."""
     median = row.steps.median if row and row.steps else math.inf
     return median if median < math.inf else math.nan

@@ -1,4 +1,4 @@
-"""The other sentences of a report: what the update changed, what it costs, what is not tuned."""
+"""Sentences of a report about mechanism, cost and search; `verdicts` has the others."""
 
 import math
 
@@ -13,9 +13,9 @@ from tangential_lab.training import PHASES, Records
 
 
 def fair_mechanism(optimizer: str, rows: list[Row], undecayed: list[Row]) -> str:
-    """The mechanism where only the update differs, or "".
+    """The sentence about the mechanism in trials that differ only in the update, or "".
 
-    Without weight decay it is; at the best points only where their settings agree.
+    These are the trials without weight decay, or those at the best points if settings agree.
     """
     for candidates, without_decay in ((undecayed, True), (rows, False)):
         by_name = {row.optimizer: row for row in candidates}
@@ -81,7 +81,7 @@ def _times(
 
 
 def cost(plan: Plan, row: Row, rows: list[Row], target: float) -> str:
-    """What a step costs compared with the baseline's, and how long each takes to the target."""
+    """The cost of a step relative to the baseline's, and the steps that both need to the target."""
     against = row.against
     assert against is not None
     other = next(r for r in rows if r.optimizer == against.baseline)
@@ -107,7 +107,7 @@ def _ms(seconds: float) -> float:
 
 
 def reached(name: str, goal: str, steps: Reach, seconds: Reach) -> str:
-    """How long an optimizer took to the target.
+    """How long an optimizer took to reach the target.
 
     >>> reached("SGD", "97 %", Reach(310.0, 5, 5, 300.0), Reach(3.9, 5, 5, 3.8))
     'SGD reached 97 % after 310 steps (3.90 s)'
@@ -129,7 +129,7 @@ def reached(name: str, goal: str, steps: Reach, seconds: Reach) -> str:
 
 
 def untuned(plan: Plan, records: Records) -> str:
-    """Whose search should have been wider; "" if all were wide enough."""
+    """The optimizers whose search should be wider; "" if all searches were wide enough."""
     edges = at_edge(plan, records)
     only = [name for name in edges["lowest"] if name in edges["highest"]]
     sides = {side: [n for n in names if n not in only] for side, names in edges.items()}

@@ -25,7 +25,7 @@ class Reach(NamedTuple):
     mean: float
     reached: int
     n: int
-    median: float  # inf where no more than half of the seeds reached it
+    median: float  # inf if no more than half of the seeds reached it
 
 
 class Comparison(NamedTuple):
@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
     """
 
     baseline: str
-    difference: Interval  # of the score, not oriented
+    difference: Interval  # of the score, even if lower is better
     better: float  # P(a seed of the optimizer is better than one of the baseline)
     p: float
     p_holm: float
@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
 
     @property
     def tested(self) -> bool:
-        """Whether p_holm can be small with so few pairs; if not, it says nothing."""
+        """Whether p_holm can be significant with this number of pairs."""
         return statistics.least_p(self.difference.n, self.family) <= statistics.ALPHA
 
 
@@ -65,7 +65,7 @@ class Range(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An optimizer in one phase; means leave diverged seeds out, the score counts them as guess."""
+    """An optimizer in one phase. Diverged seeds get the chance score; other means exclude them."""
 
     optimizer: str
     point: Point
@@ -84,7 +84,7 @@ class Row(NamedTuple):
 
 
 def trials_of(records: Records) -> Trials:
-    """Trials by optimizer and phase, seeds in order; of tuning trials, one per seed."""
+    """Trials by optimizer and phase, with seeds in order; only one tuning trial per seed."""
     trials: dict[tuple[str, str], dict[int, Record]] = {}
     for spec in sorted(records, key=lambda spec: spec.seed):
         trials.setdefault((spec.optimizer, spec.phase), {})[spec.seed] = records[spec]
@@ -151,7 +151,7 @@ def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -
 
 
 def _reach(plan: Plan, records: Sequence[Record], unit: str, target: float) -> Reach | None:
-    """None without evaluations. A seed that diverged has not reached the target."""
+    """Time to the target; None without evaluations. Diverged seeds never reach the target."""
     end = max((x for record in records for x in record["scores"][unit]), default=None)
     if end is None:
         return None
@@ -192,7 +192,7 @@ def _comparison(plan: Plan, seeds: Seeds, baseline: str, other: Seeds) -> Compar
 
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:
-    """The rows with p adjusted by Holm for all their comparisons: those that one page shows."""
+    """The rows with p adjusted by Holm for all comparisons in these rows, those of one page."""
     ps = [row.against.p for row in rows if row.against]
     adjusted_ps = iter(statistics.holm(ps))
     return [
@@ -203,7 +203,7 @@ def adjusted(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-SIMILAR = 10.0  # weight decays that differ by at most this factor
+SIMILAR = 10.0  # weight decays are similar if they differ by at most this factor
 
 
 def at_edge(plan: Plan, records: Records) -> dict[str, list[str]]:
@@ -212,7 +212,7 @@ def at_edge(plan: Plan, records: Records) -> dict[str, list[str]]:
     A trial whose weight decay stops learning tells nothing about its learning rate.
 
     Returns:
-        By edge, "lowest" and "highest", their names; an optimizer with no other trial has both.
+        Names of optimizers for "lowest" and for "highest"; an optimizer with one trial has both.
     """
     edges: dict[str, list[str]] = {"lowest": [], "highest": []}
     for optimizer in plan.optimizers:
@@ -231,7 +231,7 @@ def _similar(a: Point, b: Point) -> bool:
 
 
 def comparable(a: Point, b: Point) -> bool:
-    """Whether norms and steps at two points differ by the update alone.
+    """Whether norms and steps at two points differ only because of the update.
 
     Weight decay brings a norm to an equilibrium that lr * weight_decay decides; without decay the
     learning rate decides how far a norm grows.
@@ -240,5 +240,5 @@ def comparable(a: Point, b: Point) -> bool:
         return True
     if not all(name in point for point in (a, b) for name in ("lr", "weight_decay")):
         return False
-    pulls = [point["lr"] * point["weight_decay"] for point in (a, b)]
-    return a["lr"] == b["lr"] if not any(pulls) else math.isclose(*pulls, rel_tol=1e-6)
+    products = [point["lr"] * point["weight_decay"] for point in (a, b)]
+    return a["lr"] == b["lr"] if not any(products) else math.isclose(*products, rel_tol=1e-6)

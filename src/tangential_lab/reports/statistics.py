@@ -1,4 +1,4 @@
-"""Statistics of few seeds. scipy takes a second to import, so it is imported where it is used."""
+"""Statistics for few seeds. scipy takes a second to import, so it is imported where it is used."""
 
 import math
 import sys
@@ -74,10 +74,10 @@ def interval(values: Iterable[float], *, share: bool = False) -> Interval:
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Mean of a - b over pairs, with a 95 % bootstrap interval that keeps its level at few seeds.
 
-    At small n, percentiles of the resampled mean are too narrow by sqrt(n / (n - 1)), the spread,
-    and by t / z, its uncertainty (Hesterberg, "What Teachers Should Know About the Bootstrap",
-    2015). His wider percentiles end at the outermost values: they cover 76 % at three pairs. Here
-    the sample is stretched about its mean by both factors, which covers 94 % from two pairs on.
+    At small n, percentiles of the resampled mean are too narrow by the factors sqrt(n / (n - 1))
+    and t / z (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). He suggests wider
+    percentiles, but they cannot go beyond the outermost values: with three pairs they cover 76 %.
+    Here both factors stretch the sample about its mean, which covers 94 % for two or more pairs.
 
     Args:
         a: One value per seed.
@@ -104,7 +104,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """Geometric mean of a / b over pairs, with its 95 % interval; pairs not above 0 are left out.
+    """Geometric mean of a / b over pairs with its 95 % interval; pairs need a > 0 and b > 0.
 
     >>> [round(x, 6) for x in ratio([2.0, 4.0], [1.0, 2.0])]
     [2.0, 2.0, 2.0, 2]
@@ -133,7 +133,7 @@ def probability(a: Sequence[float], b: Sequence[float]) -> float:
 def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p of a mean difference over pairs: a paired permutation test.
 
-    Exact up to 13 pairs; with more, it uses as many random swaps as the bootstrap has resamples.
+    Exact for up to 13 pairs; with more pairs, it uses `RESAMPLES` random swaps.
     The least p that n pairs can give is 2^(1 - n): .0625 with five.
 
     >>> permutation_p([1.0, 2.0, 3.5], [0.0, 0.0, 0.0])
@@ -183,7 +183,7 @@ def first_reached(times: Sequence[float], scores: Sequence[float], target: float
 
     Args:
         times: Steps or seconds of the evaluations, rising.
-        scores: At these times; more is better.
+        scores: Scores at these times; higher is better.
         target: The score to reach.
 
     >>> first_reached([10, 20], [0.5, 0.9], 0.7)
@@ -200,7 +200,7 @@ def first_reached(times: Sequence[float], scores: Sequence[float], target: float
 def best_of_k(scores: Sequence[float]) -> list[float]:
     """The expected best of k of these scores drawn without replacement, for k = 1, 2, ...
 
-    Sorted upwards, the i-th of n is the best of comb(i - 1, k - 1) of comb(n, k) draws. Source:
+    In ascending order, the i-th of n is the best of comb(i - 1, k - 1) of comb(n, k) draws. Source:
     Dodge et al., "Show Your Work", 2019, there with replacement.
 
     >>> [round(x, 3) for x in best_of_k([0.0, 1.0, 2.0])]
@@ -211,7 +211,7 @@ def best_of_k(scores: Sequence[float]) -> list[float]:
 
 
 def _weighted(falling: Sequence[float], k: int) -> Iterator[float]:
-    """Each score times the chance that it is the best of k; each chance comes from the last."""
+    """Each score times the chance that it is the best of k; computed recursively."""
     n = len(falling)
     chance = k / n
     for rank, score in enumerate(falling[: n - k + 1], 1):
@@ -235,7 +235,7 @@ def profile(costs: Mapping[str, Sequence[float]]) -> dict[str, list[tuple[float,
     """
     tasks = zip(*costs.values(), strict=True)
     least = [min((c for c in task if c > 0), default=math.nan) for task in tasks]
-    return {optimizer: _shares(own, least) for optimizer, own in costs.items()}
+    return {optimizer: _shares(values, least) for optimizer, values in costs.items()}
 
 
 def _shares(costs: Sequence[float], least: Sequence[float]) -> list[tuple[float, float]]:

@@ -29,13 +29,13 @@ class Finding(NamedTuple):
 
     @property
     def texts(self) -> list[str]:
-        """All sentences that it has."""
+        """All sentences that are not empty."""
         return [text for text in (self.verdict, self.mechanism, self.cost) if text]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A study, finished or not, summed up.
+    """The summary of a study, finished or not.
 
     Until every optimizer has all its seeds there are no findings, and the headline says how many
     trials are done.
@@ -67,7 +67,7 @@ class Report:
 
     @cached_property
     def styles(self) -> dict[str, LineStyle]:
-        """How each optimizer is drawn; colours of ours are today's, not those of an old plan."""
+        """How each optimizer is drawn; built-in optimizers get current colours, not the plan's."""
         return {
             name: LineStyle(
                 on_light(OPTIMIZERS[name].colour if name in OPTIMIZERS else optimizer.colour),
@@ -136,8 +136,8 @@ def report(plan: Plan, records: Records) -> Report:
 def without_mechanism(record: Record) -> Record:
     """A record without norms, effective steps and causes of growth.
 
-    If no weight is scale-invariant, older trials recorded these of all matrices, whose norms say
-    nothing about effective steps.
+    If no weight is scale-invariant, older trials recorded these values for all matrices, whose
+    norms say nothing about effective steps.
     """
     curves = record["curves"]
     unknown = {name: [math.nan] * len(curves["step"]) for name in MEAN_COLUMNS}
@@ -158,7 +158,7 @@ def page(report: Report, *, live: bool = False, version: str = "") -> str:
         report: A report of a study.
         live: The page is served while the study runs: it has no links to files, and reloads when
             the study has changed.
-        version: Of the study's state, for a live page.
+        version: Version of the study's state, for a live page.
     """
     return html.render(
         "report.html.jinja",

@@ -15,11 +15,11 @@ from tangential.names import FORMULA, literal
 from tangential_lab.studies import Plan
 from tangential_lab.training import MEAN_COLUMNS, Record, Records, Spec
 
-MECHANISM = ("norm", "effective_step", "memory_share")  # of the scale-invariant weights
+MECHANISM = ("norm", "effective_step", "memory_share")  # columns about the scale-invariant weights
 NUMBERS = ("score", "loss", "steps", *MECHANISM, "step_s", "optimizer_s")
 RESULTS = ("score", "loss", "diverged", *NUMBERS[2:])
 METRIC = "metric_{}"
-SECONDS = "trial_{}_s"  # of the whole trial; step_s and optimizer_s are means per step
+SECONDS = "trial_{}_s"  # seconds of the whole trial; step_s and optimizer_s are means per step
 FORMULAS = f"^[{re.escape(''.join(FORMULA))}]"
 UNPREFIXED = ("lr", "weight_decay")  # settings whose columns have no prefix
 
@@ -55,8 +55,8 @@ def _both(parts: list[dict[str, list[Any]]], stem: Path) -> list[Path]:
     return [_csv(table, stem.with_suffix(".csv")), _parquet(table, stem.with_suffix(".parquet"))]
 
 
-def _of(plan: Plan, spec: Spec) -> Record:
-    """What a trial is."""
+def _identity(plan: Plan, spec: Spec) -> Record:
+    """The columns that identify a trial."""
     return {
         "task": plan.task,
         "options": json.dumps(plan.options),
@@ -70,7 +70,7 @@ def _of(plan: Plan, spec: Spec) -> Record:
 def _trial(plan: Plan, spec: Spec, record: Record) -> Record:
     provenance = record["provenance"]
     return _merged(
-        _of(plan, spec),
+        _identity(plan, spec),
         {name: record[name] for name in RESULTS if plan.invariant or name not in MECHANISM},
         {METRIC.format(name): value for name, value in record["metrics"].items()},
         {SECONDS.format(name): value for name, value in record["seconds"].items()},
@@ -79,7 +79,7 @@ def _trial(plan: Plan, spec: Spec, record: Record) -> Record:
 
 
 def _merged(*parts: Record) -> Record:
-    """The columns of all parts, none of which may overwrite another's."""
+    """The columns of all parts; ValueError if two parts have the same column."""
     merged: Record = {}
     for part in parts:
         if twice := merged.keys() & part.keys():
@@ -95,15 +95,15 @@ def _series(plan: Plan, spec: Spec, columns: dict[str, list[float]]) -> dict[str
         for name, values in columns.items()
         if plan.invariant or name not in MEAN_COLUMNS
     }
-    return _merged({name: [value] * size for name, value in _of(plan, spec).items()}, named)
+    return _merged({name: [value] * size for name, value in _identity(plan, spec).items()}, named)
 
 
 def _layers(plan: Plan, spec: Spec, layers: Record) -> Iterable[dict[str, list[Any]]]:
-    """One part per layer, so that names are few and columns long."""
+    """One part per layer, with one row per logged step."""
     steps = layers["step"]
     for i, name in enumerate(layers["names"]):
         yield _merged(
-            {key: [value] * len(steps) for key, value in _of(plan, spec).items()},
+            {key: [value] * len(steps) for key, value in _identity(plan, spec).items()},
             {
                 "layer": [name] * len(steps),
                 "step": steps,
@@ -135,7 +135,7 @@ def _literal(table: Any) -> Any:
     """The table with names and texts that no spreadsheet reads as a formula."""
     import pyarrow as pa
 
-    pc = import_module("pyarrow.compute")  # whose functions no type checker knows
+    pc = import_module("pyarrow.compute")  # type checkers do not know its functions
     for i, name in enumerate(table.column_names):
         column = table.column(i)
         if pa.types.is_string(column.type):

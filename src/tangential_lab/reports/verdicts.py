@@ -1,4 +1,4 @@
-"""Who is ahead: the rule, and the sentences that state it. None says more than its interval."""
+"""Which optimizer is ahead: the rule, and sentences that claim no more than their interval."""
 
 from typing import Literal
 

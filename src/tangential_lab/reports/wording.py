@@ -7,7 +7,7 @@ from tangential_lab.reports.standings import Range
 from tangential_lab.reports.statistics import Interval
 from tangential_lab.training import Metric
 
-MOST_DIGITS = 4  # of a mean with an interval
+MOST_DIGITS = 4  # digits of a mean with an interval, at most
 
 
 def unsigned_zero(text: str) -> str:
@@ -153,7 +153,7 @@ def span(low: str, high: str) -> str:
 
 
 def enumeration(names: list[str]) -> str:
-    """All names, as a sentence has them.
+    """The names as a list in a sentence.
 
     >>> enumeration(["a", "b", "c"])
     'a, b and c'

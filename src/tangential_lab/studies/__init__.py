@@ -1,10 +1,10 @@
 """Studies: optimizers tuned equally and compared on the same seeds, by any number of workers.
 
-plan        which optimizers are compared, in which trials; search draws the points of tuning
+plan        which optimizers are compared, in which trials; search draws the tuning points
 study       a plan from a user's request, and running it on this machine
 storage     the plan and the trials in a database that workers share
 workers     the processes that run trials
-provenance  how a record came about, and what must not differ within a study
+provenance  how a record was produced, and what must be equal within a study
 typed_json  JSON checked against type hints
 """
 

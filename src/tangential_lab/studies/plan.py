@@ -15,7 +15,7 @@ FIRST_TEST_SEED = 1000  # no test seed is the tuning seed
 
 
 class PlannedOptimizer(NamedTuple):
-    """What a plan says about an optimizer: all but the function that builds it."""
+    """What a plan stores about an optimizer: everything except the function that builds it."""
 
     source: str  # "module:factory" or "FILE.py:FACTORY" of a user's optimizer, else ""
     about: str
@@ -27,7 +27,7 @@ class PlannedOptimizer(NamedTuple):
 
 
 class Settings(TypedDict):
-    """What else decides the result of a trial."""
+    """Software and settings that affect the result of a trial."""
 
     precision: str
     threads: int
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     """A study: per optimizer `trials` tuning trials, then `seeds` test trials at its best point."""
 
     task: str
-    options: dict[str, Any]  # of the task: its preset, and others
+    options: dict[str, Any]  # options of the task, such as its preset
     about: str
     data: list[str]  # description and checksum
     metric: Metric
@@ -65,7 +65,7 @@ class Plan(NamedTuple):
         """The plan that `text` returned as JSON.
 
         Raises:
-            ValueError: it is not a plan, or one of another version.
+            ValueError: the text is not a plan of this version.
         """
         plan: Plan = typed(Plan, parse_json(text), "plan")
         valid = {
@@ -88,7 +88,7 @@ class Plan(NamedTuple):
         return plan
 
     def key(self, spec: Spec) -> str:
-        """Fingerprint of all that decides the result of a trial."""
+        """Fingerprint of everything that determines the result of a trial."""
         parts = [self.task, self.options, self.data[1], self.epochs, self.settings]
         parts += [self.optimizers[spec.optimizer].about, spec]
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -99,9 +99,9 @@ class Plan(NamedTuple):
         return len(self.tuning_trials()) + len(self.optimizers) * self.seeds * (1 + self.undecayed)
 
     def tuning_trials(self) -> list[Spec]:
-        """The same points of the unit cube for every optimizer, in turn, without repetitions.
+        """Tuning trials without repetitions; all optimizers get the same points of the unit cube.
 
-        There are fewer if a space is so narrow that points coincide, or if it has no axes.
+        There are fewer if a space is so narrow that points coincide, or if it is empty.
         """
         drawn = {
             name: quasi_random_points(r.space, self.trials) for name, r in self.optimizers.items()
@@ -119,7 +119,7 @@ class Plan(NamedTuple):
         return self.test_trials(records) if all(spec in records for spec in tuning) else tuning
 
     def test_trials(self, records: Records) -> list[Spec]:
-        """The same seeds for every optimizer, at its best point and, if planned, undecayed."""
+        """Test trials, on the same seeds for all optimizers: at the best point, then undecayed."""
         best = {optimizer: self.best(optimizer, records) for optimizer in self.optimizers}
         specs = [
             Spec(optimizer, "test", 0, tuple(point.items())) for optimizer, point in best.items()
@@ -144,7 +144,7 @@ class Plan(NamedTuple):
         return baseline if baseline in self.optimizers else None
 
     def best(self, optimizer: str, records: Records) -> Point:
-        """The point of the best tuning trial of an optimizer; without trials, its published one."""
+        """The best tuning trial's point of an optimizer; without trials, its published point."""
         tried = [spec for spec in self.tuning_trials() if spec.optimizer == optimizer]
         if not tried:
             return self.optimizers[optimizer].published

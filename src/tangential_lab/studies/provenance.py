@@ -1,4 +1,4 @@
-"""How a record came about, and what must not differ between the machines of a study."""
+"""How a record was produced, and what must be the same on all machines of a study."""
 
 import ast
 import os
@@ -34,21 +34,21 @@ def checked_task(plan: Plan, data: Path | None) -> Task:
     task = experiments.make(plan.task, data, plan.options)
     if plan.data[1] != task.data.checksum:
         raise ValueError(
-            f"the study's data have the checksum {plan.data[1]}, those here {task.data.checksum} "
-            f"({task.data.about}): --data must name the same"
+            f"the study's data have the checksum {plan.data[1]}, but those on this machine have "
+            f"{task.data.checksum} ({task.data.about}): pass the same data as --data"
         )
     local = {"versions": versions(), "source": source(plan.task)}
     for name, value in local.items():
         if plan.settings[name] != value:
             raise ValueError(
-                f"the study was begun with {name} {plan.settings[name]}, here are {value}: "
-                "install the same, or begin another study (--study NAME)"
+                f"the study was started with {name} {plan.settings[name]}, this machine has "
+                f"{value}: install the same, or start another study (--study NAME)"
             )
     return task
 
 
 def provenance() -> dict[str, Any]:
-    """How a record came about that is finished now."""
+    """How the record of a trial that finishes now was produced."""
     return {
         "versions": versions() | {"python": platform.python_version()},
         "commit": commit(),
@@ -73,7 +73,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def source(task: str) -> str:
-    """Fingerprint of our code that decides the result of a task's trial: all that it imports."""
+    """Fingerprint of our code that affects the trials of a task: all modules that they import."""
     modules = {"tangential_lab.training.trial", f"tangential_lab.experiments.{task}"}
     contents: dict[str, bytes] = {}
     while modules:
@@ -125,7 +125,7 @@ def commit() -> str | None:
 
 @cache
 def kernel() -> str:
-    """The compiled kernel's instruction set and fingerprint: both may decide the last digit."""
+    """The compiled kernel's instruction set and fingerprint: both may change the last digit."""
     if native.kernel is None:
         return "none"
     compiled = Path(native.kernel.__file__).read_bytes()

@@ -1,4 +1,4 @@
-"""The points at which every optimizer is tuned, drawn by Optuna; the only door to Optuna."""
+"""Tuning points for every optimizer, drawn by Optuna; other modules get Optuna from here."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ SOBOL_SEED = 2021
 
 @cache
 def optuna() -> ModuleType:
-    """The module, imported when it is first used; it logs warnings and errors only."""
+    """The module optuna, imported at its first use; it logs only warnings and errors."""
     import optuna  # takes a second, and --help does not need it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -33,8 +33,8 @@ def without_experimental_warnings() -> Iterator[None]:
 def quasi_random_points(space: Space, count: int) -> list[Point]:
     """Scrambled Sobol points, log-uniform in the search space, rounded to four digits.
 
-    The first points do not depend on `count`. Two spaces with as many axes get the same points of
-    the unit cube.
+    The first points do not depend on `count`. Spaces with the same number of settings get the
+    same points of the unit cube.
     """
     return [dict(point) for point in _sobol_points(tuple(space.items()), count)]
 

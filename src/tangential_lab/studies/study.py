@@ -50,13 +50,13 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
     """The plan for a request. It audits the task's model and tests the user's optimizers.
 
     Raises:
-        ValueError: a user's optimizer cannot be used or has the name of one of ours, or a part of
+        ValueError: a user's optimizer cannot be used or has a built-in one's name, or a part of
             the model would never be trained.
     """
     if request.epochs is not None and request.epochs <= task.frozen_epochs:
         raise ValueError(
             f"epochs must be more than {task.frozen_epochs:g} with {task.name}, because a part of "
-            f"its weights is frozen for so long, got {request.epochs:g}"
+            f"its weights is frozen until then, got {request.epochs:g}"
         )
     for name in request.user_optimizers:
         if name in OPTIMIZERS:
@@ -134,7 +134,7 @@ def _test_user_optimizers(
     """Test the user's optimizers on groups like a trial's; warn about those that cannot resume.
 
     Raises:
-        ValueError: one cannot be loaded, built or stepped.
+        ValueError: an optimizer cannot be loaded, built or stepped.
     """
     import torch
 
@@ -178,9 +178,9 @@ def scale_invariant_weights(task: Task) -> list[str]:
 
 @contextmanager
 def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, after which the second has its usual effect.
+    """An event that the first Ctrl-C or SIGTERM sets; the second has its usual effect.
 
-    An exception instead could interrupt the saving of a trial.
+    A KeyboardInterrupt could interrupt the saving of a trial.
 
     Args:
         stopping: Called when the event is set.
@@ -215,12 +215,12 @@ def run_study(
     """Run the plan with workers on this machine; yield its records now and after every new one.
 
     A worker that dies is replaced, and another worker takes its trial. With 0 workers it waits for
-    workers elsewhere.
+    workers on other machines.
 
     Raises:
         KeyboardInterrupt: `stop` was set before the last trial.
-        StudyFailedError: a trial raised an error, workers keep dying, or another command has given
-            the study another plan.
+        StudyFailedError: a trial raised an error, workers keep dying, or another command has
+            changed the plan of the study.
     """
     records = store.records(plan)
     yield records
@@ -231,7 +231,7 @@ def run_study(
             time.sleep(POLL_S)
             ended = pool.ended()  # before the records: workers may end after the last trial
             if store.retry(store.plan).text() != plan.text():
-                raise StudyFailedError("the study has been given another plan, by another command")
+                raise StudyFailedError("another command has changed the plan of this study")
             new = store.retry(lambda: store.records(plan))
             if len(new) > len(records):
                 records = new

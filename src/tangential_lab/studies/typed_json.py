@@ -1,4 +1,4 @@
-"""JSON checked against type hints: other programs may have changed what a database holds."""
+"""JSON checked against type hints: other programs may have changed the database."""
 
 import json
 from types import NoneType, UnionType
@@ -29,12 +29,12 @@ def quoted(value: Any) -> str:
 
 
 def typed(hint: Any, value: Any, name: str) -> Any:
-    """A value from JSON as the type of a hint; dicts become NamedTuples where the hint says so.
+    """A value from JSON, converted to a type hint: a dict becomes a NamedTuple if the hint is one.
 
     Args:
-        hint: Any, a scalar, a list, dict, tuple, TypedDict or NamedTuple of these, or None as well.
-        value: From JSON.
-        name: Of the value, for the error.
+        hint: Any, a scalar, or a list, dict, tuple, TypedDict or NamedTuple of these; or Optional.
+        value: The value from JSON.
+        name: Name of the value, for the error.
 
     Raises:
         ValueError: the value does not have this type.

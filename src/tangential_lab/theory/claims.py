@@ -156,7 +156,7 @@ def tangent(rows: Tensor, of: Tensor) -> Tensor:
 
 
 def angle_rad(rows: Tensor, others: Tensor) -> Tensor:
-    """Angles [rows] between the rows of two tensors, as exact when small as when large.
+    """Angles [rows] between the rows of two tensors, accurate for small and large angles.
 
     >>> angle_rad(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 3.0]]))
     tensor([0.7854])
@@ -180,7 +180,7 @@ def check_choice(argument: str, value: str, choices: Iterable[str]) -> None:
 def worst_case(name: str, source: str, cases: list[tuple[Tensor, Tensor]]) -> Lemma:
     """The exact lemma with the largest error among pairs of claimed and measured values [rows].
 
-    A measured value that is not a number counts as the largest error.
+    A measured value that is NaN counts as the largest error.
 
     >>> cases = [(torch.tensor([4.0, 5.0]), torch.tensor([4.0, 7.5]))]
     >>> worst_case("sums", "arithmetic", cases)

@@ -78,7 +78,7 @@ def equilibrium(name: str, simulation: Simulation | None = None) -> Lemma:
     """The root mean square angle per step at equilibrium, in radians, to first order in lr decay.
 
     sqrt(2 lr decay x), where x is 1 / (1 + beta) for SGD with coupled decay, (1 - beta) /
-    (1 + beta) for AdamW, r / (1 - beta) for SGDP and r for AdamP, r being wd_ratio. With r =
+    (1 + beta) for AdamW, r / (1 - beta) for SGDP and r for AdamP, where r is wd_ratio. With r =
     "matched" the projected optimizers turn as fast as SGD and AdamW do.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the paper claims, and what follows from it, measured on steps of real optimizers.
+"""The paper's claims, and claims derived from them, measured on steps of real optimizers.
 
 The optimizers run with eps = 0: with the published 1e-8, (|w| + eps)^2 leaves a share of
 2 eps / |w| of the radial part in the step.
@@ -34,7 +34,7 @@ from tangential_lab.theory.claims import (
 )
 from tangential_lab.theory.equilibria import EQUILIBRIA, equilibrium
 
-NEGLIGIBLE = 1e-18  # a weight that changes no sum in float64
+NEGLIGIBLE = 1e-18  # a term of this size changes no sum in float64
 
 Build = Callable[[Tensor, Simulation], Optimizer]
 Rule = Literal["SGDP", "AdamP"]
@@ -105,8 +105,8 @@ def momentum_norm(simulation: Simulation = DEFAULT) -> Lemma:
 def momentum_growth(simulation: Simulation = DEFAULT) -> Lemma:
     """Corollary 2.3: |w|^2 grows 1 + 2 beta / (1 - beta) times as fast with momentum as without.
 
-    This holds for many steps of equal length. So gradients are chosen that give all steps the
-    same length, and growth is compared once beta^t is lost in rounding.
+    This holds for many steps of equal length. So the gradients are chosen such that all steps have
+    the same length, and growth is compared once beta^t is smaller than the rounding error.
 
     Args:
         simulation: Only its shape, lr, beta and seed are used.
@@ -154,7 +154,7 @@ def projected_norm(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
 
     Args:
         rule: "SGDP" or "AdamP".
-        simulation: What it is measured on.
+        simulation: The simulation to measure.
 
     >>> projected_norm("SGDP").holds
     True
@@ -171,7 +171,7 @@ def projected_angle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
 
     Args:
         rule: "SGDP" or "AdamP".
-        simulation: What it is measured on.
+        simulation: The simulation to measure.
 
     >>> projected_angle("AdamP").holds
     True
@@ -187,12 +187,12 @@ def projected_angle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
 def great_circle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
     """A projected step keeps the direction of w on the great circle of the plain step.
 
-    So the projection changes how far w turns, but not in which direction. Measured is, on the unit
-    sphere, how far the projected weight is from the half circle from w through the plain weight.
+    So the projection changes how far w turns, but not in which direction. The error is the distance
+    on the unit sphere from the projected weight to the half circle from w through the plain weight.
 
     Args:
         rule: "SGDP", compared with torch's SGD, or "AdamP", compared with torch's AdamW.
-        simulation: What it is measured on.
+        simulation: The simulation to measure.
 
     >>> great_circle("SGDP").holds
     True
@@ -238,7 +238,7 @@ def _update(optimizer: Optimizer, weight: Tensor, beta: float) -> Tensor:
 
 
 def _units(rows: Tensor, simulation: Simulation) -> Tensor:
-    """What is projected as one vector each [units, fan]: the rows, or the whole weight."""
+    """The units [units, fan], each projected as one vector: the rows, or the whole weight."""
     rows = rows.detach()
     return rows.reshape(1, -1) if simulation.projection == "weight" else rows
 

@@ -1,4 +1,4 @@
-"""The toy problems, run with the optimizers that they tell apart."""
+"""Runs the toy problems with the optimizers that are compared on them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ class Contestant(NamedTuple):
 
 
 class ToyRun(NamedTuple):
-    """The path of a contestant at one momentum."""
+    """The path of an optimizer at one momentum."""
 
     name: str
     momentum: float
@@ -83,7 +83,7 @@ MOMENTUM: dict[Problem, tuple[float, ...]] = {"2d": (0.9, 0.95, 0.99), "3d": (0.
 
 
 def run_toy(problem: Problem, momentum: Iterable[float]) -> list[ToyRun]:
-    """Run every contestant on a problem at each momentum.
+    """Run every optimizer on a problem at each momentum.
 
     >>> [f"{run.name} {run.path.norms[-1]:.2f}" for run in run_toy("2d", [0.9])][:3]
     ['SGD 1.02', 'SGD + momentum 2.93', 'SGDP 1.12']

@@ -1,4 +1,4 @@
-"""Problems so small that one can see the slowdown."""
+"""Small problems in two and three dimensions that show the slowdown."""
 
 import math
 from collections.abc import Callable

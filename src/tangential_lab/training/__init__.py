@@ -1,9 +1,9 @@
 """Training one model: a `Task` says what is trained, `Trial` is the loop that trains it.
 
 task, records   what is trained; what identifies a trial, and its record
-optimizers      the optimizers that are compared: ours and the user's
-batches         loads batches that depend on the seed and the step alone
-trial           the one loop; evaluation, curves, checkpoint and distributed serve it
+optimizers      the optimizers that are compared: built-in ones and the user's
+batches         loads batches that depend only on the seed and the step
+trial           the training loop; it uses evaluation, curves, checkpoint and distributed
 user_files      users' Python files as modules
 
 Import `trial` and `distributed` where they are used: they load Accelerate, which takes seconds.

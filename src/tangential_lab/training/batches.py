@@ -1,4 +1,4 @@
-"""Batches that depend on the seed and the step alone, whichever process loads them."""
+"""Batches that depend only on the seed and the step, not on the process that loads them."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tangential_lab.training.task import Batch, Split, Task
 
-STRIDE = 1_000_003  # a prime between the seeds of trials, so that their epochs do not coincide
+STRIDE = 1_000_003  # seed * STRIDE + epoch is unique, so that no two epochs have one order
 MOST_LOADERS = 16
 
 
@@ -75,7 +75,7 @@ def training_batches(
 
 
 def evaluation_batches(task: Task, split: Split, share: ProcessShare) -> DataLoader:
-    """The batches of a split that this process evaluates: every `share.processes`-th one."""
+    """The batches of a split that this process evaluates: every `share.processes`-th batch."""
     size, step = len(split), task.evaluation_batch_size
     requests = [_BatchRequest(list(range(i, min(i + step, size))), i) for i in range(0, size, step)]
     return _loader(task, split, requests[share.rank :: share.processes])
@@ -87,13 +87,13 @@ def _loader(task: Task, split: Split, requests: Any) -> DataLoader:
         batch_sampler=requests,
         num_workers=task.loader_workers,
         collate_fn=_unchanged,
-        generator=torch.Generator(),  # the global one must be the same after a resume
+        generator=torch.Generator(),  # the global generator must not advance
         pin_memory=torch.cuda.is_available(),
     )
 
 
 class _TrainingRequests(Sampler[_BatchRequest]):
-    """The requests of all epochs, from one step on."""
+    """The requests of all epochs, from step `first_step` on."""
 
     def __init__(self, task: Task, seed: int, first_step: int, share: ProcessShare) -> None:
         self.task, self.seed, self.first_step, self.share = task, seed, first_step, share
@@ -121,7 +121,7 @@ class _SeededSplit(Dataset):
         self.split = split
 
     def __getitems__(self, request: _BatchRequest) -> Batch:
-        generator = torch.default_generator  # `torch.manual_seed` takes half a millisecond
+        generator = torch.default_generator  # `torch.manual_seed` is slow: half a millisecond
         before = generator.get_state()
         try:
             generator.manual_seed(request.seed)

@@ -1,7 +1,7 @@
-"""A trial's state, on disk and back.
+"""Saves the state of a trial to disk, and loads it.
 
-A checkpoint is written completely or not at all, an older one is kept beside it, and reading one
-runs no code from the file.
+A checkpoint is written completely or not at all, and the previous checkpoint is kept, too. Loading
+a checkpoint runs no code from the file.
 """
 
 import io
@@ -29,8 +29,8 @@ from tangential_lab.training.distributed import values_of_all_processes
 
 State = dict[str, Any]
 
-CHECKPOINTS = 2  # the newest, and one in case it is damaged
-DIGEST_BYTES = 32  # of sha256, before the payload
+CHECKPOINTS = 2  # the newest, and the previous one in case the newest is damaged
+DIGEST_BYTES = 32  # of the sha256 digest before the payload
 FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -38,7 +38,7 @@ def save(folder: Path, state: State) -> None:
     """Write the state of step `state["step"]`; delete all older checkpoints but one.
 
     Raises:
-        OSError: it cannot be written; the older checkpoints are unchanged.
+        OSError: the checkpoint cannot be written; the older checkpoints are unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     payload = io.BytesIO()
@@ -52,7 +52,7 @@ def save(folder: Path, state: State) -> None:
 
 
 def load(folder: Path) -> State | None:
-    """The newest state that can be read, or None. Warns about every one that cannot."""
+    """The newest state that can be read, or None. Warns about every other checkpoint."""
     return next(_readable(folder), None)
 
 
@@ -80,14 +80,17 @@ def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, shar
     """
     inner = accelerator.unwrap_model(model)
     if sharded:
-        weights, moments = get_state_dict(model, optimizer.optimizer, options=FULL_STATE)
+        model_state, optimizer_state = get_state_dict(
+            model, optimizer.optimizer, options=FULL_STATE
+        )
     else:
-        weights, moments = inner.state_dict(), optimizer.optimizer.state_dict()
-    saved = inner.state_dict().keys()  # without buffers that the model computes anew
+        model_state = inner.state_dict()
+        optimizer_state = optimizer.optimizer.state_dict()
+    saved = inner.state_dict().keys()  # without buffers that are not persistent
     buffers = {name: x for name, x in inner.named_buffers() if name in saved}
     return {
-        "model": weights,
-        "optimizer": moments,
+        "model": model_state,
+        "optimizer": optimizer_state,
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
         "processes": values_of_all_processes({"rng": generators(), "buffers": buffers}),
     }
@@ -99,7 +102,7 @@ def restore_state(
     """Continue from a state that `state_of` returned.
 
     Raises:
-        ValueError: it was saved by another number of processes.
+        ValueError: it was saved by a different number of processes.
     """
     saved, started = len(state["processes"]), accelerator.num_processes
     if saved != started:

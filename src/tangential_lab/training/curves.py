@@ -1,4 +1,4 @@
-"""What a trial measures: curves of its logged steps, and the seconds of each part of its work."""
+"""Measurements of a trial: curves over its logged steps, and the seconds per part of its work."""
 
 import math
 import time
@@ -19,9 +19,9 @@ class Curves:
     """Loss, learning rate, and means over the scale-invariant weights, per logged step.
 
     Args:
-        names: Names of the scale-invariant weights, in the order of the model. Without any there
-            are no means: norms of other weights say nothing about effective steps.
-        layers: Keep the values of every weight, too.
+        names: Names of the scale-invariant weights, in the order of the model. If there are
+            none, there are no means: other norms say nothing about effective steps.
+        layers: Also keep the values of every weight.
     """
 
     weights = True  # asks the monitor for the values of every weight
@@ -36,7 +36,7 @@ class Curves:
         self._forget()
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
-        """Take the monitor's values of a step."""
+        """Receive the monitor's values of a step."""
         by_column = {
             column: [values.get(f"{name}/{column}", math.nan) for name in self.names]
             for column in self.mean_columns
@@ -67,7 +67,7 @@ class Curves:
         return next((x for x in reversed(self.columns[column]) if math.isfinite(x)), math.nan)
 
     def memory_share(self) -> float:
-        """The share of the norms' growth that momentum causes, without decay; NaN if none grows."""
+        """The share of norm growth, without decay, that momentum causes; NaN if no norm grows."""
         memory, step = self.mean("growth_memory"), self.mean("growth_step")
         return memory / (memory + step) if memory + step > 0 else math.nan
 
@@ -91,7 +91,7 @@ class Curves:
 
 
 class Clock:
-    """Seconds by part of the work."""
+    """Measures the seconds spent in each part of the work."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(CLOCK_PARTS, 0.0)

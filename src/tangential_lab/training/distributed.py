@@ -1,4 +1,4 @@
-"""One trial on several processes: it has the same result as on one process."""
+"""Trains one trial on several processes, with the same result as on one process."""
 
 import warnings
 from typing import Any
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; backward sums the gradients likewise."""
+    """The sum over all processes; backward sums the gradients, too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -30,13 +30,13 @@ def _summed(x: Tensor) -> Tensor:
 
 
 class GlobalBatchNorm(_BatchNorm):
-    """BatchNorm over the batches of all processes, on any device (torch's is for GPUs alone)."""
+    """BatchNorm over the batches of all processes, on any device (torch's needs GPUs)."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """Normalise as one process with the whole batch would."""
         if not self.training:
             return super().forward(input)
-        wide = input.to(torch.promote_types(input.dtype, torch.float32))  # half-precision sums err
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))  # for accurate sums
         over = [d for d in range(wide.dim()) if d != 1]
         shape = [1, -1] + [1] * (wide.dim() - 2)
         count = _Sum.apply(wide.new_tensor(wide.numel() / wide.shape[1]))
@@ -68,7 +68,7 @@ class GlobalBatchNorm(_BatchNorm):
 
 
 def with_global_batch_norm(model: nn.Module) -> nn.Module:
-    """The model with BatchNorms over all processes, which share the weights and buffers."""
+    """The model with BatchNorms over all processes; weights and buffers are not copied."""
     if torch.cuda.is_available():
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if type(model) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
@@ -81,31 +81,31 @@ def with_global_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def this_process() -> PartialState:
-    """This process, one of those that torchrun or `accelerate launch` started."""
+    """The state of this process in the group that torchrun or `accelerate launch` started."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Accelerate with this precision on the available devices and processes."""
+    """An Accelerator with this precision, for the available devices and processes."""
     this_process()
-    # BatchNorm's buffers are equal on all processes, those of a memory bank must not be
+    # BatchNorm's buffers are equal on all processes; those of a memory bank must differ
     options = DistributedDataParallelKwargs(broadcast_buffers=False)
     return Accelerator(mixed_precision=precision, kwargs_handlers=[options])
 
 
-def distribute(make_accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.Module:
+def distribute(accelerator: Accelerator, model: nn.Module, *, sharded: bool) -> nn.Module:
     """The model for joint training: copies on all processes (DDP), or shards of it (FSDP2)."""
-    if make_accelerator.num_processes == 1:
-        return make_accelerator.prepare(model)
+    if accelerator.num_processes == 1:
+        return accelerator.prepare(model)
     model = with_global_batch_norm(model)
     if not sharded:
-        assert make_accelerator.ddp_handler is not None
+        assert accelerator.ddp_handler is not None
         # searching for parameters without a gradient takes time
-        make_accelerator.ddp_handler.find_unused_parameters = getattr(model, "holds_weights", False)
-        with warnings.catch_warnings():  # Accelerate sets it under this name only
+        accelerator.ddp_handler.find_unused_parameters = getattr(model, "holds_weights", False)
+        with warnings.catch_warnings():  # Accelerate uses only the deprecated name
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            return make_accelerator.prepare(model)
-    model.to(make_accelerator.device)
+            return accelerator.prepare(model)
+    model.to(accelerator.device)
     model.to(memory_format=torch.contiguous_format)  # FSDP2 cannot shard channels_last
     for child in model.children():
         if any(p.requires_grad for p in child.parameters()):
@@ -115,13 +115,13 @@ def distribute(make_accelerator: Accelerator, model: nn.Module, *, sharded: bool
 
 
 def leave_process_group() -> None:
-    """Wait for the other processes, then leave their group; leaving early would break it."""
+    """Wait for the other processes, then leave their group: if one leaves early, others fail."""
     this_process().wait_for_everyone()
     this_process().destroy_process_group()
 
 
 def values_of_all_processes(value: Any) -> list[Any]:
-    """The value of every process, on every process, in order."""
+    """All-gather: returns the values of all processes, in order of rank."""
     if not dist.is_initialized():
         return [value]
     values = [None] * dist.get_world_size()
@@ -130,7 +130,7 @@ def values_of_all_processes(value: Any) -> list[Any]:
 
 
 def value_of_first_process(value: Any) -> Any:
-    """The value of the first process, on every process."""
+    """Broadcast: returns the value of the first process."""
     if not dist.is_initialized():
         return value
     values = [value]

@@ -47,7 +47,7 @@ def evaluate(
 
 
 def _finite(predictions: list[Any]) -> bool:
-    """Whether all predictions are finite: a metric may refuse those of a diverged model."""
+    """Whether all predictions are finite: metrics may raise an error if a model diverged."""
     numbers = (x for x in tree_leaves(predictions) if isinstance(x, (float, Tensor)))
     return all(torch.as_tensor(x).isfinite().all() for x in numbers)
 

@@ -1,13 +1,13 @@
-"""What identifies a trial, and what is known about it afterwards."""
+"""What identifies a trial, and the record of its results."""
 
 from typing import Any, Literal, NamedTuple, get_args
 
 Phase = Literal["tune", "test", "undecayed"]  # undecayed: the baseline's lr and no weight decay,
 # so that the norms of two optimizers differ only through their updates
-Point = dict[str, float]  # of a search space: {"lr": 0.1, "weight_decay": 1e-4}
+Point = dict[str, float]  # in a search space: {"lr": 0.1, "weight_decay": 1e-4}
 Record = dict[str, Any]
 
-PHASES: dict[str, str] = {  # and the split that scores its trials
+PHASES: dict[str, str] = {  # phase -> the split on which its trials are scored
     phase: "validation" if phase == "tune" else "test" for phase in get_args(Phase)
 }
 

@@ -13,7 +13,7 @@ ParamGroups = list[dict[str, Any]]  # as torch's optimizers take them
 
 
 class Split(Protocol):
-    """Samples with a length, fetched as whole batches.
+    """A data set that returns whole batches.
 
     Random transforms must draw from torch's global generator. It is seeded before every batch, so
     that a batch depends neither on the batches before it nor on the process that loads it.
@@ -43,7 +43,7 @@ class TensorSplit:
     augment: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
-        """Number of samples (a dataclass has no length of its own)."""
+        """Number of samples."""
         return self.inputs.shape[0]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
@@ -58,7 +58,7 @@ class Metric(NamedTuple):
 
     name: str  # "accuracy"
     unit: str  # "%": shown times 100; "" or "nats": shown as it is
-    chance_score: float  # of a model that has learnt nothing; also given to diverged trials
+    chance_score: float  # of a model that has learnt nothing; diverged trials get it, too
     higher_is_better: bool = True
 
     def oriented(self, score: float) -> float:
@@ -74,9 +74,9 @@ class DataSource(NamedTuple):
 
 
 def cosine_schedule(done: float, warm_up: float = 0.0) -> float:
-    """The factor of the learning rate when the share `done` of the training is over.
+    """The factor of the learning rate after the share `done` of the training.
 
-    With a warm-up, the factor rises from 0.01 during that share of the training.
+    With `warm_up`, the factor rises from 0.01 during that share of the training.
     """
     warmed = min(1.0, 0.01 + done / warm_up) if warm_up else 1.0
     return warmed * 0.5 * (1 + math.cos(math.pi * done))
@@ -88,12 +88,12 @@ def single_group(model: nn.Module) -> ParamGroups:
 
 
 def groups_with_lr_scale(model: nn.Module, module: str, scale: float) -> ParamGroups:
-    """All trainable parameters; those of some modules get their own learning rate.
+    """Parameter groups in which some modules have their own learning rate.
 
     Args:
-        model: With the parameters.
+        model: The model.
         module: Name of the modules.
-        scale: Their learning rate, as a multiple of the others'.
+        scale: Their learning rate, as a multiple of that of all other parameters.
     """
     scaled = [p for name, p in model.named_parameters() if module in name.split(".")]
     [everything] = single_group(model)
@@ -102,7 +102,7 @@ def groups_with_lr_scale(model: nn.Module, module: str, scale: float) -> ParamGr
 
 
 def shuffled_batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """The indices of an epoch's batches, shuffled; an incomplete last batch is left out."""
+    """The indices of an epoch's batches, shuffled; an incomplete last batch is dropped."""
     shuffled = torch.randperm(size, generator=generator)
     yield from shuffled.split(batch_size)[: size // batch_size]
 
@@ -123,11 +123,11 @@ def class_balanced_batches(
 
 
 class Task(NamedTuple):
-    """An experiment, as the one training loop needs it.
+    """An experiment: everything that the training loop needs.
 
-    `loss` returns the mean over the batch, so that processes which share a batch can average; it
-    gets a model in training mode. `predict` gets a model in evaluation mode, without gradients
-    unless it enables them, and returns on the CPU what `score` needs; `score` gets the
+    `loss` returns the mean over the batch, so that processes that share a batch can average it;
+    its model is in training mode. `predict` gets a model in evaluation mode, without gradients
+    unless it enables them, and returns predictions on the CPU; `score` gets the
     predictions of all batches, in order. State that lasts from step to step must be in buffers.
     """
 
@@ -143,12 +143,12 @@ class Task(NamedTuple):
     predict: Callable[[nn.Module, Batch], Any]
     score: Callable[[list[Any]], dict[str, float]]  # the metric by its name, and others
     published: Mapping[str, dict[str, float]]  # by optimizer family: settings without tuning
-    groups: Callable[[nn.Module], ParamGroups] = single_group  # may have "lr_scale" and options
+    groups: Callable[[nn.Module], ParamGroups] = single_group  # may have "lr_scale"
     schedule: Callable[[float], float] = cosine_schedule
     batch_order: Callable[[int, int, torch.Generator], Iterator[Tensor]] = shuffled_batches
     evaluation_batch_size: int = 512
     evaluations: int = 10  # during a test trial, besides the one at its end
     max_grad_norm: float | None = None
     loader_workers: int = 0  # processes that load batches
-    frozen_epochs: float = 0.0  # during which a part of the weights is not trained
+    frozen_epochs: float = 0.0  # in which a part of the weights is not trained
     audit_loss: Callable[[nn.Module, Batch], Tensor] | None = None  # by default `loss`

@@ -1,4 +1,4 @@
-"""The one loop that trains every trial of every task."""
+"""The training loop, which all trials of all tasks use."""
 
 import math
 import time
@@ -24,8 +24,8 @@ from tangential_lab.training.optimizers import OptimizerEntry, split_groups
 from tangential_lab.training.records import PHASES, Record, Spec
 from tangential_lab.training.task import Batch, Task
 
-MOST_LOGS = 200  # of a trial
-LOG_EVERY = 10  # steps, at least
+MOST_LOGS = 200  # logged steps of a trial, at most
+LOG_EVERY = 10  # steps between two logged steps, at least
 
 
 class TrialStopped(Exception):  # noqa: N818 - nothing is wrong
@@ -41,7 +41,7 @@ class TrialOptions(NamedTuple):
     folder: Path | None = None  # of its checkpoints
     sharded: bool = False  # shard the weights over the processes (FSDP2) instead of copying (DDP)
     checkpoint_s: float = 60.0  # seconds between checkpoints
-    stop: Callable[[], bool] = bool  # called between steps: whether to stop
+    stop: Callable[[], bool] = bool  # called between steps; True stops the trial
     evaluations: int = 0  # during the trial, besides the one at its end
     layers: bool = False  # keep the curves of every weight
 
@@ -118,7 +118,7 @@ class Trial:
         factor = self.task.schedule(self.step / self.steps)
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr * factor
-        self.optimizer.optimizer.zero_grad()  # Accelerate's wrapper inspects its signature here
+        self.optimizer.optimizer.zero_grad()  # Accelerate's wrapper is slower
         self._lap("other")
         with self.accelerator.autocast():
             loss = self.task.loss(self.model, batch)
@@ -141,7 +141,7 @@ class Trial:
 
     def _lap(self, part: str) -> None:
         if self.accelerator.device.type == "cuda" and self._is_logged(self.step):
-            torch.cuda.synchronize()  # at other steps a lap is the time to launch kernels
+            torch.cuda.synchronize()  # else only kernel launches would be measured
         self.clock.lap(part)
 
     def _log(self, lr: float) -> None:
@@ -195,7 +195,7 @@ class Trial:
 
         Several processes decide this together, and only at logged steps.
         """
-        if self.diverged:  # a checkpoint does not hold this; the trial ends anyway
+        if self.diverged:  # checkpoints do not store this; the trial ends anyway
             return
         if self.share.processes > 1 and not self._is_logged(self.step):
             return

@@ -1,8 +1,8 @@
 """Users' Python files as modules: their functions, and their errors in one line.
 
 A file becomes the module `tangential_lab.training.user_files.FOLDER.STEM`, which any process finds
-by its name. So a file may have dataclasses, its classes can be pickled, it can import its
-neighbours, and two files may have the same name.
+by its name. So a file may define dataclasses, its classes can be pickled, it can import
+other files in its folder, and two files may have the same name.
 """
 
 import ast
@@ -24,7 +24,7 @@ __path__: list[str] = []  # makes this module a package of folders, each named b
 
 
 class FolderFinder:
-    """Finds the folders for Python's import system."""
+    """A finder for Python's import system, which imports folders as packages."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
@@ -53,7 +53,7 @@ def load_function(path: Path, name: str, code: bytes | None = None) -> Callable[
         code: Content of the file, if it has been read already.
 
     Raises:
-        ValueError: there is no such file or function, or the file cannot be run; says where.
+        ValueError: there is no such file or function, or the file cannot be run; names the line.
     """
     code = read_with_neighbours(path)[path] if code is None else code
     try:
@@ -71,7 +71,7 @@ def describe_error(error: BaseException, file: Path | None = None) -> str:
 
     Args:
         error: The exception. The middle of a long message is left out.
-        file: Name the last line of this file that took part; by default the last line of all.
+        file: Report the last line in this file; by default the last line of the traceback.
 
     >>> describe_error(ValueError("two\nlines"))
     'ValueError: two lines'
@@ -116,7 +116,7 @@ def _neighbours(folder: Path, code: bytes) -> set[Path]:
     """The files of this folder that the code may import: modules, and all files of packages."""
     try:
         nodes = [*ast.walk(ast.parse(code))]
-    except (SyntaxError, ValueError):  # running the file raises it again, with its line
+    except (SyntaxError, ValueError):  # running the file raises the same error, with its line
         return set()
     names = {a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
     names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}

@@ -35,7 +35,9 @@ def test_studies_together(study, tmp_path):
 def test_optimizers_that_are_not_in_every_study_are_left_out_of_the_profile(study, tmp_path):
     plan = made.plan(PAIR, task="other")
     text = write_overview([study, report(plan, made.finished(plan))], tmp_path)[0].read_text()
-    assert "Left out, because not in every study: Adam, AdamW, AdamP, AdamP-matched." in text
+    assert (
+        "Left out, because they are not in every study: Adam, AdamW, AdamP, AdamP-matched." in text
+    )
 
 
 def test_a_study_is_solved_where_more_than_half_of_the_seeds_get_there(study):

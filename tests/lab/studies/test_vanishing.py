@@ -95,7 +95,7 @@ def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired
     made, said = hired(way)
     made.replace(left(made), 1)
     assert said == [
-        f"A worker ended ({words}, in x's tune trial of seed 0); another takes its trial."
+        f"A worker ended ({words}, in x's tune trial of seed 0); another worker takes its trial."
     ]
     advice = "may be out of memory" if way == "is killed" else "such as an exit in an optimizer"
     with pytest.raises(

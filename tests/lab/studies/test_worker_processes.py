@@ -49,7 +49,7 @@ def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
     running = study.run_study(store, plan, WorkerOptions(None, tmp_path, 60.0), 0, Event(), print)
     assert next(running) == {}
     Store(store.url, "s").begin(plan._replace(seeds=3))
-    with pytest.raises(StudyFailedError, match="has been given another plan"):
+    with pytest.raises(StudyFailedError, match="has changed the plan of this study"):
         next(running)
 
 

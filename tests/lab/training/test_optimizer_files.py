@@ -137,7 +137,7 @@ class TestLoading:
             *(True, 1.0, 64, [], {}),
         )
         path.write_text(f"open({str(ran)!r}, 'w')\ndef own(params, lr, weight_decay): ...\n")
-        with pytest.raises(ValueError, match=r"optimizer 'own' was .* here it is .*: start"):
+        with pytest.raises(ValueError, match=r"optimizer 'own' was .* machine it is .*: start"):
             entry_for(plan, Spec("own", "tune", 0, ()))
         assert not ran.exists()
 

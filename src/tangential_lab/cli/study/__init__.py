@@ -1,7 +1,7 @@
-"""The commands on a study: start it, work on it, judge it, show it.
+"""The commands on a study: start it, run its trials, report on it, watch it.
 
 compare, worker, report, watch   one command each
-location    where studies are, and how to open one
+location    where studies are stored, and how to open one
 progress    what a study shows while it runs
 tables      a report on the terminal
 server      serves the page of `watch`

@@ -60,9 +60,9 @@ def compare(
     location: Location = DEFAULT_LOCATION,
     files: TrialFiles = DEFAULT_FILES,
 ) -> None:
-    """Tune every optimizer equally, run the best of each on the same seeds, and report.
+    """Tune every optimizer equally, run each at its best settings on the same seeds, and report.
 
-    Ctrl-C stops the study. The same command continues it, also after a kill or a power failure.
+    Ctrl-C stops the study. The same command continues it, even after a power failure.
     Under torchrun or accelerate launch, the processes work on every trial together.
 
     Args:
@@ -81,13 +81,13 @@ def compare(
         undecayed: Run every optimizer once more on every seed, at its baseline's lr and without
             weight decay.
         workers: Processes on this machine, one per core or GPU; by default all. With 0, wait for
-            workers elsewhere.
+            workers on other machines.
         threads: Threads per worker. A different number may change the last digit of every result.
         precision: Precision of the matrix products.
         sharded: Shard the weights over the processes of a trial (FSDP2) instead of copying them
             (DDP).
         study: Name of the study; by default the task and its options.
-        location: Where studies are.
+        location: Where studies are stored.
         files: What a trial reads and saves.
     """
     console = Console()
@@ -109,11 +109,11 @@ def compare(
         folder, store = location.create(
             default_name(task, options) if study is None else checked_name(study)
         )
-        place = WorkerOptions(files.data, folder, files.checkpoint_s)
+        worker = WorkerOptions(files.data, folder, files.checkpoint_s)
         if reason := native.reason():
             console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
         with store.undamaged():
-            _compare(request, store, place, _devices() if workers is None else workers, console)
+            _compare(request, store, worker, _devices() if workers is None else workers, console)
 
 
 def default_name(task: str, options: dict[str, Any]) -> str:
@@ -142,27 +142,27 @@ def _sources(given: Sequence[str]) -> dict[str, str]:
 
 
 def _devices() -> int:
-    """How many GPUs this machine has, or without any, how many cores."""
+    """The number of GPUs of this machine, or of cores if it has no GPU."""
     import torch
 
     return torch.cuda.device_count() or usable_cores()
 
 
 def _compare(
-    request: StudyRequest, store: Store, place: WorkerOptions, workers: int, console: Console
+    request: StudyRequest, store: Store, worker: WorkerOptions, workers: int, console: Console
 ) -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     if is_first:
-        _begin(request, store, place.data, console)
+        _begin(request, store, worker.data, console)
     if "WORLD_SIZE" in os.environ:
-        _work_together(store, place, console, is_first=is_first)
+        _work_together(store, worker, console, is_first=is_first)
     else:
         plan = store.plan()
         with Display(plan, console) as display, interruptible(display.stopping) as stop:
-            for records in run_study(store, plan, place, workers, stop, display.say):
+            for records in run_study(store, plan, worker, workers, stop, display.say):
                 display.show(records)
     if is_first:
-        conclude(store, place.folder, console)
+        conclude(store, worker.folder, console)
 
 
 def _begin(request: StudyRequest, store: Store, data: Path | None, console: Console) -> None:
@@ -175,14 +175,16 @@ def _begin(request: StudyRequest, store: Store, data: Path | None, console: Cons
     store.begin(plan)
 
 
-def _work_together(store: Store, place: WorkerOptions, console: Console, *, is_first: bool) -> None:
+def _work_together(
+    store: Store, worker: WorkerOptions, console: Console, *, is_first: bool
+) -> None:
     """Work as one of the processes that run every trial together."""
     from tangential_lab.training.distributed import leave_process_group, this_process
 
     this_process().wait_for_everyone()  # until the first process has begun the study
     with Display(store.plan(), console) as display, interruptible(display.stopping) as stop:
         show = display.show if is_first else lambda _: None
-        run_worker(store, place, stop.is_set, display.say, show)
+        run_worker(store, worker, stop.is_set, display.say, show)
     leave_process_group()
     if stop.is_set():
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Where studies are: the options that say so, and how to open a study."""
+"""Where studies are stored: the command-line options for it, and how to open a study."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CONTINUE = "Finished trials are kept: run the same command again to continue."
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Location:
-    """Where studies are.
+    """Where studies are stored.
 
     Args:
         storage: Database URL, such as postgresql://user@host/name, for workers on several
@@ -69,8 +69,8 @@ class TrialFiles:
 
     Args:
         data: Folder that contains one folder per data set; by default TANGENTIAL_DATA.
-        checkpoint_s: Seconds between checkpoints of a trial. Another worker on this machine, or
-            one that shares the study's folder, continues from the last checkpoint.
+        checkpoint_s: Seconds between checkpoints of a trial. If a worker stops, another one
+            that can read the study's folder continues from the last checkpoint.
     """
 
     data: Path | None = None

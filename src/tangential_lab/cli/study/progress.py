@@ -43,7 +43,7 @@ class Display:
         self.live.stop()
 
     def show(self, records: Records) -> None:
-        """Show the finished trials; the first call has those of earlier runs of the command."""
+        """Show the finished trials; the first call passes those of earlier runs."""
         new: list[Spec] = []
         if self.finished_before is None:
             self.finished_before = len(records)

@@ -18,7 +18,7 @@ def report(studies: list[str], /, *, location: Location = DEFAULT_LOCATION) -> N
 
     Args:
         studies: Names of studies, or their folders.
-        location: Where studies are.
+        location: Where studies are stored.
     """
     console, reports = Console(), []
     with study_errors():

@@ -1,7 +1,7 @@
 """Serves the page of a study while it runs, on this machine and only to this machine.
 
-The standard library's server is enough: two read-only addresses, refusals with the right status
-for whatever is no request, and a time limit for silent connections.
+The standard library's server is enough. It serves two read-only addresses, answers any other
+request with an error status, and closes silent connections after a time limit.
 """
 
 import json
@@ -19,9 +19,9 @@ from tangential_lab.studies import Plan
 from tangential_lab.training import Records
 
 HOST = "127.0.0.1"
-NAMES = (HOST, "localhost", "[::1]")  # of this machine, in a Host header
-HTTP_PORT = 80  # of a Host header without a port
-PAUSE_S = 1.0  # between two reads of the study, however many browsers ask
+NAMES = (HOST, "localhost", "[::1]")  # names of this machine in a Host header
+HTTP_PORT = 80  # the port that a Host header without a port means
+PAUSE_S = 1.0  # seconds between two reads of the study, for any number of browsers
 
 Load = Callable[[], tuple[Plan, Records]]
 
@@ -52,7 +52,7 @@ class WatchedStudy:
             try:
                 self.content = plan, records = self.load()
                 version = _digest(plan.text(), *sorted(map(str, records)))
-            except Exception as error:  # whatever a store raises: the next read may succeed
+            except Exception as error:  # any error of a store: the next read may succeed
                 self.content = f"{type(error).__name__}: {error}"
                 version = _digest(self.content)
             if version != self._version:
@@ -76,10 +76,10 @@ def _digest(*parts: str) -> str:
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves the page, and the version that the page asks for to see whether it is old."""
+    """Serves the page, and the study's version, which the page compares with its own."""
 
     daemon_threads = True
-    allow_reuse_port = False  # else newer Pythons let two servers share a port
+    allow_reuse_port = False  # otherwise, newer versions of Python let two servers share a port
 
     def __init__(self, load: Load, port: int) -> None:
         self.study = WatchedStudy(load)
@@ -120,9 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def end_headers(self) -> None:
-        """Add the headers of every answer: no guessing of its type, and no frames around it."""
+        """Add headers to every response: browsers must not guess its type or show it in a frame."""
         self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Content-Security-Policy", "frame-ancestors 'none'")  # and the page's own
+        self.send_header("Content-Security-Policy", "frame-ancestors 'none'")  # the page has more
         super().end_headers()
 
     def handle(self) -> None:
@@ -160,7 +160,7 @@ def page_server(load: Load, port: int) -> _Server:
     """A server for the page of a study, not yet started.
 
     Args:
-        load: Returns the plan and the current records; the page shows what it raises.
+        load: Returns the plan and the current records; the page shows its errors.
         port: Port of the page; 0 for any free one.
 
     Raises:
@@ -178,7 +178,7 @@ def serve(load: Load, port: int = 0) -> None:
     """Serve the page of a study until Ctrl-C.
 
     Args:
-        load: Returns the plan and the current records; the page shows what it raises.
+        load: Returns the plan and the current records; the page shows its errors.
         port: Port of the page; 0 for any free one.
     """
     with page_server(load, port) as server:

@@ -28,7 +28,7 @@ NAME_WIDTH = 24  # longer names take several lines
 
 
 class Column(NamedTuple):
-    """A column of a table: heading, and the lines of a row's cell."""
+    """A column of a table: its heading, and a function that returns the lines of a cell."""
 
     heading: str
     cell: Callable[[Row], list[str]]
@@ -51,13 +51,13 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _tables(title: str, plan: Plan, rows: list[Row], width: int) -> list[Table]:
-    """As few tables as fit; cells have several lines if that saves a table."""
+    """The smallest number of tables that fit; cells have several lines if that saves a table."""
     choices = [_layout(title, plan, rows, width, stacked=stacked) for stacked in (False, True)]
     return min(choices, key=len)
 
 
 def _layout(title: str, plan: Plan, rows: list[Row], width: int, *, stacked: bool) -> list[Table]:
-    """Tables of as many columns as fit."""
+    """Tables, each with as many columns as fit."""
     groups: list[list[Column]] = [[]]
     for column in _columns(plan):
         wider = _table("", plan, rows, [*groups[-1], column], stacked=stacked)

@@ -11,7 +11,7 @@ def watch(study: str, /, *, location: Location = DEFAULT_LOCATION, port: Port = 
 
     Args:
         study: Name of the study, or its folder.
-        location: Where studies are.
+        location: Where studies are stored.
         port: Port of the page; by default any free one.
     """
     with study_errors():

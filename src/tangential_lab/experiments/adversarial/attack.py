@@ -16,7 +16,7 @@ TINY = 1e-12  # an image whose gradient is zero stays unchanged
 class Attack(NamedTuple):
     """Ten steps that raise the loss; each is followed by a projection onto the allowed images.
 
-    An attacked image is within `radius` of its original, in the norm, and its pixels are in [0, 1].
+    An attacked image is within `radius` of its original in `norm`, and its pixels are in [0, 1].
     """
 
     norm: Literal["linf", "l2"]
@@ -31,7 +31,7 @@ class Attack(NamedTuple):
 
         Args:
             model: Returns logits [n, classes] of images. It must not wait for other processes, as
-                DistributedDataParallel does: pass the model inside.
+                DistributedDataParallel does: pass the model that it wraps.
             images: [n, channels, height, width], from 0 to 1.
             labels: [n], the right classes.
             random_start: Start from a random point of the ball, not from the images.

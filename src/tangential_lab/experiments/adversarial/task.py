@@ -15,9 +15,9 @@ from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import Metric, Task, TensorSplit
 
-HELD_OUT = 10  # every so many-th training image of CIFAR-10 is for validation
-SLOPE = 0.1  # of the activations where they are negative
-RADII = {  # of the ball an attack stays in
+HELD_OUT = 10  # one in HELD_OUT training images of CIFAR-10 is for validation
+SLOPE = 0.1  # of LeakyReLU for negative inputs
+RADII = {  # of the ball that contains all attacked images
     "paper": {"linf": 4 / 255, "l2": 80 / 255},
     "mini": {"linf": 0.15, "l2": 1.0},  # digits of 8 x 8 are harder to mislead
 }
@@ -39,14 +39,14 @@ def adversarial(
         preset: "mini" is WRN-10-2 on scikit-learn's digits; "paper" is WRN-34-10 on CIFAR-10,
             where one in ten training images is for validation.
         data: Folder of all data sets: "cifar-10-batches-py" for "paper".
-        norm: Of the ball around an image that an attack stays in.
+        norm: Norm of the ball around an image that contains all attacked images.
         step: "sign" moves every pixel by half the radius of the maximum norm, as published for
             both norms; "gradient", only for l2, moves an image along its gradient by a quarter of
             the radius, as in textbooks.
-        train: On attacked images, or on clean ones for comparison.
+        train: Train on attacked images, or on clean ones for comparison.
 
     Raises:
-        ValueError: steps along the gradient in the maximum norm.
+        ValueError: step is "gradient" with the maximum norm.
         DataError: the data are missing or broken.
     """
     if (norm, step) == ("linf", "gradient"):

@@ -31,9 +31,9 @@ def wide_resnet(
     Args:
         depth: Number of layers, 6 n + 4: 10, 16, 22, 28, 34, ...
         factor: Channels relative to the nets of He et al.
-        channels: Of the input.
+        channels: Channels of the input.
         classes: Number of outputs.
-        slope: Of the activation for negative inputs; 0 is ReLU.
+        slope: Slope of the activation for negative inputs; 0 is ReLU.
 
     Raises:
         ValueError: depth is not 6 n + 4.

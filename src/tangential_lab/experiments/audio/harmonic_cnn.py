@@ -23,7 +23,7 @@ class HarmonicFilters(nn.Module):
 
     Args:
         rate: Samples per second.
-        n_fft: Samples of a spectrum; the next spectrum starts half of them later.
+        n_fft: Samples per spectrum; the hop length is half of it.
         harmonics: Number of multiples of each note, from 1.
         per_semitone: Notes per semitone, from C1 to the last one whose harmonics all exist.
     """
@@ -72,7 +72,7 @@ class HarmonicFilters(nn.Module):
 class Block(nn.Module):
     """A convolution, BatchNorm, ReLU and a maximum over 2 x 2.
 
-    A residual block has a second convolution, to whose output the input is added.
+    A residual block adds its input to the output of a second convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, *, residual: bool) -> None:
@@ -83,7 +83,7 @@ class Block(nn.Module):
         if residual:
             conv = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
             self.second = nn.Sequential(conv, nn.BatchNorm2d(outputs))
-        # partial windows count: one second has too few frames for seven halvings otherwise
+        # without ceil_mode, one second has too few frames for seven halvings
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class HarmonicCNN(nn.Module):
         filters: The first layer.
         width: Channels of the first four blocks; the last three have twice as many.
         residual: Whether blocks that keep their number of channels are residual, as published.
-        dropout: Before the last layer.
+        dropout: Dropout probability before the last layer.
     """
 
     def __init__(

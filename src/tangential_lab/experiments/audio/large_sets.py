@@ -1,4 +1,4 @@
-"""Large sets of recordings, as their archives unpack: music tags, keywords, sound events."""
+"""Large sets of recordings, in the layout of their archives: music tags, keywords, sound events."""
 
 import csv
 from collections import Counter
@@ -59,7 +59,7 @@ def magnatagatune(data: Path | None) -> SoundSet:
     """
     (table,) = MAGNATAGATUNE.require(data)
     with (
-        MAGNATAGATUNE.reading(table, "a table with columns clip_id, a tag each, mp3_path"),
+        MAGNATAGATUNE.reading(table, "a table with columns clip_id, one per tag, mp3_path"),
         table.open(newline="", encoding="utf-8") as file,
     ):
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -103,7 +103,7 @@ def dcase(data: Path | None) -> SoundSet:
 
     The published training and testing sets are for training, except every tenth segment by name,
     which is for validation; the evaluation set is for the test. Segments whose file is empty or
-    missing are left out: videos vanish.
+    missing are left out: some videos are no longer online.
 
     Raises:
         DataError: a table or the segments of a part are missing or broken.

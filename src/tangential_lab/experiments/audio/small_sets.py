@@ -21,7 +21,7 @@ DIGITS_RATE = 8000  # samples per second of the spoken digits
 RATE = 16000  # of everything else
 CLIP = 5 * RATE  # samples of an environmental sound
 NOTE = 5 * RATE // 2  # samples of a note
-NOTES = 160  # at most so many notes are used: all pairs of the training notes are an epoch
+NOTES = 160  # notes used, at most: an epoch has all pairs of training notes
 FEW_NOTES = 5  # a family or octave with fewer notes is no tag
 SPLIT_SEED = 0  # the pairs are the same for every trial: seeds vary the weights and the batches
 PAIRS = 400  # for validation, and for the test
@@ -51,7 +51,7 @@ Mix = Callable[[Sound, Sound], Sound]
 def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
     """The Free Spoken Digit Dataset at its own 8 kHz: ten digits, six speakers.
 
-    All recordings have one level: otherwise the level alone would identify a speaker.
+    All recordings are scaled to the same level: otherwise the level alone would identify a speaker.
 
     Args:
         data: Folder of all data sets.
@@ -109,7 +109,7 @@ def _digit(audio: np.ndarray, offsets: np.ndarray, chosen: np.ndarray, index: in
 
 
 def sound_pairs(data: Path | None) -> SoundSet:
-    """Pairs of ESC-10's clips of 5 s, of one fold and of different classes, mixed at one level.
+    """Pairs of ESC-10's clips of 5 s, of one fold and of different classes, mixed at equal level.
 
     Folds 1 to 3 are for training, in all their pairs. Fold 4 is for validation and fold 5 for the
     test, in `PAIRS` pairs each, which are always the same.
@@ -145,7 +145,7 @@ def sound_pairs(data: Path | None) -> SoundSet:
 
 
 def note_pairs(data: Path | None) -> SoundSet:
-    """Pairs of single notes of NSynth's test split, 2.5 s of each, mixed at one level.
+    """Pairs of single notes of NSynth's test split, 2.5 s of each, mixed at equal level.
 
     `NOTES` notes are used, of all families of instruments. A fifth of them is for validation and a
     fifth for the test, where `PAIRS` pairs are always the same. Tags are the families and the
@@ -176,7 +176,7 @@ def note_pairs(data: Path | None) -> SoundSet:
 
 
 def _note_splits(families: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """At most `NOTES` of the notes, and numbers among them; all families everywhere."""
+    """At most `NOTES` notes, and their indices in each part; every part has all families."""
     count = min(NOTES, len(families))
     chosen = np.arange(len(families))
     if count < len(families):

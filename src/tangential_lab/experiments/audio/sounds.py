@@ -45,15 +45,15 @@ class SoundSet(NamedTuple):
 def read(path: Path, rate: int) -> Sound:
     """The samples of a file in one of libsndfile's formats (WAV, FLAC, Ogg, MP3, ...).
 
-    Channels are averaged; another rate is resampled by a polyphase filter. Of a truncated file the
-    samples that are left are returned, if its format allows that.
+    Channels are averaged; another rate is resampled by a polyphase filter. If a file is truncated,
+    the remaining samples are returned, if its format allows that.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         rate: Samples per second of the result.
 
     Raises:
-        DataError: the file is missing, empty or no sound file, or has samples that are not finite.
+        DataError: the file is missing, empty or not sound, or has samples that are not finite.
     """
     import soundfile
 
@@ -72,7 +72,7 @@ def count_samples(path: Path) -> int:
     """Samples per channel, as the file's header says.
 
     Raises:
-        DataError: the file is no sound file.
+        DataError: the file is not a sound file.
     """
     import soundfile
 
@@ -112,10 +112,10 @@ class Recordings:
     """A split of recordings; batches are sounds [n, chunks, length] and labels [n, ...].
 
     Args:
-        sound: A recording by its number; may draw from torch's global generator.
-        labels: Of all recordings.
+        sound: Returns a recording by its number; may draw from torch's global generator.
+        labels: Labels of all recordings.
         length: Samples of a chunk.
-        chunks: Cut from a recording at equal distances; 0 is one chunk at a random place.
+        chunks: Chunks per recording, at equal distances; 0 is one chunk at a random place.
     """
 
     sound: Callable[[int], Sound]

@@ -77,10 +77,10 @@ def audio(
         data: Folder of all data sets: "free-spoken-digit-dataset", "ESC-50-master", "nsynth-test";
             for "paper" "speech_commands_v0.02", "dcase2017_task4", "magnatagatune".
         subject: What is recognised.
-        speakers: Of mini's keywords: "disjoint" tests with a speaker who is not in training.
+        speakers: For mini's keywords: "disjoint" tests with a speaker who is not in training.
 
     Raises:
-        ValueError: speakers are "disjoint" for anything but mini's keywords.
+        ValueError: speakers is "disjoint", but the task is not mini's keywords.
         DataError: the data are missing or broken.
     """
     setting, sounds = SETTINGS[preset, subject], _sounds(preset, data, subject, speakers)

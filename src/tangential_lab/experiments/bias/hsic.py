@@ -24,7 +24,7 @@ def dependence(
     Args:
         x: Features [n, p], n > 3.
         y: Features [n, q].
-        width: Of the kernels; "median" is the root of each kernel's median squared distance.
+        width: Width of the kernels; "median" is the root of each kernel's median squared distance.
         estimate: "published" is the code of ReBias, which subtracts the diagonal as a vector from
             every row. The diagonal is all ones, and a constant changes nothing: the two estimates
             differ only by rounding.

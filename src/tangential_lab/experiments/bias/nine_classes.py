@@ -41,8 +41,8 @@ IMAGENET_A = DataFolder(
     "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples.",
 )
 ORDINARY, ADVERSARIAL = 0, 1  # origins: val/, ImageNet-A
-HELD_OUT = 50  # every so many-th training photograph is for validation
-FEW = 10  # a class with a texture counts from so many photographs on
+HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
+FEW = 10  # photographs that a pair of class and texture needs to count
 
 
 def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:

@@ -35,11 +35,11 @@ class Pair(nn.Module):
 
 
 def stacked(kernel: int, width: int = 16, classes: int = 10) -> Featured:
-    """Four convolutions with BatchNorm at full resolution; with kernel 1 they are blind to shape.
+    """Four convolutions with BatchNorm at full resolution; with kernel 1 they cannot see shapes.
 
     Args:
         kernel: Size of the convolutions.
-        width: Channels of the first; each other has twice as many as the one before.
+        width: Channels of the first convolution; they double from each one to the next.
         classes: Number of outputs.
     """
     layers, inputs = [], 3

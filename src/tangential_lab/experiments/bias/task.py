@@ -24,7 +24,7 @@ from tangential_lab.experiments.data.splits import hold_out, stratified
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import Metric, Task, loader_processes
 
-HELD_OUT = 10  # every so many-th training digit is for validation
+HELD_OUT = 10  # one in HELD_OUT training digits is for validation
 MINI_TEST = 4000  # test digits of "mini"; each occurs without and with bias
 PUBLISHED = {
     "sgd": {"lr": 0.1, "weight_decay": 1e-4},
@@ -48,7 +48,7 @@ def bias(
         preset: "mini" is 10,000 digits of 10 x 10, where f has kernels of 3; "paper" is the
             published setting, where one in ten digits (50 photographs) is for validation.
         data: Folder of all data sets: "MNIST"; "imagenet" and "imagenet-a".
-        source: Of the images; "imagenet" (nine classes of it) has no "mini".
+        source: Source of the images; "imagenet" (nine of its classes) has no preset "mini".
         rho: Share of the digits whose background has the colour of their class.
         method: "rebias" trains f with g, "plain" trains f alone.
         hsic: Estimator of HSIC; see `tangential_lab.experiments.bias.hsic`.

@@ -72,7 +72,7 @@ def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def colours(labels: np.ndarray, rho: float) -> np.ndarray:
-    """A colour for every digit: for a share `rho` its class's, else the other nine in turn."""
+    """A colour for every digit: its class's for a share `rho`, otherwise the other nine in turn."""
     generator, colour = np.random.default_rng(SEED), labels.astype(np.int64)
     for label in range(len(COLOURS)):
         members = generator.permutation(np.flatnonzero(labels == label))

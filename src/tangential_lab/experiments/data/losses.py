@@ -30,7 +30,7 @@ def classification_scores(predictions: list[Batch]) -> dict[str, float]:
 
 
 def whole_batch(share: Tensor) -> Tensor:
-    """The rows of all processes, in order, for losses that are no mean over rows.
+    """The rows of all processes, in order, for losses that are not a mean over rows.
 
     Every process must have the same number of rows. Each then computes the loss of the whole
     batch, whose gradient reaches only its own rows; they are scaled by the number of processes,

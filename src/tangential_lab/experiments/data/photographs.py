@@ -49,7 +49,7 @@ class Photographs:
         return images, torch.tensor(self.labels[indices])
 
     def only(self, indices: np.ndarray) -> "Photographs":
-        """Some of the photographs."""
+        """The photographs with these indices."""
         return replace(self, files=self.files[indices], labels=self.labels[indices])
 
 
@@ -57,7 +57,7 @@ def read_photograph(path: Path) -> Image.Image:
     """The picture in a file, in colour.
 
     Raises:
-        DataError: the file is missing or is no image.
+        DataError: the file is missing or is not an image.
     """
     try:
         with Image.open(path) as picture:

@@ -1,4 +1,4 @@
-"""Where data sets are found, what identifies them, and arrays that are prepared from them once."""
+"""Finds data sets, computes their checksums, and caches arrays that are prepared from them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 
 from tangential_lab.training import DataSource
 
-HASHED_BYTES = 4 << 30  # of larger data sets only the names and sizes of the files are hashed
+HASHED_BYTES = 4 << 30  # for larger data sets, only the names and sizes of the files are hashed
 
 Arrays = dict[str, np.ndarray]
 
@@ -76,7 +76,7 @@ class DataFolder(NamedTuple):
 
     @contextmanager
     def reading(self, path: Path, kind: str) -> Iterator[None]:
-        """Turn what a broken or missing file raises into a DataError that names it.
+        """Turn the exceptions of a broken or missing file into a DataError that names the file.
 
         Args:
             path: The file.
@@ -86,7 +86,7 @@ class DataFolder(NamedTuple):
             yield
         except DataError:  # which names the file already
             raise
-        except Exception as error:  # every library raises its own
+        except Exception as error:  # every library has its own exceptions
             reason = f"{type(error).__name__}: {error}"
             raise self.error(f"cannot read {path} as {kind}: {reason}") from error
 
@@ -95,7 +95,7 @@ def data_home(data: Path | None) -> Path | None:
     """The folder of all data sets: `data`, or TANGENTIAL_DATA, or None.
 
     Raises:
-        DataError: it does not exist.
+        DataError: the folder does not exist.
     """
     named = data or (Path(text) if (text := os.environ.get("TANGENTIAL_DATA")) else None)
     if named is not None and not named.is_dir():
@@ -104,7 +104,7 @@ def data_home(data: Path | None) -> Path | None:
 
 
 def downloads() -> Path:
-    """Where libraries put what they download."""
+    """The folder in which libraries put their downloads."""
     return user_cache_path("tangential") / "downloads"
 
 
@@ -131,7 +131,7 @@ def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:
     """The arrays that `make` returns, made once and then mapped read-only from the user's cache.
 
     Args:
-        name: Of the preparation and all its settings, such as "cifar10-10000-32". The folder in
+        name: Name of the preparation and its settings, such as "cifar10-10000-32". The folder in
             the cache is named after it and after the checksum of the data.
         data: What the arrays are made of.
         make: Returns arrays by name.

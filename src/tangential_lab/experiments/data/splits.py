@@ -17,6 +17,6 @@ def stratified(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray,
 
 
 def hold_out(size: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices up to `size` without every `step`-th, and every `step`-th."""
+    """Indices below `size` in two parts: all except every `step`-th, and every `step`-th."""
     is_held_out = np.arange(size) % step == 0
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)

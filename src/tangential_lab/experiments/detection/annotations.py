@@ -48,7 +48,7 @@ def bccd(data: Path | None) -> BoxedPhotographs:
     """364 photographs of blood cells at half their size, in their three official splits.
 
     Raises:
-        DataError: they are missing or broken.
+        DataError: files are missing or broken.
     """
     (folder,) = BCCD.require(data)
     source = described("BCCD: blood cells, 364 photographs, annotated in part", [folder])
@@ -107,7 +107,7 @@ def coco(data: Path | None) -> BoxedPhotographs:
     """COCO 2017, or a data set in its layout: "train" is train2017 and "test" is val2017.
 
     Raises:
-        DataError: it is missing or broken.
+        DataError: files are missing or broken.
     """
     paths = COCO.require(data)
     source = described("COCO 2017", paths)

@@ -20,7 +20,7 @@ Prediction = tuple[list[Boxes], list[Boxes]]  # the detections of a batch, and t
 
 
 def unchanged(image: Any, target: Boxes) -> tuple[Any, Boxes]:
-    """Image and boxes as they are."""
+    """Return image and boxes unchanged."""
     return image, target
 
 
@@ -33,10 +33,10 @@ class Boxed:
         boxes: The boxes of all photographs [m, 4], in pixels of that image.
         labels: The class of every box [m].
         crowds: Whether a box holds many objects [m].
-        starts: Where the boxes of each photograph start, and those of the last one end.
+        starts: Index of the first box of each photograph; the last entry is the number of boxes.
         numbers: The photographs of this split.
-        change: Applied to image and boxes; makes all images the same size.
-        crowded: Keep boxes that hold many objects; they are of no use in training.
+        change: Function of image and boxes that makes all images the same size.
+        crowded: Keep boxes that hold many objects; training does not use them.
     """
 
     image: Callable[[int], Tensor]
@@ -69,7 +69,7 @@ class Boxed:
         ]
 
     def only(self, indices: np.ndarray, **changes: Any) -> "Boxed":
-        """Some of the photographs."""
+        """The photographs with these indices."""
         return replace(self, numbers=self.numbers[indices], **changes)
 
     def _original(self, number: int) -> tuple[Any, Boxes]:

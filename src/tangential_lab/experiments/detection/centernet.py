@@ -35,7 +35,7 @@ class CenterNet(nn.Module):
         classes: Number of classes.
         widths: Channels of the ResNet's stages; four as published.
         depth: Blocks of each stage.
-        ups: Channels of the up-convolutions, which undo the strides of all stages but one.
+        ups: Channels of the up-convolutions, which undo the strides of all stages except one.
         head: Channels inside each of the three heads.
     """
 
@@ -105,7 +105,7 @@ def _stage(inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:
 
 
 class Deformed(nn.Module):
-    """A 3x3 convolution whose input decides the places it reads, and the weight of each place."""
+    """A 3x3 convolution whose input determines the places that it reads, and their weights."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -117,8 +117,8 @@ class Deformed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features [n, outputs, h, w]."""
         shift, mask = self.where(x).split((18, 9), 1)
-        # For a shift that is NaN torchvision reads anywhere in memory and crashes. The mask of a
-        # diverged model still is NaN, and passes it on.
+        # If a shift is NaN, torchvision reads arbitrary memory and crashes. In a diverged model the
+        # mask is NaN, too, so the output is still NaN.
         shift = shift.nan_to_num(0.0)
         kernel = torch.promote_types(
             x.dtype, torch.float32

@@ -1,8 +1,8 @@
 """SSD: default boxes at every place and scale are classified and adjusted (Liu et al. 2016).
 
 Heads, default boxes, matching, loss and decoding are torchvision's. The backbone is not: it is VGG
-with BatchNorm, also in the layers that SSD adds, at any width. The original's learned scale of the
-first feature map is left out: BatchNorm has one.
+with BatchNorm, also in the layers that SSD adds, at any width. The original SSD learns a scale for
+the first feature map; it is left out, because BatchNorm has one.
 """
 
 from collections import OrderedDict

@@ -23,7 +23,7 @@ from tangential_lab.training import (
     loader_processes,
 )
 
-HELD_OUT = 50  # every so many-th training photograph is for validation
+HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
 SIZES = {"centernet": (512, 512), "ssd": (300, 300)}  # of the published nets' input
 MINI_SIZE = (128, 160)  # a quarter of a photograph's width; sides are multiples of 32
 MINI_BORDER = 64  # BCCD's photographs have half of COCO's usual size here
@@ -51,7 +51,7 @@ def detection(
 
     Args:
         preset: "mini" is a narrow net on 364 photographs of blood cells (BCCD) at 128 x 160; the
-            metric is of white cells only, because many red ones have no box. "paper" is COCO 2017,
+            metric counts only white cells, because many red ones have no box. "paper" is COCO 2017,
             where one in 50 training photographs is for validation.
         data: Folder of all data sets: "BCCD_Dataset"; for "paper" "coco".
         detector: "centernet" is CenterNet on ResNet-18 with deformable up-convolutions at
@@ -61,7 +61,7 @@ def detection(
         pretrained: Start from torchvision's ImageNet weights; only for "paper".
 
     Raises:
-        ValueError: pretrained weights with "mini".
+        ValueError: pretrained is True with "mini".
         DataError: the data are missing or broken.
     """
     if preset == "paper":

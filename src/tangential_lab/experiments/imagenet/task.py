@@ -32,7 +32,7 @@ IMAGENET = DataFolder(
     ("train", "val"),
     "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class.",
 )
-HELD_OUT = 50  # every so many-th training photograph is for validation
+HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
 STEP = 0.3  # schedule "steps": share of the training from one drop of the learning rate to the next
 
 
@@ -54,7 +54,7 @@ def imagenet(
         net: "auto" is ResNet-20 for "mini" and ResNet-18 for "paper".
         cutmix: Paste a part of every image into another one (Yun et al. 2019); "paper" then trains
             for 300 epochs instead of 100.
-        schedule: Of the learning rate: "steps" is the paper's analysis, a tenth every 30 of 100
+        schedule: Learning rate schedule: "steps" is the paper's analysis, a tenth every 30 of 100
             epochs (there without weight decay).
 
     Raises:

@@ -36,12 +36,12 @@ class Reader(nn.Module):
         """The mean loss of a segment in nats; in evaluation the sum over each stream [b].
 
         Args:
-            tokens: Of the segment, or in evaluation of whole streams [b, t].
+            tokens: Tokens of the segment, or in evaluation of whole streams [b, t].
             targets: The next token at each position [b, t].
             first: Whether this is the first segment of its streams, which has no memory.
 
         Raises:
-            ValueError: the memory has another number of streams.
+            ValueError: the memory has a different number of streams.
         """
         empty = self.memory.new_empty(len(self.memory), len(tokens), 0, self.memory.shape[3])
         if not self.training:

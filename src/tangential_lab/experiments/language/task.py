@@ -91,13 +91,13 @@ def language(
         preset: "mini" is a net of 3 or 4 layers of width 128; "paper" is the base model on
             WikiText-103, evaluated as published, with 640 positions of memory.
         data: Folder of all data sets: "tinyshakespeare", "wikitext-2", "wikitext-103".
-        text: Of "mini"; "auto" is tinyshakespeare if the data contain it, else pydoc, the topics
-            of Python's help. Both are read by characters, wikitext2 by words.
+        text: Text of "mini"; "auto" is tinyshakespeare if the data contain it, else pydoc, the
+            topics of Python's help. Both are read by characters, wikitext2 by words.
         weight_norm: Split the rows of linear layers into direction and length, which makes the
             directions scale-invariant; without it almost no weight is.
 
     Raises:
-        ValueError: a text with "paper".
+        ValueError: text is set with "paper".
         DataError: the data are missing, broken or too short.
     """
     source = _text(preset, data, text)
@@ -163,7 +163,7 @@ def _about(source: Text, sizes: Sizes, weight_norm: bool) -> str:
 
 
 def _metric(unit: str, words: int) -> Metric:
-    """The guess is that of a model for which all words are equally likely."""
+    """The chance score is that of a model for which all words are equally likely."""
     if unit == "character":
         return Metric("loss", "nats", chance_score=math.log(words), higher_is_better=False)
     return Metric("perplexity", "", chance_score=float(words), higher_is_better=False)

@@ -42,7 +42,7 @@ class TransformerXL(nn.Module):
 
     Args:
         words: Size of the vocabulary, which is sorted by falling frequency.
-        sizes: Of the net.
+        sizes: Sizes of the net.
         weight_norm: Split the rows of each linear layer into direction and length: queries, keys,
             values, positions, outputs and both layers of the feed-forward part. The table of
             words, whose rows are embeddings too, is not split.
@@ -75,7 +75,7 @@ class TransformerXL(nn.Module):
         """The loss of every target in nats, stream by stream [b t], and the next segment's memory.
 
         Args:
-            tokens: Of the segment [b, t].
+            tokens: Tokens of the segment [b, t].
             targets: The next token at each position [b, t].
             memory: Inputs of every layer before the segment [layers, b, m, d]; m may be 0.
             reach: How far to look back, and how much to remember.
@@ -144,8 +144,8 @@ class Vocabulary(nn.Module):
     The softmax is adaptive (Grave et al. 2017, arXiv:1609.04309): the head has the frequent words
     and one entry per cluster of rarer words; p(word) = p(cluster) p(word | cluster).
     nn.AdaptiveLogSoftmaxWithLoss cannot share the table with the input, give every word a bias or
-    do without clusters. And here the gradient of a cluster that does not occur is zero instead of
-    None, so that processes can average.
+    do without clusters. Here, the gradient of a cluster that does not occur is zero instead of
+    None, so that processes can average gradients.
     """
 
     def __init__(self, words: int, width: int, cutoffs: tuple[int, ...] = ()) -> None:
@@ -153,7 +153,7 @@ class Vocabulary(nn.Module):
         bounds = (0, *cutoffs, words)
         if any(low >= high for low, high in pairwise(bounds)):
             raise ValueError(
-                f"cutoffs must be rising numbers between 0 and {words} (the words), got {cutoffs}"
+                f"cutoffs must be ascending, between 0 and {words} (the words), got {cutoffs}"
             )
         self.starts = bounds[:-1]
         self.sizes = [high - low for low, high in pairwise(bounds)]

@@ -40,7 +40,7 @@ def omniglot(data: Path | None) -> tuple[DataSource, dict[str, TensorSplit]]:
         data: Folder of all data sets. Without "omniglot-py" in it, Omniglot is downloaded.
 
     Raises:
-        DataError: it is broken or cannot be downloaded.
+        DataError: Omniglot is broken or cannot be downloaded.
     """
     paths = OMNIGLOT.find(data) or _downloaded()
     source = described("Omniglot, class-disjoint", paths)
@@ -71,7 +71,7 @@ def read_drawings(folder: Path) -> np.ndarray:
     """Ink [n, 105, 105] of the drawings ALPHABET/CHARACTER/DRAWING.png, where they are black.
 
     Raises:
-        DataError: there is no drawing, one is broken, or a character has not `DRAWINGS`.
+        DataError: there is no drawing, one is broken, or a character does not have `DRAWINGS`.
     """
     paths = sorted(folder.glob("*/*/*.png"))
     if not paths:

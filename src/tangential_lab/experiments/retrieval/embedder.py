@@ -20,9 +20,9 @@ class Embedder(nn.Module):
     part of the model, so that the optimizer gets its proxies.
 
     Args:
-        trunk: From images to features [n, features].
+        trunk: Module from images to features [n, features].
         features: Number of features.
-        size: Of the embedding.
+        size: Size of the embedding.
         criterion: Loss of the embeddings and labels of a whole batch.
         frozen: Whether the trunk's BatchNorms keep their statistics, scales and shifts.
         warm_up: Steps in which the trunk is not trained.

@@ -1,4 +1,4 @@
-"""Sets of photographs for retrieval, as their archives unpack."""
+"""Sets of photographs for retrieval, in the layout of their archives."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tangential_lab.experiments.data.sources import DataFolder, described
 from tangential_lab.training import DataSource
 
 BOTH, QUERY, GALLERY = 0, 1, 2  # the role of an image in evaluation
-HELD_OUT = 10  # one in so many training classes, the last ones, is for validation
+HELD_OUT = 10  # the last 1/HELD_OUT of the training classes is for validation
 CUB = DataFolder(
     "CUB_200_2011",
     ("images.txt", "image_class_labels.txt"),
@@ -154,7 +154,7 @@ def _photo_set(about: str, source: DataFolder, train: Photographs, test: Photogr
     """The splits; the last tenth of the training classes is for validation.
 
     Raises:
-        DataError: there are less than two training classes, or an image is missing.
+        DataError: there are fewer than two training classes, or an image is missing.
     """
     folder = train.root
     classes, numbers = np.unique(train.labels[:, 0], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Image retrieval: an embedding in which images of a new class are near one another."""
+"""Image retrieval: an embedding in which images of the same new class are close together."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -73,13 +73,13 @@ def retrieval(
             longer.
         data: Folder of all data sets: "omniglot-py"; for "paper" "CUB_200_2011", "cars196",
             "Stanford_Online_Products", "Inshop_Clothes".
-        dataset: Of preset "paper"; "auto" is CUB.
+        dataset: Data set of preset "paper"; "auto" is CUB.
         loss: ProxyAnchor, or triplets with semi-hard negatives in batches of balanced classes.
-        batchnorm: Of preset "paper": "published" is frozen for CUB and Cars, live for the others.
-        pretrained: Of preset "paper": start from torchvision's weights for ImageNet.
+        batchnorm: For preset "paper": "published" is frozen for CUB and Cars, live for the others.
+        pretrained: For preset "paper": start from torchvision's weights for ImageNet.
 
     Raises:
-        ValueError: an option of "paper" with "mini".
+        ValueError: an option of "paper" is set with "mini".
         DataError: the data are missing or broken.
     """
     if preset == "paper":
@@ -215,7 +215,7 @@ def recall(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Share of the queries whose nearest other image has their class.
 
     Args:
-        predictions: Of every batch the embeddings [n, size], and classes and roles [n, 2].
+        predictions: For every batch, the embeddings [n, size], and classes and roles [n, 2].
     """
     from pytorch_metric_learning.distances import CosineSimilarity
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator

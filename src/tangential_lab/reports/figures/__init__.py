@@ -1,8 +1,8 @@
 """The figures of a report.
 
-- `description`: a figure as plain data, from which a page and a still picture draw the same
-- `training`: what a study's test trials give: scores, curves, growth, layers
-- `tuning`: what its tuning trials give
+- `description`: a figure as plain data, from which pages and picture files are drawn
+- `training`: figures of the test trials: scores, curves, growth, layers
+- `tuning`: figures of the tuning trials
 - `stills`: figures as PNG and SVG files, drawn by matplotlib
 """
 

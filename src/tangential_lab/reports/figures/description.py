@@ -1,4 +1,4 @@
-"""A figure as plain data: the page and the still pictures draw the same."""
+"""A figure as plain data, from which pages and picture files are drawn."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from tangential_lab.names import label
 from tangential_lab.training import Metric, Record
 
-LINE_POINTS = 200  # of a line, at most: more than a screen shows
+LINE_POINTS = 200  # points of a line, at most: a screen shows no more
 Values = Sequence[float]
 
 
@@ -26,7 +26,7 @@ class Series(NamedTuple):
     y: Values
     low: Values = ()  # of a band around a line
     high: Values = ()
-    texts: Sequence[str] = ()  # of points, for the pointer
+    texts: Sequence[str] = ()  # of points, shown under the pointer
     best: int | None = None  # index of the point with a ring
     diverged: Sequence[int] = ()  # indices of the points of diverged trials
 
@@ -123,7 +123,7 @@ def curve_of(record: Record, column: str) -> tuple[Values, Values]:
 def summed(record: Record, column: str) -> tuple[Values, Values]:
     """Steps and running sum of a growth curve.
 
-    A value that was logged at a step counts for all steps since the last logged one.
+    A value that was logged at a step counts for all steps since the previous logged step.
 
     >>> summed({"curves": {"step": [9, 19], "growth_step": [0.01, 0.02]}}, "growth_step")
     ([9, 19], [0.1, 0.3])

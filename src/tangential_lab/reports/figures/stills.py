@@ -1,7 +1,7 @@
 """Figures as still pictures, PNG and SVG, drawn by matplotlib.
 
 matplotlib takes half a second to import, so it is imported where something is drawn. Figures are
-made without pyplot and under a style that ends with them: the user's own state stays as it was.
+made without pyplot and with temporary settings: the user's own settings of matplotlib stay.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def draw(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -> list[
 
 
 def escaped(text: str) -> str:
-    r"""Text that matplotlib shows as it is; between dollar signs it sees mathematics.
+    r"""Text that matplotlib shows as it is; it reads text between dollar signs as formulas.
 
     >>> escaped("$x_1$") == r"\$x_1\$"
     True
@@ -133,7 +133,7 @@ def _heat(ax: Any, heat: Heat) -> None:
 
 
 def _edges(x: Sequence[float]) -> list[float]:
-    """Edges half-way between the columns; the first and last column are as wide as their halves."""
+    """Edges halfway between the columns; the outer columns are symmetric about their centre."""
     middles = [(a + b) / 2 for a, b in pairwise(x)]
     if not middles:
         return [x[0] - 0.5, x[0] + 0.5]
@@ -152,7 +152,7 @@ def _legend(canvas: Any, panels: Sequence[Panel], styles: Mapping[str, LineStyle
 
     names = dict.fromkeys(series.name for panel in panels for series in panel.series)
     handles = [Line2D([], [], **_handle(styles[name], panels[0].kind)) for name in names]
-    # matplotlib leaves out a label that begins with _, so each has a space of no width before it
+    # matplotlib leaves out a label that begins with _, so each starts with a zero-width space
     labels = [f"\u200b{escaped(label(name))}" for name in names]
     columns = min(len(labels), 6 if len(panels) > 1 else 4)
     canvas.legend(handles, labels, loc="outside lower center", ncols=columns)

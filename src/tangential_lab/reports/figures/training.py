@@ -27,9 +27,9 @@ from tangential_lab.styles import NAMED_LAYERS
 from tangential_lab.training import Metric, Record, Records
 
 STEP = Axis("step")
-DARKEST_SHARE = 0.02  # of a heat map's values: they have the darkest colour
-CELLS = 60_000  # of all heat maps together: a page stays small
-LEAST_COLUMNS, MOST_COLUMNS = 16, 100  # of a heat map
+DARKEST_SHARE = 0.02  # share of a heat map's values with the darkest colour
+CELLS = 60_000  # cells of all heat maps together, to keep a page small
+LEAST_COLUMNS, MOST_COLUMNS = 16, 100  # columns of a heat map
 
 Seeds = dict[str, list[Record]]  # by optimizer, at least one each
 
@@ -176,7 +176,7 @@ def _heat(layers: Record, columns: int) -> Heat:
 
 
 def _colour_range(values: Iterable[float]) -> tuple[float, float]:
-    """The last steps of a schedule that ends at 0 would take most of the full range."""
+    """The range of colours. The full range would mostly show the last steps before lr is 0."""
     rising = sorted(values) or [1.0]
     return rising[int(DARKEST_SHARE * len(rising))], rising[-1]
 

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const { figures, styles, look } = JSON.parse(document.getElementById("data").textContent);
-  const PRINTED_WIDTH = 330; // of a plot, as in page.css
+  const PRINTED_WIDTH = 330; // width of a printed plot, as in page.css
   const DECADES = 1.3; // a shorter logarithmic axis has ticks at 1, 2 and 5
 
   const root = document.documentElement;

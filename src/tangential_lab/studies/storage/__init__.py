@@ -1,7 +1,7 @@
 """A study's plan and trials in a database, shared by any number of workers.
 
 store     the plan; claims, heartbeats and records of trials
-trials    trials as Optuna holds them
+trials    Optuna's trials, and claims on them
 liveness  whether the worker of a trial is alive
 records   the record of a trial as text
 database  opening SQLite files and servers; damage: what is wrong with them

@@ -1,4 +1,4 @@
-"""Databases that are damaged, or that another program has changed: what to say about them."""
+"""Error messages about databases that are damaged, or that another program has changed."""
 
 import re
 import sqlite3
@@ -9,9 +9,9 @@ from tangential_lab.errors import root_cause
 from tangential_lab.studies.storage.database import database_errors, first_line
 from tangential_lab.studies.storage.urls import is_file, without_password
 
-# errors of an SQLite file that may pass, or that do not damage it
+# errors of SQLite that are temporary, or that do not mean damage
 PASSING = re.compile("locked|busy|full|I/O|unable to open|readonly|interrupted", re.IGNORECASE)
-# what may be raised by reading what another program wrote
+# exceptions that reading another program's data may raise
 UNREADABLE = (ValueError, TypeError, LookupError, AssertionError, AttributeError, RecursionError)
 
 
@@ -21,7 +21,7 @@ class DamagedError(ValueError):
 
 @contextmanager
 def undamaged(url: str) -> Iterator[None]:
-    """Turns errors of a damaged database into one that says what to do.
+    """Turns errors of a damaged database into a DamagedError that says what to do.
 
     Raises:
         DamagedError: the database is damaged.
@@ -36,7 +36,7 @@ def undamaged(url: str) -> Iterator[None]:
 
 @contextmanager
 def readable(what: str, study: str, url: str) -> Iterator[None]:
-    """Turns errors of reading a value that another program wrote into one that says what to do.
+    """Turns errors of reading another program's value into a ValueError that says what to do.
 
     Raises:
         ValueError: the value cannot be read.

@@ -1,4 +1,4 @@
-"""Opening the database under Optuna's storage, and what its errors mean."""
+"""Opens the database behind Optuna's storage, and explains its errors."""
 
 import os
 import re
@@ -21,9 +21,9 @@ from tangential_lab.studies.storage.urls import (
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-WAIT_S = 120  # for another process that writes to the file
+WAIT_S = 120  # seconds to wait for another process that writes to the file
 TRIES, PAUSE_S = 10, 0.3  # while other processes create the tables
-STARTING_S = 15  # for a server that is starting
+STARTING_S = 15  # seconds to wait for a server that is starting
 STARTING = re.compile("refused|starting up|shutting down|recovery", re.IGNORECASE)
 NOT_A_DATABASE = re.compile("not a database|malformed")
 # packages of the modules that SQLAlchemy imports by default
@@ -106,7 +106,7 @@ def _check_tables(url: "URL", options: dict[str, Any], *, create: bool) -> None:
 
 
 def _is_optunas(tables: Any, name: str) -> bool:
-    """Whether Optuna makes such a table: another process may just be creating all of them."""
+    """Whether Optuna has such a table: another process may be creating its tables now."""
     from optuna.storages._rdb.models import BaseModel
 
     known = BaseModel.metadata.tables.get(name)
@@ -128,12 +128,12 @@ def _connected(connect: Callable[[], Any], url: str, wait_s: float) -> Any:
         raise ValueError(
             f"{shown} needs a driver that is not installed: run pip install {package}"
         ) from error
-    except (RuntimeError, *database_errors()) as error:  # RuntimeError: another schema
+    except (RuntimeError, *database_errors()) as error:  # RuntimeError: other tables
         raise ValueError(f"{shown} cannot be opened: {first_line(error, url)}") from error
 
 
 def _retried(connect: Callable[[], Any], wait_s: float) -> Any:
-    """Connect, several times if necessary: of processes that create the tables all but one fail."""
+    """Connect, with retries: if several processes create the tables, all but one fail."""
     from sqlalchemy.exc import DBAPIError
 
     deadline, tries = time.monotonic() + wait_s, TRIES
@@ -153,7 +153,7 @@ def _retried(connect: Callable[[], Any], wait_s: float) -> Any:
 
 
 def retry(act: Callable[[], Any], patience_s: float) -> Any:
-    """What `act` returns, called again and again while the database is away.
+    """The result of `act`, which is called again while the database is unavailable.
 
     Raises:
         Exception: one of `database_errors()`, after `patience_s` seconds.
@@ -170,7 +170,7 @@ def retry(act: Callable[[], Any], patience_s: float) -> Any:
 
 
 def database_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of a database that is gone, full or locked."""
+    """The exceptions of a database that is unavailable, full or locked."""
     from sqlalchemy.exc import SQLAlchemyError
 
     return optuna().exceptions.StorageInternalError, SQLAlchemyError
@@ -191,7 +191,7 @@ def first_line(error: BaseException, url: str) -> str:
 
 
 def _one_writer_at_a_time(engine: Any) -> None:
-    """Take SQLite's lock at the start of a transaction, not between its reading and its writing.
+    """Take SQLite's lock when a transaction begins, not between its first read and first write.
 
     https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-sqlite-transactions
     """

@@ -13,13 +13,13 @@ from tangential_lab.studies.storage.records import Owner
 
 
 def current_owner() -> Owner:
-    """This process, described so that another process on this machine can look for it."""
+    """This process, described so that another process on this machine can find it."""
     process = psutil.Process()
     return {"machine": machine_id(), "pid": process.pid, "since": _started(process)}
 
 
 def machine_id() -> str:
-    """This machine since its last boot, and the namespace of its process numbers."""
+    """Identifies this machine, its current boot, and the namespace of its process IDs."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
     parts = [platform.node(), f"{uuid.getnode():x}"]
@@ -31,9 +31,9 @@ def machine_id() -> str:
 class LivenessMonitor:
     """Finds out which trials have lost their worker.
 
-    On this machine it looks for the process. Of a worker elsewhere the heartbeats must have been
-    missing for as long as this process watches: if the database was away or this machine asleep,
-    they are missing, too, but then they come back.
+    On this machine, it looks for the process. A worker on another machine is dead if it sends no
+    heartbeat for `watch_s` seconds while this process watches. (Heartbeats are missing, too, after
+    the database was unavailable or this machine was asleep, but then they come back.)
 
     Args:
         watch_s: Seconds to watch before a worker counts as dead.
@@ -44,7 +44,7 @@ class LivenessMonitor:
         self.stale_since: dict[int, float] = {}  # by trial: when it was first seen to be stale
 
     def update(self, stale: Iterable[int]) -> None:
-        """Take the trials without recent heartbeats; those of other trials are in time."""
+        """Set which trials have no recent heartbeat; all other trials have one."""
         now = time.monotonic()
         self.stale_since = {trial: self.stale_since.get(trial, now) for trial in stale}
 
@@ -66,7 +66,7 @@ def has_ended(owner: Owner) -> bool:
 
 
 def _started(process: psutil.Process) -> float:
-    """When a process started: in clock ticks since the boot, which no change of the clock moves.
+    """The start of a process in clock ticks since boot, which does not depend on the system time.
 
     Without /proc, in seconds since 1970.
 

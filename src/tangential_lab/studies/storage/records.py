@@ -20,7 +20,7 @@ class Layers(TypedDict):
 
 
 class Mechanism(TypedDict, total=False):
-    """Means over the scale-invariant weights per logged step; missing if there are none."""
+    """Means over the scale-invariant weights per logged step; absent if there are none."""
 
     norm: list[float]
     effective_step: list[float]
@@ -53,7 +53,7 @@ class Provenance(TypedDict):
 
 
 class TrialRecord(TypedDict):
-    """What is known about a trial afterwards."""
+    """The results of a trial."""
 
     score: float
     metrics: dict[str, float]

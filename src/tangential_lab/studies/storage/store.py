@@ -2,7 +2,7 @@
 
 A trial is WAITING, RUNNING, COMPLETE (with its record) or FAIL: its worker died or stopped, or it
 was queued twice. If several trials that have not failed have the same key, the oldest one counts.
-So workers need no lock to queue the trials that a plan still lacks, and nothing is lost when a
+Therefore workers can queue the missing trials of a plan without a lock, and nothing is lost when a
 worker dies.
 """
 
@@ -29,8 +29,8 @@ from tangential_lab.training import Record, Records, Spec
 
 BEAT_S = 15  # seconds between the heartbeats of a running trial
 GRACE_S = 60  # seconds without a heartbeat after which a trial is stale
-WATCH_S = 2 * BEAT_S  # seconds for which a stale trial is watched before its worker is dead
-PATIENCE_S = 300  # with a server that is away
+WATCH_S = 2 * BEAT_S  # seconds to watch a stale trial before its worker counts as dead
+PATIENCE_S = 300  # seconds to retry while a server is unavailable
 NOT_FAILED = ("WAITING", "RUNNING", "COMPLETE")
 
 
@@ -38,8 +38,8 @@ class Store:
     """The trials of a study.
 
     Args:
-        url: Of the database, in SQLAlchemy's form: sqlite:///FILE or postgresql://...
-        name: Of the study.
+        url: URL of the database, in SQLAlchemy's form: sqlite:///FILE or postgresql://...
+        name: Name of the study.
         wait_s: Seconds to wait for a server that is starting.
         create: Create the file and its tables if they do not exist.
 
@@ -121,9 +121,9 @@ class Store:
         return records | finished(plan.next_trials(records))
 
     def claim(self, plan: Plan, specs: Iterable[Spec]) -> ClaimedTrial | None:
-        """Claim a trial of `specs` for this process; None if others run or have run them all.
+        """Claim a trial of `specs` for this process; None if others run or have finished all.
 
-        It queues trials that were never queued, and those of dead workers again.
+        It queues the trials that were never queued, and requeues the trials of dead workers.
         """
         self._fail_dead_trials()
         wanted = {plan.key(spec): spec for spec in specs}
@@ -141,7 +141,7 @@ class Store:
         return None
 
     def run_by(self, pid: int) -> str | None:
-        """The trial that a process of this machine runs, or ran when it ended, in words."""
+        """A description of the trial that a process of this machine runs, or ran when it ended."""
         for trial in self._trials():
             about = trial.user_attrs
             owner = parse_owner(about.get("owner"))
@@ -175,7 +175,7 @@ class Store:
             self.storage.set_trial_state_values(claim.id, states.COMPLETE, [record["score"]])
 
     def give_back(self, claim: ClaimedTrial) -> None:
-        """Let another worker have the trial."""
+        """Release the trial, so that another worker can claim it."""
         with suppress(ClaimLostError):
             self._fail(claim.id, "given back")
 
@@ -186,14 +186,14 @@ class Store:
         return self.read_records[trial.number]
 
     def undamaged(self) -> AbstractContextManager[None]:
-        """Turns errors of a damaged database into one that says what to do."""
+        """Turns errors of a damaged database into a DamagedError that says what to do."""
         return undamaged(self.url)
 
     def _readable(self, what: str) -> AbstractContextManager[None]:
         return readable(what, self.name, self.url)
 
     def retry(self, act: Callable[[], Any]) -> Any:
-        """What `act` returns; it is called again while the database is away.
+        """The result of `act`, which is called again while the database is unavailable.
 
         Raises:
             Exception: one of `database_errors()`, after some time.
@@ -212,12 +212,12 @@ class Store:
         self.storage.create_new_trial(self.storage.get_study_id_from_name(self.name), trial)
 
     def _take(self, claim: ClaimedTrial, number: int) -> bool:
-        """Set the trial to RUNNING; whether this process did so, and may run it.
+        """Set the trial to RUNNING; return whether this process may run it.
 
         Raises:
-            ClaimLostError: it has ended meanwhile.
+            ClaimLostError: the trial has ended meanwhile.
         """
-        self.beat(claim)  # first: if this process dies after the next line, others notice it
+        self.beat(claim)  # first, so that others notice if this process dies after the next line
         self.unsure.add(claim.id)
         with claim_checked():
             if not self.storage.set_trial_state_values(claim.id, optuna().trial.TrialState.RUNNING):
@@ -231,7 +231,7 @@ class Store:
         return False
 
     def _fail_dead_trials(self) -> None:
-        """Fail the trials of dead workers, and own ones whose claim was committed unnoticed."""
+        """Fail the trials of dead workers, and trials that this process claimed without notice."""
         number = self.storage.get_study_id_from_name(self.name)
         self.liveness.update(self.rdb._get_stale_trial_ids(number))
         for trial in self._trials():

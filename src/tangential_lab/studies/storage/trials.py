@@ -1,4 +1,4 @@
-"""Trials as Optuna holds them: which one counts, and who may write to it."""
+"""Optuna's trials: which of several equal trials counts, and which worker may write to it."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ def waiting_trial(plan: Plan, key: str, spec: Spec) -> FrozenTrial:
 
 
 def oldest_by_key(trials: Iterable[FrozenTrial], *states: str) -> dict[str, FrozenTrial]:
-    """By key: the oldest trial in one of these states."""
+    """For every key, the oldest trial in one of these states."""
     oldest = {}
     for trial in trials:
         if trial.state.name in states:

@@ -60,7 +60,7 @@ def parse_url(url: str) -> "URL | None":
 
 
 def is_unambiguous(url: str, parsed: "URL") -> bool:
-    """Whether no unescaped character can have moved a part of the password elsewhere."""
+    """False if an unescaped character may have moved a part of the password elsewhere."""
     database = None if parsed.get_backend_name() == "sqlite" else parsed.database
     parts = f"{parsed.username} {parsed.host} {database}"
     return "=" not in parts and url.count("@") == (parsed.username is not None)

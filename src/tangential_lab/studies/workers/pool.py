@@ -19,10 +19,10 @@ from tangential_lab.training import describe_error
 LONGEST_TRACEBACK = 10_000  # characters of a traceback that are printed
 OUT_OF_MEMORY = "The system may be out of memory: try fewer --workers"
 EXIT_CALLED = (
-    "Something ends the process, such as an exit in an optimizer or a data set: correct it"
+    "Some code ends the process, such as an exit in an optimizer or a data set: correct it"
 )
 POLL_S = 0.5
-DEATHS = 3  # per worker: more than that are not an accident
+DEATHS = 3  # deaths per worker; more are not an accident
 
 
 class StudyFailedError(Exception):
@@ -50,7 +50,7 @@ class WorkerPool:
         """The workers that have ended, and how.
 
         Raises:
-            StudyFailedError: a worker sent a message why it cannot continue.
+            StudyFailedError: a worker sent an error message.
         """
         states = [(worker, *worker.receive()) for worker in self.workers]
         for _, message, _ in states:
@@ -62,7 +62,7 @@ class WorkerPool:
         """Replace workers that ended before the last trial.
 
         Args:
-            ended: As `ended` returns them.
+            ended: Return value of `ended`.
             count: Number of workers of this study.
 
         Raises:
@@ -79,23 +79,23 @@ class WorkerPool:
                     f"{self.deaths} workers ended too early, the last one ({during}). "
                     + (OUT_OF_MEMORY if how == "SIGKILL" else EXIT_CALLED)
                 )
-            self.notify(f"A worker ended ({during}); another takes its trial.")
+            self.notify(f"A worker ended ({during}); another worker takes its trial.")
             self.start(1)
 
     def stop_workers(self) -> None:
-        """Let the workers save their trials for others, and wait until they have ended."""
+        """Let the workers save and release their trials, and wait until they have ended."""
         self.stop.value = 1
         try:
             for worker in self.workers:
                 while worker.process.is_alive():
                     worker.process.join(POLL_S)
-                    worker.receive()  # ends one that has become another program
+                    worker.receive()  # ends a worker that called exec
         except KeyboardInterrupt:
             self.kill()
             raise
 
     def kill(self) -> None:
-        """End them at once."""
+        """Kill all workers."""
         for worker in self.workers:
             worker.end()
 
@@ -104,7 +104,7 @@ def _worker(
     number: int, gpus: int, url: str, name: str, options: WorkerOptions, stop: Any, messages: Any
 ) -> None:
     """The main function of a worker process."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study decides what it means
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study's process handles it
     warnings.filterwarnings(
         "ignore", "the compiled kernel is missing"
     )  # the study's process warns, too
@@ -121,7 +121,7 @@ def _worker(
         print(shorten(error.trace, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
         messages.send(str(error))
         sys.exit(1)
-    except BaseException as error:  # the study must learn of it, whatever it is
+    except BaseException as error:  # report any exception to the study
         messages.send(describe_error(error))
         sys.stderr.write(shorten(traceback.format_exc(), LONGEST_TRACEBACK))
         sys.exit(1)

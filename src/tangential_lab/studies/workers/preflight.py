@@ -1,6 +1,6 @@
 """A test of the user's optimizers before a study starts, in a separate process.
 
-An optimizer may raise, exit or crash, and its `state_dict` may lack what its next step needs.
+An optimizer may raise, exit or crash, and its `state_dict` may lack values for its next step.
 """
 
 import io
@@ -56,7 +56,7 @@ def unresumable(request: PreflightRequest) -> dict[str, str]:
     """Load, build and step every optimizer; return why some cannot resume, by name.
 
     Raises:
-        ValueError: one cannot be loaded, built or stepped, or it ends the process.
+        ValueError: an optimizer cannot be loaded, built or stepped, or it ends the process.
     """
     child, last_act = start(_test_all, request), "the test started"
     try:
@@ -106,7 +106,7 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
         training = _built(entry, point, request.groups, values)
         tell("made its first steps")
         _step(training, range(STEPS))
-    except BaseException as error:  # exits, too
+    except BaseException as error:  # SystemExit, too
         settings = ", ".join(f"{key}={value:g}" for key, value in point.items())
         raise ValueError(
             f"optimizer {name!r} fails with a list of groups (dicts with 'params'), {settings}: "
@@ -116,7 +116,7 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
         tell("continued from its state_dict")
         resumed = _resumed(training, entry, point, request.groups)
         return "" if resumed else "its next steps differ"
-    except BaseException as error:  # exits, too
+    except BaseException as error:  # SystemExit, too
         return describe_error(error, file)
 
 
@@ -130,7 +130,7 @@ def _built(
     remaining, built = iter(weights), []
     for group in groups:
         options = {name: x for name, x in group.items() if name not in ("lr", "params")}
-        if "lr" in group and "lr" in point:  # else the trial's groups have none
+        if "lr" in group and "lr" in point:  # otherwise a trial's groups have no lr
             options["lr"] = group["lr"] * point["lr"]
         built.append(options | {"params": [next(remaining) for _ in group["params"]]})
     optimizer = entry.build(built, **point)

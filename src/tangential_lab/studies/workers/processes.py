@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tangential_lab.errors import children_ignore_interrupts
 
 SPAWN = multiprocessing.get_context("spawn")
-ENDING_S = 5  # for a process to end after it has closed its pipe
+ENDING_S = 5  # seconds for a process to end after it has closed its pipe
 
 
 class Child(NamedTuple):
@@ -39,7 +39,7 @@ class Child(NamedTuple):
         return None, None if code is None else ending(code)
 
     def end(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self.process.kill()
         self.process.join()
         self.messages.close()
@@ -48,7 +48,7 @@ class Child(NamedTuple):
 def start(target: Callable[..., None], *arguments: Any) -> Child:
     """Start a process that calls `target` with these arguments and its end of the pipe.
 
-    The process ignores Ctrl-C, which this process handles, and ends when this process does.
+    The new process ignores Ctrl-C, which its parent handles, and ends when its parent ends.
     """
     receive, send = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=_main, args=(target, arguments, send))

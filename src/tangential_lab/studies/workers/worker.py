@@ -45,7 +45,7 @@ class TrialFailedError(Exception):
 
     @property
     def trace(self) -> str:
-        """The traceback of that error, without its message, which is this exception's own."""
+        """The traceback of that error, without its message, which this exception has."""
         frames = traceback.format_tb(self.__cause__.__traceback__ if self.__cause__ else None)
         return "".join(["Traceback (most recent call last):\n", *frames]).rstrip()
 
@@ -100,7 +100,7 @@ def run_worker(
 
 
 class Worker:
-    """Runs single trials; keeps the task for as long as the plan has the same one."""
+    """Runs single trials; keeps the task in memory until the plan has another task."""
 
     def __init__(
         self,
@@ -143,10 +143,10 @@ class Worker:
             if is_first and record is not None:
                 self.store.retry(lambda: self.store.finish(claim, record))
                 shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # other trials have checkpoints there
+                with suppress(OSError):  # other trials still have checkpoints there
                     folder.parent.rmdir()
         except ClaimLostError:
-            self.notify("A trial was given to another worker: this one had been silent too long.")
+            self.notify("A trial was given to another worker: this worker sent no heartbeat.")
         finally:
             over.set()
 
@@ -183,7 +183,7 @@ class Worker:
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt) and _ctrl_c_raises():
-                raise  # it may be the user's
+                raise  # the user may have pressed Ctrl-C
             trial_name = f"{spec.optimizer}, {spec.phase} trial of seed {spec.seed}"
             raise TrialFailedError(f"{trial_name}: {describe_error(error)}") from error
         if trial.accelerator.is_main_process:
@@ -196,7 +196,7 @@ class Worker:
             folder.mkdir(parents=True, exist_ok=True)
             with write_atomically(folder / "finished.json") as file:
                 json.dump(record, file)
-        except OSError as error:  # the database may have room
+        except OSError as error:  # the database may still have space
             self.notify(f"The record of a finished trial cannot be saved in {folder}: {error}")
 
     def _beat(self, claim: ClaimedTrial, lost: Event, over: Event) -> None:
@@ -210,7 +210,7 @@ class Worker:
 
 
 def _ctrl_c_raises() -> bool:
-    """Whether Ctrl-C raises KeyboardInterrupt; else only a task or an optimizer can raise it."""
+    """Whether Ctrl-C raises KeyboardInterrupt; otherwise only user code raises it."""
     return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -225,7 +225,7 @@ def entry_for(plan: Plan, spec: Spec) -> OptimizerEntry:
     """The optimizer of a spec.
 
     Raises:
-        ValueError: it is the user's, and cannot be loaded here or has changed.
+        ValueError: it is a user's optimizer that cannot be loaded here or has changed.
     """
     planned = plan.optimizers[spec.optimizer]
     if not planned.source:

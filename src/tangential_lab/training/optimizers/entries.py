@@ -1,4 +1,4 @@
-"""The optimizers of a comparison, and where their settings are searched."""
+"""The optimizers of a comparison, and their search spaces."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ WD_RATIO = 0.1  # AdamP's default
 class OptimizerEntry(NamedTuple):
     """An optimizer in a comparison.
 
-    `build` takes parameter groups, and a point of the search space as keywords. Every group says
-    whether it is `scale_invariant`.
+    `build` takes parameter groups, and a point of the search space as keywords. Every group has
+    a key `scale_invariant`, True or False.
     """
 
     build: Callable[..., Optimizer]
@@ -35,11 +35,11 @@ class OptimizerEntry(NamedTuple):
 def factory(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
     """A `build` function: `cls` with these options on top of a point of the search space."""
     return lambda groups, **point: cls(
-        [_without_mark(group) for group in groups], **point, **options
+        [_without_scale_invariant(group) for group in groups], **point, **options
     )
 
 
-def _without_mark(group: dict[str, Any]) -> dict[str, Any]:
+def _without_scale_invariant(group: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name != "scale_invariant"}
 
 
@@ -52,7 +52,7 @@ def _decay_only(groups: ParamGroups, lr: float, weight_decay: float) -> Optimize
     damped = []
     for group in groups:
         ratio = WD_RATIO if group["scale_invariant"] else 1.0
-        damped.append(_without_mark(group) | {"weight_decay": weight_decay * ratio})
+        damped.append(_without_scale_invariant(group) | {"weight_decay": weight_decay * ratio})
     return AdamW(damped, lr=lr)
 
 
@@ -102,7 +102,7 @@ DEFAULT_OPTIMIZERS = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
 
 
 def space_around(published: Mapping[str, float]) -> Space:
-    """The default search space: ten times this lr up and down, and all usual weight decays.
+    """The default search space: a tenth to ten times this lr, and all usual weight decays.
 
     >>> space_around({"lr": 1e-3, "weight_decay": 0.0})
     {'lr': (0.0001, 0.01), 'weight_decay': (1e-05, 0.1)}
@@ -129,7 +129,7 @@ def split_groups(
     """Groups split into scale-invariant parameters and others, with `lr_scale` applied.
 
     Args:
-        groups: Of the model's parameters, as `Task.groups` returns them.
+        groups: Parameter groups of the model, as `Task.groups` returns them.
         model: The model.
         invariant: Names of its scale-invariant weights.
         lr: The learning rate, which `lr_scale` multiplies.

@@ -22,10 +22,10 @@ USER_COLOURS = ("#332288", "#3a9a8a", "#661100", "#5f93c8", "#aa4466", "#777777"
 
 
 def user_optimizer(number: int, name: str, source: str, about: str | None = None) -> OptimizerEntry:
-    """Import an optimizer of the user, which runs its file or module.
+    """Import a user's optimizer; this runs its file or module.
 
     Args:
-        number: Of the user's optimizers, from 0; it chooses the colour.
+        number: Index among the user's optimizers, from 0; it determines the colour.
         name: Name of the optimizer.
         source: "module:factory" or "FILE.py:FACTORY". The factory takes parameter groups (dicts
             with "params", as torch's optimizers take them), and lr and weight_decay (or the
@@ -34,9 +34,9 @@ def user_optimizer(number: int, name: str, source: str, about: str | None = None
             global generators of torch, NumPy and `random`: a trial that is interrupted continues
             from there. The factory may have these attributes:
             `space`, {"lr": (low, high), ...}, searched log-uniformly; `family`, "sgd" or "adam"
-            (the default), whose published settings it gets without tuning, and around which it is
-            searched if it has no space; `baseline`, the optimizer it is compared with.
-        about: What the study's plan says about it. If the code has changed since, it is not run.
+            (the default): without tuning, it runs at the published settings of its family, and
+            without `space`, it is searched around them; `baseline`, the optimizer to compare with.
+        about: Its description in the study's plan. If the code has changed since, it is not run.
 
     Raises:
         ValueError: it cannot be loaded or has changed since the study started; its space has
@@ -81,7 +81,7 @@ def _import_factory(name: str, source: str) -> Callable[..., Any]:
     try:
         build = getattr(import_module(module), function)
     except (Exception, SystemExit) as error:
-        traceback = error.__traceback__ and error.__traceback__.tb_next  # without this function
+        traceback = error.__traceback__ and error.__traceback__.tb_next  # without this frame
         raise ValueError(
             f"cannot import optimizer {name!r} from {source!r} "
             f"({describe_error(error.with_traceback(traceback))}): "
@@ -100,8 +100,8 @@ def _describe(source: str, code: Mapping[Path, bytes]) -> str:
 def _check_unchanged(name: str, planned: str | None, described: str) -> None:
     if planned is not None and planned != described:
         raise ValueError(
-            f"optimizer {name!r} was {planned} when the study was started, here it is "
-            f"{described}: start the study again with `tangential compare`"
+            f"optimizer {name!r} was {planned} when the study was started, but on this "
+            f"machine it is {described}: start the study again with `tangential compare`"
         )
 
 
@@ -118,10 +118,10 @@ def _check_settings(name: str, build: Callable[..., Any], settings: Iterable[str
 
 
 def _checked_space(name: str, space: Any) -> Space:
-    """The search space with Python's own numbers.
+    """The search space, with bounds as Python floats.
 
     Raises:
-        ValueError: it is not a dict, or some bounds are not positive, finite and rising.
+        ValueError: it is not a dict, or some bounds are not positive, finite and ascending.
     """
     if not isinstance(space, dict) or not all(isinstance(key, str) for key in space):
         raise ValueError(

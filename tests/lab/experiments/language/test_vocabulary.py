@@ -84,9 +84,7 @@ def test_a_cluster_that_is_not_met_has_gradients_of_zero():
 
 @pytest.mark.parametrize("cutoffs", [(5, 3), (0,), (10,), (3, 3)])
 def test_cutoffs_that_do_not_rise_are_refused(cutoffs):
-    with pytest.raises(
-        ValueError, match=r"cutoffs must be rising numbers between 0 and 10 .*, got"
-    ):
+    with pytest.raises(ValueError, match=r"cutoffs must be ascending, between 0 and 10 .*, got"):
         Vocabulary(10, 4, cutoffs)
 
 
