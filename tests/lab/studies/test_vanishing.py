@@ -180,7 +180,9 @@ def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
     status, out, err = run(*command.split(), "--workers", "1", cwd=tmp_path)
     text = " ".join((out + err).split())  # lines are wrapped at words
     assert status == 1, text
-    said = "A worker ended (exit status 0, in x's test trial of seed 1000); another worker takes its"
+    said = (
+        "A worker ended (exit status 0, in x's test trial of seed 1000); another worker takes its"
+    )
     assert text.count(said) == 3
     assert "Stopped: 4 workers ended too early, the last one (exit status 0, in x's test" in text
     assert "Finished trials are kept" in text
