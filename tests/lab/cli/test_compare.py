@@ -133,7 +133,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
     assert process.returncode == 0, text
     assert re.search(
         r"A worker ended \(SIGKILL, (in \w+'s \w+ trial of seed \d+|between trials)\); another "
-        "takes its trial",
+        "worker takes its trial",
         text,
     )
     assert "[  8/8]" in text
