@@ -14,17 +14,17 @@ import torch
 
 from tangential.backends import eager, foreach, native
 from tangential.backends.batch import LowPrecision, Rule, State, StepOptions, WeightState
-from tangential.backends.rounding import narrow
+from tangential.backends.rounding import is_narrow
 from tangential.backends.rows import (
     Projection,
     Rows,
     Units,
+    as_real,
     ordered_sum,
-    real,
     rows_of,
     shard_groups,
     splits_units,
-    wide,
+    widen,
 )
 from tangential.backends.sharded import (
     ShardGroups,
@@ -57,24 +57,24 @@ __all__ = [
     "WeightState",
     "added",
     "added_up",
+    "as_real",
     "choose",
     "described",
     "freed",
     "gradient_of",
     "has_own_dispatch",
     "is_dtensor",
+    "is_narrow",
     "local",
-    "narrow",
     "native",
     "ordered_sum",
-    "real",
     "rows_of",
     "run_together",
     "shard_groups",
     "shards_of",
     "splits_units",
     "step",
-    "wide",
+    "widen",
     "with_watcher",
     "without_watcher",
 ]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tangential.backends.batch import Batch, State, StepOptions, Tensors, WeightState
 from tangential.backends.rounding import all_loaded, store_all
-from tangential.backends.rows import all_wide, real
+from tangential.backends.rows import as_real, widen_all
 from tangential.backends.sharded import gradient_of, local
 
 Advance = Callable[[Tensors, list[State], StepOptions], Tensors]
@@ -34,7 +34,7 @@ def advanced(advance: Advance, weights: list[WeightState], options: StepOptions)
 def _gradients(batch: Batch) -> Tensors:
     weights = batch.of_moving(batch.weights)
     grads = [gradient_of(weight.param).resolve_conj() for weight in weights]
-    gs = all_wide(grads, batch.ws[0].dtype)
+    gs = widen_all(grads, batch.ws[0].dtype)
     return list(torch._foreach_neg(gs)) if batch.options.maximize else gs
 
 
@@ -46,5 +46,5 @@ def apply(batch: Batch, us: Tensors) -> None:
         torch._foreach_sub_(ws, [lr * u for u in us])
     else:
         torch._foreach_add_(ws, us, alpha=-lr)
-    if ws[0].dtype != real(batch.shards[0]).dtype:
+    if ws[0].dtype != as_real(batch.shards[0]).dtype:
         store_all(batch)

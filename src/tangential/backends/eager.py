@@ -7,7 +7,7 @@ import torch
 
 from tangential import maths
 from tangential.backends.batch import State, StepOptions, Tensors, WeightState
-from tangential.backends.rows import real, wide
+from tangential.backends.rows import as_real, widen
 
 TOGETHER = False  # sharded weights request sums from other processes one after another
 
@@ -26,25 +26,25 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     m, v, u = maths.adam(
         torch,
         g,
-        wide(state["exp_avg"]),
-        wide(state["exp_avg_sq"]),
+        widen(state["exp_avg"]),
+        widen(state["exp_avg_sq"]),
         state["step"].double(),  # in float32, 1 - beta2**step would have five digits
         betas=betas,
         eps=options.eps,
         nesterov=options.nesterov,
     )
-    real(state["exp_avg"]).copy_(m)
-    real(state["exp_avg_sq"]).copy_(v)
+    as_real(state["exp_avg"]).copy_(m)
+    as_real(state["exp_avg_sq"]).copy_(v)
     return [u]
 
 
 def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     """Advance SGD's momentum; return the updates u, before the learning rate."""
     (g,), (state,) = grads, states
-    buffer = real(state["momentum_buffer"])
+    buffer = as_real(state["momentum_buffer"])
     p, u = maths.sgd(
         g,
-        wide(buffer),
+        widen(buffer),
         momentum=options.momentum,
         dampening=options.dampening,
         nesterov=options.nesterov,

@@ -8,7 +8,7 @@ import torch
 from tangential import maths
 from tangential.backends.batch import State, StepOptions, Tensors, WeightState
 from tangential.backends.rounding import counts
-from tangential.backends.rows import all_wide, real
+from tangential.backends.rows import as_real, widen_all
 from tangential.backends.sharded import groups_of, is_dtensor
 
 # Elements per batch on the CPU: larger temporaries return to the system after every step, and the
@@ -44,8 +44,8 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     `second` are the bias corrections.
     """
     b1, b2 = options.betas
-    ms = all_wide([state["exp_avg"] for state in states])
-    vs = all_wide([state["exp_avg_sq"] for state in states])
+    ms = widen_all([state["exp_avg"] for state in states])
+    vs = widen_all([state["exp_avg_sq"] for state in states])
     torch._foreach_lerp_(ms, grads, 1 - b1)
     torch._foreach_mul_(vs, b2)
     torch._foreach_addcmul_(vs, grads, grads, 1 - b2)
@@ -62,7 +62,7 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
 
 def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     """Advance SGD's momentum; return the updates u, before the learning rate."""
-    ps = all_wide([state["momentum_buffer"] for state in states])
+    ps = widen_all([state["momentum_buffer"] for state in states])
     if options.momentum:
         torch._foreach_mul_(ps, options.momentum)
     else:
@@ -76,7 +76,7 @@ def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
 
 def _store(states: list[State], name: str, values: Tensors) -> None:
     """Round and write back values that are copies; other states were changed in place."""
-    pairs = [(real(state[name]), value) for state, value in zip(states, values, strict=True)]
+    pairs = [(as_real(state[name]), value) for state, value in zip(states, values, strict=True)]
     if pairs := [(buffer, value) for buffer, value in pairs if buffer.dtype != value.dtype]:
         torch._foreach_copy_([buffer for buffer, _ in pairs], [value for _, value in pairs])
 

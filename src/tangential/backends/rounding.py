@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from tangential.backends.batch import Batch, LowPrecision, State
-from tangential.backends.rows import all_wide, real
+from tangential.backends.rows import as_real, widen_all
 from tangential.backends.sharded import indices_here
 
 # bits of a float32 that a narrow weight cannot keep
 LOST = {torch.bfloat16: 16, torch.float16: 13}
 
 
-def narrow(weight: Tensor) -> bool:
+def is_narrow(weight: Tensor) -> bool:
     """Whether a weight is narrower than the arithmetic of its step."""
-    return real(weight).dtype in LOST
+    return as_real(weight).dtype in LOST
 
 
 def counts(states: list[State]) -> list[float]:
@@ -36,10 +36,10 @@ def all_loaded(
 
     "kahan" adds the lost part; a weight without a state has none yet.
     """
-    ws = all_wide(shards)
-    if low_precision == "kahan" and narrow(shards[0]):
+    ws = widen_all(shards)
+    if low_precision == "kahan" and is_narrow(shards[0]):
         lost = [state.get("compensation") for state in states]
-        pairs = [(w, real(x)) for w, x in zip(ws, lost, strict=True) if x is not None]
+        pairs = [(w, as_real(x)) for w, x in zip(ws, lost, strict=True) if x is not None]
         if pairs:
             torch._foreach_add_([w for w, _ in pairs], [x for _, x in pairs])
     return ws
@@ -48,7 +48,7 @@ def all_loaded(
 def store_all(batch: Batch) -> None:
     """Round the `ws` of moving weights, and write them to the weights."""
     ws, low_precision = batch.of_moving(batch.ws), batch.options.low_precision
-    shards = [real(shard) for shard in batch.of_moving(batch.shards)]
+    shards = [as_real(shard) for shard in batch.of_moving(batch.shards)]
     if low_precision == "stochastic":
         flat = torch.cat([w.reshape(-1) for w in ws])
         ws = _parts(_randomly_rounded(flat, _noise(batch, ws), LOST[shards[0].dtype]), ws)
@@ -57,7 +57,7 @@ def store_all(batch: Batch) -> None:
         rests = torch._foreach_sub(ws, shards)
         flat = torch.cat([rest.reshape(-1) for rest in rests])
         rests = _parts(flat.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), ws)
-        torch._foreach_copy_([real(state["compensation"]) for state in batch.states], rests)
+        torch._foreach_copy_([as_real(state["compensation"]) for state in batch.states], rests)
 
 
 def _parts(flat: Tensor, likes: list[Tensor]) -> list[Tensor]:

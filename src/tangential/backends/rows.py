@@ -87,20 +87,20 @@ class Rows(NamedTuple):
         return values.view(self.spread_shape)
 
 
-def real(x: Tensor) -> Tensor:
+def as_real(x: Tensor) -> Tensor:
     """A complex tensor as pairs of reals [..., 2], any other unchanged; always a view."""
     return torch.view_as_real(x) if x.is_complex() else x
 
 
-def wide(x: Tensor) -> Tensor:
-    """`real(x)` in at least float32: a view if x is wide enough, else a copy."""
-    x = real(x)
+def widen(x: Tensor) -> Tensor:
+    """`as_real(x)` in at least float32: a view if x is wide enough, else a copy."""
+    x = as_real(x)
     return x.float() if x.dtype.itemsize < 4 else x
 
 
-def all_wide(xs: list[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
-    """`wide(x)` of many tensors, or all in `dtype`, in few operations; copies share one array."""
-    xs = [real(x) for x in xs]
+def widen_all(xs: list[Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
+    """`widen(x)` of many tensors, or all in `dtype`, in few operations; copies share one array."""
+    xs = [as_real(x) for x in xs]
     narrow = [x.dtype != dtype if dtype else x.dtype.itemsize < 4 for x in xs]
     wanted = dtype or torch.float32
     if sum(narrow) < 2:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tangential import maths
 from tangential.backends.advance import Advance, advanced, apply
 from tangential.backends.batch import Batch, StepOptions, Tensors, WeightState
-from tangential.backends.rows import real
+from tangential.backends.rows import as_real
 from tangential.backends.sharded import Task, added, groups_of, run_together
 from tangential.backends.sums import StepSums, Table, Watch
 
@@ -67,7 +67,7 @@ def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     if project_buffer or options.caution:
         us, c = judged.tangent(us, c), torch.zeros_like(c)
     if project_buffer and batch.moving:
-        torch._foreach_copy_([real(state["momentum_buffer"]) for state in batch.states], us)
+        torch._foreach_copy_([as_real(state["momentum_buffer"]) for state in batch.states], us)
     if options.caution:
         us, c = yield from _cautious(judged, us)
     if batch.moving:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from tangential import maths
-from tangential.backends import real
+from tangential.backends import as_real
 from tangential.invariance.evidence import Finding, units_in_words
 from tangential.invariance.probe import Probe
 from tangential.invariance.proofs import Findings, judge_by_gradients
@@ -144,7 +144,7 @@ def _blocked_by_own_bias(
     grads = probe.gradients(batch, 0)
 
     def joined(tensors: Sequence[Tensor]) -> Tensor:
-        return torch.cat([real(x.detach()).flatten() for x in tensors])
+        return torch.cat([as_real(x.detach()).flatten() for x in tensors])
 
     def invariant(pair: tuple[str, str]) -> bool:
         params = [probe.params[name] for name in pair]

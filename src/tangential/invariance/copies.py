@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tangential.backends import real
+from tangential.backends import as_real
 
 # Names of the constant that a normalisation adds to a variance or a norm.
 EPS_NAMES = ("eps", "epsilon", "variance_epsilon", "layer_norm_eps", "layer_norm_epsilon")
@@ -151,7 +151,7 @@ def in_general_position(model: nn.Module, seed: int, precision: Precision) -> nn
     generator = torch.Generator().manual_seed(seed)
     for param in model.parameters():
         if param.requires_grad and param.numel():
-            values = real(param)
+            values = as_real(param)
             values += _shift(values) * normal_like(values, generator)
     return model
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from tangential.backends import Units, real, rows_of
+from tangential.backends import Units, as_real, rows_of
 
 Kind = Literal["row", "weight", "variant", "dead"]
 
@@ -61,7 +61,7 @@ class Evidence:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        self.weight = real(weight.detach())
+        self.weight = as_real(weight.detach())
         self.shape, self.size = tuple(weight.shape), self.weight.numel()
         by_axis = weight.dim() > 1 and self.size > 0
         axes = range(weight.dim()) if by_axis else []
@@ -79,7 +79,7 @@ class Evidence:
     def add(self, grad: Tensor | None) -> float:
         """Add the gradient of one more batch; return |w||g|."""
         self.reached |= grad is not None
-        g = torch.zeros_like(self.weight) if grad is None else real(grad)
+        g = torch.zeros_like(self.weight) if grad is None else as_real(grad)
         self.gg.append(self._products(g))
         self.gw.append(self._products(g, self.weight))
         return (self.ww[0].sum() * self.gg[-1][0].sum()).sqrt().item()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from tangential.backends import real
+from tangential.backends import as_real
 from tangential.invariance.batches import output
 from tangential.invariance.copies import FLOAT64, AtLeast, Precision, normal_like
 from tangential.invariance.state import Generators, ModuleState
@@ -63,7 +63,7 @@ class Probe:
         self.model.zero_grad()
         dense = {n: g.to_dense() if g.layout != torch.strided else g for n, g in grads.items()}
         for name, grad in dense.items():
-            if not real(grad).isfinite().all():
+            if not as_real(grad).isfinite().all():
                 raise ValueError(f"the gradient of {name} is not finite on batch {number}")
         return dense
 
@@ -142,7 +142,7 @@ class Probe:
             )
         parts = [
             (leaf * normal_like(leaf, generator)).sum() / max(leaf.numel(), 1) ** 0.5
-            for leaf in map(real, leaves)
+            for leaf in map(as_real, leaves)
         ]
         return torch.stack([part.to(parts[0]) for part in parts]).sum()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends import Units, ordered_sum, real, rows_of, wide
+from tangential.backends import Units, as_real, ordered_sum, rows_of, widen
 from tangential.invariance.copies import normal_like, widened
 from tangential.invariance.evidence import (
     ROWS,
@@ -126,14 +126,14 @@ def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor
         2, rows.units if rows else 1, generator=generator, dtype=torch.float64, device="cpu"
     )
     factors = torch.where(draws[0] < 0.5, 0.5, -0.5) * (1 + draws[1])
-    factors = torch.exp2(factors).to(real(weight))
-    changed = real(weight) * (rows.spread(factors) if rows else factors.view(()))
+    factors = torch.exp2(factors).to(as_real(weight))
+    changed = as_real(weight) * (rows.spread(factors) if rows else factors.view(()))
     return torch.view_as_complex(changed) if weight.is_complex() else changed.to(weight.dtype)
 
 
 def shifted(weight: Tensor, distance: float, generator: torch.Generator) -> Tensor:
     """The weight, moved by `distance` in a random direction."""
-    values = real(weight)
+    values = as_real(weight)
     noise = normal_like(values, generator)
     moved = values + noise * (distance / noise.norm().clamp_min(1e-300))
     return torch.view_as_complex(moved) if weight.is_complex() else moved
@@ -176,7 +176,7 @@ def gate_decision(param: Tensor, grad: Tensor) -> Decision:
     rows = rows_of(param, PUBLISHED)
     if rows is None:
         return "off"
-    w, g = wide(param), wide(grad)
+    w, g = widen(param), widen(grad)
     gw = rows.dot(g, w)
     gate = maths.gate(
         torch,

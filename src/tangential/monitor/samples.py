@@ -18,14 +18,14 @@ from tangential.backends import (
     StepSums,
     Units,
     added_up,
+    as_real,
     local,
     native,
-    real,
     rows_of,
     shard_groups,
     shards_of,
     splits_units,
-    wide,
+    widen,
 )
 from tangential.monitor.motion import Moved, added
 from tangential.monitor.updates import gradient_of, keep_of, update_of
@@ -124,16 +124,16 @@ class Copies:
 
 
 def _products(move: native.Move, e: Tensor) -> Tensor:
-    w, g = wide(move.before), wide(move.grad)
+    w, g = widen(move.before), widen(move.grad)
     pairs = ((w, w), (g, g), (g, w), (w, e), (e, e))
     return torch.stack([move.rows.dot(x, y).double() for x, y in pairs])
 
 
 def _added(optimizer: Optimizer, param: Tensor, move: native.Move, group: Group) -> Tensor:
     """What the step added to the weight: e in w+ = a w + e."""
-    w = wide(move.before)
+    w = widen(move.before)
     if move.before.dtype.itemsize >= 4 or param.grad is None:
-        moved = wide(move.after) - w
+        moved = widen(move.after) - w
         return moved if move.keep == 1 else moved.add_(w, alpha=1 - move.keep)
     update = update_of(optimizer, param, move.before, group)
     return torch.full_like(w, torch.nan) if update is None else update
@@ -141,7 +141,7 @@ def _added(optimizer: Optimizer, param: Tensor, move: native.Move, group: Group)
 
 def _fan(param: Tensor, move: native.Move) -> float:
     """The number of elements of a whole unit, of which a shard may have only a part."""
-    size = real(param).numel() if shard_groups(param, move.units).parts else move.rows.size
+    size = as_real(param).numel() if shard_groups(param, move.units).parts else move.rows.size
     return size / max(move.rows.units, 1)
 
 
@@ -152,8 +152,8 @@ def _rows(param: Tensor, weight: Tensor, units: Units) -> Rows:
         assert whole is not None
         return whole
     rows = rows_of(weight, units) if weight.numel() else None
-    size = real(weight).numel()
-    axes = tuple(range(real(weight).dim()))
+    size = as_real(weight).numel()
+    axes = tuple(range(as_real(weight).dim()))
     return rows or Rows(1, 1, size, size, axes, (1,) * len(axes))
 
 

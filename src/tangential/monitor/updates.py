@@ -8,7 +8,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim.optimizer import Optimizer
 
 from tangential import maths
-from tangential.backends import sharded, wide
+from tangential.backends import sharded, widen
 from tangential.optim import Projected
 
 Group = dict[str, Any]
@@ -98,17 +98,17 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     lr = float(group["lr"])
     if "betas" in group:
         return -lr * _adam(param, state, group)
-    g = wide(gradient_of(param)) * (-1 if group["maximize"] else 1)
+    g = widen(gradient_of(param)) * (-1 if group["maximize"] else 1)
     if not ours and group["weight_decay"]:
-        g = g + group["weight_decay"] * wide(before)
+        g = g + group["weight_decay"] * widen(before)
     buffer, momentum = state.get("momentum_buffer"), group["momentum"]
     if buffer is None:
         return -lr * g
-    return -lr * maths.sgd_update(g, wide(buffer), momentum=momentum, nesterov=group["nesterov"])
+    return -lr * maths.sgd_update(g, widen(buffer), momentum=momentum, nesterov=group["nesterov"])
 
 
 def _adam(param: Tensor, state: State, group: Group) -> Tensor:
-    g = wide(gradient_of(param)) * (-1 if group["maximize"] else 1)
-    m, v = wide(state["exp_avg"]), wide(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
+    g = widen(gradient_of(param)) * (-1 if group["maximize"] else 1)
+    m, v = widen(state["exp_avg"]), widen(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
     rule = {"betas": group["betas"], "eps": group["eps"], "nesterov": group.get("nesterov", False)}
     return maths.adam_update(torch, g, m, v, float(state["step"]), **rule)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends import StepOptions, WeightState, narrow
+from tangential.backends import StepOptions, WeightState, is_narrow
 
 
 def complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]) -> None:
@@ -17,7 +17,7 @@ def complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]
         buffers: Names of the moments.
     """
     state, param = weight.state, weight.param
-    rounding = options.low_precision if narrow(param) else None
+    rounding = options.low_precision if is_narrow(param) else None
     if options.rule == "adam" or rounding == "stochastic":
         state["step"] = _step_count(state.get("step", 0.0))
     for name in (*buffers, *(("compensation",) if rounding == "kahan" else ())):

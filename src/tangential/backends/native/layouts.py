@@ -8,7 +8,7 @@ from torch.nn import Parameter
 
 from tangential.backends.batch import StepOptions, WeightState
 from tangential.backends.native.compiled import kernel
-from tangential.backends.rows import Rows, real
+from tangential.backends.rows import Rows, as_real
 from tangential.backends.sharded import has_own_dispatch
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
@@ -40,7 +40,7 @@ def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | No
         return None
     units, fan = (rows.units, rows.fan) if rows else (0, 0)
     kinds = [kernel.Dtype[name] for name in dtypes]
-    return (*kinds, units, fan, real(param).numel(), weight.place)
+    return (*kinds, units, fan, as_real(param).numel(), weight.place)
 
 
 def _dtypes(param: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> list[str] | None:
