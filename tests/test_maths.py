@@ -24,7 +24,12 @@ def decide(xp, w, g, **settings):
     ww, gg, gw = (w * w).sum(1), (g * g).sum(1), (g * w).sum(1)
     rows, fan = w.shape
     gate = maths.gate(
-        xp, maths.Moments(ww, gg, gw, gw), xp.sum, fan=fan, size=rows * fan, **SETTINGS | settings
+        xp,
+        maths.Moments(ww, gg, gw, gw),
+        xp.sum,
+        unit_size=fan,
+        size=rows * fan,
+        **SETTINGS | settings,
     )
     c = maths.coef(xp, gate, ww, gw, xp.sum, eps=1e-8)
     return gate.row.tolist(), gate.weight.tolist(), c.tolist()
@@ -112,7 +117,7 @@ def test_everything_traces_under_jit_and_is_numpys(nesterov):
         g = g - (g * w).sum(1, keepdims=True) / (w * w).sum(1, keepdims=True) * w
         ww, uw = (w * w).sum(1), (u * w).sum(1)
         moments = maths.Moments(ww, (g * g).sum(1), (g * w).sum(1), uw)
-        gate = maths.gate(xp, moments, xp.sum, fan=6, size=24, **SETTINGS)
+        gate = maths.gate(xp, moments, xp.sum, unit_size=6, size=24, **SETTINGS)
         c = maths.coef(xp, gate, ww, uw, xp.sum, eps=1e-8)
         damp = maths.damp(xp, gate, ww, wd_ratio=0.1)
         return m, v, p, c, damp, maths.cautious(xp, u, g)
@@ -127,7 +132,9 @@ def test_everything_traces_under_jit_and_is_numpys(nesterov):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_python_scalars_do_not_pick_the_dtype(dtype):
     ww = torch.rand(3, dtype=dtype)
-    gate = maths.gate(torch, maths.Moments(ww, ww, ww, ww), torch.sum, fan=4, size=12, **SETTINGS)
+    gate = maths.gate(
+        torch, maths.Moments(ww, ww, ww, ww), torch.sum, unit_size=4, size=12, **SETTINGS
+    )
     assert maths.coef(torch, gate, ww, ww, torch.sum, eps=1e-8).dtype == dtype
     assert maths.damp(torch, gate, ww, wd_ratio=0.1).dtype == dtype
     assert maths.cautious(torch, ww, ww).dtype == dtype
@@ -144,7 +151,7 @@ def test_a_random_gradient_fires_the_weight_view_with_probability_erf():
                 *(np.array([x]) for x in (np.vdot(w, w), np.vdot(g, g), np.vdot(g, w))), np.zeros(1)
             ),
             np.sum,
-            fan=64,
+            unit_size=64,
             size=64,
             **SETTINGS,
         )

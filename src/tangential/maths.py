@@ -7,7 +7,7 @@ Legend
     w, g      weight and gradient               m, v, p   Adam's two moments, SGD's momentum
     u         update, before the learning rate  unit      rows that form one scale-invariant vector
     ww, gg, gw, uw   inner products per unit, [units]
-    fan, size        elements in a unit, in the whole weight
+    unit_size, size  elements in a unit, in the whole weight
     total(x)         [units] -> the sum over all units of the same weight, broadcastable to [units]
 
 Source: Heo et al., "AdamP", ICLR 2021, section 2.3 and algorithms 1 and 2.
@@ -77,20 +77,20 @@ def sgd_update(g, p, *, momentum, nesterov):
     return g + momentum * p if nesterov else p
 
 
-def failing(xp, moments: Moments, *, fan, delta, eps):
+def failing(xp, moments: Moments, *, unit_size, delta, eps):
     """1 for units whose cosine is too large for the published gate by row, else 0 [units]."""
     ww, gg, gw, _ = moments
-    fits = orthogonal(xp, ww, gg, gw, delta / fan**0.5, eps)
+    fits = orthogonal(xp, ww, gg, gw, delta / unit_size**0.5, eps)
     return xp.where(fits, xp.zeros_like(ww), xp.ones_like(ww))
 
 
 def gate(
-    xp, moments: Moments, total: Total, *, fan, size, projection, delta, eps, failed=None
+    xp, moments: Moments, total: Total, *, unit_size, size, projection, delta, eps, failed=None
 ) -> Gate:
     """Decide per unit whether the update loses its radial part.
 
-    "auto" is the published gate: by row if |cos(w, g)| < delta/sqrt(fan) in every unit, else by
-    weight if |cos(w, g)| < delta/sqrt(size) of the whole weight. "row" and "weight" always
+    "auto" is the published gate: by row if |cos(w, g)| < delta/sqrt(unit_size) in every unit, else
+    by weight if |cos(w, g)| < delta/sqrt(size) of the whole weight. "row" and "weight" always
     project. The gate does not fire where a cosine is NaN or its norms overflow, and for a vector
     of one element, which has no tangent space. `failed`: the result of `failing`, if known.
     """
@@ -98,12 +98,12 @@ def gate(
     ones, zeros = xp.ones_like(ww), xp.zeros_like(ww)
     yes, no = ones > 0, zeros > 0
     if projection == "row":
-        return Gate(yes & (fan > 1), no)
+        return Gate(yes & (unit_size > 1), no)
     if projection == "weight":
         return Gate(no, yes & (size > 1))
     if failed is None:
-        failed = failing(xp, moments, fan=fan, delta=delta, eps=eps)
-    row = yes & (total(failed) == 0) & (fan > 1)
+        failed = failing(xp, moments, unit_size=unit_size, delta=delta, eps=eps)
+    row = yes & (total(failed) == 0) & (unit_size > 1)
     whole = orthogonal(xp, total(ww), total(gg), total(gw), delta / size**0.5, eps)
     return Gate(row, whole & ~row & (size > 1))
 

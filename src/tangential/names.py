@@ -29,26 +29,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def plain(name: str) -> str:
+def unwrapped_name(name: str) -> str:
     """A weight's name without the parts that wrappers add.
 
-    >>> plain("encoder._orig_mod.0._checkpoint_wrapped_module.weight")
+    >>> unwrapped_name("encoder._orig_mod.0._checkpoint_wrapped_module.weight")
     'encoder.0.weight'
     """
-    return _without(name, WRAPPED)
+    return ".".join(part for part in name.split(".") if part not in WRAPPED)
 
 
-def plainest(name: str) -> str:
-    """The plain name, also without the part that DataParallel adds.
+def fully_unwrapped_name(name: str) -> str:
+    """The name without wrappers, also without the part that DataParallel adds.
 
-    >>> plainest("module.encoder._orig_mod.0.weight")
+    >>> fully_unwrapped_name("module.encoder._orig_mod.0.weight")
     'encoder.0.weight'
     """
-    return _without(name, (*WRAPPED, PARALLEL))
-
-
-def _without(name: str, parts: tuple[str, ...]) -> str:
-    return ".".join(part for part in name.split(".") if part not in parts)
+    return ".".join(part for part in unwrapped_name(name).split(".") if part != PARALLEL)
 
 
 def listed(names: Iterable[str]) -> str:

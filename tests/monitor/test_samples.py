@@ -169,7 +169,7 @@ def test_a_diverged_weight_is_logged_as_nan():
 @pytest.mark.parametrize("name", ["SGD", "AdamW", "AdamP", "AdamP foreach"])
 def test_a_default_device_changes_nothing(name, kernel, monkeypatch):
     if not kernel:
-        monkeypatch.setattr(native, "takes", lambda move: False)
+        monkeypatch.setattr(native, "can_measure", lambda change: False)
     whole = run(OPTIMIZERS[name], 3, weights=True)
     model, logged = net(), {}
     optimizer = OPTIMIZERS[name](model.parameters())
@@ -187,7 +187,7 @@ def test_a_default_device_changes_nothing(name, kernel, monkeypatch):
 
 def test_kernel_and_torch_measure_other_optimizers_alike(monkeypatch):
     kernel = run(OPTIMIZERS["AdamW"], 3, weights=True)
-    monkeypatch.setattr(native, "takes", lambda move: False)
+    monkeypatch.setattr(native, "can_measure", lambda change: False)
     for step, values in run(OPTIMIZERS["AdamW"], 3, weights=True).items():
         assert kernel[step] == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True)
 

@@ -20,10 +20,10 @@ def advanced(advance: Advance, weights: list[WeightState], options: StepOptions)
     ws = all_loaded(shards, states, options.low_precision)
     if isinstance(options.lr, Tensor):
         options = options._replace(lr=options.lr.to(ws[0].device))
-    moving = [i for i, weight in enumerate(weights) if weight.moves]
-    states = [states[i] for i in moving]
-    batch = Batch(weights, options, shards, ws, moving, states, [], [])
-    if not moving:
+    active = [i for i, weight in enumerate(weights) if weight.has_grad]
+    states = [states[i] for i in active]
+    batch = Batch(weights, options, shards, ws, active, states, [], [])
+    if not active:
         return batch
     gs = _gradients(batch)
     if steps := [state["step"] for state in states if "step" in state]:
@@ -32,7 +32,7 @@ def advanced(advance: Advance, weights: list[WeightState], options: StepOptions)
 
 
 def _gradients(batch: Batch) -> Tensors:
-    weights = batch.of_moving(batch.weights)
+    weights = batch.of_active(batch.weights)
     grads = [gradient_of(weight.param).resolve_conj() for weight in weights]
     gs = widen_all(grads, batch.ws[0].dtype)
     return list(torch._foreach_neg(gs)) if batch.options.maximize else gs
@@ -40,7 +40,7 @@ def _gradients(batch: Batch) -> Tensors:
 
 def apply(batch: Batch, us: Tensors) -> None:
     """Take the step w <- w - lr u and round it to the dtype of the weights."""
-    ws, lr = batch.of_moving(batch.ws), batch.options.lr
+    ws, lr = batch.of_active(batch.ws), batch.options.lr
     # Inductor's cache of graphs would keep the first value of a float that is passed as alpha
     if isinstance(lr, Tensor) or torch.compiler.is_compiling():
         torch._foreach_sub_(ws, [lr * u for u in us])

@@ -53,16 +53,16 @@ class WeightState(NamedTuple):
         param: As the optimizer has it; it may be a DTensor.
         state: Its optimizer state; it may be empty if the weight has no gradient.
         rows: Its units; None if it is never projected.
-        place: Its index in the optimizer, which is a seed of stochastic rounding.
+        position: Its index in the optimizer, which is a seed of stochastic rounding.
     """
 
     param: Tensor
     state: State
     rows: Rows | None
-    place: int
+    position: int
 
     @property
-    def moves(self) -> bool:
+    def has_grad(self) -> bool:
         """Whether it has a gradient."""
         return self.param.grad is not None
 
@@ -74,25 +74,25 @@ class WeightState(NamedTuple):
 class Batch(NamedTuple):
     """Weights that are processed together.
 
-    `states`, `gs` and `us` (gradients and updates) are those of the `moving` weights.
+    `states`, `gs` and `us` (gradients and updates) are those of the `active` weights.
     """
 
     weights: list[WeightState]
     options: StepOptions
     shards: Tensors  # this process's part of every weight
     ws: Tensors  # `shards`, in at least float32
-    moving: list[int]  # the weights that have a gradient
+    active: list[int]  # the weights that have a gradient
     states: list[State]  # this process's part of their states
     gs: Tensors
     us: Tensors
 
-    def of_moving(self, xs: list[Any]) -> list[Any]:
-        """Select the moving weights' entries from a list with one entry per weight."""
-        return [xs[i] for i in self.moving]
+    def of_active(self, xs: list[Any]) -> list[Any]:
+        """Select the active weights' entries from a list with one entry per weight."""
+        return [xs[i] for i in self.active]
 
     def of_all(self, xs: Tensors) -> list[Tensor | None]:
         """A list with one entry per weight, None where the weight does not move."""
         entries: list[Tensor | None] = [None] * len(self.weights)
-        for i, x in zip(self.moving, xs, strict=True):
+        for i, x in zip(self.active, xs, strict=True):
             entries[i] = x
         return entries

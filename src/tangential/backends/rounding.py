@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tangential.backends.batch import Batch, LowPrecision, State
 from tangential.backends.rows import as_real, widen_all
-from tangential.backends.sharded import indices_here
+from tangential.backends.sharded import local_indices
 
 # bits of a float32 that a narrow weight cannot keep
 LOST = {torch.bfloat16: 16, torch.float16: 13}
@@ -46,9 +46,9 @@ def all_loaded(
 
 
 def store_all(batch: Batch) -> None:
-    """Round the `ws` of moving weights, and write them to the weights."""
-    ws, low_precision = batch.of_moving(batch.ws), batch.options.low_precision
-    shards = [as_real(shard) for shard in batch.of_moving(batch.shards)]
+    """Round the `ws` of active weights, and write them to the weights."""
+    ws, low_precision = batch.of_active(batch.ws), batch.options.low_precision
+    shards = [as_real(shard) for shard in batch.of_active(batch.shards)]
     if low_precision == "stochastic":
         flat = torch.cat([w.reshape(-1) for w in ws])
         ws = _parts(_randomly_rounded(flat, _noise(batch, ws), LOST[shards[0].dtype]), ws)
@@ -73,14 +73,14 @@ def _randomly_rounded(w: Tensor, noise: Tensor, lost: int) -> Tensor:
 
 
 def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
-    """32 random bits for every element of all moving weights."""
-    weights = batch.of_moving(batch.weights)
+    """32 random bits for every element of all active weights."""
+    weights = batch.of_active(batch.weights)
     if torch.compiler.is_compiling():  # reading the steps would break the graph
         steps: list[Any] = [state["step"].to(torch.int64) for state in batch.states]
     else:
         steps = [int(step) for step in counts(batch.states)]
     seeds = [
-        _hashed(step + _hashed(weight.place + 0x9E3779B9))
+        _hashed(step + _hashed(weight.position + 0x9E3779B9))
         for step, weight in zip(steps, weights, strict=True)
     ]
     device = ws[0].device
@@ -95,17 +95,17 @@ def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
 
 def _positions(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
     """The position in the whole weight of every local element."""
-    axes = [indices_here(param, axis) for axis in range(param.dim())]
+    axes = [local_indices(param, axis) for axis in range(param.dim())]
     if all(indices is None for indices in axes):
         return first[: w.numel()]
     shape = (*param.shape, 2) if param.is_complex() else param.shape
-    place = first.new_zeros(())
+    position = first.new_zeros(())
     for axis, length in enumerate(shape):
         indices = axes[axis] if axis < len(axes) else None
         if indices is None:
             indices = torch.arange(length, device=w.device)
-        place = place.unsqueeze(-1) * length + indices
-    return place.reshape(-1)
+        position = position.unsqueeze(-1) * length + indices
+    return position.reshape(-1)
 
 
 def _hashed(x: Any) -> Any:

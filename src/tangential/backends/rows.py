@@ -10,9 +10,9 @@ from tangential.backends.sharded import (
     ALONE,
     ShardGroups,
     groups_by_axis,
-    indices_here,
     is_dtensor,
     local,
+    local_indices,
     shards_of,
 )
 
@@ -20,7 +20,7 @@ Projection = Literal["auto", "row", "weight", "off"]
 
 # vector_norm does not copy its argument, but adds up float32 in sequence: beyond this many
 # elements, the sixth digit of its result would be wrong, unlike that of sum().
-NORM_FAN = 2**14
+NORM_SIZE = 2**14
 
 # torch splits the sum of a whole tensor among threads only from this many elements on.
 BLOCK = 2**15
@@ -47,16 +47,16 @@ class Rows(NamedTuple):
 
     units: int
     groups: int
-    fan: int  # of the whole unit
+    unit_size: int  # of the whole unit
     size: int  # of the whole weight
     others: tuple[int, ...]
     spread_shape: tuple[int, ...]
     shard_groups: ShardGroups = ALONE
-    here: Tensor | None = None
+    local_rows: Tensor | None = None
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """Inner product per unit [units], over local elements, of two weight-shaped arrays."""
-        if x is y and self.fan <= NORM_FAN:
+        if x is y and self.unit_size <= NORM_SIZE:
             return self.of_rows(self.norms(x).square())
         return self.sums(x * y)
 
@@ -66,15 +66,15 @@ class Rows(NamedTuple):
 
     def sums(self, x: Tensor) -> Tensor:
         """The sum over every unit [units]."""
-        if self.units == 1 and self.here is None:
+        if self.units == 1 and self.local_rows is None:
             return ordered_sum(x).view(1)
         return self.of_rows(x.sum(self.others).view(-1))
 
     def of_rows(self, values: Tensor) -> Tensor:
         """Sum `values`, one per local row, over the rows of every unit [units]."""
-        if self.here is not None:
+        if self.local_rows is not None:
             rows = values.new_zeros(self.units * self.groups)
-            rows[self.here] = values
+            rows[self.local_rows] = values
             values = rows
         return values.view(self.units, self.groups).sum(1) if self.groups > 1 else values
 
@@ -82,8 +82,8 @@ class Rows(NamedTuple):
         """One value per unit [units], shaped to broadcast over the weight."""
         if self.groups > 1:
             values = values.repeat_interleave(self.groups)
-        if self.here is not None:
-            values = values[self.here]
+        if self.local_rows is not None:
+            values = values[self.local_rows]
         return values.view(self.spread_shape)
 
 
@@ -195,7 +195,7 @@ def _of_shard(rows: Rows, weight: Tensor, units: Units) -> Rows:
     count = local(weight).shape[axis]
     shape = tuple(count if i == axis else n for i, n in enumerate(rows.spread_shape))
     if splits_units(weight, units):
-        return rows._replace(spread_shape=shape, here=indices_here(weight, axis))
+        return rows._replace(spread_shape=shape, local_rows=local_indices(weight, axis))
     return rows._replace(units=count // rows.groups, spread_shape=shape)
 
 

@@ -122,7 +122,7 @@ def groups_by_axis(param: Any, row_axis: int | None) -> ShardGroups:
     )
 
 
-def indices_here(param: Any, axis: int) -> Tensor | None:
+def local_indices(param: Any, axis: int) -> Tensor | None:
     """Global indices of the part of an axis that this process has; None if it has the whole axis.
 
     Raises:

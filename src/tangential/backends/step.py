@@ -42,15 +42,15 @@ def _step_batch(
     rows = [weight.rows for weight in weights if weight.rows is not None]
     table = Table(rows, batch.ws[0]) if rows else None
     us = yield from (_project(batch, table, watch) if table else _decay(batch))
-    if batch.moving:
+    if batch.active:
         apply(batch, us)
 
 
 def _decay(batch: Batch) -> Wait:
     """Decay weights that are never projected; return the u in w <- w - lr u."""
     options = batch.options
-    if options.decay and batch.moving:
-        torch._foreach_mul_(batch.of_moving(batch.ws), 1 - options.lr * options.decay)
+    if options.decay and batch.active:
+        torch._foreach_mul_(batch.of_active(batch.ws), 1 - options.lr * options.decay)
     if not options.caution:
         return batch.us
     us, counts = _agreement(batch, batch.us, batch.gs)
@@ -66,11 +66,11 @@ def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     project_buffer = options.project_buffer and not options.nesterov
     if project_buffer or options.caution:
         us, c = judged.tangent(us, c), torch.zeros_like(c)
-    if project_buffer and batch.moving:
+    if project_buffer and batch.active:
         torch._foreach_copy_([as_real(state["momentum_buffer"]) for state in batch.states], us)
     if options.caution:
         us, c = yield from _cautious(judged, us)
-    if batch.moving:
+    if batch.active:
         judged.scale(c)
     return us
 
@@ -90,11 +90,11 @@ class _Judged(NamedTuple):
         return maths.coef(torch, self.gate, self.moments.ww, xw, self.totals, eps=eps)
 
     def tangent(self, xs: Tensors, c: Tensor) -> Tensors:
-        """Return x - c w for every moving weight."""
+        """Return x - c w for every active weight."""
         if not xs:
             return xs
-        factors = self.batch.of_moving(self.table.spread(c))
-        radial = torch._foreach_mul(self.batch.of_moving(self.batch.ws), factors)
+        factors = self.batch.of_active(self.table.spread(c))
+        radial = torch._foreach_mul(self.batch.of_active(self.batch.ws), factors)
         return list(torch._foreach_sub(xs, radial))
 
     def scale(self, c: Tensor) -> None:
@@ -102,7 +102,7 @@ class _Judged(NamedTuple):
         options = self.batch.options
         damp = maths.damp(torch, self.gate, self.moments.ww, wd_ratio=options.wd_ratio)
         factors = self.table.spread(1 - options.lr * (options.decay * damp - c))
-        torch._foreach_mul_(self.batch.of_moving(self.batch.ws), self.batch.of_moving(factors))
+        torch._foreach_mul_(self.batch.of_active(self.batch.ws), self.batch.of_active(factors))
 
 
 def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
@@ -111,10 +111,14 @@ def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     moments, uu = yield from _moments(batch, table, watched=watch and not options.caution)
     settings = {"delta": options.delta, "eps": options.eps}
     totals = _Totals(table, needed=projection == "auto")
-    failed = maths.failing(torch, moments, fan=table.fan, **settings) if totals.needed else None
+    failed = (
+        maths.failing(torch, moments, unit_size=table.unit_size, **settings)
+        if totals.needed
+        else None
+    )
     if failed is not None:
         yield from totals.learn([*moments, failed])
-    sizes = {"fan": table.fan, "size": table.size}
+    sizes = {"unit_size": table.unit_size, "size": table.size}
     gate = maths.gate(
         torch, moments, totals, **sizes, projection=projection, failed=failed, **settings
     )
@@ -191,4 +195,4 @@ def _shrinkage(batch: Batch, counts: Tensor) -> Tensor:
 def _enlarged(batch: Batch, us: Tensors, shrinkage: Tensor) -> Tensors:
     if not us:
         return us
-    return list(torch._foreach_div(us, batch.of_moving(list(shrinkage.unbind()))))
+    return list(torch._foreach_div(us, batch.of_active(list(shrinkage.unbind()))))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tangential import maths
 from tangential.backends.batch import StepOptions
-from tangential.backends.rows import NORM_FAN, Rows, ordered_sum
+from tangential.backends.rows import NORM_SIZE, Rows, ordered_sum
 from tangential.backends.sharded import added_up
 
 
@@ -22,10 +22,12 @@ class Table:
     def __init__(self, rows: list[Rows], like: Tensor) -> None:
         self.rows, self.like, self.shard_groups = rows, like, rows[0].shard_groups
         if len(rows) == 1:
-            self.fan, self.size = rows[0].fan, rows[0].size
+            self.unit_size, self.size = rows[0].unit_size, rows[0].size
         else:
-            sizes = tuple((r.units, r.fan, r.size) for r in rows)
-            self.fan, self.size, self.owner, self.units = _columns(sizes, like.device, like.dtype)
+            sizes = tuple((r.units, r.unit_size, r.size) for r in rows)
+            self.unit_size, self.size, self.owner, self.units = _columns(
+                sizes, like.device, like.dtype
+            )
 
     def dots(self, xs: list[Tensor | None], ys: list[Tensor | None]) -> Tensor:
         """Inner product per unit [units of all] of weight-shaped arrays, over local elements.
@@ -70,7 +72,7 @@ class Table:
 def _dots(weights: list[tuple[Rows, Tensor, Tensor]], *, squares: bool) -> list[Tensor]:
     """Per weight the inner products of its units, in few operations for all."""
     rows = [r for r, _, _ in weights]
-    if squares and all(r.fan <= NORM_FAN for r in rows):
+    if squares and all(r.unit_size <= NORM_SIZE for r in rows):
         norms = [r.norms(x) for r, x, _ in weights]
         values = torch.cat(norms).square().split([len(norm) for norm in norms])
         return [r.of_rows(square) for r, square in zip(rows, values, strict=True)]
@@ -89,11 +91,11 @@ def _columns(
 
     Created on the CPU and copied without waiting for the device.
     """
-    units, fan, size = torch.tensor(sizes, device="cpu").unbind(1)
+    units, unit_size, size = torch.tensor(sizes, device="cpu").unbind(1)
     owner = torch.arange(len(sizes), device="cpu").repeat_interleave(units)
-    columns = fan.to(dtype)[owner], size.to(dtype)[owner], owner, units
-    fan, size, owner, units = (x.to(device, non_blocking=True) for x in columns)
-    return fan, size, owner, units
+    columns = unit_size.to(dtype)[owner], size.to(dtype)[owner], owner, units
+    unit_size, size, owner, units = (x.to(device, non_blocking=True) for x in columns)
+    return unit_size, size, owner, units
 
 
 class StepSums(NamedTuple):

@@ -34,7 +34,7 @@ from tangential.invariance.proofs import (
 )
 from tangential.invariance.results import Audit, Line
 from tangential.invariance.state import Generators
-from tangential.names import plain, plainest, unwrapped
+from tangential.names import fully_unwrapped_name, unwrapped, unwrapped_name
 
 
 def audit(
@@ -223,7 +223,11 @@ def _shown(given: Any) -> str:
 def _lines_of(model: nn.Module, audit: Audit) -> list[tuple[nn.Parameter, Line]]:
     """Every weight with the line of the same name; if needed, without the wrappers' parts."""
     inner = unwrapped(model)
-    for module, simplified in ((model, str), (inner, plain), (inner, plainest)):
+    for module, simplified in (
+        (model, str),
+        (inner, unwrapped_name),
+        (inner, fully_unwrapped_name),
+    ):
         params = [(simplified(name), param) for name, param in module.named_parameters()]
         lines = {simplified(line.name): line for line in audit.lines}
         unique = len(dict(params)) == len(params) and len(lines) == len(audit.lines)
@@ -238,13 +242,13 @@ def _fits(line: Line | None, param: nn.Parameter) -> bool:
 
 def _mismatch(model: nn.Module, audit: Audit) -> str:
     """A message about the first weight without a line of its name and shape."""
-    lines = {plainest(line.name): line for line in audit.lines}
+    lines = {fully_unwrapped_name(line.name): line for line in audit.lines}
     advice = "pass the model that was audited, or audit this one"
     for name, param in model.named_parameters():
-        line = lines.get(plainest(name))
+        line = lines.get(fully_unwrapped_name(name))
         if line is None:
-            return f"{plain(name)} is not in the audit: {advice}"
+            return f"{unwrapped_name(name)} is not in the audit: {advice}"
         if not _fits(line, param):
             shapes = f"{tuple(param.shape)}, but {line.shape} in the audit"
-            return f"{plain(name)} has shape {shapes}: {advice}"
+            return f"{unwrapped_name(name)} has shape {shapes}: {advice}"
     return f"several weights have the same name in the model or in the audit: {advice}"

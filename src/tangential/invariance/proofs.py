@@ -182,7 +182,7 @@ def gate_decision(param: Tensor, grad: Tensor) -> Decision:
         torch,
         maths.Moments(rows.dot(w, w), rows.dot(g, g), gw, gw),
         ordered_sum,
-        fan=rows.fan,
+        unit_size=rows.unit_size,
         size=rows.size,
         projection="auto",
         delta=maths.DELTA,

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tangential.invariance import Audit, Line
-from tangential.names import listed, plain, plainest
+from tangential.names import fully_unwrapped_name, listed, unwrapped_name
 
 Weights = dict[str, Tensor]
 Lines = dict[str, Line]
@@ -15,7 +15,7 @@ Matches = dict[Tensor, Line]
 
 def labels(model: nn.Module) -> dict[Tensor, str]:
     """Every weight's plain name, in the order of the model; a tied weight has its first name."""
-    return {param: plain(name) for name, param in model.named_parameters()}
+    return {param: unwrapped_name(name) for name, param in model.named_parameters()}
 
 
 def audit_lines(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Lines:
@@ -34,7 +34,7 @@ def audit_lines(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Li
             several modules.
     """
     trained = set(trained)
-    for simplified in (plain, plainest):
+    for simplified in (unwrapped_name, fully_unwrapped_name):
         fits = [*_fits(_weights(model, simplified), _lines(audit, simplified), trained)]
         if len(fits) == 1:
             return {label: fits[0][p] for p, label in labels(model).items() if p in fits[0]}
@@ -90,7 +90,7 @@ def _inside(prefix: str, named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mismatch(model: nn.Module, trained: set[Tensor], audit: Audit) -> str:
-    lines = _lines(audit, plain)
+    lines = _lines(audit, unwrapped_name)
     missing = [
         f"{name} {tuple(param.shape)}"
         for param, name in labels(model).items()

@@ -20,7 +20,7 @@ from tangential.monitor.samples import Copies, Group, Sample, on_host, samples_o
 from tangential.monitor.sinks.lines import step_number
 from tangential.monitor.sinks.user_sinks import Sink, checked, claim, close, release
 from tangential.monitor.updates import settings_of
-from tangential.names import plain, unwrapped
+from tangential.names import unwrapped, unwrapped_name
 from tangential.optim import Projected
 
 UNITS = Units("row")
@@ -186,7 +186,7 @@ class Monitor:
             if param in measured:
                 lines[weight.name] = self._line(*measured[param], weight)
                 matrices += [lines[weight.name]] if param.dim() > 1 else []
-        frozen = [plain(name) for name in frozen_norms(self.model)]
+        frozen = [unwrapped_name(name) for name in frozen_norms(self.model)]
         values = {**aggregates(matrices), "all/frozen_norms": float(len(frozen))}
         detailed = {f"{name}/{k}": v for name, line in lines.items() for k, v in line.items()}
         detailed |= {f"{name}/frozen": 1.0 for name in frozen}

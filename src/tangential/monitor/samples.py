@@ -60,7 +60,7 @@ def samples_of(seen: StepSums) -> list[Sample]:
     damp = maths.damp(torch, seen.gate, ww, wd_ratio=options.wd_ratio)
     we = -lr * (uw - c * ww)
     ee = lr**2 * (uu - 2 * c * uw + c * c * ww).clamp(min=0)  # radial updates cancel to rounding
-    fan = torch.as_tensor(table.fan, dtype=ww.dtype, device=ww.device).expand_as(ww)
+    fan = torch.as_tensor(table.unit_size, dtype=ww.dtype, device=ww.device).expand_as(ww)
     moved = Moved(ww, gg, gw, we, ee, 1 - lr * options.decay * damp, fan)
     units = [rows.units for rows in table.rows]
     sums = added_up(_over_units(added(moved, seen.gate), units), table.shard_groups.units)
@@ -99,50 +99,58 @@ class Copies:
             groups: The optimizer's group of every weight.
             units: The units of every weight.
         """
-        moves = [
-            (p, self._move(optimizer, p, groups[p], units[p]))
+        changes = [
+            (p, self._change(optimizer, p, groups[p], units[p]))
             for p in self.before
             if p.grad is not None or shards_of(p)
         ]
-        taken = [move for _, move in moves if move.rows.here is None and native.takes(move)]
-        by_kernel = dict(zip(map(id, taken), native.products(taken) if taken else [], strict=True))
+        measured = [
+            change
+            for _, change in changes
+            if change.rows.local_rows is None and native.can_measure(change)
+        ]
+        by_kernel = dict(zip(map(id, measured), native.measure(measured), strict=True))
         parts = []
-        for param, move in moves:
-            products = by_kernel.get(id(move))
+        for param, change in changes:
+            products = by_kernel.get(id(change))
             if products is None:
-                products = _products(move, _added(optimizer, param, move, groups[param]))
-            parts.append(_Part(param, products, move.keep, _fan(param, move)))
+                products = _products(change, _added(optimizer, param, change, groups[param]))
+            parts.append(_Part(param, products, change.keep, _fan(param, change)))
         return [s for s in _samples(parts, units) if s.param.grad is not None]
 
-    def _move(self, optimizer: Optimizer, param: Tensor, group: Group, units: Units) -> native.Move:
+    def _change(
+        self, optimizer: Optimizer, param: Tensor, group: Group, units: Units
+    ) -> native.WeightChange:
         before = self.before[param]
         after = local(param.detach())
         grad = torch.zeros_like(before) if param.grad is None else gradient_of(param)
         keep = keep_of(optimizer, group)
         rows = _rows(param, before, units)
-        return native.Move(before, after, grad, rows, units, keep)
+        return native.WeightChange(before, after, grad, rows, units, keep)
 
 
-def _products(move: native.Move, e: Tensor) -> Tensor:
-    w, g = widen(move.before), widen(move.grad)
+def _products(change: native.WeightChange, e: Tensor) -> Tensor:
+    w, g = widen(change.before), widen(change.grad)
     pairs = ((w, w), (g, g), (g, w), (w, e), (e, e))
-    return torch.stack([move.rows.dot(x, y).double() for x, y in pairs])
+    return torch.stack([change.rows.dot(x, y).double() for x, y in pairs])
 
 
-def _added(optimizer: Optimizer, param: Tensor, move: native.Move, group: Group) -> Tensor:
+def _added(
+    optimizer: Optimizer, param: Tensor, change: native.WeightChange, group: Group
+) -> Tensor:
     """What the step added to the weight: e in w+ = a w + e."""
-    w = widen(move.before)
-    if move.before.dtype.itemsize >= 4 or param.grad is None:
-        moved = widen(move.after) - w
-        return moved if move.keep == 1 else moved.add_(w, alpha=1 - move.keep)
-    update = update_of(optimizer, param, move.before, group)
+    w = widen(change.before)
+    if change.before.dtype.itemsize >= 4 or param.grad is None:
+        added = widen(change.after) - w
+        return added if change.keep == 1 else added.add_(w, alpha=1 - change.keep)
+    update = update_of(optimizer, param, change.before, group)
     return torch.full_like(w, torch.nan) if update is None else update
 
 
-def _fan(param: Tensor, move: native.Move) -> float:
+def _fan(param: Tensor, change: native.WeightChange) -> float:
     """The number of elements of a whole unit, of which a shard may have only a part."""
-    size = as_real(param).numel() if shard_groups(param, move.units).parts else move.rows.size
-    return size / max(move.rows.units, 1)
+    size = as_real(param).numel() if shard_groups(param, change.units).parts else change.rows.size
+    return size / max(change.rows.units, 1)
 
 
 def _rows(param: Tensor, weight: Tensor, units: Units) -> Rows:

@@ -45,7 +45,7 @@ def _group(current: StateDict, saved: StateDict) -> StateDict:
     group = {name: value for name, value in current.items() if name in options.ALLOWED}
     group |= {name: value for name, value in saved.items() if name not in FOREIGN}
     options.check_rows(group, current["params"])
-    return options.plain(group)
+    return options.storable(group)
 
 
 def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> StateDict:

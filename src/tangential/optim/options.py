@@ -18,7 +18,7 @@ StateDtype = torch.dtype | Literal["float32"]
 Betas = tuple[float | Tensor, float | Tensor]
 
 
-def plain(group: Group) -> Group:
+def storable(group: Group) -> Group:
     """The options in the types that a checkpoint keeps: `betas` a tuple, `state_dtype` a string."""
     if _is_pair(group.get("betas")):
         group = group | {"betas": tuple(group["betas"])}

@@ -31,7 +31,7 @@ class Projected(Optimizer):
         self._stepper = Stepper(self.rule, self.buffers, type(self).__name__)
         self._lock = RLock()  # one thread steps at a time
         self._has_all_groups = False
-        super().__init__(params, options.plain(defaults))
+        super().__init__(params, options.storable(defaults))
         self._has_all_groups = True
         flattened.check(self.param_groups)
         if not native.kernel and any(
@@ -75,7 +75,7 @@ class Projected(Optimizer):
                 flattened.check([*self.param_groups, {**group, "params": tensors}])
         if group["fused"] and not native.kernel:
             raise RuntimeError(f"fused is True, but {native.reason()}")
-        super().add_param_group(options.plain(param_group))
+        super().add_param_group(options.storable(param_group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state_dict of this class, of PyPI's adamp, of timm's copies, or of torch.optim.

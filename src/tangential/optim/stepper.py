@@ -32,7 +32,7 @@ class _GroupStep(NamedTuple):
     """A step of one group: the kernel takes the weights of `plan`, a backend the `others`."""
 
     number: int  # index of the group
-    first: int  # the place of its first weight in the optimizer
+    first: int  # the index of its first weight in the optimizer
     params: list[Tensor]
     options: StepOptions
     plan: native.StepPlan | None
@@ -123,11 +123,11 @@ class Stepper:
         return _GroupStep(number, first, params, options, None, weights)
 
     def _check_tensors(self, weights: list[WeightState], options: StepOptions) -> None:
-        moving = [weight for weight in weights if weight.moves]
+        active = [weight for weight in weights if weight.has_grad]
         if self.rule == "adam" or options.low_precision == "stochastic":
-            check_capture([weight.param for weight in moving], self.owner)
+            check_capture([weight.param for weight in active], self.owner)
         names = ("step", "compensation", *self.buffers)
-        for weight in moving:
+        for weight in active:
             state = {name: weight.state[name] for name in names if name in weight.state}
             check_weight(weight.param, state, self.owner)
 
@@ -136,13 +136,13 @@ class Stepper:
     def _planned(self, group_step: _GroupStep, states: States) -> _GroupStep:
         """The same step with all states complete, and with a kernel plan if one is wanted."""
         number, first, params, options, plan, others = group_step
-        moving = [weight for weight in others if weight.moves]
-        for weight in moving:
+        active = [weight for weight in others if weight.has_grad]
+        for weight in active:
             complete(weight, options, self.buffers)
             states[weight.param] = weight.state
-        if plan is not None or not moving or not native.wanted(options):
+        if plan is not None or not active or not native.wanted(options):
             return group_step
-        plan = native.StepPlan(moving, options, first)
+        plan = native.StepPlan(active, options, first)
         if not plan.locate(options, params, states, first):
             return group_step
         shards = [(i, p) for i, p in enumerate(params, first) if shards_of(p)]
@@ -156,11 +156,11 @@ class Stepper:
         left = [weight.with_state_from(states) for weight in known.plan.left]
         absent = [(i, p) for i, p in known.shards if p.grad is None and _is_summed_elsewhere(p)]
         others = left + [_weight(p, i, options, states) for i, p in absent]
-        return sorted(others, key=lambda weight: weight.place)
+        return sorted(others, key=lambda weight: weight.position)
 
 
-def _weight(param: Tensor, place: int, options: StepOptions, states: States) -> WeightState:
-    return WeightState(param, states.get(param, {}), rows_of(param, options.units), place)
+def _weight(param: Tensor, position: int, options: StepOptions, states: States) -> WeightState:
+    return WeightState(param, states.get(param, {}), rows_of(param, options.units), position)
 
 
 def _is_summed_elsewhere(param: Tensor) -> bool:

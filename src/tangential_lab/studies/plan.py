@@ -68,15 +68,16 @@ class Plan(NamedTuple):
             ValueError: the text is not a plan of this version.
         """
         plan: Plan = typed(Plan, parse_json(text), "plan")
-        valid = {
-            "data": len(plan.data) == 2,
-            "trials": plan.trials >= 0,
-            "seeds": plan.seeds >= 1,
-            "epochs": 0 < plan.epochs < math.inf,
-            "batch_size": plan.batch_size >= 1,
+        limits = {
+            "data": (len(plan.data) == 2, "a description and a checksum"),
+            "trials": (plan.trials >= 0, "an integer >= 0"),
+            "seeds": (plan.seeds >= 1, "an integer >= 1"),
+            "epochs": (0 < plan.epochs < math.inf, "a finite number > 0"),
+            "batch_size": (plan.batch_size >= 1, "an integer >= 1"),
         }
-        for name in (name for name, holds in valid.items() if not holds):
-            raise ValueError(f"plan.{name} is {getattr(plan, name)!r}, which no study has")
+        for name, (holds, limit) in limits.items():
+            if not holds:
+                raise ValueError(f"plan.{name} is {getattr(plan, name)!r}, expected {limit}")
         for optimizer in plan.optimizers.values():
             if not re.fullmatch("#[0-9a-fA-F]{6}", optimizer.colour):
                 raise ValueError(

@@ -105,7 +105,7 @@ def test_gate_is_the_gate_of_maths(data, projection, delta):
         else:
             options = {"projection": projection, "delta": delta, "eps": eps}
             size = fan * sums.shape[1]
-            gate = maths.gate(np, moments, np.sum, fan=fan, size=size, **options)
+            gate = maths.gate(np, moments, np.sum, unit_size=fan, size=size, **options)
         expected = maths.coef(np, gate, moments.ww, moments.uw, np.sum, eps=eps)
     assert (verdict == kernel.Verdict.row, verdict == kernel.Verdict.weight) == (
         gate.row.all(),

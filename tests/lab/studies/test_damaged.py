@@ -98,12 +98,15 @@ def test_the_undamaged_one_is_reported(study, capsys):
         ),
         (lambda p: p | {"new": 1}, "plan has an unknown field 'new'"),
         (lambda p: p | {"epochs": None}, "plan.epochs is None, expected a number"),
-        (lambda p: p | {"epochs": NAN}, "plan.epochs is nan, which no study has"),
+        (lambda p: p | {"epochs": NAN}, "plan.epochs is nan, expected a finite number > 0"),
         (lambda p: p | {"trials": "many"}, "plan.trials is 'many', expected an integer"),
         (lambda p: p | {"trials": 10**400}, "expected an integer below 9.2e+18"),
         (lambda p: p | {"trials": True}, "plan.trials is True, expected an integer"),
-        (lambda p: p | {"seeds": 0}, "plan.seeds is 0, which no study has"),
-        (lambda p: p | {"data": ["x"]}, "plan.data is ['x'], which no study has"),
+        (lambda p: p | {"seeds": 0}, "plan.seeds is 0, expected an integer >= 1"),
+        (
+            lambda p: p | {"data": ["x"]},
+            "plan.data is ['x'], expected a description and a checksum",
+        ),
         (
             lambda p: p | {"optimizers": {"a": {"x": 1}}},
             "plan.optimizers.a has no source, about, base",

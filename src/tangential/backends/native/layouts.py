@@ -38,9 +38,9 @@ def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | No
         return None
     if not has_blocks(param, rows, options.units.row_axis):
         return None
-    units, fan = (rows.units, rows.fan) if rows else (0, 0)
+    units, unit_size = (rows.units, rows.unit_size) if rows else (0, 0)
     kinds = [kernel.Dtype[name] for name in dtypes]
-    return (*kinds, units, fan, as_real(param).numel(), weight.place)
+    return (*kinds, units, unit_size, as_real(param).numel(), weight.position)
 
 
 def _dtypes(param: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> list[str] | None:

@@ -22,7 +22,7 @@ class StepPlan:
     Args:
         weights: The weights of the group that have a gradient, with complete states.
         options: The group's options.
-        first: The place of the group's first weight in the optimizer.
+        first: The index of the group's first weight in the optimizer.
     """
 
     def __init__(self, weights: list[WeightState], options: StepOptions, first: int) -> None:
