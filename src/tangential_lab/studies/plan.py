@@ -90,8 +90,10 @@ class Plan(NamedTuple):
 
     def key(self, spec: Spec) -> str:
         """Fingerprint of everything that determines the result of a trial."""
-        parts = [self.task, self.options, self.data[1], self.epochs, self.settings]
-        parts += [self.optimizers[spec.optimizer].about, spec]
+        optimizer = self.optimizers[spec.optimizer]
+        parts = [self.task, self.options, self.data[1], self.epochs, self.settings, spec]
+        if optimizer.source:  # a user's: `about` has the fingerprint of its code
+            parts.append(optimizer.about)
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

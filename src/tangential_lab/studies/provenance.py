@@ -6,10 +6,10 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ PACKAGES = (
     *("tangential", "torch", "torchvision", "accelerate", "optuna", "numpy"),
     *("scikit-learn", "scipy", "pytorch-metric-learning", "torchmetrics", "soundfile"),
 )
+SOURCES = Path(__file__).parents[2]  # the folder of our two packages
 
 
 def checked_task(plan: Plan, data: Path | None) -> Task:
@@ -37,8 +38,7 @@ def checked_task(plan: Plan, data: Path | None) -> Task:
             f"the study's data have the checksum {plan.data[1]}, but those on this machine have "
             f"{task.data.checksum} ({task.data.about}): pass the same data as --data"
         )
-    local = {"versions": versions(), "source": source(plan.task)}
-    for name, value in local.items():
+    for name, value in (("versions", versions()), ("source", source(plan.task))):
         if plan.settings[name] != value:
             raise ValueError(
                 f"the study was started with {name} {plan.settings[name]}, this machine has "
@@ -64,63 +64,68 @@ def versions() -> dict[str, str]:
     """Versions of the installed packages, without the suffix for the device."""
     installed = {}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             installed[name] = version(name).split("+")[0]
-        except PackageNotFoundError:
-            continue
     return installed
 
 
 @cache
 def source(task: str) -> str:
-    """Fingerprint of our code that affects the trials of a task: all modules that they import."""
-    modules = {"tangential_lab.training.trial", f"tangential_lab.experiments.{task}"}
-    contents: dict[str, bytes] = {}
-    while modules:
-        name = modules.pop()
-        spec = find_spec(name)
-        if name in contents or spec is None or spec.origin is None:
-            continue
-        contents[name] = Path(spec.origin).read_bytes()
-        modules |= _imports(contents[name])
-    return sha256(b"".join(contents[name] for name in sorted(contents))).hexdigest()[:12]
+    """Fingerprint of our code that affects the trials of a task: all modules that they import.
+
+    Docstrings, comments and formatting do not change it.
+    """
+    names = {"tangential_lab.training.trial", f"tangential_lab.experiments.{task}"}
+    code: dict[str, Any] = {}
+    while names:
+        name = names.pop()
+        path = SOURCES.joinpath(*name.split("."))
+        file = next(filter(Path.is_file, (path.with_suffix(".py"), path / "__init__.py")), None)
+        if name not in code and file is not None:
+            tree = ast.parse(file.read_bytes())
+            names |= _imports(tree)
+            code[name] = _syntax(tree)
+    return sha256(repr(sorted(code.items())).encode()).hexdigest()[:12]
 
 
-def _imports(code: bytes) -> set[str]:
-    """Our modules that the code imports; an imported name may be a module, too."""
+def _syntax(node: Any) -> Any:
+    """A syntax tree as lists, without docstrings.
+
+    Without empty fields, too: unlike `ast.dump`, it is the same for all versions of Python.
+    """
+    if isinstance(node, list):
+        return [_syntax(item) for item in node if not _is_docstring(item)]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = ((name, _syntax(value)) for name, value in ast.iter_fields(node))
+    return [type(node).__name__, *(field for field in fields if field[1] not in (None, []))]
+
+
+def _is_docstring(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Names that the code imports from us: of modules, and of what is in them."""
     names = set()
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    ours = ("tangential", "tangential_lab")
-    return {name for name in names if name.split(".")[0] in ours and _is_module(name)}
-
-
-def _is_module(name: str) -> bool:
-    try:
-        spec = find_spec(name)
-    except ModuleNotFoundError:  # a name in a module that is not a package
-        return False
-    return spec is not None and str(spec.origin).endswith(".py")
+    return {name for name in names if name.split(".")[0] in ("tangential", "tangential_lab")}
 
 
 @cache
 def commit() -> str | None:
     """The git commit of the code, with "+" if files have changed since; None outside git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    with suppress(OSError, subprocess.SubprocessError):
+        described = subprocess.check_output(
+            command, cwd=SOURCES, stderr=subprocess.DEVNULL, text=True, timeout=10
         )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip() or None
+        return described.strip() or None
+    return None
 
 
 @cache

@@ -132,6 +132,19 @@ def test_whatever_decides_a_trial_is_in_its_key():
     assert plan._replace(trials=99, seeds=9, about="other").key(spec) == plan.key(spec)
 
 
+def test_how_an_optimizer_is_shown_is_not_in_the_key_of_its_trials():
+    plan = plan_of()
+    spec = plan.tuning_trials()[0]
+    shown = plan.optimizers[spec.optimizer]._replace(about="in other words", colour="#000000")
+    others = plan.optimizers | {spec.optimizer: shown}
+    assert plan._replace(optimizers=others).key(spec) == plan.key(spec)
+    keys = {  # but of a user's optimizer, `about` has the fingerprint of its code
+        plan._replace(optimizers=plan.optimizers | {spec.optimizer: users}).key(spec)
+        for users in (shown._replace(source="m:f", about=f"m:f ({x})") for x in ("12ab", "34cd"))
+    }
+    assert len(keys) == 2
+
+
 def test_a_study_refuses_an_optimizer_that_has_changed(tmp_path):
     (tmp_path / "mine.py").write_text(HEAVY)
     source = f"{tmp_path}/mine.py:heavy"
