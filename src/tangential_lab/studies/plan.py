@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple, TypedDict
 
 from tangential_lab.studies.search import quasi_random_points
-from tangential_lab.studies.typed_json import parse_json, typed
+from tangential_lab.studies.typed_json import parse_json
 from tangential_lab.training import Metric, Point, Record, Records, Space, Spec
 
 TUNING_SEED = 0
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
         Raises:
             ValueError: the text is not a plan of this version.
         """
-        plan: Plan = typed(Plan, parse_json(text), "plan")
+        plan: Plan = parse_json(Plan, text, "plan")
         limits = {
             "data": (len(plan.data) == 2, "a description and a checksum"),
             "trials": (plan.trials >= 0, "an integer >= 0"),

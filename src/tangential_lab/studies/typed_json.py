@@ -1,26 +1,28 @@
 """JSON checked against type hints: other programs may have changed the database."""
 
 import json
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from tangential_lab.errors import shorten
 
 LONGEST_VALUE = 80  # characters of a wrong value in a message
 LARGEST_INT = 2**63
-NAMES = {float: "a number", int: "an integer", str: "a string", bool: "true or false"}
+EXPECTED = {float: "a number", int: "an integer", str: "a string", bool: "true or false"}
+EXPECTED |= {list: "a list", dict: "an object"}
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+def parse_json(hint: Any, text: str | bytes, name: str) -> Any:
+    """The value of a JSON text, converted to a type hint as in `typed`.
 
     Raises:
-        ValueError: the text is not JSON.
+        ValueError: the text is not JSON, or its value does not have this type.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (RecursionError, TypeError) as error:
         raise ValueError(f"{quoted(text)} is not JSON") from error
+    return typed(hint, value, name)
 
 
 def quoted(value: Any) -> str:
@@ -45,35 +47,32 @@ def typed(hint: Any, value: Any, name: str) -> Any:
     Traceback (most recent call last):
     ValueError: norm[1] is None, expected a number
     """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        [some] = (arg for arg in args if arg is not NoneType)
-        return None if value is None else typed(some, value, name)
-    if origin is list:
-        return _list(args[0], value, name)
-    if origin is tuple:
-        right = isinstance(value, list) and len(value) == len(args)
-        _expect(right, name, value, f"a list of {len(args)}")
-        parts = enumerate(zip(args, value, strict=True))
-        return tuple(typed(arg, x, f"{name}[{i}]") for i, (arg, x) in parts)
-    if origin is dict:
-        _expect(isinstance(value, dict), name, value, "an object")
-        return {key: typed(args[1], x, f"{name}.{key}") for key, x in value.items()}
-    if is_typeddict(hint) or hasattr(hint, "_fields"):
-        return _fields(hint, value, name)
-    return _scalar(hint, value, name)
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if NoneType in parts:
+        return None if value is None else typed(parts[0], value, name)
+    if hint is Any:
+        return value
+    if kind is tuple:
+        right = type(value) is list and len(value) == len(parts)
+        _expect(right, name, value, f"a list of {len(parts)}")
+        return tuple(typed(part, value[i], f"{name}[{i}]") for i, part in enumerate(parts))
+    if is_typeddict(kind) or hasattr(kind, "_fields"):
+        return _fields(kind, typed(dict[str, Any], value, name), name)
+    right = type(value) is kind or (kind is float and type(value) is int)
+    _expect(right, name, value, EXPECTED[kind])
+    if kind is dict:
+        return {key: typed(parts[1], item, f"{name}.{key}") for key, item in value.items()}
+    if kind is list:
+        numbers = parts[0] is float and set(map(type, value)) == {float}  # fast for millions
+        items = enumerate(value)
+        return value if numbers else [typed(parts[0], x, f"{name}[{i}]") for i, x in items]
+    small = type(value) is not int or abs(value) < LARGEST_INT
+    _expect(small, name, value, f"{EXPECTED[kind]} below {LARGEST_INT:.1e}")
+    return value
 
 
-def _list(hint: Any, value: Any, name: str) -> list[Any]:
-    _expect(isinstance(value, list), name, value, "a list")
-    if hint is float and set(map(type, value)) == {float}:
-        return value  # fast for millions of numbers
-    return [typed(hint, x, f"{name}[{i}]") for i, x in enumerate(value)]
-
-
-def _fields(hint: Any, value: Any, name: str) -> Any:
+def _fields(hint: Any, value: dict[str, Any], name: str) -> Any:
     """A NamedTuple, which refuses unknown fields, or the dict of a TypedDict, which keeps them."""
-    _expect(isinstance(value, dict), name, value, "an object")
     hints = get_type_hints(hint)
     optional = hint.__optional_keys__ if is_typeddict(hint) else hint._field_defaults
     if missing := [key for key in hints if key not in value and key not in optional]:
@@ -85,16 +84,6 @@ def _fields(hint: Any, value: Any, name: str) -> Any:
         if key not in hints:
             raise ValueError(f"{name} has an unknown field {quoted(key)}")
     return hint(**known)
-
-
-def _scalar(hint: Any, value: Any, name: str) -> Any:
-    if hint is Any:
-        return value
-    right = type(value) is hint or (hint is float and type(value) is int)
-    _expect(right, name, value, NAMES[hint])
-    small = type(value) is not int or abs(value) < LARGEST_INT
-    _expect(small, name, value, f"{NAMES[hint]} below {LARGEST_INT:.1e}")
-    return value
 
 
 def _expect(right: bool, name: str, value: Any, expected: str) -> None:

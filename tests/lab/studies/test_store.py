@@ -162,7 +162,9 @@ class TestStore:
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         spec = plan.tuning_trials()[0]
         for _ in range(2):  # as if neither had seen the other
-            store._queue(waiting_trial(plan, plan.key(spec), spec))
+            store.storage.create_new_trial(
+                store._study_id(), waiting_trial(plan, plan.key(spec), spec)
+            )
         assert store.claim(plan, [spec]) is not None
         assert store.claim(plan, [spec]) is None
         assert store.claim(plan, [spec]) is None

@@ -8,14 +8,10 @@ database  opening SQLite files and servers; damage: what is wrong with them
 urls      URLs of databases, shown without passwords
 """
 
-from tangential_lab.studies.storage.damage import DamagedError
-from tangential_lab.studies.storage.database import database_errors
+from tangential_lab.studies.storage.damage import database_errors
+from tangential_lab.studies.storage.database import BEAT_S
 from tangential_lab.studies.storage.records import parse_record
-from tangential_lab.studies.storage.store import (
-    BEAT_S,
-    PATIENCE_S,
-    Store,
-)
+from tangential_lab.studies.storage.store import PATIENCE_S, Store
 from tangential_lab.studies.storage.trials import ClaimedTrial, ClaimLostError
 from tangential_lab.studies.storage.urls import command_without_passwords, file_url
 
@@ -24,7 +20,6 @@ __all__ = [
     "PATIENCE_S",
     "ClaimLostError",
     "ClaimedTrial",
-    "DamagedError",
     "Store",
     "command_without_passwords",
     "database_errors",

@@ -1,13 +1,14 @@
-"""Error messages about databases that are damaged, or that another program has changed."""
+"""Errors of databases: which ones are damage, and what their messages say."""
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tangential_lab.errors import root_cause
-from tangential_lab.studies.storage.database import database_errors, first_line
-from tangential_lab.studies.storage.urls import is_file, without_password
+from tangential_lab.studies.search import optuna
+from tangential_lab.studies.storage.urls import SECRET, is_file, unambiguous_url, without_password
 
 # errors of SQLite that are temporary, or that do not mean damage
 PASSING = re.compile("locked|busy|full|I/O|unable to open|readonly|interrupted", re.IGNORECASE)
@@ -15,43 +16,35 @@ PASSING = re.compile("locked|busy|full|I/O|unable to open|readonly|interrupted",
 UNREADABLE = (ValueError, TypeError, LookupError, AssertionError, AttributeError, RecursionError)
 
 
+def database_errors() -> tuple[type[Exception], ...]:
+    """The exceptions of a database that is unavailable, full or locked."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return optuna().exceptions.StorageInternalError, SQLAlchemyError
+
+
 class DamagedError(ValueError):
     """The database is damaged, or another program has changed it."""
 
 
 @contextmanager
-def undamaged(url: str) -> Iterator[None]:
+def undamaged(url: str, value: str = "") -> Iterator[None]:
     """Turns errors of a damaged database into a DamagedError that says what to do.
 
-    Raises:
-        DamagedError: the database is damaged.
+    Given the name of a value that is read, it turns all errors of reading it into a ValueError.
     """
     try:
         yield
-    except database_errors() as error:
-        if text := damage_report(error, url):
+    except (*database_errors(), *UNREADABLE) as error:
+        if isinstance(error, database_errors()) and (text := damage_report(error, url)):
             raise DamagedError(text) from error
-        raise
-
-
-@contextmanager
-def readable(what: str, study: str, url: str) -> Iterator[None]:
-    """Turns errors of reading another program's value into a ValueError that says what to do.
-
-    Raises:
-        ValueError: the value cannot be read.
-    """
-    try:
-        with undamaged(url):
-            yield
-    except DamagedError:
-        raise
-    except UNREADABLE as error:
+        if not value or not isinstance(error, UNREADABLE):
+            raise
         reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(
-            f"{what} of study {study!r} in {without_password(url)} cannot be read: "
-            f"{reason}. Another program or another version of Tangential wrote it: use that "
-            "version, restore a backup, or begin another study (--study NAME)"
+            f"{value} in {without_password(url)} cannot be read: {reason}. Another program or "
+            "another version of Tangential wrote it: use that version, restore a backup, or begin "
+            "another study (--study NAME)"
         ) from error
 
 
@@ -62,14 +55,25 @@ def damage_report(error: Exception, url: str) -> str:
     cause, inner = root_cause(error), error
     if is_file(url):
         known = isinstance(cause, (sqlite3.Error, ValueError, TypeError, NoResultFound))
-        if not known or PASSING.search(str(cause)):
-            return ""
+        damaged = known and not PASSING.search(str(cause))
     else:
         while inner.__cause__ is not None and type(inner).__module__.startswith("optuna"):
             inner = inner.__cause__
-        if not isinstance(inner, (DataError, IntegrityError, NoResultFound, ProgrammingError)):
-            return ""
-    return (
-        f"{without_password(url)} cannot be used: {first_line(cause, url)}. "
-        "Restore the database from a backup, or choose another --study or --out"
-    )
+        damaged = isinstance(inner, (DataError, IntegrityError, NoResultFound, ProgrammingError))
+    advice = "Restore the database from a backup, or choose another --study or --out"
+    shown = without_password(url)
+    return f"{shown} cannot be used: {first_line(cause, url)}. {advice}" if damaged else ""
+
+
+def first_line(error: BaseException, url: str) -> str:
+    """The first line of a driver's message, which may repeat secrets of the URL."""
+    parsed = unambiguous_url(url)
+    if parsed is None:
+        return f"{type(error).__name__}. Write special characters as %XX (@ is %40, / is %2F)"
+    text = str(root_cause(error)).strip().partition("\n")[0]
+    query = [
+        v for key, values in parsed.normalized_query.items() if SECRET.search(key) for v in values
+    ]
+    for secret in filter(None, (parsed.password, os.environ.get("PGPASSWORD"), *query)):
+        text = text.replace(secret, "***")
+    return text

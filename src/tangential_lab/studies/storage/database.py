@@ -1,6 +1,5 @@
-"""Opens the database behind Optuna's storage, and explains its errors."""
+"""Opens the database behind Optuna's storage."""
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -10,44 +9,26 @@ from urllib.parse import unquote
 
 from tangential_lab.errors import root_cause
 from tangential_lab.studies.search import optuna, without_experimental_warnings
-from tangential_lab.studies.storage.urls import (
-    SECRET,
-    checked_url,
-    is_unambiguous,
-    parse_url,
-    without_password,
-)
+from tangential_lab.studies.storage.damage import database_errors, first_line
+from tangential_lab.studies.storage.urls import checked_url, is_file, without_password
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+BEAT_S = 15  # seconds between the heartbeats of a running trial
+GRACE_S = 60  # seconds without a heartbeat after which a trial is stale
 WAIT_S = 120  # seconds to wait for another process that writes to the file
 TRIES, PAUSE_S = 10, 0.3  # while other processes create the tables
-STARTING_S = 15  # seconds to wait for a server that is starting
 STARTING = re.compile("refused|starting up|shutting down|recovery", re.IGNORECASE)
 NOT_A_DATABASE = re.compile("not a database|malformed")
 # packages of the modules that SQLAlchemy imports by default
 PACKAGES = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
 
 
-def open_storage(
-    url: str, *, beat_s: int, grace_s: int, wait_s: float = STARTING_S, create: bool = True
-) -> Any:
-    """Optuna's storage in this database.
-
-    Args:
-        url: In SQLAlchemy's form: sqlite:///FILE or postgresql://...
-        beat_s: Seconds between the heartbeats of a running trial.
-        grace_s: Seconds without a heartbeat after which a trial is stale.
-        wait_s: Seconds to wait for a server that refuses connections because it is starting. Other
-            errors of connecting (an unknown host, a wrong password) raise at once.
-        create: Create the file and its tables if they do not exist.
-
-    Raises:
-        ValueError: the database cannot be opened, does not exist, or belongs to another program.
-    """
+def open_storage(url: str, wait_s: float, *, create: bool) -> Any:
+    """Optuna's storage in this database; arguments and errors are those of `Store`."""
     parsed = checked_url(url)
-    file = parsed.get_backend_name() == "sqlite"
+    file = is_file(url)
     if file:
         _check_path(parsed.database or "", create=create)
     options = {"connect_args": {"timeout": WAIT_S}} if file else {"pool_pre_ping": True}
@@ -56,7 +37,7 @@ def open_storage(
     def connect() -> Any:
         _check_tables(parsed, options, create=create)
         return optuna().storages.RDBStorage(
-            full, engine_kwargs=options, heartbeat_interval=beat_s, grace_period=grace_s
+            full, engine_kwargs=options, heartbeat_interval=BEAT_S, grace_period=GRACE_S
         )
 
     storage = _connected(connect, url, wait_s)
@@ -150,44 +131,6 @@ def _retried(connect: Callable[[], Any], wait_s: float) -> Any:
             if locked or NOT_A_DATABASE.search(str(error)) or not again:
                 raise
         time.sleep(PAUSE_S)
-
-
-def retry(act: Callable[[], Any], patience_s: float) -> Any:
-    """The result of `act`, which is called again while the database is unavailable.
-
-    Raises:
-        Exception: one of `database_errors()`, after `patience_s` seconds.
-    """
-    deadline, pause_s = time.monotonic() + patience_s, 0.5
-    while True:
-        try:
-            return act()
-        except database_errors():
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, 15.0)
-
-
-def database_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of a database that is unavailable, full or locked."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return optuna().exceptions.StorageInternalError, SQLAlchemyError
-
-
-def first_line(error: BaseException, url: str) -> str:
-    """The first line of a driver's message, which may repeat secrets of the URL."""
-    parsed = parse_url(url)
-    if parsed is None or not is_unambiguous(url, parsed):
-        return f"{type(error).__name__}. Write special characters as %XX (@ is %40, / is %2F)"
-    text = str(root_cause(error)).strip().partition("\n")[0]
-    query = [
-        v for key, values in parsed.normalized_query.items() if SECRET.search(key) for v in values
-    ]
-    for secret in filter(None, (parsed.password, os.environ.get("PGPASSWORD"), *query)):
-        text = text.replace(secret, "***")
-    return text
 
 
 def _one_writer_at_a_time(engine: Any) -> None:

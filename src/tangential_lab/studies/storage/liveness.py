@@ -20,8 +20,7 @@ def current_owner() -> Owner:
 
 def machine_id() -> str:
     """Identifies this machine, its current boot, and the namespace of its process IDs."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/pid")
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     parts = [platform.node(), f"{uuid.getnode():x}"]
     parts += [boot.read_text().strip()] if boot.exists() else []
     parts += [os.readlink(namespace)] if namespace.exists() else []
@@ -68,10 +67,7 @@ def has_ended(owner: Owner) -> bool:
 def _started(process: psutil.Process) -> float:
     """The start of a process in clock ticks since boot, which does not depend on the system time.
 
-    Without /proc, in seconds since 1970.
-
-    Raises:
-        psutil.NoSuchProcess: it has ended.
+    Without /proc, in seconds since 1970, or psutil.NoSuchProcess is raised.
     """
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -5,9 +5,23 @@ import json
 import math
 import zlib
 from contextlib import suppress
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from tangential_lab.studies.typed_json import parse_json, quoted, typed
+
+
+class Curves(TypedDict):
+    """Values of the logged steps; without scale-invariant weights, there are no means over them."""
+
+    step: list[int]
+    loss: list[float]
+    lr: list[float]
+    norm: NotRequired[list[float]]
+    effective_step: NotRequired[list[float]]
+    angle_rad: NotRequired[list[float]]
+    growth_step: NotRequired[list[float]]
+    growth_memory: NotRequired[list[float]]
+    growth_decay: NotRequired[list[float]]
 
 
 class Layers(TypedDict):
@@ -17,25 +31,6 @@ class Layers(TypedDict):
     names: list[str]
     norm: list[list[float]]
     effective_step: list[list[float]]
-
-
-class Mechanism(TypedDict, total=False):
-    """Means over the scale-invariant weights per logged step; absent if there are none."""
-
-    norm: list[float]
-    effective_step: list[float]
-    angle_rad: list[float]
-    growth_step: list[float]
-    growth_memory: list[float]
-    growth_decay: list[float]
-
-
-class Curves(Mechanism):
-    """Values of the logged steps."""
-
-    step: list[int]
-    loss: list[float]
-    lr: list[float]
 
 
 class Scores(TypedDict):
@@ -99,30 +94,33 @@ def decode_record(text: Any) -> dict[str, Any]:
         raise ValueError(f"its record is damaged: {error}") from error
 
 
-def parse_owner(value: Any) -> Owner | None:
-    """The process that runs a trial, or None if the database does not say."""
-    with suppress(ValueError):
-        return typed(Owner, value, "owner")
-    return None
-
-
 def parse_record(text: str | bytes) -> dict[str, Any]:
     """The record of a trial, from JSON.
 
     Raises:
         ValueError: a field is missing, or has a value that no trial can have.
     """
-    record = typed(TrialRecord, parse_json(text), "record")
+    record = parse_json(TrialRecord, text, "record")
     for name in ("score", "step_s", "optimizer_s"):
         if not math.isfinite(record[name]):
             raise ValueError(f"record.{name} is {record[name]}, expected a finite number")
-    tables = {"scores": record["scores"], "curves": record["curves"]}
-    if record["layers"]:
-        tables["layers"] = {k: v for k, v in record["layers"].items() if k != "names"}
-        widths = {len(row) for k in ("norm", "effective_step") for row in record["layers"][k]}
-        if not widths <= {len(record["layers"]["names"])}:
-            raise ValueError("record.layers has rows that do not match its names")
-    for name, columns in tables.items():
-        if len({len(column) for column in columns.values()}) > 1:
+    layers = dict(record["layers"] or {})
+    names = layers.pop("names", [])
+    rows = [*layers.get("norm", []), *layers.get("effective_step", [])]
+    if any(len(row) != len(names) for row in rows):
+        raise ValueError("record.layers has rows that do not match its names")
+    for name, table in (
+        ("scores", record["scores"]),
+        ("curves", record["curves"]),
+        ("layers", layers),
+    ):
+        if len({len(column) for column in table.values()}) > 1:
             raise ValueError(f"record.{name} has columns of different lengths")
     return record
+
+
+def parse_owner(value: Any) -> Owner | None:
+    """The process that runs a trial, or None if the database does not say."""
+    with suppress(ValueError):
+        return typed(Owner, value, "owner")
+    return None

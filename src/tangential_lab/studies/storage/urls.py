@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,7 @@ def file_url(path: Path) -> str:
 
 def is_file(url: str) -> bool:
     """Whether the database is a file on this machine."""
-    from sqlalchemy import make_url
-
-    return make_url(url).get_backend_name() == "sqlite"
+    return url.partition(":")[0].partition("+")[0] == "sqlite"
 
 
 def checked_url(url: str) -> "URL":
@@ -33,7 +32,7 @@ def checked_url(url: str) -> "URL":
     Raises:
         ValueError: it is not a URL of such a database.
     """
-    shown, parsed = f"--storage {without_password(url)!r}", parse_url(url)
+    shown, parsed = f"--storage {without_password(url)!r}", _parse_url(url)
     if parsed is None:
         raise ValueError(
             f"{shown} is not a valid URL: use sqlite:///FILE or postgresql://USER@HOST/NAME, "
@@ -41,29 +40,33 @@ def checked_url(url: str) -> "URL":
         )
     if parsed.get_backend_name() == "postgres":
         raise ValueError(f"{shown}: write postgresql:// instead of postgres://")
-    file, path = parsed.get_backend_name() == "sqlite", parsed.database or ":memory:"
+    path = parsed.database or ":memory:"
     in_memory = path in (":memory:", "file::memory:") or parsed.query.get("mode") == "memory"
-    if file and in_memory:
+    if is_file(url) and in_memory:
         raise ValueError(f"{shown} is in memory: workers can share only a file or a server")
     return parsed
 
 
-def parse_url(url: str) -> "URL | None":
-    """SQLAlchemy's URL, or None if the text is not one."""
+def _parse_url(url: str) -> "URL | None":
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
-    try:
+    with suppress(ArgumentError, ValueError):
         return make_url(url)
-    except (ArgumentError, ValueError):
+    return None
+
+
+def unambiguous_url(url: str) -> "URL | None":
+    """The parsed URL; None if it is not valid, or if it may not mean what it says.
+
+    An unescaped character may have moved a part of the password elsewhere.
+    """
+    if (parsed := _parse_url(url)) is None:
         return None
-
-
-def is_unambiguous(url: str, parsed: "URL") -> bool:
-    """False if an unescaped character may have moved a part of the password elsewhere."""
-    database = None if parsed.get_backend_name() == "sqlite" else parsed.database
+    database = None if is_file(url) else parsed.database
     parts = f"{parsed.username} {parsed.host} {database}"
-    return "=" not in parts and url.count("@") == (parsed.username is not None)
+    clear = "=" not in parts and url.count("@") == (parsed.username is not None)
+    return parsed if clear else None
 
 
 def without_password(url: str) -> str:
@@ -76,8 +79,8 @@ def without_password(url: str) -> str:
     >>> without_password("postgresql://me/you:secret@db/lab")
     'postgresql://***'
     """
-    parsed = parse_url(url)
-    if parsed is None or not is_unambiguous(url, parsed):
+    parsed = unambiguous_url(url)
+    if parsed is None:
         scheme, _, rest = url.partition("://")
         if rest and re.fullmatch(r"[\w+]+", scheme):
             return f"{scheme}://***"
