@@ -8,8 +8,14 @@ from tangential_lab.errors import shorten
 
 LONGEST_VALUE = 80  # characters of a wrong value in a message
 LARGEST_INT = 2**63
-EXPECTED = {float: "a number", int: "an integer", str: "a string", bool: "true or false"}
-EXPECTED |= {list: "a list", dict: "an object"}
+KINDS: dict[type, tuple[tuple[type, ...], str]] = {  # types from JSON; what a message expects
+    float: ((float, int), "a number"),
+    int: ((int,), "an integer"),
+    str: ((str,), "a string"),
+    bool: ((bool,), "true or false"),
+    list: ((list,), "a list"),
+    dict: ((dict,), "an object"),
+}
 
 
 def parse_json(hint: Any, text: str | bytes, name: str) -> Any:
@@ -58,16 +64,16 @@ def typed(hint: Any, value: Any, name: str) -> Any:
         return tuple(typed(part, value[i], f"{name}[{i}]") for i, part in enumerate(parts))
     if is_typeddict(kind) or hasattr(kind, "_fields"):
         return _fields(kind, typed(dict[str, Any], value, name), name)
-    right = type(value) is kind or (kind is float and type(value) is int)
-    _expect(right, name, value, EXPECTED[kind])
+    types, expected = KINDS[kind]
+    _expect(type(value) in types, name, value, expected)
     if kind is dict:
         return {key: typed(parts[1], item, f"{name}.{key}") for key, item in value.items()}
     if kind is list:
-        numbers = parts[0] is float and set(map(type, value)) == {float}  # fast for millions
-        items = enumerate(value)
-        return value if numbers else [typed(parts[0], x, f"{name}[{i}]") for i, x in items]
+        if parts[0] is float and set(map(type, value)) == {float}:
+            return value  # fast for millions of numbers
+        return [typed(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value)]
     small = type(value) is not int or abs(value) < LARGEST_INT
-    _expect(small, name, value, f"{EXPECTED[kind]} below {LARGEST_INT:.1e}")
+    _expect(small, name, value, f"{expected} below {LARGEST_INT:.1e}")
     return value
 
 
