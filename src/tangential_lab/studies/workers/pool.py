@@ -1,11 +1,14 @@
 """The worker processes of a study on this machine."""
 
+import itertools
 import os
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,23 +38,17 @@ class WorkerPool:
     def __init__(self, store: Store, options: WorkerOptions, notify: Callable[[str], Any]) -> None:
         # not an Event: a worker that is killed while it reads one leaves it locked for all others
         self.stop, self.store = SPAWN.RawValue("b", 0), store
-        gpus = torch.cuda.device_count()
-        self.arguments = (gpus, store.url, store.name, options, self.stop)
-        self.notify, self.deaths, self.started = notify, 0, 0
+        self.arguments = (torch.cuda.device_count(), store.url, store.name, options, self.stop)
+        self.notify, self.deaths, self.numbers = notify, 0, itertools.count()
         self.workers: list[Child] = []
 
     def start(self, count: int) -> None:
         """Start this many workers."""
         for _ in range(count):
-            self.workers.append(start(_worker, self.started, *self.arguments))
-            self.started += 1
+            self.workers.append(start(_worker, next(self.numbers), *self.arguments))
 
     def ended(self) -> list[tuple[Child, str]]:
-        """The workers that have ended, and how.
-
-        Raises:
-            StudyFailedError: a worker sent an error message.
-        """
+        """The workers that have ended, and how; StudyFailedError if one sent an error message."""
         states = [(worker, *worker.receive()) for worker in self.workers]
         for _, message, _ in states:
             if message is not None:
@@ -59,20 +56,16 @@ class WorkerPool:
         return [(worker, how) for worker, _, how in states if how is not None]
 
     def replace(self, ended: list[tuple[Child, str]], count: int) -> None:
-        """Replace workers that ended before the last trial.
+        """Replace workers that ended before the last trial; StudyFailedError if there are too many.
 
         Args:
             ended: Return value of `ended`.
             count: Number of workers of this study.
-
-        Raises:
-            StudyFailedError: too many workers ended.
         """
         for worker, how in ended:
             self.workers.remove(worker)
             self.deaths += 1
-            pid = worker.process.pid
-            trial = self.store.retry(lambda pid=pid: self.store.run_by(pid))
+            trial = self.store.retry(partial(self.store.run_by, worker.process.pid))
             during = f"{how}, {f'in {trial}' if trial else 'between trials'}"
             if self.deaths > DEATHS * count:
                 raise StudyFailedError(
@@ -105,32 +98,29 @@ def _worker(
 ) -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study's process handles it
-    warnings.filterwarnings(
-        "ignore", "the compiled kernel is missing"
-    )  # the study's process warns, too
+    # the study's process warns, too
+    warnings.filterwarnings("ignore", "the compiled kernel is missing")
     _one_device(number, gpus)
     try:
         store = Store(url, name, PATIENCE_S, create=False)
         with store.undamaged():
             run_worker(store, options, lambda: bool(stop.value), print)
+        return
     except (ValueError, OSError, *database_errors()) as error:
-        error = root_cause(error) if isinstance(error, database_errors()) else error
-        messages.send(f"{type(error).__name__}: {shorten(str(error))}")
-        sys.exit(1)
+        cause = root_cause(error) if isinstance(error, database_errors()) else error
+        message, trace = f"{type(cause).__name__}: {shorten(str(cause))}", ""
     except TrialFailedError as error:
-        print(shorten(error.trace, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
-        messages.send(str(error))
-        sys.exit(1)
+        message, trace = str(error), error.trace
     except BaseException as error:  # report any exception to the study
-        messages.send(describe_error(error))
-        sys.stderr.write(shorten(traceback.format_exc(), LONGEST_TRACEBACK))
-        sys.exit(1)
+        message, trace = describe_error(error), traceback.format_exc().rstrip()
+    if trace:
+        with suppress(OSError):
+            print(shorten(trace, LONGEST_TRACEBACK), file=sys.stderr, flush=True)
+    messages.send(message)
+    sys.exit(1)
 
 
 def _one_device(number: int, gpus: int) -> None:
-    """Give every worker its own GPU, as long as there are enough.
-
-    CUDA reads the variable once, so nothing in this process may have used CUDA before.
-    """
+    """Give every worker its own GPU, as long as there are enough; CUDA must not be in use yet."""
     if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)

@@ -5,6 +5,7 @@ An optimizer may raise, exit or crash, and its `state_dict` may lack values for 
 
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,20 +37,13 @@ class PreflightRequest(NamedTuple):
     groups: ParamGroups  # as in a trial, but with shapes instead of parameters
 
 
-class _Training(NamedTuple):
-    """An optimizer and its weights."""
-
-    optimizer: Optimizer
-    weights: list[nn.Parameter]
-
-
 def shapes(groups: ParamGroups) -> ParamGroups:
     """The groups with shapes instead of parameters, each shape once."""
-    return [g | {"params": list(dict.fromkeys(map(_shape, g["params"])))} for g in groups]
-
-
-def _shape(weight: Tensor) -> tuple[int, ...]:
-    return tuple(min(size, WIDEST) for size in weight.shape)
+    small = []
+    for group in groups:
+        sizes = (tuple(min(size, WIDEST) for size in weight.shape) for weight in group["params"])
+        small.append(group | {"params": list(dict.fromkeys(sizes))})
+    return small
 
 
 def unresumable(request: PreflightRequest) -> dict[str, str]:
@@ -103,9 +97,9 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
     values = [torch.randn(s, generator=drawn) for group in request.groups for s in group["params"]]
     try:
         tell("was built")
-        training = _built(entry, point, request.groups, values)
+        optimizer, weights = _built(entry, point, request.groups, values)
         tell("made its first steps")
-        _step(training, range(STEPS))
+        _step(optimizer, weights, range(STEPS))
     except BaseException as error:  # SystemExit, too
         settings = ", ".join(f"{key}={value:g}" for key, value in point.items())
         raise ValueError(
@@ -114,16 +108,16 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
         ) from error
     try:
         tell("continued from its state_dict")
-        resumed = _resumed(training, entry, point, request.groups)
-        return "" if resumed else "its next steps differ"
+        same = _resumes(optimizer, weights, partial(_built, entry, point, request.groups))
+        return "" if same else "its next steps differ"
     except BaseException as error:  # SystemExit, too
         return describe_error(error, file)
 
 
 def _built(
     entry: OptimizerEntry, point: dict[str, float], groups: ParamGroups, values: list[Tensor]
-) -> _Training:
-    """The optimizer, built as in a trial."""
+) -> tuple[Optimizer, list[nn.Parameter]]:
+    """The optimizer, built as in a trial, and its weights."""
     set_seed(0)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     weights = [nn.Parameter(value.detach().clone().to(device or "cpu")) for value in values]
@@ -138,28 +132,26 @@ def _built(
         raise TypeError(f"returned {type(optimizer).__name__}, expected a torch.optim.Optimizer")
     if any("lr" not in group for group in optimizer.param_groups):
         raise TypeError("has a parameter group without 'lr', which the schedule sets")
-    return _Training(optimizer, weights)
+    return optimizer, weights
 
 
-def _step(training: _Training, steps: range) -> None:
+def _step(optimizer: Optimizer, weights: list[nn.Parameter], steps: range) -> None:
     for step in steps:
         drawn = torch.Generator().manual_seed(step)
-        for weight in training.weights:
+        for weight in weights:
             weight.grad = torch.randn(weight.shape, generator=drawn).to(weight.device)
-        training.optimizer.step()
+        optimizer.step()
 
 
-def _resumed(
-    training: _Training, entry: OptimizerEntry, point: dict[str, float], groups: ParamGroups
-) -> bool:
+def _resumes(optimizer: Optimizer, weights: list[nn.Parameter], build: Callable[..., Any]) -> bool:
     """Whether an optimizer that is saved and resumed like a trial makes the same steps."""
     file, rng = io.BytesIO(), generators()
-    torch.save({"optimizer": training.optimizer.state_dict(), "rng": rng}, file)
-    other = _built(entry, point, groups, [weight.detach() for weight in training.weights])
+    torch.save({"optimizer": optimizer.state_dict(), "rng": rng}, file)
+    other, others = build([weight.detach() for weight in weights])
     saved = torch.load(io.BytesIO(file.getvalue()), map_location="cpu", weights_only=True)
-    other.optimizer.load_state_dict(saved["optimizer"])
-    for each in (training, other):
+    other.load_state_dict(saved["optimizer"])
+    for each, trained in ((optimizer, weights), (other, others)):
         set_generators(saved["rng"])
-        _step(each, range(STEPS, STEPS + MORE_STEPS))
-    pairs = zip(training.weights, other.weights, strict=True)
+        _step(each, trained, range(STEPS, STEPS + MORE_STEPS))
+    pairs = zip(weights, others, strict=True)
     return all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)

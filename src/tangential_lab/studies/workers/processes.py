@@ -78,6 +78,5 @@ def ending(code: int) -> str:
     >>> ending(0), ending(-9)
     ('exit status 0', 'SIGKILL')
     """
-    if code >= 0:
-        return f"exit status {code}"
-    return next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
+    signals = {-number: number.name for number in signal.Signals}
+    return f"exit status {code}" if code >= 0 else signals.get(code, f"signal {-code}")

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -65,16 +66,10 @@ def run_worker(
     notify: Callable[[str], Any],
     on_records: Callable[[Records], Any] = lambda records: None,
 ) -> None:
-    """Run trials until the study is complete or `stop` returns True.
+    """Run trials until the study is complete or `stop`, called between steps, returns True.
 
-    Under torchrun or `accelerate launch` all processes work on one trial together.
-
-    Args:
-        store: Holds the study.
-        options: What the worker reads and saves.
-        stop: Called between steps.
-        notify: Called with a message when something unusual happens.
-        on_records: Called with the finished trials before the worker claims one.
+    Under torchrun or `accelerate launch` all processes work on one trial together. `notify` gets
+    a message when something unusual happens, `on_records` the finished trials before every claim.
 
     Raises:
         ValueError: this machine does not have the study's data, packages or code.
@@ -99,20 +94,16 @@ def run_worker(
         plan = value_of_first_process(store.retry(store.plan) if is_first else None)
 
 
+@dataclass
 class Worker:
     """Runs single trials; keeps the task in memory until the plan has another task."""
 
-    def __init__(
-        self,
-        store: Store,
-        options: WorkerOptions,
-        stop: Callable[[], bool],
-        notify: Callable[[str], Any],
-        on_records: Callable[[Records], Any],
-    ) -> None:
-        self.store, self.options, self.stop = store, options, stop
-        self.notify, self.on_records = notify, on_records
-        self.made: tuple[Any, Task] | None = None
+    store: Store
+    options: WorkerOptions
+    stop: Callable[[], bool]
+    notify: Callable[[str], Any]
+    on_records: Callable[[Records], Any]
+    made: tuple[Any, Task] | None = None
 
     def task_for(self, plan: Plan) -> Task:
         """The plan's task, with its data."""
@@ -182,8 +173,9 @@ class Worker:
         except (experiments.DataError, OSError, *database_errors()):
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            if isinstance(error, KeyboardInterrupt) and _ctrl_c_raises():
-                raise  # the user may have pressed Ctrl-C
+            handler = signal.getsignal(signal.SIGINT)
+            if isinstance(error, KeyboardInterrupt) and handler is signal.default_int_handler:
+                raise  # the user may have pressed Ctrl-C; else only user code raises it
             trial_name = f"{spec.optimizer}, {spec.phase} trial of seed {spec.seed}"
             raise TrialFailedError(f"{trial_name}: {describe_error(error)}") from error
         if trial.accelerator.is_main_process:
@@ -207,11 +199,6 @@ class Worker:
                 lost.set()
             except database_errors():
                 continue  # the database may come back
-
-
-def _ctrl_c_raises() -> bool:
-    """Whether Ctrl-C raises KeyboardInterrupt; otherwise only user code raises it."""
-    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _finished_record(folder: Path) -> Record | None:
