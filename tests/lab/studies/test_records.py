@@ -11,14 +11,13 @@ from sqlalchemy.exc import OperationalError
 
 from tangential_lab.reports import report
 from tangential_lab.studies.plan import Plan
-from tangential_lab.studies.storage import damage
-from tangential_lab.studies.storage.liveness import current_owner
+from tangential_lab.studies.storage import database
 from tangential_lab.studies.storage.records import (
     decode_record,
     encode_record,
-    parse_owner,
     parse_record,
 )
+from tangential_lab.studies.storage.trials import current_owner, parse_owner
 
 
 def test_rows_of_layers_must_match_their_names():
@@ -60,8 +59,8 @@ def test_errors_that_pass_are_not_damage():
         return error
 
     for text in ("database is locked", "disk I/O error", "database or disk is full"):
-        assert damage.damage_report(failure(text), "sqlite:////tmp/s.db") == ""
-    damaged = damage.damage_report(failure("no such table: x"), "sqlite:////tmp/s.db")
+        assert database.damage_report(failure(text), "sqlite:////tmp/s.db") == ""
+    damaged = database.damage_report(failure("no such table: x"), "sqlite:////tmp/s.db")
     assert damaged.startswith("sqlite:////tmp/s.db cannot be used: no such table: x. Restore")
     gone = OperationalError("SELECT 1", None, Exception("server closed the connection"))
-    assert damage.damage_report(gone, "postgresql://127.0.0.1:9/x") == ""
+    assert database.damage_report(gone, "postgresql://127.0.0.1:9/x") == ""

@@ -12,8 +12,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from tangential_lab.studies import provenance
-from tangential_lab.studies.storage import ClaimLostError, Store, database, liveness
-from tangential_lab.studies.storage.trials import waiting_trial
+from tangential_lab.studies.storage import ClaimLostError, Store, database, trials
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -94,7 +93,7 @@ class TestStore:
         stale = {claim.id}  # as if this machine had slept, or the database been gone
         monkeypatch.setattr(store.rdb, "_get_stale_trial_ids", lambda _: list(stale))
         assert store.claim(plan, [claim.spec]) is None
-        away = liveness.current_owner() | {"machine": "another"}
+        away = trials.current_owner() | {"machine": "another"}
         store.storage.set_trial_user_attr(claim.id, "owner", away)
         store.liveness.watch_s = 0.05
         store.liveness.stale_since.clear()
@@ -153,17 +152,17 @@ class TestStore:
         assert store.claim(plan, specs) is None
 
     def test_a_process_is_told_by_its_number_and_its_beginning(self):
-        mine = liveness.current_owner()
-        assert not liveness.has_ended(mine)
-        assert liveness.has_ended(mine | {"since": mine["since"] + 1})
-        assert liveness.has_ended(mine | {"pid": 2**22 + 1})
+        mine = trials.current_owner()
+        assert not trials.has_ended(mine)
+        assert trials.has_ended(mine | {"since": mine["since"] + 1})
+        assert trials.has_ended(mine | {"pid": 2**22 + 1})
 
     def test_two_that_queue_at_once_leave_one_trial(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         spec = plan.tuning_trials()[0]
         for _ in range(2):  # as if neither had seen the other
             store.storage.create_new_trial(
-                store._study_id(), waiting_trial(plan, plan.key(spec), spec)
+                store._study_id(), trials.waiting_trial(plan, plan.key(spec), spec)
             )
         assert store.claim(plan, [spec]) is not None
         assert store.claim(plan, [spec]) is None

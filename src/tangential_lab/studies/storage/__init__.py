@@ -1,15 +1,13 @@
 """A study's plan and trials in a database, shared by any number of workers.
 
 store     the plan; claims, heartbeats and records of trials
-trials    Optuna's trials, and claims on them
-liveness  whether the worker of a trial is alive
+trials    Optuna's trials, claims on them, and whether their workers are alive
 records   the record of a trial as text
-database  opening SQLite files and servers; damage: what is wrong with them
+database  opening SQLite files and servers, and what is wrong with them
 urls      URLs of databases, shown without passwords
 """
 
-from tangential_lab.studies.storage.damage import database_errors
-from tangential_lab.studies.storage.database import BEAT_S
+from tangential_lab.studies.storage.database import BEAT_S, database_errors
 from tangential_lab.studies.storage.records import parse_record
 from tangential_lab.studies.storage.store import PATIENCE_S, Store
 from tangential_lab.studies.storage.trials import ClaimedTrial, ClaimLostError

@@ -1,16 +1,24 @@
-"""Opens the database behind Optuna's storage."""
+"""Opens the database behind Optuna's storage, and explains its errors."""
 
+import os
 import re
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tangential_lab.errors import root_cause
 from tangential_lab.studies.search import optuna, without_experimental_warnings
-from tangential_lab.studies.storage.damage import database_errors, first_line
-from tangential_lab.studies.storage.urls import checked_url, is_file, without_password
+from tangential_lab.studies.storage.urls import (
+    SECRET,
+    checked_url,
+    is_file,
+    unambiguous_url,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -21,6 +29,10 @@ WAIT_S = 120  # seconds to wait for another process that writes to the file
 TRIES, PAUSE_S = 10, 0.3  # while other processes create the tables
 STARTING = re.compile("refused|starting up|shutting down|recovery", re.IGNORECASE)
 NOT_A_DATABASE = re.compile("not a database|malformed")
+# errors of SQLite that are temporary, or that do not mean damage
+PASSING = re.compile("locked|busy|full|I/O|unable to open|readonly|interrupted", re.IGNORECASE)
+# exceptions that reading another program's data may raise
+UNREADABLE = (ValueError, TypeError, LookupError, AssertionError, AttributeError, RecursionError)
 # packages of the modules that SQLAlchemy imports by default
 PACKAGES = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
 
@@ -147,3 +159,66 @@ def _one_writer_at_a_time(engine: Any) -> None:
     @event.listens_for(engine, "begin")
     def _(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def database_errors() -> tuple[type[Exception], ...]:
+    """The exceptions of a database that is unavailable, full or locked."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return optuna().exceptions.StorageInternalError, SQLAlchemyError
+
+
+class DamagedError(ValueError):
+    """The database is damaged, or another program has changed it."""
+
+
+@contextmanager
+def undamaged(url: str, value: str = "") -> Iterator[None]:
+    """Turns errors of a damaged database into a DamagedError that says what to do.
+
+    Given the name of a value that is read, it turns all errors of reading it into a ValueError.
+    """
+    try:
+        yield
+    except (*database_errors(), *UNREADABLE) as error:
+        if isinstance(error, database_errors()) and (text := damage_report(error, url)):
+            raise DamagedError(text) from error
+        if not value or not isinstance(error, UNREADABLE):
+            raise
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise ValueError(
+            f"{value} in {without_password(url)} cannot be read: {reason}. Another program or "
+            "another version of Tangential wrote it: use that version, restore a backup, or begin "
+            "another study (--study NAME)"
+        ) from error
+
+
+def damage_report(error: Exception, url: str) -> str:
+    """What is wrong with a damaged or changed database, and what to do; "" for other errors."""
+    from sqlalchemy.exc import DataError, IntegrityError, NoResultFound, ProgrammingError
+
+    cause, inner = root_cause(error), error
+    if is_file(url):
+        known = isinstance(cause, (sqlite3.Error, ValueError, TypeError, NoResultFound))
+        damaged = known and not PASSING.search(str(cause))
+    else:
+        while inner.__cause__ is not None and type(inner).__module__.startswith("optuna"):
+            inner = inner.__cause__
+        damaged = isinstance(inner, (DataError, IntegrityError, NoResultFound, ProgrammingError))
+    advice = "Restore the database from a backup, or choose another --study or --out"
+    shown = without_password(url)
+    return f"{shown} cannot be used: {first_line(cause, url)}. {advice}" if damaged else ""
+
+
+def first_line(error: BaseException, url: str) -> str:
+    """The first line of a driver's message, which may repeat secrets of the URL."""
+    parsed = unambiguous_url(url)
+    if parsed is None:
+        return f"{type(error).__name__}. Write special characters as %XX (@ is %40, / is %2F)"
+    text = str(root_cause(error)).strip().partition("\n")[0]
+    query = [
+        v for key, values in parsed.normalized_query.items() if SECRET.search(key) for v in values
+    ]
+    for secret in filter(None, (parsed.password, os.environ.get("PGPASSWORD"), *query)):
+        text = text.replace(secret, "***")
+    return text

@@ -4,10 +4,9 @@ import base64
 import json
 import math
 import zlib
-from contextlib import suppress
 from typing import Any, NotRequired, TypedDict
 
-from tangential_lab.studies.typed_json import parse_json, quoted, typed
+from tangential_lab.studies.typed_json import parse_json, quoted
 
 
 class Curves(TypedDict):
@@ -67,14 +66,6 @@ class TrialRecord(TypedDict):
     provenance: Provenance
 
 
-class Owner(TypedDict):
-    """The process that runs a trial."""
-
-    machine: str
-    pid: int
-    since: float  # when it started
-
-
 def encode_record(record: dict[str, Any]) -> str:
     """A record as text for a database."""
     return base64.b85encode(zlib.compress(json.dumps(record).encode())).decode()
@@ -117,10 +108,3 @@ def parse_record(text: str | bytes) -> dict[str, Any]:
         if len({len(column) for column in table.values()}) > 1:
             raise ValueError(f"record.{name} has columns of different lengths")
     return record
-
-
-def parse_owner(value: Any) -> Owner | None:
-    """The process that runs a trial, or None if the database does not say."""
-    with suppress(ValueError):
-        return typed(Owner, value, "owner")
-    return None

@@ -13,16 +13,23 @@ from typing import Any
 
 from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.search import optuna
-from tangential_lab.studies.storage.damage import database_errors, undamaged
-from tangential_lab.studies.storage.database import BEAT_S, open_storage
-from tangential_lab.studies.storage.liveness import LivenessMonitor, current_owner, machine_id
-from tangential_lab.studies.storage.records import decode_record, encode_record, parse_owner
+from tangential_lab.studies.storage.database import (
+    BEAT_S,
+    database_errors,
+    open_storage,
+    undamaged,
+)
+from tangential_lab.studies.storage.records import decode_record, encode_record
 from tangential_lab.studies.storage.trials import (
     ClaimedTrial,
     ClaimLostError,
     FrozenTrial,
+    LivenessMonitor,
     claim_checked,
+    current_owner,
+    machine_id,
     oldest_by_key,
+    parse_owner,
     waiting_trial,
 )
 from tangential_lab.studies.storage.urls import is_file, without_password

@@ -1,8 +1,7 @@
 """The processes that run the trials of a study.
 
 worker     claims trials and trains them, one after another
-pool       the workers on this machine, replaced when they die
-processes  child processes and their messages
+pool       child processes; the workers on this machine, replaced when they die
 preflight  a test of the user's optimizers before a study starts; import it where it is used
 """
 

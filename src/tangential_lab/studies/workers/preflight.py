@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tangential_lab.studies.workers.processes import start
+from tangential_lab.studies.workers.pool import start
 from tangential_lab.training import (
     OptimizerEntry,
     ParamGroups,
