@@ -2,7 +2,8 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -19,13 +20,24 @@ def fits(table: Table, width: int) -> bool:
 
 
 def first_that_fits(tables: Sequence[Table], width: int) -> Table:
-    """The first of these tables that fits, or the last.
-
-    Args:
-        tables: The same content, from the widest layout to the narrowest.
-        width: Width of the terminal, in characters.
-    """
+    """The first of these tables that fits, or the last; they go from wide to narrow."""
     return next((table for table in tables if fits(table, width)), tables[-1])
+
+
+def say(console: Console, text: str, indent: str = "", style: str = "") -> None:
+    """Print a paragraph, wrapped at words. What looks like markup in it is printed as it is."""
+    lines = wrapped(text, console.width - len(indent)).replace("\n", f"\n{indent}")
+    _print_raw(console, indent + lines, style)
+
+
+def print_paths(console: Console, paths: Iterable[Path], style: str = "") -> None:
+    """Print the full path of every file, one per line."""
+    for path in paths:
+        _print_raw(console, str(path.resolve()), style)
+
+
+def _print_raw(console: Console, text: str, style: str) -> None:
+    console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def keep_units(text: str) -> str:

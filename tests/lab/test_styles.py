@@ -9,13 +9,13 @@ import pytest
 from tangential_lab import styles
 from tangential_lab.reports import report
 from tangential_lab.studies import Plan, PlannedOptimizer
-from tangential_lab.theory.runs import CONTESTANTS
+from tangential_lab.theory.toys import TOY_OPTIMIZERS
 from tangential_lab.training import DEFAULT_OPTIMIZERS, OPTIMIZERS, USER_COLOURS
 
 COLOURS = [
     *(optimizer.colour for optimizer in OPTIMIZERS.values()),
     *USER_COLOURS,
-    *(one.colour for some in CONTESTANTS.values() for one in some.values()),
+    *(one.colour for some in TOY_OPTIMIZERS.values() for one in some.values()),
 ]
 
 

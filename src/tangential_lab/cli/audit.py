@@ -11,16 +11,11 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tangential.invariance import Audit, audit
 from tangential_lab.cli.audit_tables import print_audit, print_text
-from tangential_lab.cli.models import (
-    LoadedModel,
-    load_model,
-    mixes_samples,
-    parse_size,
-    randomise_zero_matrices,
-)
+from tangential_lab.cli.models import LoadedModel, load_model, randomise_zero_matrices
 from tangential_lab.errors import TRACEBACK, exit_with, one_line, report_errors
 from tangential_lab.files import check_writable
 
@@ -61,8 +56,8 @@ def command(
         seed: Seed of weights, inputs and directions.
     """
     with report_errors():
-        _check_files(csv, json)
-        size = None if input_size is None else parse_size(input_size)
+        _check_files([path for path in (csv, json) if path])
+        size = None if input_size is None else _parse_size(input_size)
         torch.manual_seed(seed)
         loaded, randomised = load_model(source), []
         if loaded.batches is None:
@@ -87,12 +82,20 @@ def command(
             result.to_json(json)
 
 
-def _check_files(csv: Path | None, json: Path | None) -> None:
+def _check_files(paths: list[Path]) -> None:
     """Raise an error now, not after minutes of work, if a file cannot be written."""
-    if csv and json and csv.resolve() == json.resolve():
-        raise ValueError(f"--csv and --json must be two files, got {str(csv)!r} for both")
-    for path in filter(None, (csv, json)):
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(f"--csv and --json must be two files, got {str(paths[0])!r} for both")
+    for path in paths:
         check_writable(path)
+
+
+def _parse_size(text: str) -> tuple[int, ...]:
+    """The sizes in a text such as 3,224,224."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"input_size must be positive integers such as 3,224,224, got {text!r}")
+    return tuple(map(int, parts))
 
 
 def _audit(loaded: LoadedModel, inputs: Any, source: str, *, verify: bool, seed: int) -> Audit:
@@ -111,12 +114,9 @@ def _audit(loaded: LoadedModel, inputs: Any, source: str, *, verify: bool, seed:
 def _noise(
     loaded: LoadedModel, size: tuple[int, ...] | None, batches: int, samples: int | None
 ) -> list[Tensor]:
-    """Batches of random inputs.
-
-    Raises:
-        ValueError: the batches would not fit into the memory of this machine.
-    """
-    samples = samples or (4 if mixes_samples(loaded.model) else 2)
+    """Batches of random inputs; ValueError if they would not fit into this machine's memory."""
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in loaded.model.modules())
+    samples = samples or (4 if has_batch_norm else 2)
     shape = (samples, *(size or loaded.input_size))
     needed, memory = BYTES * batches * math.prod(shape), psutil.virtual_memory().total
     if needed > memory:

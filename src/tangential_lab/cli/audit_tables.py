@@ -10,12 +10,21 @@ from rich.table import Table
 
 from tangential.invariance import Audit, Line, units_in_words
 from tangential_lab.errors import one_line
-from tangential_lab.terminal import fits, wrapped
+from tangential_lab.terminal import fits, say
 
 PAPER = 'the paper states "more than 90 %" for ResNet'
 SHOWN = 12  # weights per section, unless the user asks for all
 KINDS = ("row", "weight", "variant", "dead")
 VERDICTS = ("row", "weight", "off")
+HEADINGS = ("weight", "shape", "scale-invariant", "√n |cos|", "gate", "flicker")
+
+
+class Section(NamedTuple):
+    """Weights that need a look: what is wrong and what to do, a test for them, facts to show."""
+
+    title: str
+    holds: Callable[[Line], object]
+    facts: tuple[Callable[[Line], str], ...] = ()
 
 
 def print_audit(result: Audit, source: str, console: Console, *, every_weight: bool) -> None:
@@ -24,10 +33,11 @@ def print_audit(result: Audit, source: str, console: Console, *, every_weight: b
         _print_weights(result, console)
     batches = "1 batch" if result.batches == 1 else f"{result.batches} batches"
     print_text(console, f"{source}, {result.mode} mode, {batches}", style="italic")
-    for table in _kind_tables(result, console.width):
-        console.print(table)
+    _print_kinds(result, console)
     for section in SECTIONS:
-        _print_section(section, result, console, shown=None if every_weight else SHOWN)
+        lines = [line for line in result.lines if _section_of(line) is section]
+        if lines:
+            _print_section(section, lines, console, len(lines) if every_weight else SHOWN)
     for note in result.notes:
         print_text(console, note)
     checked = [line.verified for line in result.lines if line.verified is not None]
@@ -39,40 +49,27 @@ def print_audit(result: Audit, source: str, console: Console, *, every_weight: b
 
 
 def print_text(console: Console, text: str, indent: str = "", style: str = "") -> None:
-    """Print text, wrapped at words. Names in it may look like markup, but are printed as they are.
-
-    Args:
-        console: The terminal.
-        text: One paragraph.
-        indent: Text at the start of each line.
-        style: Rich's style of the text.
-    """
-    width = console.width - len(indent)
-    lines = wrapped(one_line(text), width).replace("\n", f"\n{indent}")
-    console.print(
-        indent + lines, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True
-    )
+    """Print a paragraph; it may contain names of a user's model."""
+    say(console, one_line(text), indent, style)
 
 
 # ---- kinds
 
 
-def _kind_tables(result: Audit, width: int) -> list[Table]:
-    """One table, or two on a narrow terminal: the sizes, and the gate's verdicts."""
+def _print_kinds(result: Audit, console: Console) -> None:
+    """Print one table, or two on a narrow terminal: the sizes, and the gate's verdicts."""
     sizes, gate = ("weights", "elements", "share"), ("gate: row", "weight", "off", "wrong")
     rows = _kind_rows(result)
     table = _kind_table((*sizes, *gate), rows)
-    if fits(table, width):
-        return [table]
-    return [
-        _kind_table(sizes, [row[:4] for row in rows]),
-        _kind_table(gate, [(row[0], *row[4:]) for row in rows]),
-    ]
+    if fits(table, console.width):
+        console.print(table)
+    else:
+        console.print(_kind_table(sizes, [row[:4] for row in rows]))
+        console.print(_kind_table(gate, [(row[0], *row[4:]) for row in rows]))
 
 
 def _kind_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table()
-    table.add_column("scale-invariant")
+    table = Table("scale-invariant")
     for heading in headings:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
@@ -89,16 +86,9 @@ def _kind_rows(result: Audit) -> list[tuple[str, ...]]:
     for kind, lines in kinds.items():
         verdicts = [verdict for line in lines for verdict in line.gate]
         elements = sum(line.size for line in lines)
-        rows.append(
-            (
-                kind,
-                str(len(lines)),
-                f"{elements:,}",
-                f"{100 * elements / max(total, 1):.1f} %",
-                *(_percent(verdicts.count(verdict) / len(verdicts)) for verdict in VERDICTS),
-                _percent(sum(line.wrong for line in lines) / len(lines)),
-            )
-        )
+        sizes = (str(len(lines)), f"{elements:,}", f"{100 * elements / max(total, 1):.1f} %")
+        gate = (_percent(verdicts.count(verdict) / len(verdicts)) for verdict in VERDICTS)
+        rows.append((kind, *sizes, *gate, _percent(sum(line.wrong for line in lines) / len(lines))))
     return rows
 
 
@@ -117,14 +107,6 @@ def _percent(share: float) -> str:
 # ---- weights to look at
 
 
-class Section(NamedTuple):
-    """A title with advice, a test for the weights of the section, and the facts per weight."""
-
-    title: str
-    holds: Callable[[Line], object]
-    facts: tuple[Callable[[Line], str], ...] = ()
-
-
 def _truth(line: Line) -> str:
     return f"scale-invariant: {_kind(line)}"
 
@@ -133,8 +115,10 @@ def _gate(line: Line) -> str:
     return f"gate: {' '.join(line.gate)}"
 
 
-SECTIONS = (  # a weight appears in the first section whose test is true
-    Section("The two proofs disagree", lambda x: x.verified is False, (_truth,)),
+SECTIONS = (
+    Section(
+        "The audit and the check by rescaling disagree", lambda x: x.verified is False, (_truth,)
+    ),
     Section(
         "Not scale-invariant only because of a bias: build the layer with bias=False",
         lambda x: x.remedy and x.kind == "variant",
@@ -150,32 +134,28 @@ SECTIONS = (  # a weight appears in the first section whose test is true
         lambda x: x.missed,
         (_truth, _gate),
     ),
-    Section("The gate changes between batches, without harm", lambda x: x.flicker, (_gate,)),
+    Section("The gate decides differently per batch, without harm", lambda x: x.flicker, (_gate,)),
     Section("Biases without effect: build the layer with bias=False", lambda x: x.remedy),
     Section("Other notes", lambda x: x.notes),
 )
 
 
-def _print_section(section: Section, result: Audit, console: Console, *, shown: int | None) -> None:
-    lines = [
-        line
-        for line in result.lines
-        if next((each for each in SECTIONS if each.holds(line)), None) is section
-    ]
-    if not lines:
-        return
+def _section_of(line: Line) -> Section | None:
+    """The first section whose test is true; a weight appears only there."""
+    return next((section for section in SECTIONS if section.holds(line)), None)
+
+
+def _print_section(section: Section, lines: list[Line], console: Console, shown: int) -> None:
     print_text(console, f"{section.title} ({len(lines)})", style="bold")
     for line in lines[:shown]:
         remedy = [f"remedy: {line.remedy}"] if line.remedy else []
         facts = [*(fact(line) for fact in section.facts), *line.notes, *remedy]
         print_text(console, f"{line.name}: {'; '.join(facts)}", indent="  ")
-    if shown and len(lines) > shown:
+    if len(lines) > shown:
         print_text(console, f"and {len(lines) - shown} more (--all)", indent="  ")
 
 
 # ---- every weight
-
-HEADINGS = ("weight", "shape", "scale-invariant", "√n |cos|", "gate", "flicker")
 
 
 def _print_weights(result: Audit, console: Console) -> None:

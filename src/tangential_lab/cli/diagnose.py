@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tangential.monitor import Run, diagnose, fell, figures, fold, load, percent
 from tangential_lab.reports import unsigned_zero
-from tangential_lab.terminal import wrapped
+from tangential_lab.terminal import say
 
 plain = "{:.3g}".format
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -39,11 +39,11 @@ def command(run: Path, other: Path | None = None, /) -> None:
     """
     console = Console()
     runs = [_loaded(path, console) for path in (run, other) if path]
-    console.print(table(runs))
+    console.print(_table(runs))
     for loaded in runs:
         console.print(f"[bold]{escape(loaded.name)}[/bold]", highlight=False, soft_wrap=True)
         for verdict in diagnose(loaded):
-            _print(verdict.text, console, indent="  ")
+            say(console, verdict.text, indent="  ")
 
 
 def _loaded(path: Path, console: Console) -> Run:
@@ -51,17 +51,11 @@ def _loaded(path: Path, console: Console) -> Run:
         warnings.simplefilter("always")
         run = load(path)
     for warning in caught:
-        _print(f"Note: {warning.message}", console)
+        say(console, f"Note: {warning.message}")
     return run
 
 
-def _print(text: str, console: Console, indent: str = "") -> None:
-    """Print a text, wrapped at words."""
-    for line in wrapped(text, console.width - len(indent)).splitlines():
-        console.print(f"{indent}{line}", highlight=False, markup=False, soft_wrap=True)
-
-
-def table(runs: list[Run]) -> Table:
+def _table(runs: list[Run]) -> Table:
     """One column per run; a cell is empty if its value is unknown."""
     result = Table(title="Scale-invariant weights, medians over the last tenth of logs")
     result.title_justify = "left"

@@ -24,26 +24,27 @@ def lemmas() -> None:
     sys.exit(1 if failed else 0)
 
 
-TITLE = "Claims: the worst case among all rows and steps"
-
-
 def _wide(results: list[Lemma]) -> Table:
-    table = Table("claim", "source", title=TITLE, title_justify="left")
-    for heading in ("claimed", "measured", "error", "allowed", ""):
-        table.add_column(heading, justify="right")
+    table = _table("claim", "source", numbers=("claimed", "measured", "error", "allowed", ""))
     for lemma in results:
         table.add_row(*_cells(lemma))
     return table
 
 
 def _narrow(results: list[Lemma]) -> Table:
-    table = Table("claim", title=TITLE, title_justify="left")
-    for heading in ("claimed,\nmeasured", "error,\nallowed", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table("claim", numbers=("claimed,\nmeasured", "error,\nallowed", ""))
     for lemma in results:
         name, source, claimed, measured, error, allowed, holds = _cells(lemma)
         claim = f"{name} ({source})"
         table.add_row(claim, f"{claimed}\n{measured}", f"{error}\n{allowed}", holds)
+    return table
+
+
+def _table(*names: str, numbers: tuple[str, ...]) -> Table:
+    title = "Claims: the worst case among all rows and steps"
+    table = Table(*names, title=title, title_justify="left")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 

@@ -1,21 +1,18 @@
 """Models that `tangential audit` loads by name: from torchvision, timm or a user's file."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from tangential_lab.names import did_you_mean
 from tangential_lab.training import load_function
 
-Size = tuple[int, ...]
-
-IMAGE: Size = (3, 224, 224)
+IMAGE = (3, 224, 224)
 INITIAL_STD = 0.02  # of the random values that replace matrices of zeros
 
 
@@ -23,8 +20,8 @@ class LoadedModel(NamedTuple):
     """A model with its own batches, or with the size of one input if it has no batches."""
 
     model: nn.Module
-    batches: Iterable[Any] | None
-    input_size: Size
+    batches: Iterable[Any] | None = None
+    input_size: tuple[int, ...] = IMAGE
 
 
 def load_model(source: str) -> LoadedModel:
@@ -45,14 +42,14 @@ def load_model(source: str) -> LoadedModel:
     kind, _, name = source.rpartition(":")
     if kind.endswith(".py"):
         return _from_file(Path(kind), name)
-    if kind not in LIBRARIES:
+    if kind not in ("torchvision", "timm"):
         raise ValueError(
             f"source must be torchvision:NAME, timm:NAME or FILE.py:FACTORY, got {source!r}"
         )
     if not find_spec(kind):
         raise ModuleNotFoundError(f"{source} needs {kind}: pip install {kind}")
     try:
-        return LIBRARIES[kind](name)
+        return _from_torchvision(name) if kind == "torchvision" else _from_timm(name)
     except RuntimeError as error:  # timm raises it for an unknown tag, for example
         raise ValueError(f"{kind} cannot make {name!r}: {error}") from error
 
@@ -70,20 +67,15 @@ def _from_torchvision(name: str) -> LoadedModel:
     model = models.get_model(name, weights=None, **no_download)
     evaluation = models.get_model_weights(name).DEFAULT.transforms()
     crop = getattr(evaluation, "crop_size", [224])
-    return LoadedModel(model, None, (3, crop[0], crop[-1]))
+    return LoadedModel(model, input_size=(3, crop[0], crop[-1]))
 
 
 def _from_timm(name: str) -> LoadedModel:
     timm = import_module("timm")
     _check_name(name.split(".")[0], timm.list_models(), "timm")
     model = timm.create_model(name, pretrained=False)
-    return LoadedModel(model, None, tuple(model.pretrained_cfg.get("input_size", IMAGE)))
-
-
-LIBRARIES: dict[str, Callable[[str], LoadedModel]] = {
-    "torchvision": _from_torchvision,
-    "timm": _from_timm,
-}
+    size = model.pretrained_cfg.get("input_size", IMAGE)
+    return LoadedModel(model, input_size=tuple(size))
 
 
 def _from_file(path: Path, name: str) -> LoadedModel:
@@ -105,7 +97,7 @@ def _from_file(path: Path, name: str) -> LoadedModel:
             f"{name} must return a torch.nn.Module or (module, batches), "
             f"got an object of type {type(model).__name__}"
         )
-    return LoadedModel(model, batches, IMAGE)
+    return LoadedModel(model, batches)
 
 
 def randomise_zero_matrices(model: nn.Module) -> list[str]:
@@ -123,20 +115,3 @@ def randomise_zero_matrices(model: nn.Module) -> list[str]:
     for name in names:
         nn.init.normal_(model.get_parameter(name), std=INITIAL_STD)
     return names
-
-
-def mixes_samples(model: nn.Module) -> bool:
-    """Whether the output for a sample depends on the other samples of its batch."""
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def parse_size(text: str) -> Size:
-    """Parse a size such as 3,224,224.
-
-    Raises:
-        ValueError: a part of the text is not a positive integer.
-    """
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"input_size must be positive integers such as 3,224,224, got {text!r}")
-    return tuple(map(int, parts))

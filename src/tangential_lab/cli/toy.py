@@ -1,5 +1,6 @@
 """The command `tangential toy`."""
 
+from collections.abc import Callable
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from tangential_lab.cli.parameters import Many
 from tangential_lab.files import check_writable, make_writable_folder
-from tangential_lab.terminal import first_that_fits
+from tangential_lab.terminal import first_that_fits, print_paths
 from tangential_lab.theory import (
     MOMENTUM,
     STEPS_SHOWN,
@@ -48,10 +49,7 @@ def toy(
     runs = run_toy(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
     tables = _tables_2d(runs) if problem == "2d" else _tables_3d(runs)
     console.print(first_that_fits(tables, console.width))
-    for path in draw_toy(problem, runs, out):
-        console.print(
-            str(path.resolve()), style="dim", soft_wrap=True, highlight=False, markup=False
-        )
+    print_paths(console, draw_toy(problem, runs, out), style="dim")
 
 
 def _tables_2d(runs: list[ToyRun]) -> list[Table]:
@@ -59,16 +57,13 @@ def _tables_2d(runs: list[ToyRun]) -> list[Table]:
     title, steps = "Loss before step t / norm of the weight after it", STEPS_SHOWN["2d"]
     names = dict.fromkeys(run.name for run in runs)
     wide = _table(title, "momentum", "t", *names, names=0)
-    narrow = _table(title, "optimizer", *(f"t = {t}" for t in steps), names=1)
     for momentum, group in groupby(runs, key=lambda run: run.momentum):
         some = list(group)
         for t in steps:
             wide.add_row(f"{momentum:g}", str(t), *(_cell_2d(run, t) for run in some))
         wide.add_section()
-        narrow.add_row(f"[dim]momentum {momentum:g}[/]")
-        for run in some:
-            narrow.add_row(run.name, *(_cell_2d(run, t) for t in steps))
-        narrow.add_section()
+    narrow = _table(title, "optimizer", *(f"t = {t}" for t in steps), names=1)
+    _add_rows(narrow, runs, lambda run: [[run.name, *(_cell_2d(run, t) for t in steps)]])
     return [wide, narrow]
 
 
@@ -79,35 +74,35 @@ def _cell_2d(run: ToyRun, t: int) -> str:
 
 
 def _tables_3d(runs: list[ToyRun]) -> list[Table]:
-    steps = STEPS_SHOWN["3d"]
-    few = [_narrow_3d(runs, shown) for shown in (steps[1:5] + steps[6:], (10, 50, 200))]
-    return [_wide_3d(runs, steps), *few]
-
-
-TITLE_3D = "Norm of the weight after t steps"
-
-
-def _wide_3d(runs: list[ToyRun], steps: tuple[int, ...]) -> Table:
+    """A wide table, and two narrow ones with fewer steps."""
+    title, steps = "Norm of the weight after t steps", STEPS_SHOWN["3d"]
     headings = (*(f"t = {t}" for t in steps), "to optimum")
-    table = _table(TITLE_3D, "momentum", "optimizer", *headings, names=2)
+    wide = _table(title, "momentum", "optimizer", *headings, names=2)
     for run in runs:
-        table.add_row(f"{run.momentum:g}", run.name, *_cells_3d(run, steps))
+        wide.add_row(f"{run.momentum:g}", run.name, *_cells_3d(run, steps))
         if run.published:
-            table.add_row("", "  paper's figure", *_published_cells(run, steps), style="dim")
-    return table
+            wide.add_row("", "  paper's figure", *_published_cells(run, steps), style="dim")
+    tables = [wide]
+    for some in (steps[1:5] + steps[6:], (10, 50, 200)):
+        headings = (*(f"t = {t}" for t in some), "to\noptimum")
+        tables.append(_table(title, "optimizer", *headings, names=1))
+        _add_rows(tables[-1], runs, lambda run, some=some: _rows_3d(run, some))
+    return tables
 
 
-def _narrow_3d(runs: list[ToyRun], steps: tuple[int, ...]) -> Table:
-    headings = (*(f"t = {t}" for t in steps), "to\noptimum")
-    table = _table(TITLE_3D, "optimizer", *headings, names=1)
+def _rows_3d(run: ToyRun, steps: tuple[int, ...]) -> list[list[str]]:
+    rows = [[run.name.replace(", ", ",\n"), *_cells_3d(run, steps)]]
+    return rows + ([["  paper's", *_published_cells(run, steps)]] if run.published else [])
+
+
+def _add_rows(table: Table, runs: list[ToyRun], rows: Callable[[ToyRun], list[list[str]]]) -> None:
+    """Add a section per momentum; the first row of a run is its own, a second one is dim."""
     for momentum, group in groupby(runs, key=lambda run: run.momentum):
         table.add_row(f"[dim]momentum {momentum:g}[/]")
         for run in group:
-            table.add_row(run.name.replace(", ", ",\n"), *_cells_3d(run, steps))
-            if run.published:
-                table.add_row("  paper's", *_published_cells(run, steps), style="dim")
+            for row, style in zip(rows(run), (None, "dim"), strict=False):
+                table.add_row(*row, style=style)
         table.add_section()
-    return table
 
 
 def _table(title: str, *headings: str, names: int) -> Table:

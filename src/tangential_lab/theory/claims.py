@@ -5,7 +5,7 @@ float64. It does not depend on the norms of the rows, so every row is orthogonal
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,28 +47,18 @@ class Lemma(NamedTuple):
 class Simulation(NamedTuple):
     """A training run on random losses: the rows, the options of the optimizer, the steps.
 
-    Args:
-        shape: Number of rows, and elements per row (at least 2).
-        lr: Step size.
-        beta: Momentum, or the decay rate of Adam's first moment, in [0, 1).
-        decay: Weight decay, as the optimizers take it: lr x decay per step.
-        wd_ratio: Share of the decay that acts on a projected row, or "matched".
-        projection: "auto" projects by row here, "weight" the whole weight.
-        steps: Number of steps.
-        seed: Seed of the weights and the losses.
-
     >>> Simulation(beta=0.5).lr
     0.1
     """
 
-    shape: tuple[int, int] = (8, 32)
+    shape: tuple[int, int] = (8, 32)  # number of rows, and elements per row (at least 2)
     lr: float = 0.1
-    beta: float = 0.9
-    decay: float = 0.01
-    wd_ratio: WdRatio = 0.1
-    projection: Projection = "auto"
+    beta: float = 0.9  # momentum, or the decay rate of Adam's first moment, in [0, 1)
+    decay: float = 0.01  # as the optimizers take it: lr x decay per step
+    wd_ratio: WdRatio = 0.1  # share of the decay that acts on a projected row, or "matched"
+    projection: Projection = "auto"  # "auto" projects by row here, "weight" the whole weight
     steps: int = 30
-    seed: int = 0
+    seed: int = 0  # of the weights and the losses
 
 
 DEFAULT = Simulation()
@@ -76,28 +66,17 @@ DEFAULT = Simulation()
 
 def sgdp(weight: Tensor, s: Simulation) -> Optimizer:
     """SGDP with the options of the simulation; eps is 0, so that the projection is exact."""
-    return SGDP(
-        [weight],
-        s.lr,
-        s.beta,
-        weight_decay=s.decay,
-        eps=0,
-        wd_ratio=s.wd_ratio,
-        projection=s.projection,
-    )
+    return SGDP([weight], s.lr, s.beta, **_projected_options(s))
 
 
 def adamp(weight: Tensor, s: Simulation) -> Optimizer:
     """AdamP with the options of the simulation; eps is 0, so that the projection is exact."""
-    return AdamP(
-        [weight],
-        s.lr,
-        (s.beta, BETA2),
-        weight_decay=s.decay,
-        eps=0,
-        wd_ratio=s.wd_ratio,
-        projection=s.projection,
-    )
+    return AdamP([weight], s.lr, (s.beta, BETA2), **_projected_options(s))
+
+
+def _projected_options(s: Simulation) -> dict[str, Any]:
+    options = {"wd_ratio": s.wd_ratio, "projection": s.projection}
+    return {"weight_decay": s.decay, "eps": 0, **options}
 
 
 def adamw(weight: Tensor, s: Simulation) -> Optimizer:

@@ -52,10 +52,6 @@ def _sgd_squared(s: Simulation) -> float:
     return 2 * s.lr * s.decay / (1 + s.beta)
 
 
-def _sgdp_squared(s: Simulation) -> float:
-    return 2 * s.lr * s.decay * float(s.wd_ratio) / (1 - s.beta)
-
-
 def _adamw_squared(s: Simulation) -> float:
     return 2 * s.lr * s.decay * maths.matched(s.beta)
 
@@ -66,7 +62,7 @@ def _adamp_squared(s: Simulation) -> float:
 
 EQUILIBRIA = {
     "SGD, coupled decay": Equilibrium(_sgd, _sgd_squared, SGD_RUN),
-    "SGDP": Equilibrium(sgdp, _sgdp_squared, SGD_RUN),
+    "SGDP": Equilibrium(sgdp, lambda s: _adamp_squared(s) / (1 - s.beta), SGD_RUN),
     "SGDP, matched": Equilibrium(sgdp, _sgd_squared, SGD_RUN._replace(wd_ratio="matched")),
     "AdamW": Equilibrium(adamw, _adamw_squared, ADAM_RUN),
     "AdamP": Equilibrium(adamp, _adamp_squared, ADAM_RUN),

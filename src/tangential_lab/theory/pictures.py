@@ -4,7 +4,6 @@ matplotlib takes half a second to import, so it is imported where something is d
 made without pyplot and with temporary settings: the user's own settings of matplotlib stay.
 """
 
-from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +11,16 @@ from typing import Any, NamedTuple
 import torch
 
 from tangential_lab import styles
-from tangential_lab.theory.runs import CONTESTANTS, STEPS_SHOWN, Problem, ToyRun
-from tangential_lab.theory.toys import OPTIMUM_3D, START_3D, STEPS_2D, chart, rosenbrock
+from tangential_lab.theory.toys import (
+    OPTIMUM_3D,
+    START_3D,
+    STEPS_2D,
+    STEPS_SHOWN,
+    Problem,
+    ToyRun,
+    chart,
+    rosenbrock,
+)
 
 NAMES = {"2d": "cosine_2d", "3d": "rosenbrock_3d"}
 STYLE: Any = styles.MATPLOTLIB | {"axes.titlesize": 11, "font.size": 10}
@@ -34,8 +41,9 @@ class Trace(NamedTuple):
 
     def until(self, step: int) -> None:
         """Show the points up to a step."""
-        self.line.set_data(self.x[: step + 1], self.y[: step + 1])
-        self.head.set_data(self.x[: step + 1][-1:], self.y[: step + 1][-1:])
+        x, y = self.x[: step + 1], self.y[: step + 1]
+        self.line.set_data(x, y)
+        self.head.set_data(x[-1:], y[-1:])
 
 
 def toy_files(problem: Problem, folder: Path) -> list[Path]:
@@ -56,8 +64,12 @@ def draw_toy(problem: Problem, runs: list[ToyRun], folder: Path) -> list[Path]:
     with rc_context(STYLE):
         layout = ConstrainedLayoutEngine(wspace=0.08)
         figure = Figure(figsize=(12, 4.2 * len(rows)), layout=layout)
-        traces = [trace for at, row in enumerate(rows) for trace in ROW[problem](figure, rows, at)]
-        _legend(figure)
+        draw_row = _row_2d if problem == "2d" else _row_3d
+        traces = [trace for at in range(len(rows)) for trace in draw_row(figure, rows, at)]
+        # one legend below all panels; those of the first row name every line
+        named = (panel.get_legend_handles_labels() for panel in figure.axes[:3])
+        lines = {name: line for pair in named for line, name in zip(*pair, strict=True)}
+        figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
         figure.savefig(png, dpi=DPI)
         figure.savefig(svg, metadata={"Date": None})
         for path in gif:
@@ -65,15 +77,10 @@ def draw_toy(problem: Problem, runs: list[ToyRun], folder: Path) -> list[Path]:
     return paths
 
 
-def _legend(figure: Any) -> None:
-    """One legend for all panels, below them; the panels of the first row name every line."""
-    named = (panel.get_legend_handles_labels() for panel in figure.axes[:3])
-    lines = {name: line for pair in named for line, name in zip(*pair, strict=True)}
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
-
-
 def _row_2d(figure: Any, rows: list[list[ToyRun]], at: int) -> list[Trace]:
-    """Paths in the plane, norms and losses at one momentum."""
+    """Paths in the plane with the unit circle, norms and losses at one momentum."""
+    from matplotlib.patches import Circle
+
     plane, norm, loss = (figure.add_subplot(len(rows), 3, 3 * at + i) for i in (1, 2, 3))
     momentum = rows[at][0].momentum
     plane.set(title=f"momentum {momentum:g}: path, a dot every 50 steps", aspect="equal")
@@ -88,18 +95,11 @@ def _row_2d(figure: Any, rows: list[list[ToyRun]], at: int) -> list[Trace]:
             _trace(norm, run, steps, run.path.norms.numpy(), label=run.name),
             _trace(loss, run, steps[:-1], run.path.losses.numpy()),
         ]
-    _circle(plane)
-    return traces
-
-
-def _circle(plane: Any) -> None:
-    """The unit circle, and the direction of the optimum."""
-    from matplotlib.patches import Circle
-
     plane.add_patch(Circle((0, 0), 1, fill=False, color=FAINT, linewidth=1))
     low = plane.get_ylim()[0]
     plane.plot([0, 0], [0, low], color=INK, linestyle=":", linewidth=1.2)
     plane.annotate("optimum", (0, low), (-4, 3), textcoords="offset points", ha="right")
+    return traces
 
 
 def _row_3d(figure: Any, rows: list[list[ToyRun]], at: int) -> list[Trace]:
@@ -122,13 +122,14 @@ def _row_3d(figure: Any, rows: list[list[ToyRun]], at: int) -> list[Trace]:
 
 
 def _published(norm: Any, runs: list[ToyRun]) -> None:
+    """The norms of the paper's figure, as dots."""
     style = {"linestyle": "", "marker": "o", "markerfacecolor": "white", "markersize": 5}
     steps = STEPS_SHOWN["3d"]
-    published = [run for run in runs if run.published]
-    for run in published:
-        colour = CONTESTANTS["3d"][run.name].colour
-        norm.plot(steps, run.published[: len(steps)], color=colour, zorder=4, **style)
-    if published:
+    for run in runs:
+        if run.published:
+            norms = run.published[: len(steps)]
+            norm.plot(steps, norms, color=run.optimizer.colour, zorder=4, **style)
+    if any(run.published for run in runs):
         norm.plot([], [], color=INK, label="the paper's figure", **style)
 
 
@@ -162,8 +163,8 @@ def _ball(ball: Any, runs: list[ToyRun]) -> None:
     sides = (x.numpy() for x in globe.unbind(-1))
     ball.plot_surface(*sides, facecolors=shades, rstride=1, cstride=1, shade=False, rasterized=True)
     for run in runs:
-        colour = CONTESTANTS["3d"][run.name].colour
-        ball.plot(*run.path.weights.numpy().T, color=colour, linewidth=1.5, zorder=5)
+        path = run.path.weights.numpy().T
+        ball.plot(*path, color=run.optimizer.colour, linewidth=1.5, zorder=5)
     ball.view_init(elev=25, azim=-35)
     ball.set(title="path of w around the unit sphere", xlabel="$w_1$", ylabel="$w_2$")
     ball.set(zlabel="$w_3$", xticks=(-1, 0, 1, 2), yticks=(-1, 0, 1), zticks=(-1, 0, 1))
@@ -173,14 +174,10 @@ def _ball(ball: Any, runs: list[ToyRun]) -> None:
 
 
 def _trace(axes: Any, run: ToyRun, x: Any, y: Any, **style: Any) -> Trace:
-    colour, dashed, _ = CONTESTANTS["2d" if run.path.weights.shape[1] == 2 else "3d"][run.name]
+    colour, dashed, _ = run.optimizer
     [line] = axes.plot(x, y, color=colour, linestyle="--" if dashed else "-", **style)
     [head] = axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=6)
     return Trace(line, head, x, y)
-
-
-DrawRow = Callable[[Any, list[list[ToyRun]], int], list[Trace]]
-ROW: dict[Problem, DrawRow] = {"2d": _row_2d, "3d": _row_3d}
 
 
 def _animate(figure: Any, traces: list[Trace], path: Path) -> None:

@@ -1,21 +1,34 @@
-"""Small problems in two and three dimensions that show the slowdown."""
+"""Small problems in two and three dimensions that show the slowdown, and runs on them."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from tangential import SGDP
+from tangential_lab.training import OPTIMIZERS
+
+Problem = Literal["2d", "3d"]
+Build = Callable[[list[Tensor]], Optimizer]
 
 STEPS_2D = 500
 STEPS_3D = 200
 CHART_SCALE = 1.5  # chart coordinates per radian
 START_3D = (-2.0, 2.0)
 OPTIMUM_3D = (1.0, 1.0)
-
-Build = Callable[[list[Tensor]], Optimizer]
+STEPS_SHOWN = {"2d": (50, 499), "3d": (0, 10, 25, 50, 100, 150, 200)}
+MOMENTUM: dict[Problem, tuple[float, ...]] = {"2d": (0.9, 0.95, 0.99), "3d": (0.9,)}
+# read off the paper's figure: norms after these steps, and the final distance to the optimum
+PUBLISHED_MOMENTUM = 0.9
+PUBLISHED_3D = {
+    "SGD + momentum": (1, 1.233, 1.893, 2.392, 3.085, 3.154, 3.162, 0.255),
+    "SGD + momentum, decay": (1, 1.283, 2.09, 2.477, 1.532, 1.011, 0.836, 0.117),
+    "SGDP, published buffer": (1, 1.016, 1.036, 1.081, 1.115, 1.119, 1.121, 0.137),
+}
 
 
 class Path(NamedTuple):
@@ -130,3 +143,73 @@ def _follow(weight: Tensor, stepper: Optimizer, loss: Callable[[], Tensor], step
         weights.append(weight.detach()[0].clone())
         losses.append(value.detach())
     return Path(torch.stack(weights), torch.stack(losses))
+
+
+class ToyOptimizer(NamedTuple):
+    """An optimizer on a toy problem, and how its line is drawn."""
+
+    colour: str
+    dashed: bool
+    build: Callable[[list[Tensor], float], Optimizer]  # from the weight and the momentum
+
+
+class ToyRun(NamedTuple):
+    """The path of an optimizer at one momentum."""
+
+    name: str
+    optimizer: ToyOptimizer
+    momentum: float
+    path: Path
+
+    @property
+    def distance(self) -> float:
+        """Distance from the end of a 3D path to the optimum, on the chart."""
+        psi, phi = chart(self.path.weights[-1])
+        return math.dist((float(psi), float(phi)), OPTIMUM_3D)
+
+    @property
+    def published(self) -> tuple[float, ...]:
+        """The paper's values for a 3D path; () if it has none."""
+        return PUBLISHED_3D.get(self.name, ()) if self.momentum == PUBLISHED_MOMENTUM else ()
+
+
+def _sgd(colour: str, lr: float, decay: float = 0.0) -> ToyOptimizer:
+    return ToyOptimizer(colour, False, lambda w, m: SGD(w, lr, m, weight_decay=decay))
+
+
+def _sgdp(lr: float) -> dict[str, ToyOptimizer]:
+    colour, published = (OPTIMIZERS[name].colour for name in ("sgdp", "sgdp-published"))
+    return {
+        "SGDP": ToyOptimizer(colour, False, lambda w, m: SGDP(w, lr, m)),
+        "SGDP, published buffer": ToyOptimizer(
+            published, True, lambda w, m: SGDP(w, lr, m, project_buffer=True)
+        ),
+    }
+
+
+TOY_OPTIMIZERS: dict[Problem, dict[str, ToyOptimizer]] = {
+    "2d": {
+        "SGD": ToyOptimizer(OPTIMIZERS["adam"].colour, False, lambda w, _: SGD(w, 0.01)),
+        "SGD + momentum": _sgd(OPTIMIZERS["sgd"].colour, 0.01),
+        **_sgdp(0.01),
+    },
+    "3d": {
+        "SGD + momentum": _sgd(OPTIMIZERS["sgd"].colour, 0.0549),
+        "SGD + momentum, decay": _sgd("#c0699f", 0.0704, 0.05),
+        **_sgdp(0.0438),
+    },
+}
+
+
+def run_toy(problem: Problem, momentum: Iterable[float]) -> list[ToyRun]:
+    """Run every optimizer on a problem at each momentum.
+
+    >>> [f"{run.name} {run.path.norms[-1]:.2f}" for run in run_toy("2d", [0.9])][:3]
+    ['SGD 1.02', 'SGD + momentum 2.93', 'SGDP 1.12']
+    """
+    minimise = {"2d": cosine_2d, "3d": rosenbrock_3d}[problem]
+    return [
+        ToyRun(name, optimizer, m, minimise(lambda w, o=optimizer, m=m: o.build(w, m)))
+        for m in momentum
+        for name, optimizer in TOY_OPTIMIZERS[problem].items()
+    ]

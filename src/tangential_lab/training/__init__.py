@@ -1,10 +1,10 @@
 """Training one model: a `Task` says what is trained, `Trial` is the loop that trains it.
 
-task, records   what is trained; what identifies a trial, and its record
-optimizers      the optimizers that are compared: built-in ones and the user's
-batches         loads batches that depend only on the seed and the step
-trial           the training loop; it uses evaluation, curves, checkpoint and distributed
-user_files      users' Python files as modules
+task        what is trained; what identifies a trial
+optimizers  the laboratory's own optimizers, and search spaces
+user_code   users' Python files as modules, and the optimizers in them
+batches     loads batches that depend only on the seed and the step
+trial       the training loop; it uses evaluation, curves, checkpoint and distributed
 
 Import `trial` and `distributed` where they are used: they load Accelerate, which takes seconds.
 """
@@ -21,21 +21,24 @@ from tangential_lab.training.curves import CLOCK_PARTS, MEAN_COLUMNS, Curves
 from tangential_lab.training.optimizers import (
     DEFAULT_OPTIMIZERS,
     OPTIMIZERS,
-    USER_COLOURS,
     OptimizerEntry,
     Space,
     space_around,
     space_of,
     split_groups,
     untuned_point,
-    user_optimizer,
 )
-from tangential_lab.training.records import PHASES, Phase, Point, Record, Records, Spec
 from tangential_lab.training.task import (
+    PHASES,
     Batch,
     DataSource,
     Metric,
     ParamGroups,
+    Phase,
+    Point,
+    Record,
+    Records,
+    Spec,
     Split,
     Task,
     TensorSplit,
@@ -45,7 +48,12 @@ from tangential_lab.training.task import (
     shuffled_batches,
     single_group,
 )
-from tangential_lab.training.user_files import describe_error, load_function
+from tangential_lab.training.user_code import (
+    USER_COLOURS,
+    describe_error,
+    load_function,
+    user_optimizer,
+)
 
 __all__ = [
     "CLOCK_PARTS",

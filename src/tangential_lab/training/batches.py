@@ -1,11 +1,12 @@
 """Batches that depend only on the seed and the step, not on the process that loads them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from tangential_lab.training.task import Batch, Split, Task
 
@@ -53,13 +54,13 @@ def steps_per_epoch(task: Task) -> int:
         ValueError: the training data are smaller than one batch.
     """
     size = len(task.splits["train"])
-    count = sum(1 for _ in task.batch_order(size, task.batch_size, torch.Generator()))
-    if not count:
+    batches = sum(1 for _ in task.batch_order(size, task.batch_size, torch.Generator()))
+    if not batches:
         raise ValueError(
             f"{task.name} has {size} training samples, which is less than one batch of "
             f"{task.batch_size}"
         )
-    return count
+    return batches
 
 
 def training_batches(
@@ -70,8 +71,21 @@ def training_batches(
     A batch depends only on the task, the seed and the step; and, if samples are transformed at
     random, on the number of processes that share it.
     """
-    requests = _TrainingRequests(task, seed, first_step, share)
+    requests = _training_requests(task, seed, first_step, share)
     return iter(_loader(task, task.splits["train"], requests))
+
+
+def _training_requests(
+    task: Task, seed: int, first_step: int, share: ProcessShare
+) -> Iterator[_BatchRequest]:
+    size, length = len(task.splits["train"]), steps_per_epoch(task)
+    for epoch in count(first_step // length):
+        generator = torch.Generator().manual_seed(seed * STRIDE + epoch)
+        batches = task.batch_order(size, task.batch_size, generator)
+        for step, indices in enumerate(batches, epoch * length):
+            if step >= first_step:
+                batch_seed = (seed * STRIDE + step) * share.processes + share.rank
+                yield _BatchRequest(share.of(indices.tolist()), batch_seed)
 
 
 def evaluation_batches(task: Task, split: Split, share: ProcessShare) -> DataLoader:
@@ -81,7 +95,7 @@ def evaluation_batches(task: Task, split: Split, share: ProcessShare) -> DataLoa
     return _loader(task, split, requests[share.rank :: share.processes])
 
 
-def _loader(task: Task, split: Split, requests: Any) -> DataLoader:
+def _loader(task: Task, split: Split, requests: Iterable[Any]) -> DataLoader:
     return DataLoader(
         _SeededSplit(split),
         batch_sampler=requests,
@@ -90,28 +104,6 @@ def _loader(task: Task, split: Split, requests: Any) -> DataLoader:
         generator=torch.Generator(),  # the global generator must not advance
         pin_memory=torch.cuda.is_available(),
     )
-
-
-class _TrainingRequests(Sampler[_BatchRequest]):
-    """The requests of all epochs, from step `first_step` on."""
-
-    def __init__(self, task: Task, seed: int, first_step: int, share: ProcessShare) -> None:
-        self.task, self.seed, self.first_step, self.share = task, seed, first_step, share
-
-    def __iter__(self) -> Iterator[_BatchRequest]:
-        size, length = len(self.task.splits["train"]), steps_per_epoch(self.task)
-        epoch, skip = divmod(self.first_step, length)
-        step = epoch * length
-        while True:
-            generator = torch.Generator().manual_seed(self.seed * STRIDE + epoch)
-            for indices in self.task.batch_order(size, self.task.batch_size, generator):
-                if skip:
-                    skip -= 1
-                else:
-                    seed = (self.seed * STRIDE + step) * self.share.processes + self.share.rank
-                    yield _BatchRequest(self.share.of(indices.tolist()), seed)
-                step += 1
-            epoch += 1
 
 
 class _SeededSplit(Dataset):

@@ -8,7 +8,6 @@ import io
 import json
 import random
 import warnings
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
@@ -53,20 +52,16 @@ def save(folder: Path, state: State) -> None:
 
 def load(folder: Path) -> State | None:
     """The newest state that can be read, or None. Warns about every other checkpoint."""
-    return next(_readable(folder), None)
-
-
-def _readable(folder: Path) -> Iterator[State]:
     for path in _newest_first(folder):
         try:
             content = path.read_bytes()
-            if sha256(memoryview(content)[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
+            digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+            if sha256(payload).digest() != digest:
                 raise ValueError("its checksum is wrong")
-            yield torch.load(
-                io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True
-            )
+            return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
-            warnings.warn(f"checkpoint {path} is not used: {error}", stacklevel=3)
+            warnings.warn(f"checkpoint {path} is not used: {error}", stacklevel=2)
+    return None
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -80,17 +75,14 @@ def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, shar
     """
     inner = accelerator.unwrap_model(model)
     if sharded:
-        model_state, optimizer_state = get_state_dict(
-            model, optimizer.optimizer, options=FULL_STATE
-        )
+        states = get_state_dict(model, optimizer.optimizer, options=FULL_STATE)
     else:
-        model_state = inner.state_dict()
-        optimizer_state = optimizer.optimizer.state_dict()
+        states = inner.state_dict(), optimizer.optimizer.state_dict()
     saved = inner.state_dict().keys()  # without buffers that are not persistent
     buffers = {name: x for name, x in inner.named_buffers() if name in saved}
     return {
-        "model": model_state,
-        "optimizer": optimizer_state,
+        "model": states[0],
+        "optimizer": states[1],
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
         "processes": values_of_all_processes({"rng": generators(), "buffers": buffers}),
     }
@@ -131,10 +123,9 @@ def restore_state(
 
 def generators() -> State:
     """The states of the global generators of torch, NumPy and `random`, as plain data."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         "cpu": torch.get_rng_state(),
-        "cuda": cuda,
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist),
         "python": random.getstate(),
     }

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,17 +17,13 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _summed(x)
+        x = x.contiguous().clone()
+        dist.all_reduce(x)
+        return x
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return _summed(grads[0])
-
-
-def _summed(x: Tensor) -> Tensor:
-    x = x.contiguous().clone()
-    dist.all_reduce(x)
-    return x
+        return _Sum.forward(ctx, *grads)
 
 
 class GlobalBatchNorm(_BatchNorm):
@@ -122,17 +119,9 @@ def leave_process_group() -> None:
 
 def values_of_all_processes(value: Any) -> list[Any]:
     """All-gather: returns the values of all processes, in order of rank."""
-    if not dist.is_initialized():
-        return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
+    return gather_object([value])
 
 
 def value_of_first_process(value: Any) -> Any:
     """Broadcast: returns the value of the first process."""
-    if not dist.is_initialized():
-        return value
-    values = [value]
-    dist.broadcast_object_list(values)
-    return values[0]
+    return broadcast_object_list([value])[0]

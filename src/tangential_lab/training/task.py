@@ -1,15 +1,40 @@
-"""A task: which model is trained on which data, and how it is scored."""
+"""A task: which model is trained on which data, and how it is scored; its trials and records."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 Batch = Any  # tensors, or tuples, lists and dicts of tensors
 ParamGroups = list[dict[str, Any]]  # as torch's optimizers take them
+Phase = Literal["tune", "test", "undecayed"]  # undecayed: the baseline's lr and no weight decay,
+# so that the norms of two optimizers differ only through their updates
+Point = dict[str, float]  # in a search space: {"lr": 0.1, "weight_decay": 1e-4}
+Record = dict[str, Any]  # the results of a trial
+
+PHASES: dict[str, str] = {  # phase -> the split on which its trials are scored
+    phase: "validation" if phase == "tune" else "test" for phase in get_args(Phase)
+}
+
+
+class Spec(NamedTuple):
+    """What identifies a trial: two trials with the same spec have the same result."""
+
+    optimizer: str
+    phase: Phase
+    seed: int
+    point: tuple[tuple[str, float], ...]  # (("lr", 0.1), ("weight_decay", 1e-4))
+
+    @property
+    def values(self) -> Point:
+        """The point, by name."""
+        return dict(self.point)
+
+
+Records = dict[Spec, Record]
 
 
 class Split(Protocol):
@@ -142,7 +167,7 @@ class Task(NamedTuple):
     loss: Callable[[nn.Module, Batch], Tensor]
     predict: Callable[[nn.Module, Batch], Any]
     score: Callable[[list[Any]], dict[str, float]]  # the metric by its name, and others
-    published: Mapping[str, dict[str, float]]  # by optimizer family: settings without tuning
+    published: Mapping[str, Point]  # without tuning, by optimizer family
     groups: Callable[[nn.Module], ParamGroups] = single_group  # may have "lr_scale"
     schedule: Callable[[float], float] = cosine_schedule
     batch_order: Callable[[int, int, torch.Generator], Iterator[Tensor]] = shuffled_batches

@@ -21,8 +21,7 @@ from tangential_lab.training.distributed import (
 )
 from tangential_lab.training.evaluation import evaluate
 from tangential_lab.training.optimizers import OptimizerEntry, split_groups
-from tangential_lab.training.records import PHASES, Record, Spec
-from tangential_lab.training.task import Batch, Task
+from tangential_lab.training.task import PHASES, Batch, Record, Spec, Task
 
 MOST_LOGS = 200  # logged steps of a trial, at most
 LOG_EVERY = 10  # steps between two logged steps, at least

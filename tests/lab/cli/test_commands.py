@@ -9,7 +9,7 @@ from command import call, is_one_line
 
 from tangential_lab import errors
 from tangential_lab.cli import inventory, lemmas, toy
-from tangential_lab.cli.study import compare, location, report, server, worker
+from tangential_lab.cli.study import compare, location, report, watch, worker
 from tangential_lab.studies.storage import database
 
 ODD = (
@@ -73,7 +73,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(database, "PAUSE_S", 0)  # at what is no database
     (tmp_path / "file").write_text("text")
     for module, name in (
-        *((compare, "_compare"), (worker, "run_worker"), (report, "conclude"), (server, "serve")),
+        *((compare, "_compare"), (worker, "run_worker"), (report, "conclude"), (watch, "serve")),
         *((toy, "run_toy"), (lemmas, "all_lemmas"), (location.Store, "plan")),
     ):
         monkeypatch.setattr(module, name, begin)

@@ -9,7 +9,7 @@ import pytest
 from command import run
 from rich.console import Console
 
-from tangential_lab.cli.study import tables
+from tangential_lab.cli.study import report as command
 from tangential_lab.cli.study.progress import Display
 from tangential_lab.reports import Interval, report, wording
 from tangential_lab.studies import PlannedOptimizer, Store
@@ -20,7 +20,7 @@ NUMBER = r"[+-]?\d[\d.,]*(?:e[+-]\d+)?"
 
 
 def printed_at(width, study, capsys):
-    tables.print_report(study, Console(width=width))
+    command.print_report(study, Console(width=width))
     return capsys.readouterr().out
 
 
@@ -149,7 +149,7 @@ def test_no_zero_has_a_minus():
     plan = made.plan()
     found = report(plan, made.finished(plan))
     row = found.rows[0]._replace(memory_share=Interval(tiny, tiny, tiny, 5))
-    share = next(c for c in tables._columns(plan) if c.heading == "growth by momentum")
+    share = next(c for c in command._columns(plan) if c.heading == "growth by momentum")
     assert share.cell(row) == ["0 %"]
 
 

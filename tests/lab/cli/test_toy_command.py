@@ -11,7 +11,7 @@ from PIL import Image
 
 from tangential_lab.cli import toy
 from tangential_lab.theory import pictures as picture
-from tangential_lab.theory.runs import CONTESTANTS
+from tangential_lab.theory.toys import TOY_OPTIMIZERS
 from tangential_lab.training import OPTIMIZERS
 
 
@@ -55,14 +55,14 @@ def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
     code, text, _ = call(capsys, "toy", "3d", "--out", tmp_path)
     assert code == 0
     table = {row[1]: row for row in table_rows(text)}
-    assert set(CONTESTANTS["3d"]) < set(table)
+    assert set(TOY_OPTIMIZERS["3d"]) < set(table)
     assert table["SGD + momentum"][3] == "1.233"
     assert [row[1] for row in table_rows(text)].count("paper's figure") == 3
     assert sorted(f.name for f in tmp_path.iterdir()) == ["rosenbrock_3d.png", "rosenbrock_3d.svg"]
     with Image.open(tmp_path / "rosenbrock_3d.png") as image:
         assert image.format == "PNG"
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
-    for one in CONTESTANTS["3d"].values():
+    for one in TOY_OPTIMIZERS["3d"].values():
         assert tuple(int(one.colour[i : i + 2], 16) for i in (1, 3, 5)) in colours
 
 
@@ -78,10 +78,10 @@ def test_momentum_without_known_figures_has_none_beside_it(tmp_path, capsys, mon
 
 
 def test_colours_are_told_apart_and_the_optimizers_own():
-    for contestants in CONTESTANTS.values():
-        assert len({one.colour for one in contestants.values()}) == len(contestants)
-        assert contestants["SGDP"].colour == OPTIMIZERS["sgdp"].colour
-        assert contestants["SGD + momentum"].colour == OPTIMIZERS["sgd"].colour
+    for optimizers in TOY_OPTIMIZERS.values():
+        assert len({one.colour for one in optimizers.values()}) == len(optimizers)
+        assert optimizers["SGDP"].colour == OPTIMIZERS["sgdp"].colour
+        assert optimizers["SGD + momentum"].colour == OPTIMIZERS["sgd"].colour
 
 
 @pytest.mark.slow
@@ -90,11 +90,11 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from tangential_lab.theory import pictures, runs
+from tangential_lab.theory import pictures, toys
 assert "matplotlib" not in sys.modules
 import matplotlib
 before = matplotlib.rcParams.copy()  # reading "backend" would choose one
-done = runs.run_toy("3d", [0.9])[-1:]
+done = toys.run_toy("3d", [0.9])[-1:]
 pictures.draw_toy("3d", done, Path({str(tmp_path)!r}))
 assert matplotlib.rcParams.copy() == before
 assert "matplotlib.pyplot" not in sys.modules

@@ -7,14 +7,14 @@ import threading
 import made_study as made
 import pytest
 
-from tangential_lab.cli.study import server
-from tangential_lab.cli.study.server import is_local
+from tangential_lab.cli.study import watch
+from tangential_lab.cli.study.watch import is_local
 
 
 @pytest.fixture(scope="module")
 def port():
     plan = made.plan(("sgd", "sgdp"), trials=2, seeds=2)
-    with server.page_server(lambda: (plan, {}), 0) as served:
+    with watch.PageServer(lambda: (plan, {}), 0) as served:
         thread = threading.Thread(target=served.serve_forever, args=(0.05,))
         thread.start()
         yield served.server_port

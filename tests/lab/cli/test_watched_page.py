@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from browser import WIDE, all_drawn, tab
 
-from tangential_lab.cli.study import server
+from tangential_lab.cli.study import watch
 
 
 class Running:
@@ -31,9 +31,9 @@ class Running:
 
 @pytest.fixture
 def running(study, monkeypatch):
-    monkeypatch.setattr(server, "PAUSE_S", 0.1)
+    monkeypatch.setattr(watch, "PAUSE_S", 0.1)
     study = Running(study)
-    with server.page_server(study, 0) as served:
+    with watch.PageServer(study, 0) as served:
         thread = threading.Thread(target=served.serve_forever, args=(0.05,))
         thread.start()
         study.url = served.url
@@ -75,7 +75,7 @@ def test_a_damaged_record_is_shown_as_an_error(running):
 
 @pytest.mark.slow
 def test_the_page_says_when_the_server_has_stopped(chromium, study):
-    served = server.page_server(Running(study), 0)
+    served = watch.PageServer(Running(study), 0)
     thread = threading.Thread(target=served.serve_forever, args=(0.05,))
     thread.start()
     context = chromium.new_context(viewport=WIDE)
@@ -97,8 +97,8 @@ def fetched(url, **headers):
 
 @pytest.mark.slow
 def test_a_page_is_made_only_if_the_study_has_changed(running, monkeypatch):
-    counted, real = [], server.report
-    monkeypatch.setattr(server, "report", lambda *args: (counted.append(1), real(*args))[1])
+    counted, real = [], watch.report
+    monkeypatch.setattr(watch, "report", lambda *args: (counted.append(1), real(*args))[1])
     first = fetched(running.url)
     assert fetched(running.url) == first
     assert len(counted) == 1
@@ -128,14 +128,14 @@ def test_a_port_that_is_taken_is_named(running):
     port = int(running.url.rsplit(":")[-1].strip("/"))
     for wrong in (port, 70_000):
         with pytest.raises(OSError, match=f"port must be a free port .*, got {wrong}: "):
-            server.page_server(running, wrong)
+            watch.PageServer(running, wrong)
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it():
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # of a job
-        "import made_study as made; from tangential_lab.cli.study.server import serve;"
+        "import made_study as made; from tangential_lab.cli.study.watch import serve;"
         "plan = made.plan(); serve(lambda: (plan, {}), 0)"
     )
     process = subprocess.Popen(

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from tangential_lab.__main__ import main
-from tangential_lab.cli.study.server import WatchedStudy
+from tangential_lab.cli.study.watch import WatchedStudy
 from tangential_lab.studies import Store
 from tangential_lab.studies.storage import database
 from tangential_lab.studies.storage.records import (

@@ -14,9 +14,8 @@ from tangential_lab.cli.study.compare import _sources
 from tangential_lab.studies import Plan, PlannedOptimizer, entry_for, study
 from tangential_lab.studies.workers import preflight
 from tangential_lab.training import describe_error, load_function
-from tangential_lab.training.optimizers import user_optimizer
-from tangential_lab.training.records import Spec
-from tangential_lab.training.task import Metric
+from tangential_lab.training.task import Metric, Spec
+from tangential_lab.training.user_code import user_optimizer
 
 DATACLASS = """
 from __future__ import annotations

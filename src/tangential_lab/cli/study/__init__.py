@@ -3,6 +3,4 @@
 compare, worker, report, watch   one command each
 location    where studies are stored, and how to open one
 progress    what a study shows while it runs
-tables      a report on the terminal
-server      serves the page of `watch`
 """

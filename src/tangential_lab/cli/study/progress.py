@@ -12,7 +12,7 @@ from rich.table import Table
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies import Plan
-from tangential_lab.terminal import wrapped
+from tangential_lab.terminal import say
 from tangential_lab.training import Record, Records, Spec
 
 
@@ -65,8 +65,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a sentence above the table, wrapped at words."""
-        lines = wrapped(text, self.console.width)
-        self.console.print(lines, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, text)
 
     def _left(self) -> str:
         finished = len(self.records) - (self.finished_before or 0)

@@ -1,16 +1,43 @@
-"""The command `tangential report`."""
+"""The command `tangential report`: the report of a study on the terminal and as files."""
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
+from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from tangential_lab.cli.study.location import DEFAULT_LOCATION, Location, study_errors
-from tangential_lab.cli.study.tables import print_report
 from tangential_lab.files import make_writable_folder
-from tangential_lab.reports import Report, write_overview, write_report
+from tangential_lab.names import label
+from tangential_lab.reports import (
+    Interval,
+    Report,
+    Row,
+    gap,
+    near_score,
+    number,
+    setting,
+    unsigned_zero,
+    write_overview,
+    write_report,
+)
 from tangential_lab.reports import report as report_of
-from tangential_lab.studies import Store
+from tangential_lab.studies import Plan, Store
+from tangential_lab.terminal import NO_BREAK_SPACE, fits, print_paths, wrapped
+
+NAME_WIDTH = 24  # longer names take several lines
+
+
+class Column(NamedTuple):
+    """A column of a table: its heading, and a function that returns the lines of a cell."""
+
+    heading: str
+    cell: Callable[[Row], list[str]]
 
 
 def report(studies: list[str], /, *, location: Location = DEFAULT_LOCATION) -> None:
@@ -27,7 +54,7 @@ def report(studies: list[str], /, *, location: Location = DEFAULT_LOCATION) -> N
             with store.undamaged():
                 reports.append(conclude(store, folder, console))
         if len(reports) > 1:
-            print_paths(write_overview(reports, location.out), console)
+            print_paths(console, write_overview(reports, location.out))
 
 
 def conclude(store: Store, folder: Path, console: Console) -> Report:
@@ -37,11 +64,90 @@ def conclude(store: Store, folder: Path, console: Console) -> Report:
     result = report_of(plan, store.records(plan))
     paths = write_report(result, folder)
     print_report(result, console)
-    print_paths(paths[:1], console)
+    print_paths(console, paths[:1])
     return result
 
 
-def print_paths(paths: Sequence[Path], console: Console) -> None:
-    """Print the full path of every file, one per line."""
-    for path in paths:
-        console.print(str(path.resolve()), soft_wrap=True, highlight=False, markup=False)
+def print_report(report: Report, console: Console) -> None:
+    """Print the results of a study, in tables and sentences."""
+    plan = report.plan
+    seeds = f"{plan.seeds} paired seeds" if plan.seeds > 1 else "one seed"
+    titles = {
+        f"Each at its best point ({seeds})": report.rows,
+        f"At the baseline's learning rate, without weight decay ({seeds})": report.undecayed,
+    }
+    for title, rows in titles.items():
+        layouts = [_layout(title, plan, rows, console.width, stacked=x) for x in (False, True)]
+        for table in min(layouts, key=len) if rows else []:
+            console.print(table)
+    for text in report.sentences:
+        text = re.sub(r"\bratio (?=\d)", f"ratio{NO_BREAK_SPACE}", text)
+        console.print(wrapped(text, console.width), highlight=False, markup=False)
+
+
+def _layout(title: str, plan: Plan, rows: list[Row], width: int, *, stacked: bool) -> list[Table]:
+    """Tables, each with as many columns as fit; stacked cells have several lines."""
+    groups: list[list[Column]] = [[]]
+    for column in _columns(plan):
+        wider = _table("", plan, rows, [*groups[-1], column], stacked=stacked)
+        if groups[-1] and not fits(wider, width):
+            groups.append([])
+        groups[-1].append(column)
+    return [
+        _table("" if at else title, plan, rows, columns, stacked=stacked)
+        for at, columns in enumerate(groups)
+    ]
+
+
+def _columns(plan: Plan) -> list[Column]:
+    metric = plan.metric
+    unit = f", {metric.unit}" if metric.unit else ""
+    share: Callable[[float], str] = lambda x: (
+        unsigned_zero(f"{100 * x:.0f} %") if math.isfinite(x) else ""
+    )
+    mechanism = [
+        Column("norm", lambda row: [_mean(row.norm)]),
+        Column("effective step", lambda row: [_mean(row.effective_step)]),
+        Column("growth by momentum", lambda row: [share(row.memory_share.mean)]),
+    ]
+    return [
+        Column("lr", lambda row: [setting(row.point, "lr")]),
+        Column("decay", lambda row: [setting(row.point, "weight_decay")]),
+        Column(metric.name + unit, lambda row: _with_interval(*near_score(metric, row.score))),
+        Column("minus baseline", lambda row: _difference(plan, row)),
+        *(mechanism if plan.invariant else []),
+        Column("ms per step", lambda row: [number(1000 * row.step_s.mean)]),
+    ]
+
+
+def _table(
+    title: str, plan: Plan, rows: list[Row], columns: list[Column], *, stacked: bool
+) -> Table:
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("optimizer", overflow="fold")
+    between = "\n" if stacked else " "
+    for column in columns:
+        heading = escape(column.heading.replace(" ", "\n"))
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        diverged = f"{between}({row.diverged} diverged)" if row.diverged else ""
+        lines = escape("\n".join(wrap(label(row.optimizer), NAME_WIDTH)))
+        name = f"[{plan.optimizers[row.optimizer].colour}]{lines}[/]{diverged}"
+        table.add_row(name, *(between.join(column.cell(row)) for column in columns))
+    return table
+
+
+def _mean(interval: Interval) -> str:
+    return number(interval.mean) if interval.n else ""
+
+
+def _with_interval(mean: str, low: str, high: str) -> list[str]:
+    return [mean, f"({low} to {high})"] if low else [mean]
+
+
+def _difference(plan: Plan, row: Row) -> list[str]:
+    if not row.against:
+        return [""]
+    difference = row.against.difference
+    texts = [gap(plan.metric, x, unit=False) for x in difference[:3]]
+    return _with_interval(*texts) if difference.known else texts[:1]

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
-from tangential_lab.training.task import ParamGroups
+from tangential_lab.training.task import ParamGroups, Point
 
-Family = Literal["sgd", "adam"]  # a task gives its published settings by family
-Space = dict[str, tuple[float, float]]
+Family = Literal["sgd", "adam"]  # a task gives its published points by family
+Space = dict[str, tuple[float, float]]  # bounds of every name in a point
 
 WEIGHT_DECAYS = (1e-5, 1e-1)  # searched for every optimizer without a space of its own
 WD_RATIO = 0.1  # AdamP's default
@@ -29,40 +29,44 @@ class OptimizerEntry(NamedTuple):
     baseline: str | None  # the entry it is compared with
     family: Family
     colour: str
-    space: Space | None = None  # searched log-uniformly; None: around the published settings
+    space: Space | None = None  # searched log-uniformly; None: around the published point
 
 
 def factory(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
     """A `build` function: `cls` with these options on top of a point of the search space."""
-    return lambda groups, **point: cls(
-        [_without_scale_invariant(group) for group in groups], **point, **options
-    )
+    return lambda groups, **point: cls(_without_mark(groups), **point, **options)
 
 
-def _without_scale_invariant(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name != "scale_invariant"}
+def _without_mark(groups: ParamGroups) -> ParamGroups:
+    return [{k: v for k, v in group.items() if k != "scale_invariant"} for group in groups]
+
+
+def _decay_only(groups: ParamGroups, lr: float, weight_decay: float) -> Optimizer:
+    """AdamW with AdamP's weight decay, and without its projection."""
+    ratios = [WD_RATIO if group["scale_invariant"] else 1.0 for group in groups]
+    pairs = zip(_without_mark(groups), ratios, strict=True)
+    return AdamW([group | {"weight_decay": weight_decay * ratio} for group, ratio in pairs], lr=lr)
 
 
 def _sgd(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
     return factory(cls, momentum=0.9, nesterov=True, **options)
 
 
-def _decay_only(groups: ParamGroups, lr: float, weight_decay: float) -> Optimizer:
-    """AdamW with AdamP's weight decay, and without its projection."""
-    damped = []
-    for group in groups:
-        ratio = WD_RATIO if group["scale_invariant"] else 1.0
-        damped.append(_without_scale_invariant(group) | {"weight_decay": weight_decay * ratio})
-    return AdamW(damped, lr=lr)
-
-
 # contrast of 3:1 or more with white; colour-blind readers can tell the default ones apart
 OPTIMIZERS = {
     "sgd": OptimizerEntry(
-        _sgd(SGD), "torch SGD, momentum .9, Nesterov, coupled decay", None, "sgd", "#1d99c5"
+        _sgd(SGD),
+        "torch SGD, momentum .9, Nesterov, coupled decay",
+        None,
+        "sgd",
+        "#1d99c5",
     ),
     "sgdp": OptimizerEntry(
-        _sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "sgd", "sgd", "#032aae"
+        _sgd(SGDP),
+        "SGDP, momentum .9, Nesterov, wd_ratio .1",
+        "sgd",
+        "sgd",
+        "#032aae",
     ),
     "adam": OptimizerEntry(factory(Adam), "torch Adam, coupled decay", None, "adam", "#7f7f78"),
     "adamw": OptimizerEntry(
@@ -110,15 +114,13 @@ def space_around(published: Mapping[str, float]) -> Space:
     return {"lr": (published["lr"] / 10, published["lr"] * 10), "weight_decay": WEIGHT_DECAYS}
 
 
-def space_of(entry: OptimizerEntry, published: Mapping[str, dict[str, float]]) -> Space:
-    """The search space of an optimizer, given a task's published settings by family."""
+def space_of(entry: OptimizerEntry, published: Mapping[str, Point]) -> Space:
+    """The search space of an optimizer, given a task's published points by family."""
     return space_around(published[entry.family]) if entry.space is None else entry.space
 
 
-def untuned_point(
-    entry: OptimizerEntry, published: Mapping[str, dict[str, float]]
-) -> dict[str, float]:
-    """The settings without tuning: the published ones, else the middle of the search space."""
+def untuned_point(entry: OptimizerEntry, published: Mapping[str, Point]) -> Point:
+    """The point without tuning: the published one, else the middle of the search space."""
     space, known = space_of(entry, published), published[entry.family]
     return {name: known.get(name, math.sqrt(low * high)) for name, (low, high) in space.items()}
 
