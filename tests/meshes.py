@@ -2,7 +2,7 @@
 
 import json
 
-from together import together
+from processes import together
 
 START = """
 import json

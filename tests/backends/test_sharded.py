@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from together import together
+from processes import together
 
 WORKER = """
 import json

@@ -5,7 +5,7 @@ import os
 
 import pytest
 from lightning_runs import Module, logged, quiet
-from together import together
+from processes import together
 from trainings import BATCH, by_hand
 
 pytestmark = quiet

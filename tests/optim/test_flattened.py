@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from together import together
+from processes import together
 from torch import nn
 
 from tangential import SGDP, AdamP

@@ -7,7 +7,7 @@ from tangential_lab.reports.standings import Reach, Row, at_edge, comparable
 from tangential_lab.reports.statistics import Interval
 from tangential_lab.reports.wording import enumeration, number, score, share, span
 from tangential_lab.studies import Plan
-from tangential_lab.training import PHASES, Records
+from tangential_lab.training import PHASE_NAMES, PHASES, Records
 
 # ---- the mechanism
 
@@ -161,6 +161,8 @@ def progress(plan: Plan, records: Records) -> str:
     sizes = {"tune": plan.trials, "test": plan.seeds, "undecayed": plan.seeds * plan.undecayed}
     done = {phase: sum(spec.phase == phase for spec in records) for phase in PHASES}
     parts = [
-        f"{phase} {done[phase]} of {optimizers * size}" for phase, size in sizes.items() if size
+        f"{PHASE_NAMES[phase]} {done[phase]} of {optimizers * size}"
+        for phase, size in sizes.items()
+        if size
     ]
     return f"Trials done: {', '.join(parts)}."

@@ -14,7 +14,7 @@ from tangential_lab.reports.standings import Row
 from tangential_lab.reports.verdicts import Side
 from tangential_lab.studies import Plan
 from tangential_lab.styles import LineStyle, on_light
-from tangential_lab.training import MEAN_COLUMNS, OPTIMIZERS, Record, Records
+from tangential_lab.training import MEAN_COLUMNS, OPTIMIZERS, Record, Records, trial_title
 
 
 class Finding(NamedTuple):
@@ -125,8 +125,8 @@ def report(plan: Plan, records: Records) -> Report:
     for spec, record in records.items():
         if plan.invariant and (record["norm"] is None or columns - record["curves"].keys()):
             raise ValueError(
-                f"the record of {spec.optimizer}, {spec.phase} trial of seed {spec.seed}, has no "
-                "norms of the scale-invariant weights: another version of Tangential wrote it"
+                f"the record of {trial_title(*spec[:3])} has no norms of the scale-invariant "
+                "weights: another version of Tangential wrote it"
             )
     if not plan.invariant:
         records = {spec: without_mechanism(record) for spec, record in records.items()}

@@ -29,6 +29,7 @@ from tangential_lab.training.optimizers import (
     untuned_point,
 )
 from tangential_lab.training.task import (
+    PHASE_NAMES,
     PHASES,
     Batch,
     DataSource,
@@ -47,6 +48,7 @@ from tangential_lab.training.task import (
     groups_with_lr_scale,
     shuffled_batches,
     single_group,
+    trial_title,
 )
 from tangential_lab.training.user_code import (
     USER_COLOURS,
@@ -61,6 +63,7 @@ __all__ = [
     "MEAN_COLUMNS",
     "OPTIMIZERS",
     "PHASES",
+    "PHASE_NAMES",
     "USER_COLOURS",
     "Batch",
     "Curves",
@@ -92,6 +95,7 @@ __all__ = [
     "split_groups",
     "steps_per_epoch",
     "training_batches",
+    "trial_title",
     "untuned_point",
     "usable_cores",
     "user_optimizer",

@@ -18,6 +18,7 @@ Record = dict[str, Any]  # the results of a trial
 PHASES: dict[str, str] = {  # phase -> the split on which its trials are scored
     phase: "validation" if phase == "tune" else "test" for phase in get_args(Phase)
 }
+PHASE_NAMES = {phase: "tuning" if phase == "tune" else phase for phase in PHASES}  # in messages
 
 
 class Spec(NamedTuple):
@@ -35,6 +36,15 @@ class Spec(NamedTuple):
 
 
 Records = dict[Spec, Record]
+
+
+def trial_title(optimizer: str, phase: str, seed: int) -> str:
+    """A trial in a message.
+
+    >>> trial_title("sgdp", "tune", 0)
+    "sgdp's tuning trial of seed 0"
+    """
+    return f"{optimizer}'s {PHASE_NAMES.get(phase, phase)} trial of seed {seed}"
 
 
 class Split(Protocol):

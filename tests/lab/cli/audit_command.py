@@ -1,6 +1,6 @@
 """A file of models, most of them odd, and how tests run `tangential audit`."""
 
-from tangential_lab.__main__ import main
+from processes import call
 
 MODELS = """
 import sys, threading
@@ -85,12 +85,7 @@ def written(folder):
 
 def run_audit(capsys, *arguments):
     """Exit status, standard output and standard error of the command."""
-    status = 0
-    try:
-        main(["audit", *map(str, arguments)])
-    except SystemExit as stop:
-        status = stop.code or 0
-    return status, *capsys.readouterr()
+    return call(capsys, "audit", *arguments)
 
 
 def assert_one_line(status, out, err, words):

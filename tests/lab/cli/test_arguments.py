@@ -1,7 +1,7 @@
 """Arguments of the commands: names that do not exist, studies that do not exist, help."""
 
 import pytest
-from command import call
+from processes import call
 
 from tangential_lab import experiments
 from tangential_lab.cli.study.compare import default_name

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from command import is_one_line, run, start
+from processes import is_one_line, run, start
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

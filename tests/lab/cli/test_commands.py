@@ -5,7 +5,7 @@ from itertools import product
 
 import made_study as made
 import pytest
-from command import call, is_one_line
+from processes import call, is_one_line
 
 from tangential_lab import errors
 from tangential_lab.cli import inventory, lemmas, toy

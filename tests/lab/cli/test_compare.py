@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import run, start
+from processes import run, start
 
 from tangential_lab.studies import Store
 

@@ -4,6 +4,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import processes
 import pytest
 from diagnosed_runs import decayed, made_up_run, trained, written
 from torch.optim import SGD
@@ -11,7 +12,6 @@ from torch.optim import SGD
 from tangential.monitor import diagnose, figures, load, sinks
 from tangential.monitor.sinks.csv_file import cells, encoded
 from tangential.monitor.sinks.lines import FIELDS
-from tangential_lab.__main__ import main
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,7 @@ def good():
 
 def call(capsys, *paths):
     """The exit code, and the printed output or error."""
-    try:
-        main(["diagnose", *map(str, paths)])
-        code = 0
-    except SystemExit as exit_:
-        code = exit_.code or 0
-    out, err = capsys.readouterr()
+    code, out, err = processes.call(capsys, "diagnose", *paths)
     assert not (out and err)
     return code, out or err
 

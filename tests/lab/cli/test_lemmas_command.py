@@ -1,7 +1,7 @@
 """`tangential lemmas`: its table, and its exit status."""
 
 import pytest
-from command import call, table_rows
+from processes import call, table_rows
 
 from tangential_lab.cli import lemmas
 from tangential_lab.theory import Lemma

@@ -6,7 +6,7 @@ import re
 
 import made_study as made
 import pytest
-from command import run
+from processes import run
 from rich.console import Console
 
 from tangential_lab.cli.study import report as command
@@ -154,7 +154,7 @@ def test_no_zero_has_a_minus():
 
 
 def test_a_note_on_a_study_wraps_at_words(capsys):
-    text = "A worker ended (exit status 0, in x's report trial of seed 1000); another takes it."
+    text = "A worker ended (exit status 0, in x's test trial of seed 1000); another takes it."
     Display(made.plan(), Console(width=40)).say(text)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 40

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from command import call, table_rows
 from PIL import Image
+from processes import call, table_rows
 
 from tangential_lab.cli import toy
 from tangential_lab.theory import pictures as picture

@@ -8,7 +8,7 @@ import warnings
 from contextlib import nullcontext
 
 import pytest
-from command import run
+from processes import run
 
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import study
@@ -52,7 +52,7 @@ class Stub:
         self.name = name
 
     def run_by(self, pid):
-        return "x's tune trial of seed 0"
+        return "x's tuning trial of seed 0"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired
     made, said = hired(way)
     made.replace(left(made), 1)
     assert said == [
-        f"A worker ended ({words}, in x's tune trial of seed 0); another worker takes its trial."
+        f"A worker ended ({words}, in x's tuning trial of seed 0); another worker takes its trial."
     ]
     advice = "may be out of memory" if way == "is killed" else "such as an exit in an optimizer"
     with pytest.raises(
@@ -214,7 +214,7 @@ def begun(tmp_path, monkeypatch):
 def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
     store = begun("calls_exit")
     with pytest.raises(
-        TrialFailedError, match=r"^x, test trial of seed 1000: SystemExit: 0 \(.*py:17\)$"
+        TrialFailedError, match=r"^x's test trial of seed 1000: SystemExit: 0 \(.*py:17\)$"
     ):
         run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
 
@@ -226,7 +226,7 @@ def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch)
         run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)  # as in a child
     begun("interrupted")
-    match = r"^x, test trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
+    match = r"^x's test trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
     plan = store.plan()
     claim = ClaimedTrial(0, "key", plan.next_trials({})[0])
     worker = Worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print, print)
@@ -237,7 +237,7 @@ def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch)
 def test_a_long_message_is_cut_and_its_place_is_kept(begun, tmp_path):
     store = begun("long_message")
     with pytest.raises(
-        TrialFailedError, match=r"^x, test .*: ValueError: beginxx.*left out\) .*xx \("
+        TrialFailedError, match=r"^x's test .*: ValueError: beginxx.*left out\) .*xx \("
     ) as e:
         run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
     assert len(str(e.value)) < 1300

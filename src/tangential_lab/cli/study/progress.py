@@ -13,7 +13,7 @@ from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies import Plan
 from tangential_lab.terminal import say
-from tangential_lab.training import Record, Records, Spec
+from tangential_lab.training import PHASE_NAMES, Record, Records, Spec
 
 
 class Display:
@@ -78,7 +78,7 @@ class Display:
     def _line(self, number: int, spec: Spec, record: Record) -> str:
         left = f"; {left}" if (left := self._left()) else ""
         return (
-            f"[{number:3}/{self.plan.size}] {label(spec.optimizer)}, {spec.phase}, "
+            f"[{number:3}/{self.plan.size}] {label(spec.optimizer)}, {PHASE_NAMES[spec.phase]}, "
             f"seed {spec.seed}: "
             f"{self._score(record)} at {settings(spec.values)}{left}"
         )

@@ -33,7 +33,7 @@ from tangential_lab.studies.storage.trials import (
     waiting_trial,
 )
 from tangential_lab.studies.storage.urls import is_file, without_password
-from tangential_lab.training import Record, Records, Spec
+from tangential_lab.training import Record, Records, Spec, trial_title
 
 WATCH_S = 2 * BEAT_S  # seconds to watch a stale trial before its worker counts as dead
 STARTING_S = 15  # seconds to wait for a server that is starting
@@ -156,7 +156,7 @@ class Store:
             owner = parse_owner(about.get("owner"))
             owned = owner and (owner["machine"], owner["pid"]) == (machine_id(), pid)
             if trial.state.name == "RUNNING" and owned:
-                return f"{about['optimizer']}'s {about['phase']} trial of seed {about['seed']}"
+                return trial_title(about["optimizer"], about["phase"], about["seed"])
         return None
 
     def beat(self, claim: ClaimedTrial) -> None:

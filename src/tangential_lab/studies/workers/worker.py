@@ -35,6 +35,7 @@ from tangential_lab.training import (
     Spec,
     Task,
     describe_error,
+    trial_title,
     user_optimizer,
 )
 
@@ -176,8 +177,8 @@ class Worker:
             handler = signal.getsignal(signal.SIGINT)
             if isinstance(error, KeyboardInterrupt) and handler is signal.default_int_handler:
                 raise  # the user may have pressed Ctrl-C; else only user code raises it
-            trial_name = f"{spec.optimizer}, {spec.phase} trial of seed {spec.seed}"
-            raise TrialFailedError(f"{trial_name}: {describe_error(error)}") from error
+            message = f"{trial_title(*spec[:3])}: {describe_error(error)}"
+            raise TrialFailedError(message) from error
         if trial.accelerator.is_main_process:
             self._save_record(record, folder)
         return record

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from embedders import LOSSES, a_batch, small
-from together import together
+from processes import together
 from torch.nn import functional as F
 
 from tangential import AdamP
