@@ -6,13 +6,10 @@ from typing import Literal
 from torch import nn
 
 from tangential_lab.experiments.data import embedded
-from tangential_lab.experiments.data.losses import (
-    classification_loss,
-    classification_scores,
-    predict_classes,
-)
+from tangential_lab.experiments.data.losses import CLASSIFICATION
+from tangential_lab.experiments.data.published import untuned
 from tangential_lab.experiments.options import checked
-from tangential_lab.training import Metric, Task, TensorSplit
+from tangential_lab.training import Metric, Task
 
 
 @checked
@@ -23,24 +20,18 @@ def digits(*, preset: Literal["mini"] = "mini", data: Path | None = None) -> Tas
         preset: There is only one.
         data: Not used: the images are embedded in scikit-learn.
     """
-    source = embedded.digits()
-    pixels = (source.pixels - 4.9) / 6.0  # mean and deviation about 0 and 1
+    source, splits = embedded.digits(mean=4.9, deviation=6.0)
     return Task(
         name="digits",
         about="scikit-learn's 1,797 handwritten digits (8x8), a convolutional net with BatchNorm",
-        data=source.data,
+        data=source,
         metric=Metric("accuracy", "%", chance_score=0.1),
         epochs=15,
         batch_size=64,
-        splits={k: TensorSplit(pixels[i], source.labels[i]) for k, i in source.splits.items()},
+        splits=splits,
         model=_model,
-        loss=classification_loss,
-        predict=predict_classes,
-        score=classification_scores,
-        published={
-            "sgd": {"lr": 0.1, "weight_decay": 1e-4},
-            "adam": {"lr": 1e-2, "weight_decay": 1e-2},
-        },
+        published=untuned(sgd=(0.1, 1e-4), adam=(1e-2, 1e-2)),
+        **CLASSIFICATION,
     )
 
 
@@ -49,12 +40,5 @@ def _model() -> nn.Module:
         convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
-    return nn.Sequential(
-        *block(1, 16),
-        *block(16, 32),
-        nn.MaxPool2d(2),
-        *block(32, 64),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(64, 10),
-    )
+    layers = [*block(1, 16), *block(16, 32), nn.MaxPool2d(2), *block(32, 64)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))

@@ -36,7 +36,10 @@ class Attack(NamedTuple):
             labels: [n], the right classes.
             random_start: Start from a random point of the ball, not from the images.
         """
-        attacked = self.inside(self._start(images), images) if random_start else images
+        attacked = images
+        if random_start:
+            noise = 2 * torch.rand_like(images) - 1
+            attacked = self.inside(images + self.radius * noise, images)
         with _evaluating(model), torch.enable_grad():
             for _ in range(STEPS):
                 attacked = attacked.detach().requires_grad_()
@@ -55,9 +58,6 @@ class Attack(NamedTuple):
         else:
             change = change * (self.radius / _length(change).clamp(min=self.radius))
         return (images + change).clamp(0, 1)
-
-    def _start(self, images: Tensor) -> Tensor:
-        return images + self.radius * (2 * torch.rand_like(images) - 1)
 
     def _direction(self, gradient: Tensor) -> Tensor:
         if self.step == "sign":

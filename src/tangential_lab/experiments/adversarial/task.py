@@ -4,19 +4,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tangential_lab.experiments.adversarial.attack import Attack
 from tangential_lab.experiments.adversarial.wide_resnet import wide_resnet
 from tangential_lab.experiments.data import embedded, images
-from tangential_lab.experiments.data.augment import mirrored, scaled, shifted
+from tangential_lab.experiments.data.losses import accuracy, classification_loss, joined
+from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.experiments.options import checked
-from tangential_lab.training import Metric, Task, TensorSplit
+from tangential_lab.training import Metric, Task
 
 HELD_OUT = 10  # one in HELD_OUT training images of CIFAR-10 is for validation
-SLOPE = 0.1  # of LeakyReLU for negative inputs
 RADII = {  # of the ball that contains all attacked images
     "paper": {"linf": 4 / 255, "l2": 80 / 255},
     "mini": {"linf": 0.15, "l2": 1.0},  # digits of 8 x 8 are harder to mislead
@@ -46,8 +46,7 @@ def adversarial(
         train: Train on attacked images, or on clean ones for comparison.
 
     Raises:
-        ValueError: step is "gradient" with the maximum norm.
-        DataError: the data are missing or broken.
+        ValueError: step is "gradient" with the maximum norm, or the data are missing or broken.
     """
     if (norm, step) == ("linf", "gradient"):
         raise ValueError("step must be 'sign' with norm 'linf', got 'gradient'")
@@ -58,68 +57,45 @@ def adversarial(
     return Task(
         name="adversarial",
         metric=Metric("attacked accuracy", "%", chance_score=0.1),
-        loss=partial(_loss, attack if train == "adversarial" else None),
+        loss=partial(_attacked_loss, attack) if train == "adversarial" else classification_loss,
         predict=partial(_predict, attack),
         score=_score,
-        audit_loss=partial(_loss, None),
+        audit_loss=classification_loss,
         **settings,
     )
 
 
 def _digits() -> dict[str, Any]:
-    source = embedded.digits()
-    pixels = source.pixels / 16
+    source, splits = embedded.digits(mean=0.0, deviation=16.0)
     return {
         "about": "scikit-learn's 1,797 handwritten digits (8x8), WRN-10-2 with LeakyReLU(.1)",
-        "data": source.data,
+        "data": source,
         "epochs": 30,
         "batch_size": 64,
-        "splits": {k: TensorSplit(pixels[i], source.labels[i]) for k, i in source.splits.items()},
-        "model": partial(wide_resnet, 10, 2, channels=1, slope=SLOPE),
-        "published": {
-            "sgd": {"lr": 0.1, "weight_decay": 5e-4},
-            "adam": {"lr": 1e-2, "weight_decay": 1e-2},
-        },
+        "splits": splits,
+        "model": partial(wide_resnet, 10, 2, channels=1),
+        "published": untuned(sgd=(0.1, 5e-4), adam=(1e-2, 1e-2)),
     }
 
 
 def _cifar10(data: Path | None) -> dict[str, Any]:
     source = images.cifar10(data, download=False)
-    train, validation = hold_out(len(source.train), HELD_OUT)
-    seen = partial(images.tensors, source.train, source.train_labels)
-    test = images.tensors(source.test, source.test_labels)
     return {
         "about": "CIFAR-10, WRN-34-10 with LeakyReLU(.1)",
         "data": source.data,
         "epochs": 200,
         "batch_size": 128,
-        "splits": {
-            "train": TensorSplit(*seen(train), augment=_augmented),
-            "validation": TensorSplit(*seen(validation), augment=scaled),
-            "test": TensorSplit(*test, augment=scaled),
-        },
-        "model": partial(wide_resnet, 34, 10, slope=SLOPE),
-        "schedule": _steps,
-        "published": {  # except Adam's learning rate, which no source states
-            "sgd": {"lr": 0.1, "weight_decay": 2e-4},
-            "adam": {"lr": 1e-3, "weight_decay": 2e-4},
-        },
+        "splits": images.image_splits(source, *hold_out(len(source.train), HELD_OUT)),
+        "model": partial(wide_resnet, 34, 10),
+        "schedule": partial(step_schedule, drops=DROPS),
+        "published": untuned(sgd=(0.1, 2e-4), adam=(1e-3, 2e-4)),  # no source states Adam's rate
     }
 
 
-def _augmented(batch: Tensor) -> Tensor:
-    return scaled(mirrored(shifted(batch)))
-
-
-def _steps(done: float) -> float:
-    return 0.1 ** sum(done >= drop for drop in DROPS)
-
-
-def _loss(attack: Attack | None, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def _attacked_loss(attack: Attack, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     inputs, labels = batch
-    if attack:
-        inputs = attack(getattr(model, "module", model), inputs, labels, random_start=True)
-    return nn.functional.cross_entropy(model(inputs), labels)
+    inputs = attack(getattr(model, "module", model), inputs, labels, random_start=True)
+    return classification_loss(model, (inputs, labels))
 
 
 def _predict(attack: Attack, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -129,9 +105,9 @@ def _predict(attack: Attack, model: nn.Module, batch: tuple[Tensor, Tensor]) -> 
 
 
 def _score(predictions: list[tuple[Tensor, ...]]) -> dict[str, float]:
-    clean, attacked, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    clean, attacked, labels = joined(predictions)
     return {
-        "attacked accuracy": (attacked.argmax(1) == labels).float().mean().item(),
-        "clean accuracy": (clean.argmax(1) == labels).float().mean().item(),
-        "loss": nn.functional.cross_entropy(attacked, labels).item(),
+        "attacked accuracy": accuracy(attacked, labels),
+        "clean accuracy": accuracy(clean, labels),
+        "loss": F.cross_entropy(attacked, labels).item(),
     }

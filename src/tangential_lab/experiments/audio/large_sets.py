@@ -1,4 +1,7 @@
-"""Large sets of recordings, in the layout of their archives: music tags, keywords, sound events."""
+"""Large sets of recordings, in the layout of their archives: music tags, keywords, sound events.
+
+A missing or broken table, and a part without recordings, raise a DataError.
+"""
 
 import csv
 from collections import Counter
@@ -53,9 +56,6 @@ def magnatagatune(data: Path | None) -> SoundSet:
 
     Folders 0 to b are for training, c for validation, d to f for the test, as published. Clips
     whose file is empty or missing are left out: the archive has three that are empty.
-
-    Raises:
-        DataError: the table or the clips of a part are missing or broken.
     """
     (table,) = MAGNATAGATUNE.require(data)
     with (
@@ -67,21 +67,15 @@ def magnatagatune(data: Path | None) -> SoundSet:
         counts = Counter({name: sum(row[name] == "1" for row in rows) for name in names})
         tags = [name for name, _ in counts.most_common(TOP)]
         labels = {row["mp3_path"]: [row[tag] == "1" for tag in tags] for row in rows}
-    clips = {path: of for path, of in labels.items() if any(of)}
-    folders = {"train": "0123456789ab", "validation": "c", "test": "def"}
-    parts = {
-        name: _part({table.parent / p: of for p, of in clips.items() if p[0] in first})
-        for name, first in folders.items()
-    }
+    parts: dict[str, dict[Path, list[bool]]] = {"train": {}, "validation": {}, "test": {}}
+    for path in (path for path, of in labels.items() if any(of)):
+        part = {"c": "validation", "d": "test", "e": "test", "f": "test"}.get(path[0], "train")
+        parts[part][table.parent / path] = labels[path]
     return _sound_set("MagnaTagATune", MAGNATAGATUNE, table.parent, tags, parts)
 
 
 def speech_commands(data: Path | None) -> SoundSet:
-    """Speech Commands v2: one second of one of 35 words, with the archive's own lists.
-
-    Raises:
-        DataError: the lists or the recordings of a part are missing.
-    """
+    """Speech Commands v2: one second of one of 35 words, with the archive's own lists."""
     lists = COMMANDS.require(data)
     folder = lists[0].parent
     part_of = {
@@ -91,10 +85,9 @@ def speech_commands(data: Path | None) -> SoundSet:
     }
     paths = sorted(p for p in folder.glob("*/*.wav") if p.parent.name[0] != "_")
     words = sorted({path.parent.name for path in paths})
-    labels: dict[str, dict[Path, int]] = {"train": {}, "validation": {}, "test": {}}
+    parts: dict[str, dict[Path, int]] = {"train": {}, "validation": {}, "test": {}}
     for path in paths:
-        labels[part_of.get(path, "train")][path] = words.index(path.parent.name)
-    parts = {name: _part(of) for name, of in labels.items()}
+        parts[part_of.get(path, "train")][path] = words.index(path.parent.name)
     return _sound_set("Speech Commands v2", COMMANDS, folder, words, parts)
 
 
@@ -104,26 +97,24 @@ def dcase(data: Path | None) -> SoundSet:
     The published training and testing sets are for training, except every tenth segment by name,
     which is for validation; the evaluation set is for the test. Segments whose file is empty or
     missing are left out: some videos are no longer online.
-
-    Raises:
-        DataError: a table or the segments of a part are missing or broken.
     """
     tables = DCASE.require(data)
     folder = tables[0].parent
-    events = {
-        name: {folder / place / f"Y{file}": named for file, named in _segments(table).items()}
-        for (name, (_, place)), table in zip(EVENTS.items(), tables, strict=True)
-    }
-    tags = sorted({t for files in events.values() for named in files.values() for t in named})
-    seen = sorted((events["training"] | events["testing"]).items())
-    segments = {
-        "train": [item for number, item in enumerate(seen) if number % 10],
+    training, testing, evaluation = (
+        {folder / place / f"Y{file}": named for file, named in _segments(table).items()}
+        for (_, place), table in zip(EVENTS.values(), tables, strict=True)
+    )
+    segments = training | testing | evaluation
+    tags = sorted(set().union(*segments.values()))
+    seen = sorted(training | testing)
+    paths = {
+        "train": [path for number, path in enumerate(seen) if number % 10],
         "validation": seen[::10],
-        "test": sorted(events["evaluation"].items()),
+        "test": sorted(evaluation),
     }
     parts = {
-        name: _part({path: [tag in named for tag in tags] for path, named in items})
-        for name, items in segments.items()
+        name: {path: [tag in segments[path] for tag in tags] for path in chosen}
+        for name, chosen in paths.items()
     }
     return _sound_set("DCASE 2017, task 4", DCASE, folder, tags, parts)
 
@@ -144,12 +135,25 @@ def _segments(table: Path) -> dict[str, set[str]]:
     return tags
 
 
-def _part(labels: Mapping[Path, Any]) -> Part:
+def _sound_set(
+    about: str,
+    source: DataFolder,
+    folder: Path,
+    tags: list[str],
+    labels: Mapping[str, Mapping[Path, Any]],
+) -> SoundSet:
+    parts = {name: _part(label_of) for name, label_of in labels.items()}
+    sizes = ", ".join(f"{len(part.labels):,} to {name}" for name, part in parts.items())
+    data = described(f"{about}: {sizes}", [folder])
+    return SoundSet(data, RATE, tags, parts).complete(source, folder)
+
+
+def _part(label_of: Mapping[Path, Any]) -> Part:
     """The recordings whose file has samples; classes as integers, tags as 0 and 1."""
-    paths = [path for path in labels if _has_samples(path)]
-    result = torch.tensor([labels[path] for path in paths])
-    is_tags = result.dtype == torch.bool
-    return Part(partial(_recording, paths), result.float() if is_tags else result)
+    paths = [path for path in label_of if _has_samples(path)]
+    labels = torch.tensor([label_of[path] for path in paths])
+    is_tags = labels.dtype == torch.bool
+    return Part(partial(_recording, paths), labels.float() if is_tags else labels)
 
 
 def _has_samples(path: Path) -> bool:
@@ -159,11 +163,3 @@ def _has_samples(path: Path) -> bool:
 
 def _recording(paths: Sequence[Path], index: int) -> Sound:
     return read(paths[index], RATE)
-
-
-def _sound_set(
-    about: str, source: DataFolder, folder: Path, tags: list[str], parts: dict[str, Part]
-) -> SoundSet:
-    sizes = ", ".join(f"{len(part.labels):,} to {name}" for name, part in parts.items())
-    data = described(f"{about}: {sizes}", [folder])
-    return SoundSet(data, RATE, tags, parts).complete(source, folder)

@@ -1,9 +1,12 @@
-"""Small sets of recordings: spoken digits, pairs of environmental sounds, pairs of notes."""
+"""Small sets of recordings: spoken digits, pairs of environmental sounds, pairs of notes.
+
+Missing or broken files, and a part without recordings, raise a DataError.
+"""
 
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, combinations
 from pathlib import Path
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, level, read
 from tangential_lab.experiments.data.sources import Arrays, DataFolder, described, prepared
-from tangential_lab.experiments.data.splits import stratified
+from tangential_lab.experiments.data.splits import stratified, three_splits
 
 DIGITS_RATE = 8000  # samples per second of the spoken digits
 RATE = 16000  # of everything else
@@ -58,9 +61,6 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
         speakers: "mixed": takes 0 to 4 of every speaker are for the test (the official split), 5
             to 9 for validation. "disjoint": the sixth speaker is for the test, the fifth for
             validation.
-
-    Raises:
-        DataError: the recordings are missing or broken, or lack speakers or takes.
     """
     (folder,) = FSDD.require(data)
     source = described(f"Free Spoken Digit Dataset, {speakers} speakers", [folder])
@@ -69,8 +69,11 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
         validation, test = arrays["take"] // 5 == 1, arrays["take"] < 5
     else:
         validation, test = arrays["speaker"] == 4, arrays["speaker"] == 5
-    masks = {"train": ~validation & ~test, "validation": validation, "test": test}
-    parts = {name: _digits(arrays, np.flatnonzero(mask)) for name, mask in masks.items()}
+    parts = {}
+    for name, mask in (("train", ~validation & ~test), ("validation", validation), ("test", test)):
+        chosen = np.flatnonzero(mask)
+        sound = partial(_digit, arrays["audio"], arrays["offsets"], chosen)
+        parts[name] = Part(sound, torch.tensor(arrays["digit"][chosen].astype(np.int64)))
     return SoundSet(source, DIGITS_RATE, list("0123456789"), parts).complete(FSDD, folder)
 
 
@@ -95,11 +98,6 @@ def _read_digits(folder: Path) -> Arrays:
     }
 
 
-def _digits(arrays: Arrays, chosen: np.ndarray) -> Part:
-    sound = partial(_digit, arrays["audio"], arrays["offsets"], chosen)
-    return Part(sound, torch.tensor(arrays["digit"][chosen].astype(np.int64)))
-
-
 def _digit(audio: np.ndarray, offsets: np.ndarray, chosen: np.ndarray, index: int) -> Sound:
     number = chosen[index]
     return level(_full_scale(audio[offsets[number] : offsets[number + 1]]))
@@ -113,9 +111,6 @@ def sound_pairs(data: Path | None) -> SoundSet:
 
     Folds 1 to 3 are for training, in all their pairs. Fold 4 is for validation and fold 5 for the
     test, in `PAIRS` pairs each, which are always the same.
-
-    Raises:
-        DataError: ESC-50 is missing or broken.
     """
     table, folder = ESC50.require(data)
     with (
@@ -129,16 +124,15 @@ def sound_pairs(data: Path | None) -> SoundSet:
     if not rows:
         raise ESC50.error(f"{table} has no clip of ESC-10")
     files = [folder / row["filename"] for row in rows]
-    source = described("ESC-10, clips mixed in pairs", [table, *filter(Path.is_file, files)])
-    clips = prepared(f"esc10-{RATE}-{CLIP}", source, partial(_read_clips, files, CLIP))["clips"]
     tags = list(dict.fromkeys(names))
     labels = torch.tensor([[float(tag == name) for tag in tags] for name in names])
     parts = {"train": (1, 2, 3), "validation": (4,), "test": (5,)}
-    pairs = {
-        part: [pair for fold in chosen for pair in _pairs(np.flatnonzero(folds == fold), labels)]
-        for part, chosen in parts.items()
+    groups = {
+        name: [np.flatnonzero(folds == fold) for fold in chosen] for name, chosen in parts.items()
     }
-    return SoundSet(source, RATE, tags, _mixed(clips, labels, pairs)).complete(ESC50, folder)
+    source = described("ESC-10, clips mixed in pairs", [table, *filter(Path.is_file, files)])
+    clips = prepared(f"esc10-{RATE}-{CLIP}", source, partial(_read_clips, files, CLIP))["clips"]
+    return SoundSet(source, RATE, tags, _mixed(clips, labels, groups)).complete(ESC50, folder)
 
 
 # ---- notes
@@ -150,9 +144,6 @@ def note_pairs(data: Path | None) -> SoundSet:
     `NOTES` notes are used, of all families of instruments. A fifth of them is for validation and a
     fifth for the test, where `PAIRS` pairs are always the same. Tags are the families and the
     octaves of both notes.
-
-    Raises:
-        DataError: NSynth's test split is missing, broken or too small.
     """
     table, folder = NSYNTH.require(data)
     with NSYNTH.reading(table, "the table of NSynth's notes"):
@@ -160,7 +151,10 @@ def note_pairs(data: Path | None) -> SoundSet:
         files = np.array([f"{note['note_str']}.wav" for note in notes])
         families = np.array([str(note["instrument_family_str"]) for note in notes])
         octaves = np.array([f"octave {note['pitch'] // 12 - 1}" for note in notes])
-        chosen, parts = _note_splits(families)
+        chosen = np.arange(len(files))
+        if len(files) > NOTES:
+            chosen = np.sort(stratified(families, NOTES, len(files) - NOTES)[0])
+        parts = three_splits(families[chosen], len(chosen) // 5)
     families, octaves = families[chosen], octaves[chosen]
     counts = Counter([*families.tolist(), *octaves.tolist()])
     tags = sorted(tag for tag, count in counts.items() if count >= FEW_NOTES)
@@ -171,37 +165,26 @@ def note_pairs(data: Path | None) -> SoundSet:
     source = described("NSynth's test split, notes in pairs", [table, *filter(Path.is_file, paths)])
     read_notes = partial(_read_clips, paths, NOTE)
     clips = prepared(f"nsynth-{len(paths)}-{RATE}-{NOTE}", source, read_notes)["clips"]
-    pairs = {name: _pairs(members, labels) for name, members in parts.items()}
-    return SoundSet(source, RATE, tags, _mixed(clips, labels, pairs)).complete(NSYNTH, folder)
-
-
-def _note_splits(families: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """At most `NOTES` notes, and their indices in each part; every part has all families."""
-    count = min(NOTES, len(families))
-    chosen = np.arange(len(families))
-    if count < len(families):
-        chosen = np.sort(stratified(families, count, len(families) - count)[0])
-    families, size = families[chosen], count // 5
-    rest, test = stratified(families, count - size, size)
-    train, validation = stratified(families[rest], len(rest) - size, size)
-    return chosen, {"train": rest[train], "validation": rest[validation], "test": test}
+    groups = {name: [members] for name, members in parts.items()}
+    return SoundSet(source, RATE, tags, _mixed(clips, labels, groups)).complete(NSYNTH, folder)
 
 
 # ---- pairs of clips
 
 
-def _pairs(members: Iterable[int], labels: Tensor) -> list[tuple[int, int]]:
-    """All pairs of members that have different tags."""
-    pairs = combinations(map(int, members), 2)
-    return [(i, j) for i, j in pairs if not torch.equal(labels[i], labels[j])]
+def _mixed(
+    clips: np.ndarray, labels: Tensor, groups: dict[str, list[np.ndarray]]
+) -> dict[str, Part]:
+    """Pairs of clips of one group that have different tags.
 
-
-def _mixed(clips: np.ndarray, labels: Tensor, pairs: dict[str, list]) -> dict[str, Part]:
-    """All pairs for training, changed at random; `PAIRS` unchanged ones for each other part."""
+    For training they are all pairs, changed at random; for each other part `PAIRS` unchanged ones.
+    """
     generator, parts = np.random.default_rng(SPLIT_SEED), {}
-    for name, every in pairs.items():
+    for name, members in groups.items():
+        pairs = [pair for group in members for pair in combinations(group.tolist(), 2)]
+        pairs = [(i, j) for i, j in pairs if not torch.equal(labels[i], labels[j])]
         is_training = name == "train"
-        chosen = np.array(every if is_training else generator.permutation(every)[:PAIRS])
+        chosen = np.array(pairs if is_training else generator.permutation(pairs)[:PAIRS])
         chosen = chosen.reshape(-1, 2).astype(np.int64)
         sound = partial(_pair, clips, chosen, _random_sum if is_training else np.add)
         parts[name] = Part(sound, labels[torch.from_numpy(chosen)].amax(1))

@@ -31,11 +31,7 @@ class SoundSet(NamedTuple):
     parts: dict[str, Part]
 
     def complete(self, source: DataFolder, folder: Path) -> "SoundSet":
-        """The set itself, if no part is empty.
-
-        Raises:
-            DataError: a part has no recording.
-        """
+        """The set itself; a part without recordings is an error."""
         for name, part in self.parts.items():
             if not len(part.labels):
                 raise source.error(f"{folder} has no recording for {name} ({self.data.about})")
@@ -45,12 +41,8 @@ class SoundSet(NamedTuple):
 def read(path: Path, rate: int) -> Sound:
     """The samples of a file in one of libsndfile's formats (WAV, FLAC, Ogg, MP3, ...).
 
-    Channels are averaged; another rate is resampled by a polyphase filter. If a file is truncated,
-    the remaining samples are returned, if its format allows that.
-
-    Args:
-        path: Path of the file.
-        rate: Samples per second of the result.
+    Channels are averaged; another rate is resampled by a polyphase filter to `rate` samples per
+    second. If a file is truncated, the remaining samples are returned, if its format allows that.
 
     Raises:
         DataError: the file is missing, empty or not sound, or has samples that are not finite.
@@ -65,30 +57,22 @@ def read(path: Path, rate: int) -> Sound:
         raise DataError(f"{path} must contain at least one sample, but it is empty")
     if not np.isfinite(samples).all():
         raise DataError(f"{path} has samples that are not finite")
-    return resampled(samples.mean(1), file_rate, rate)
+    sound = samples.mean(1)
+    if file_rate == rate:
+        return sound
+    from scipy.signal import resample_poly
+
+    return resample_poly(sound, rate, file_rate).astype(np.float32)
 
 
 def count_samples(path: Path) -> int:
-    """Samples per channel, as the file's header says.
-
-    Raises:
-        DataError: the file is not a sound file.
-    """
+    """Samples per channel, as the file's header says; raises the same error as `read`."""
     import soundfile
 
     try:
         return soundfile.info(path).frames
     except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"cannot read {path} as sound: {error}") from error
-
-
-def resampled(sound: Sound, rate: int, new_rate: int) -> Sound:
-    """The sound at another rate."""
-    if rate == new_rate:
-        return sound
-    from scipy.signal import resample_poly
-
-    return resample_poly(sound, new_rate, rate).astype(np.float32)
 
 
 def cut(sound: Sound, length: int, place: float) -> Sound:

@@ -18,6 +18,8 @@ from tangential_lab.experiments.audio.small_sets import (
     spoken_digits,
 )
 from tangential_lab.experiments.audio.sounds import Recordings, SoundSet
+from tangential_lab.experiments.data.losses import accuracy, joined
+from tangential_lab.experiments.data.published import untuned
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import (
     Batch,
@@ -46,8 +48,8 @@ class Setting(NamedTuple):
 
 # our choice: nothing is published at this size, nor for SGD from scratch at full size
 THIN = {"width": 16, "residual": False, "dropout": 0.2}
-MINI = {"sgd": {"lr": 0.1, "weight_decay": 1e-4}, "adam": {"lr": 3e-3, "weight_decay": 1e-2}}
-PAPER = {"sgd": {"lr": 1e-2, "weight_decay": 1e-4}, "adam": {"lr": 1e-4, "weight_decay": 1e-4}}
+MINI = untuned(sgd=(0.1, 1e-4), adam=(3e-3, 1e-2))
+PAPER = untuned(sgd=(1e-2, 1e-4), adam=(1e-4, 1e-4))
 # at the learning rate of the other weights Q grows until no filter passes anything
 MINI_GROUPS = partial(groups_with_lr_scale, module="filters", scale=0.1)
 # our choice: 10 s of events (whole segments); the 200 epochs are those of the published code
@@ -80,12 +82,12 @@ def audio(
         speakers: For mini's keywords: "disjoint" tests with a speaker who is not in training.
 
     Raises:
-        ValueError: speakers is "disjoint", but the task is not mini's keywords.
-        DataError: the data are missing or broken.
+        ValueError: speakers is "disjoint", but the task is not mini's keywords, or the data are
+            missing or broken.
     """
     setting, sounds = SETTINGS[preset, subject], _sounds(preset, data, subject, speakers)
     tags, rate = len(sounds.tags), sounds.rate
-    is_keyword = subject == "keywords"
+    is_keyword, length = subject == "keywords", round(setting.seconds * rate)
     return Task(
         name="audio",
         about=f"{sounds.data.about}; Harmonic CNN at {rate // 1000} kHz",
@@ -93,7 +95,10 @@ def audio(
         metric=_metric(preset, subject, tags),
         epochs=setting.epochs,
         batch_size=setting.batch_size,
-        splits=_splits(sounds, setting),
+        splits={
+            name: Recordings(*part, length, chunks=0 if name == "train" else setting.chunks)
+            for name, part in sounds.parts.items()
+        },
         model=lambda: HarmonicCNN(tags, HarmonicFilters(rate, **setting.filters), **setting.net),
         loss=partial(_loss, F.cross_entropy if is_keyword else F.binary_cross_entropy_with_logits),
         predict=partial(_predict, partial(F.softmax, dim=-1) if is_keyword else torch.sigmoid),
@@ -125,15 +130,6 @@ def _sounds(preset: str, data: Path | None, subject: Subject, speakers: Speakers
     return {"keywords": speech_commands, "events": dcase, "music": magnatagatune}[subject](data)
 
 
-def _splits(sounds: SoundSet, setting: Setting) -> dict[str, Recordings]:
-    length = round(setting.seconds * sounds.rate)
-    chunks = {"train": 0, "validation": setting.chunks, "test": setting.chunks}
-    return {
-        name: Recordings(part.sound, part.labels, length, chunks[name])
-        for name, part in sounds.parts.items()
-    }
-
-
 def _loss(criterion: Callable[..., Tensor], model: nn.Module, batch: Batch) -> Tensor:
     sounds, labels = batch
     return criterion(model(sounds.flatten(0, 1)), labels)
@@ -148,24 +144,17 @@ def _predict(
     return each.unflatten(0, sounds.shape[:2]).mean(1).cpu(), labels.cpu()
 
 
-def _together(predictions: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    probabilities, labels = zip(*predictions, strict=True)
-    return torch.cat(probabilities), torch.cat(labels)
-
-
 def _words(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    probabilities, labels = _together(predictions)
-    return {
-        "accuracy": (probabilities.argmax(1) == labels).float().mean().item(),
-        "loss": F.nll_loss(probabilities.clamp_min(1e-12).log(), labels).item(),
-    }
+    probabilities, labels = joined(predictions)
+    loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), labels).item()
+    return {"accuracy": accuracy(probabilities, labels), "loss": loss}
 
 
 def _tagged(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Means over the tags that some recordings have and others lack; F1 over all decisions."""
     from torchmetrics.functional import classification as measures
 
-    probabilities, labels = _together(predictions)
+    probabilities, labels = joined(predictions)
     share, truth = labels.mean(0), labels.long()
     defined = (share > 0) & (share < 1)  # the other tags have no curve
     tags = list(zip(probabilities.T[defined], truth.T[defined], strict=True))

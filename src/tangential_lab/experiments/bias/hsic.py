@@ -33,7 +33,7 @@ def dependence(
     if n < 4:
         raise ValueError(f"HSIC needs at least 4 pairs of features, got {n}")
     with torch.autocast(x.device.type, enabled=False):
-        k, other = (_without_diagonal(_kernel(_wide(z), width), estimate) for z in (x, y))
+        k, other = (_kernel(z, width, estimate) for z in (x, y))
         sums = k.sum(0), other.sum(0)
         parts = (
             (k * other.T).sum()
@@ -43,17 +43,12 @@ def dependence(
         return parts / (n * (n - 3))
 
 
-def _kernel(z: Tensor, width: float | Literal["median"]) -> Tensor:
+def _kernel(z: Tensor, width: float | Literal["median"], estimate: str) -> Tensor:
+    """The kernel matrix without its diagonal, in float32 or wider."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
     squares = (z * z).sum(1)
     apart = (squares + squares[:, None] - 2 * z @ z.T).clamp(min=0)
     variance = apart.detach().median().clamp(min=TINY) if width == "median" else width**2
-    return torch.exp(apart / (-2 * variance))
-
-
-def _wide(z: Tensor) -> Tensor:
-    return z.to(torch.promote_types(z.dtype, torch.float32))
-
-
-def _without_diagonal(kernel: Tensor, estimate: str) -> Tensor:
+    kernel = torch.exp(apart / (-2 * variance))
     diagonal = kernel.diagonal()
     return kernel - (diagonal if estimate == "published" else diagonal.diag())

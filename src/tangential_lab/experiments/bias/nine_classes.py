@@ -1,6 +1,7 @@
 """Nine classes of animals in ImageNet, some with textures that mislead (Bahng et al. 2020)."""
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tangential_lab.experiments.data import photographs
+from tangential_lab.experiments.data.losses import joined
 from tangential_lab.experiments.data.photographs import Photographs, class_folders
 from tangential_lab.experiments.data.sources import DataFolder, described
-from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.training import DataSource
 
 FOLDERS = {
@@ -41,7 +42,6 @@ IMAGENET_A = DataFolder(
     "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples.",
 )
 ORDINARY, ADVERSARIAL = 0, 1  # origins: val/, ImageNet-A
-HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
 FEW = 10  # photographs that a pair of class and texture needs to count
 
 
@@ -60,22 +60,22 @@ def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:
     source = described("nine classes of ImageNet, ImageNet-A", [train, val, table, hard])
     central = photographs.central_view()
     seen = class_folders(train, CLASSES, source, photographs.random_view(), IMAGENET)
-    training, validation = hold_out(len(seen), HELD_OUT)
     ordinary = class_folders(val, CLASSES, source, central, IMAGENET)
     shared = {name: label for name, label in CLASSES.items() if (hard / name).is_dir()}
     adversarial = class_folders(hard, shared, source, central, IMAGENET_A)
+    parts = photographs.held_out(seen)
     return source, {
-        "train": _labelled(seen.only(training), ORDINARY),
-        "validation": _labelled(replace(seen.only(validation), transform=central), ORDINARY),
-        "test": photographs.concatenated(
+        **{name: _labelled(part, ORDINARY) for name, part in parts.items()},
+        "test": _concatenated(
             _labelled(ordinary, ORDINARY, _textures(table, ordinary.files)),
             _labelled(adversarial, ADVERSARIAL),
         ),
     }
 
 
-def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def scores(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Accuracies: on ordinary photographs, their mean over textures, and on ImageNet-A."""
+    logits, labels = joined(predictions)
     right = (logits.argmax(1) == labels[:, 0]).float()
     hard = labels[:, 1] == ADVERSARIAL
     known, hits = labels[~hard], right[~hard]
@@ -100,6 +100,14 @@ def _labelled(split: Photographs, origin: int, textures: Any = (0, 0, 0)) -> Pho
     others = np.broadcast_to(np.asarray(textures), (len(split), 3))
     labels = np.column_stack([split.labels, np.full(len(split), origin), others])
     return replace(split, labels=labels)
+
+
+def _concatenated(*splits: Photographs) -> Photographs:
+    """Photographs of several folders as one split, which has the first one's transform."""
+    root = Path(os.path.commonpath([split.root for split in splits]))
+    files = [np.char.add(os.fsencode(f"{s.root.relative_to(root)}/"), s.files) for s in splits]
+    labels = np.concatenate([split.labels for split in splits])
+    return replace(splits[0], root=root, files=np.concatenate(files), labels=labels)
 
 
 def _textures(table: Path, files: np.ndarray) -> list[list[int]]:

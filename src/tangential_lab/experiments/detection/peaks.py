@@ -125,11 +125,7 @@ def detections(maps: Maps) -> list[Boxes]:
     centre, half = cell + at(maps.offset), at(maps.size) / 2
     boxes = CELL * torch.cat([centre - half, centre + half], 2)
     labels = places // (height * width)
-    return [
-        {
-            "boxes": b[s > 0],
-            "labels": k[s > 0],
-            "scores": s[s > 0],
-        }  # a score of 0 is no peak; NaN is left out, too
+    return [  # a score of 0 is no peak; NaN is left out, too
+        {"boxes": b[s > 0], "labels": k[s > 0], "scores": s[s > 0]}
         for b, k, s in zip(boxes, labels, scores, strict=True)
     ]

@@ -16,7 +16,9 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.models.vgg import cfgs, make_layers
+from torchvision.ops import Conv2dNormActivation
 
+from tangential_lab.experiments.data.nets import kaiming
 from tangential_lab.experiments.data.photographs import pretrained_weights
 from tangential_lab.experiments.detection.boxes import Boxes, Pixels
 
@@ -39,9 +41,9 @@ class Layout(NamedTuple):
     width: float  # channels relative to VGG
     dilation: int  # of the convolution after VGG, on the map of stride 16
     extras: tuple[Extra, ...]
-    ratios: tuple[tuple[int, ...], ...]  # sides of default boxes, besides 1, by feature map
-    scales: tuple[float, ...]  # of default boxes, as shares of the image; one more than maps
-    steps: tuple[int, ...] | None  # pixels from box to box; None: image size / map size
+    ratios: list[list[int]]  # sides of default boxes, besides 1, by feature map
+    scales: list[float]  # of default boxes, as shares of the image; one more than maps
+    steps: list[int] | None  # pixels from box to box; None: image size / map size
 
 
 SSD300 = Layout(
@@ -54,18 +56,14 @@ SSD300 = Layout(
         Extra(128, 256, 1, 0),
         Extra(128, 256, 1, 0),
     ),
-    ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
-    scales=(0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
-    steps=(8, 16, 32, 64, 100, 300),
+    ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],
+    scales=[0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
+    steps=[8, 16, 32, 64, 100, 300],
 )
 
 
 def ssd300(classes: int, *, pretrained: bool = False) -> "Detector":
-    """SSD300 on VGG16 with BatchNorm; `pretrained` starts from ImageNet's weights.
-
-    Raises:
-        DataError: the weights cannot be downloaded.
-    """
+    """SSD300 on VGG16 with BatchNorm; `pretrained` starts from ImageNet's weights."""
     features = Features(SSD300)
     if pretrained:
         state = pretrained_weights(VGG16_BN_Weights.IMAGENET1K_V1)
@@ -87,11 +85,7 @@ class Detector(nn.Module):
         super().__init__()
         layout = features.layout
         self.pixels = Pixels()
-        places = DefaultBoxes(
-            [list(r) for r in layout.ratios],
-            scales=list(layout.scales),
-            steps=list(layout.steps) if layout.steps else None,
-        )
+        places = DefaultBoxes(layout.ratios, scales=layout.scales, steps=layout.steps)
         self.ssd = SSD(
             features,
             places,
@@ -108,9 +102,8 @@ class Detector(nn.Module):
         pixels = list(self.pixels(images))
         if targets is None:
             return [d | {"labels": d["labels"] - 1} for d in self.ssd(pixels)]
-        shifted = [
-            {"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets
-        ]  # 0: no object
+        # label 0: no object
+        shifted = [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets]
         losses = self.ssd(pixels, shifted)
         return losses["bbox_regression"] + losses["classification"]
 
@@ -141,7 +134,8 @@ class Features(nn.Module):
         super().__init__()
         self.layout = layout
         narrow = lambda channels: round(layout.width * channels)
-        layers = vgg(layout.vgg, layout.width)
+        plan = [c if isinstance(c, str) else narrow(c) for c in cfgs[layout.vgg]]
+        layers = make_layers(plan, batch_norm=True)
         pools = [(i, x) for i, x in enumerate(layers) if isinstance(x, nn.MaxPool2d)]
         pools[2][1].ceil_mode = True  # 300 pixels are 38 cells, as published, and not 37
         cut = pools[3][0]
@@ -149,23 +143,19 @@ class Features(nn.Module):
         last, wide = narrow(512), narrow(1024)
         self.middle = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1),
-            *_convolution(last, wide, 3, padding=layout.dilation, dilation=layout.dilation),
-            *_convolution(wide, wide, 1),
+            *Conv2dNormActivation(last, wide, 3, dilation=layout.dilation),
+            *Conv2dNormActivation(wide, wide, 1),
         )
         outputs = [wide, *(narrow(extra.outputs) for extra in layout.extras)]
         self.extras = nn.ModuleList(
             nn.Sequential(
-                *_convolution(inputs, narrow(extra.hidden), 1),
-                *_convolution(
-                    narrow(extra.hidden), out, 3, stride=extra.stride, padding=extra.padding
-                ),
+                *Conv2dNormActivation(inputs, narrow(extra.hidden), 1),
+                *Conv2dNormActivation(narrow(extra.hidden), out, 3, extra.stride, extra.padding),
             )
             for extra, (inputs, out) in zip(layout.extras, pairwise(outputs), strict=True)
         )
         self.out_channels = [last, *outputs]
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        kaiming(self)
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         """Feature maps, the finest first."""
@@ -175,16 +165,3 @@ class Features(nn.Module):
         for extra in self.extras:
             maps.append(extra(maps[-1]))
         return OrderedDict((str(i), x) for i, x in enumerate(maps))
-
-
-def vgg(letter: str, width: float) -> nn.Sequential:
-    """Torchvision's VGG with BatchNorm, without classifier, at any width."""
-    plan = [c if isinstance(c, str) else round(width * c) for c in cfgs[letter]]
-    return make_layers(plan, batch_norm=True)
-
-
-def _convolution(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
-) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

@@ -1,12 +1,15 @@
 """Detection: CenterNet and SSD on COCO, and narrow ones on photographs of blood cells."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
+from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.experiments.detection import crops
 from tangential_lab.experiments.detection.annotations import bccd, coco
@@ -24,7 +27,6 @@ from tangential_lab.training import (
 )
 
 HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
-SIZES = {"centernet": (512, 512), "ssd": (300, 300)}  # of the published nets' input
 MINI_SIZE = (128, 160)  # a quarter of a photograph's width; sides are multiples of 32
 MINI_BORDER = 64  # BCCD's photographs have half of COCO's usual size here
 MINI_ZOOM = 1.5  # at the published 4, platelets would be smaller than a cell
@@ -33,10 +35,45 @@ MINI_SSD = Layout(
     width=0.1875,
     dilation=2,  # the map is 8 x 10
     extras=(Extra(256, 512, 2, 1),),
-    ratios=((2,), (2,), (2,)),
-    scales=(0.08, 0.18, 0.34, 0.6),  # platelets, red and white cells are .06, .16 and .32 wide
+    ratios=[[2], [2], [2]],
+    scales=[0.08, 0.18, 0.34, 0.6],  # platelets, red and white cells are .06, .16 and .32 wide
     steps=None,
 )
+
+
+class Published(NamedTuple):
+    """The published training of a detector."""
+
+    size: crops.Size  # of the input
+    net: Callable[..., nn.Module]
+    training: Callable[[crops.Size], crops.Change]
+    epochs: int
+    drops: tuple[float, ...]  # of the learning rate
+    batch_size: int
+    untuned: dict[str, dict[str, float]]
+
+
+PUBLISHED = {
+    "centernet": Published(
+        (512, 512),
+        resdcn18,
+        crops.centernet_training,
+        epochs=140,
+        drops=(90 / 140, 120 / 140),
+        batch_size=114,
+        untuned=untuned(sgd=(2e-2, 1e-4), adam=(5e-4, 0.0)),
+    ),
+    "ssd": Published(
+        (300, 300),
+        ssd300,
+        crops.ssd_training,
+        epochs=120,
+        drops=(80 / 120, 110 / 120),
+        batch_size=32,
+        untuned=untuned(sgd=(2e-3, 5e-4), adam=(1e-4, 0.0)),
+    ),
+}
+WHOLE = {"centernet": crops.Window, "ssd": v2.Resize}  # evaluation pads or stretches images
 
 
 @checked
@@ -61,116 +98,11 @@ def detection(
         pretrained: Start from torchvision's ImageNet weights; only for "paper".
 
     Raises:
-        ValueError: pretrained is True with "mini".
-        DataError: the data are missing or broken.
+        ValueError: pretrained is True with "mini", or the data are missing or broken.
     """
-    if preset == "paper":
-        return _paper(data, detector, pretrained)
-    if pretrained:
+    if preset == "mini" and pretrained:
         raise ValueError("pretrained must be False with preset 'mini', got True: no such weights")
-    return _mini(data, detector)
-
-
-def _mini(data: Path | None, detector: str) -> Task:
-    source = bccd(data)
-    changes = {
-        "centernet": crops.centernet_training(MINI_SIZE, MINI_BORDER),
-        "ssd": crops.quick_ssd_training(MINI_SIZE, MINI_ZOOM),
-    }
-    nets = {"centernet": _mini_centernet, "ssd": _mini_ssd}
-    return _task(
-        about=f"BCCD: blood cells in 364 photographs (128x160), a narrow {detector}",
-        data=source.data,
-        metric=Metric("AP50 WBC", "%", chance_score=0.0),
-        epochs=30,
-        batch_size=8,
-        splits=_splits(source.splits, changes[detector], _evaluated(detector, MINI_SIZE)),
-        model=partial(nets[detector], len(source.classes)),
-        score=partial(average_precision, classes=source.classes),
-        published={
-            "sgd": PAPER[detector]["published"]["sgd"],  # at lr 0.02 SSD learns nothing
-            "adam": {"lr": 1e-3, "weight_decay": 1e-2},
-        },
-        # at the learning rate of the other weights CenterNet's shifts grow beyond the map
-        groups=partial(groups_with_lr_scale, module="where", scale=0.1),
-        schedule=partial(cosine_schedule, warm_up=0.1),  # without it CenterNet starts slowly
-        loader_workers=1,
-    )
-
-
-def _mini_centernet(classes: int) -> nn.Module:
-    return CenterNet(classes, widths=(32, 64, 96), depth=2, ups=(32, 32), head=32)
-
-
-def _mini_ssd(classes: int) -> nn.Module:
-    return Detector(classes, MINI_SIZE, Features(MINI_SSD))
-
-
-def _paper(data: Path | None, detector: str, pretrained: bool) -> Task:
-    source, size = coco(data), SIZES[detector]
-    train, test = source.splits["train"], source.splits["test"]
-    training, validation = hold_out(len(train), HELD_OUT)
-    changes = {"centernet": crops.centernet_training, "ssd": crops.ssd_training}
-    net = {"centernet": resdcn18, "ssd": ssd300}[detector]
-    parts = {"train": train.only(training), "validation": train.only(validation), "test": test}
-    start = "ImageNet weights" if pretrained else "scratch"
-    return _task(
-        about=f"COCO 2017 ({len(source.classes)} classes), {detector} from {start}",
-        data=source.data,
-        metric=Metric("AP", "%", chance_score=0.0),
-        splits=_splits(parts, changes[detector](size), _evaluated(detector, size)),
-        model=partial(net, len(source.classes), pretrained=pretrained),
-        score=average_precision,
-        loader_workers=loader_processes(),
-        **PAPER[detector],
-    )
-
-
-def _steps(done: float, drops: tuple[float, ...]) -> float:
-    return 0.1 ** sum(done >= drop for drop in drops)
-
-
-PAPER: dict[str, dict[str, Any]] = {
-    "centernet": {
-        "epochs": 140,
-        "batch_size": 114,
-        "schedule": partial(_steps, drops=(90 / 140, 120 / 140)),
-        "published": {
-            "sgd": {"lr": 2e-2, "weight_decay": 1e-4},
-            "adam": {"lr": 5e-4, "weight_decay": 0.0},
-        },
-    },
-    "ssd": {
-        "epochs": 120,
-        "batch_size": 32,
-        "schedule": partial(_steps, drops=(80 / 120, 110 / 120)),
-        "published": {
-            "sgd": {"lr": 2e-3, "weight_decay": 5e-4},
-            "adam": {"lr": 1e-4, "weight_decay": 0.0},
-        },
-    },
-}
-
-
-def _evaluated(detector: str, size: crops.Size) -> crops.Change:
-    whole = {"centernet": crops.centernet_evaluation, "ssd": crops.ssd_evaluation}
-    return whole[detector](size)
-
-
-def _splits(
-    parts: dict[str, Boxed], training: crops.Change, evaluation: crops.Change
-) -> dict[str, Split]:
-    return {
-        name: part.only(
-            np.arange(len(part)),
-            change=training if name == "train" else evaluation,
-            crowded=name != "train",
-        )
-        for name, part in parts.items()
-    }
-
-
-def _task(**settings: Any) -> Task:
+    settings = _mini(data, detector) if preset == "mini" else _paper(data, detector, pretrained)
     return Task(
         name="detection",
         loss=lambda model, batch: model(*batch),
@@ -179,6 +111,64 @@ def _task(**settings: Any) -> Task:
         evaluations=5,
         **settings,
     )
+
+
+def _mini(data: Path | None, detector: str) -> dict[str, Any]:
+    source = bccd(data)
+    if detector == "centernet":
+        net = partial(CenterNet, widths=(32, 64, 96), ups=(32, 32), head=32)
+        training = crops.centernet_training(MINI_SIZE, MINI_BORDER)
+    else:
+        net = _mini_ssd
+        training = crops.quick_ssd_training(MINI_SIZE, MINI_ZOOM)
+    sgd = PUBLISHED[detector].untuned["sgd"]  # at lr 0.02 SSD learns nothing
+    return {
+        "about": f"BCCD: blood cells in 364 photographs (128x160), a narrow {detector}",
+        "data": source.data,
+        "metric": Metric("AP50 WBC", "%", chance_score=0.0),
+        "epochs": 30,
+        "batch_size": 8,
+        "splits": _splits(source.splits, training, WHOLE[detector](MINI_SIZE)),
+        "model": partial(net, len(source.classes)),
+        "score": partial(average_precision, classes=source.classes),
+        "published": {"sgd": sgd, "adam": {"lr": 1e-3, "weight_decay": 1e-2}},
+        # at the learning rate of the other weights CenterNet's shifts grow beyond the map
+        "groups": partial(groups_with_lr_scale, module="where", scale=0.1),
+        "schedule": partial(cosine_schedule, warm_up=0.1),  # without it CenterNet starts slowly
+        "loader_workers": 1,
+    }
+
+
+def _mini_ssd(classes: int) -> nn.Module:
+    return Detector(classes, MINI_SIZE, Features(MINI_SSD))
+
+
+def _paper(data: Path | None, detector: str, pretrained: bool) -> dict[str, Any]:
+    source, published = coco(data), PUBLISHED[detector]
+    train, test = source.splits["train"], source.splits["test"]
+    training, validation = hold_out(len(train), HELD_OUT)
+    parts = {"train": train.only(training), "validation": train.only(validation), "test": test}
+    start, size = "ImageNet weights" if pretrained else "scratch", published.size
+    return {
+        "about": f"COCO 2017 ({len(source.classes)} classes), {detector} from {start}",
+        "data": source.data,
+        "metric": Metric("AP", "%", chance_score=0.0),
+        "epochs": published.epochs,
+        "batch_size": published.batch_size,
+        "splits": _splits(parts, published.training(size), WHOLE[detector](size)),
+        "model": partial(published.net, len(source.classes), pretrained=pretrained),
+        "score": average_precision,
+        "published": published.untuned,
+        "schedule": partial(step_schedule, drops=published.drops),
+        "loader_workers": loader_processes(),
+    }
+
+
+def _splits(
+    parts: dict[str, Boxed], training: crops.Change, evaluation: crops.Change
+) -> dict[str, Split]:
+    splits = {name: replace(part, change=evaluation) for name, part in parts.items()}
+    return {**splits, "train": replace(parts["train"], change=training, crowded=False)}
 
 
 def _predict(model: nn.Module, batch: tuple[Tensor, list]) -> Prediction:

@@ -3,7 +3,10 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tangential_lab.experiments.data.nets import kaiming
+
 BLOCKS = 3  # in each of three stages: 1 + 2 * 3 * 3 + 1 = 20 layers
+WIDTH = 16  # channels of the first stage; the others have twice and four times as many
 
 
 class Block(nn.Module):
@@ -21,23 +24,17 @@ class Block(nn.Module):
         return F.relu(self.inner(x) + F.pad(shortcut, (0, 0, 0, 0, 0, self.added)))
 
 
-def resnet20(classes: int = 10, width: int = 16) -> nn.Sequential:
-    """ResNet-20, which has 0.27 million weights at its published width.
-
-    Args:
-        classes: Number of outputs.
-        width: Channels of the first stage; the others have twice and four times as many.
-    """
-    layers, inputs = [*_normed(3, width, 1), nn.ReLU()], width
+def resnet20() -> nn.Sequential:
+    """ResNet-20 for ten classes, which has 0.27 million weights."""
+    layers, inputs = [*_normed(3, WIDTH, 1), nn.ReLU()], WIDTH
     for stage in range(3):
-        outputs = width << stage
-        layers.append(Block(inputs, outputs, stride=1 if stage == 0 else 2))
-        layers += [Block(outputs, outputs, stride=1) for _ in range(BLOCKS - 1)]
-        inputs = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+        outputs = WIDTH << stage
+        for block in range(BLOCKS):
+            layers.append(Block(inputs, outputs, stride=2 if stage > 0 and block == 0 else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
 
 
 def _normed(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return [convolution, nn.BatchNorm2d(outputs)]
+    return [kaiming(convolution), nn.BatchNorm2d(outputs)]

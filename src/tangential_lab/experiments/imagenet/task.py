@@ -1,39 +1,30 @@
 """Classification of photographs: ImageNet, and in small CIFAR-10."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
 from torchvision import models
+from torchvision.transforms import v2
 
 from tangential_lab.experiments.data import images, photographs
-from tangential_lab.experiments.data.augment import CutMixed, mirrored, scaled, shifted
-from tangential_lab.experiments.data.losses import (
-    classification_loss,
-    classification_scores,
-    predict_classes,
-)
+from tangential_lab.experiments.data.losses import CLASSIFICATION
+from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.sources import DataFolder, described
-from tangential_lab.experiments.data.splits import hold_out, stratified
+from tangential_lab.experiments.data.splits import stratified
 from tangential_lab.experiments.imagenet.resnet_cifar import resnet20
 from tangential_lab.experiments.options import checked
-from tangential_lab.training import (
-    Metric,
-    Split,
-    Task,
-    TensorSplit,
-    cosine_schedule,
-    loader_processes,
-)
+from tangential_lab.training import Metric, Split, Task, cosine_schedule, loader_processes
 
 IMAGENET = DataFolder(
     "imagenet",
     ("train", "val"),
     "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class.",
 )
-HELD_OUT = 50  # one in HELD_OUT training photographs is for validation
-STEP = 0.3  # schedule "steps": share of the training from one drop of the learning rate to the next
+NETS = {"mini": ("resnet20",), "paper": ("resnet18", "resnet50", "mobilenet_v2")}
+SCHEDULES = {"cosine": cosine_schedule, "steps": partial(step_schedule, drops=(0.3, 0.6, 0.9))}
 
 
 @checked
@@ -58,94 +49,77 @@ def imagenet(
             epochs (there without weight decay).
 
     Raises:
-        ValueError: the preset does not have this net.
-        DataError: the data are missing or broken.
+        ValueError: the preset does not have this net, or the data are missing or broken.
     """
-    nets = {"mini": ("resnet20",), "paper": ("resnet18", "resnet50", "mobilenet_v2")}[preset]
+    nets = NETS[preset]
     if net not in ("auto", *nets):
         raise ValueError(f"net must be auto or one of {nets} with preset {preset!r}, got {net!r}")
     chosen = nets[0] if net == "auto" else net
-    task = _mini(data) if preset == "mini" else _paper(data, chosen, cutmix)
-    task = _with_cutmix(task) if cutmix else task
-    return task._replace(schedule=cosine_schedule if schedule == "cosine" else _steps)
-
-
-def _with_cutmix(task: Task) -> Task:
-    mixed = CutMixed(task.splits["train"], round(1 / task.metric.chance_score))
-    return task._replace(about=f"{task.about}, CutMix", splits={**task.splits, "train": mixed})
-
-
-def _mini(data: Path | None) -> Task:
-    source = images.cifar10(data)
-    return _task(
-        about="10,000 images of CIFAR-10 (32x32), ResNet-20",
-        data=source.data,
-        classes=10,
-        epochs=8,
-        batch_size=64,
-        splits=_cifar(source),
-        model=resnet20,
-        evaluations=5,
-        published={
-            "sgd": {"lr": 0.1, "weight_decay": 5e-4},
-            "adam": {"lr": 1e-2, "weight_decay": 1e-2},
-        },
-    )
-
-
-def _cifar(source: images.Images) -> dict[str, Split]:
-    train, validation = stratified(source.train_labels, 10_000, 2_000)
-    test, _ = stratified(source.test_labels, 4_000, 1_000)
-    seen = partial(images.tensors, source.train, source.train_labels)
-    plain = partial(scaled, mean=0.47, deviation=0.25)
-    return {
-        "train": TensorSplit(*seen(train), augment=lambda batch: plain(mirrored(shifted(batch)))),
-        "validation": TensorSplit(*seen(validation), augment=plain),
-        "test": TensorSplit(*images.tensors(source.test, source.test_labels, test), augment=plain),
-    }
-
-
-def _paper(data: Path | None, net: str, cutmix: bool) -> Task:
-    train_folder, val_folder = IMAGENET.require(data)
-    source = described("ImageNet", [train_folder, val_folder])
-    names = sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir())
-    labels = {name: label for label, name in enumerate(names)}
-    read = partial(photographs.class_folders, classes=labels, data=source, source=IMAGENET)
-    seen, central = (
-        read(train_folder, transform=photographs.random_view()),
-        photographs.central_view(),
-    )
-    train, validation = hold_out(len(seen), HELD_OUT)
-    return _task(
-        about=f"ImageNet ({len(names)} classes, 224x224), {net}",
-        data=source,
-        classes=len(names),
-        epochs=300 if cutmix else 100,
-        batch_size=256,
-        splits={
-            "train": seen.only(train),
-            "validation": replace(seen.only(validation), transform=central),
-            "test": read(val_folder, transform=central),
-        },
-        model=partial(getattr(models, net), num_classes=len(names)),
-        loader_workers=loader_processes(),
-        published={  # the sources disagree on Adam's weight decay: 0.01 or 0.1
-            "sgd": {"lr": 0.1, "weight_decay": 1e-4},
-            "adam": {"lr": 2e-3 if net == "mobilenet_v2" else 1e-3, "weight_decay": 1e-2},
-        },
-    )
-
-
-def _task(*, classes: int, **settings: Any) -> Task:
+    classes, settings = _mini(data) if preset == "mini" else _paper(data, chosen, cutmix)
+    if cutmix:
+        settings["about"] += ", CutMix"
+        settings["splits"]["train"] = CutMixed(settings["splits"]["train"], classes)
     return Task(
         name="imagenet",
         metric=Metric("accuracy", "%", chance_score=1 / classes),
-        loss=classification_loss,
-        predict=predict_classes,
-        score=classification_scores,
+        schedule=SCHEDULES[schedule],
         **settings,
+        **CLASSIFICATION,
     )
 
 
-def _steps(done: float) -> float:
-    return 0.1 ** int(done / STEP)
+def _mini(data: Path | None) -> tuple[int, dict[str, Any]]:
+    source = images.cifar10(data)
+    seen = stratified(source.train_labels, 10_000, 2_000)
+    test, _ = stratified(source.test_labels, 4_000, 1_000)
+    return 10, {
+        "about": "10,000 images of CIFAR-10 (32x32), ResNet-20",
+        "data": source.data,
+        "epochs": 8,
+        "batch_size": 64,
+        "splits": images.image_splits(source, *seen, test, mean=0.47, deviation=0.25),
+        "model": resnet20,
+        "evaluations": 5,
+        "published": untuned(sgd=(0.1, 5e-4), adam=(1e-2, 1e-2)),
+    }
+
+
+def _paper(data: Path | None, net: str, cutmix: bool) -> tuple[int, dict[str, Any]]:
+    train, val = IMAGENET.require(data)
+    source = described("ImageNet", [train, val])
+    names = sorted(folder.name for folder in train.iterdir() if folder.is_dir())
+    labels = {name: label for label, name in enumerate(names)}
+    read = partial(photographs.class_folders, classes=labels, data=source, source=IMAGENET)
+    splits = photographs.held_out(read(train, transform=photographs.random_view()))
+    splits["test"] = read(val, transform=photographs.central_view())
+    return len(names), {
+        "about": f"ImageNet ({len(names)} classes, 224x224), {net}",
+        "data": source,
+        "epochs": 300 if cutmix else 100,
+        "batch_size": 256,
+        "splits": splits,
+        "model": partial(getattr(models, net), num_classes=len(names)),
+        "loader_workers": loader_processes(),
+        "published": untuned(  # the sources disagree on Adam's weight decay: 0.01 or 0.1
+            sgd=(0.1, 1e-4), adam=(2e-3 if net == "mobilenet_v2" else 1e-3, 1e-2)
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class CutMixed:
+    """A split in which each image gets a part of another image, and the same share of its label.
+
+    Labels become shares of the classes [n, classes] (Yun et al. 2019, arXiv:1905.04899).
+    """
+
+    split: Split
+    classes: int
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.split)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The batch of these images."""
+        return v2.CutMix(num_classes=self.classes)(*self.split.__getitems__(indices))

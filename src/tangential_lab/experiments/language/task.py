@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tangential_lab.experiments.data.published import Point, untuned
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.language import texts
 from tangential_lab.experiments.language.reader import Reader
@@ -33,7 +34,7 @@ class Setting(NamedTuple):
     read: Reach
     epochs: float | None  # None: as many as PAPER_STEPS need
     evaluations: int
-    adam: dict[str, float]  # settings of Adam's family where nothing is tuned
+    adam: Point  # learning rate and weight decay of Adam's family where nothing is tuned
     warm_up: float = 0.0  # share of the training in which the learning rate rises
 
 
@@ -46,21 +47,21 @@ SMALL = {  # how the small nets read in training and in evaluation
     "read": Reach(192, same_length=True),
     "warm_up": 0.1,  # without it the loss ends at that of the tokens' frequencies
 }
-SGD = {"lr": 0.5, "weight_decay": 1e-5}  # our choice: no paper trains this model with SGD
+SGD = (0.5, 1e-5)  # our choice: no paper trains this model with SGD
 SETTINGS = {
     "character": Setting(
         Sizes(4, 128, 4, 32, 512, dropout=0.0),
         **SMALL,
         epochs=4,
         evaluations=10,
-        adam={"lr": 2e-3, "weight_decay": 1e-2},
+        adam=(2e-3, 1e-2),
     ),
     "word": Setting(
         Sizes(3, 128, 4, 32, 512, cutoffs=(2_000, 10_000), dropout=0.0),
         **SMALL,
         epochs=1,
         evaluations=2,  # each is costly: the test part is an eighth of the training part
-        adam={"lr": 2e-3, "weight_decay": 1e-2},
+        adam=(2e-3, 1e-2),
     ),
     "paper": Setting(
         BASE,
@@ -72,7 +73,7 @@ SETTINGS = {
         read=Reach(640, same_length=True, clamp=400),
         epochs=None,
         evaluations=10,
-        adam={"lr": 2.5e-4, "weight_decay": 1e-2},
+        adam=(2.5e-4, 1e-2),
     ),
 }
 
@@ -97,27 +98,33 @@ def language(
             directions scale-invariant; without it almost no weight is.
 
     Raises:
-        ValueError: text is set with "paper".
-        DataError: the data are missing, broken or too short.
+        ValueError: text is set with "paper", or the data are missing, broken or too short.
     """
     source = _text(preset, data, text)
     setting = SETTINGS["paper" if preset == "paper" else source.unit]
     splits = {part: _split(source, part, setting) for part in source.parts}
-    words = len(source.vocabulary)
-    sizes = _fitting(setting.sizes, words)
+    words, normed = len(source.vocabulary), " with weight norm" if weight_norm else ""
+    cutoffs = tuple(cut for cut in setting.sizes.cutoffs if cut < words)
+    sizes = setting.sizes._replace(cutoffs=cutoffs)
+
+    def model() -> Reader:
+        net = TransformerXL(words, sizes, weight_norm=weight_norm)
+        return Reader(net, setting.reach, setting.read, setting.read_length)
+
     return Task(
         name="language",
-        about=_about(source, sizes, weight_norm),
+        about=f"{source.name} ({words:,} {source.unit}s), Transformer-XL of {sizes.layers} x "
+        f"{sizes.width}{normed}",
         data=source.data,
         metric=_metric(source.unit, words),
         epochs=setting.epochs or PAPER_STEPS * setting.streams / len(splits["train"]),
         batch_size=setting.streams,
         splits=splits,
-        model=partial(_model, words, sizes, setting, weight_norm),
+        model=model,
         loss=lambda model, batch: model(*batch),
         predict=_predict,
         score=_score,
-        published={"sgd": SGD, "adam": setting.adam},
+        published=untuned(sgd=SGD, adam=setting.adam),
         schedule=partial(cosine_schedule, warm_up=setting.warm_up),
         batch_order=_in_turn,
         evaluation_batch_size=setting.read_streams,
@@ -131,14 +138,7 @@ def _text(preset: str, data: Path | None, text: str) -> Text:
         if text != "auto":
             raise ValueError(f"text must be 'auto' with preset 'paper', got {text!r}")
         return texts.wikitext103(data)
-    if text == "pydoc":
-        return texts.pydoc()
-    read = {
-        "auto": texts.available,
-        "tinyshakespeare": texts.tinyshakespeare,
-        "wikitext2": texts.wikitext2,
-    }
-    return read[text](data)
+    return texts.MINI[text](data)
 
 
 def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
@@ -151,27 +151,11 @@ def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
         raise DataError(f"{source.data.about}, part {part!r}: {error}") from error
 
 
-def _fitting(sizes: Sizes, words: int) -> Sizes:
-    """Drop the cutoffs that a small vocabulary does not reach."""
-    return sizes._replace(cutoffs=tuple(cut for cut in sizes.cutoffs if cut < words))
-
-
-def _about(source: Text, sizes: Sizes, weight_norm: bool) -> str:
-    kinds = f"{len(source.vocabulary):,} {source.unit}s"
-    normed = " with weight norm" if weight_norm else ""
-    return f"{source.name} ({kinds}), Transformer-XL of {sizes.layers} x {sizes.width}{normed}"
-
-
 def _metric(unit: str, words: int) -> Metric:
     """The chance score is that of a model for which all words are equally likely."""
     if unit == "character":
         return Metric("loss", "nats", chance_score=math.log(words), higher_is_better=False)
     return Metric("perplexity", "", chance_score=float(words), higher_is_better=False)
-
-
-def _model(words: int, sizes: Sizes, setting: Setting, weight_norm: bool) -> Reader:
-    net = TransformerXL(words, sizes, weight_norm=weight_norm)
-    return Reader(net, setting.reach, setting.read, setting.read_length)
 
 
 def _in_turn(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Texts as numbers, encoded once."""
+"""Texts as numbers, encoded once. A missing or broken file raises a DataError."""
 
 import sys
 from collections import Counter
@@ -48,11 +48,7 @@ class Text(NamedTuple):
 
 
 def tinyshakespeare(data: Path | None) -> Text:
-    """Lines of Shakespeare's plays, 1,115,394 characters.
-
-    Raises:
-        DataError: the text is missing or is not in UTF-8.
-    """
+    """Lines of Shakespeare's plays, 1,115,394 characters."""
     (path,) = SHAKESPEARE.require(data)
     source = described("tinyshakespeare (Karpathy, char-rnn), by characters", [path])
 
@@ -63,12 +59,7 @@ def tinyshakespeare(data: Path | None) -> Text:
     return _by_characters("tinyshakespeare", source, read)
 
 
-def available(data: Path | None) -> Text:
-    """Shakespeare's plays if the data contain them, else Python's help."""
-    return tinyshakespeare(data) if SHAKESPEARE.find(data) else pydoc()
-
-
-def pydoc() -> Text:
+def pydoc(_data: Path | None) -> Text:
     """The topics of Python's own help, which every Python has."""
     from pydoc_data.topics import topics
 
@@ -77,6 +68,11 @@ def pydoc() -> Text:
     about = f"embedded in Python {version} (pydoc_data.topics), by characters"
     source = DataSource(about, sha256(text.encode()).hexdigest()[:16])
     return _by_characters("pydoc", source, lambda: text)
+
+
+def available(data: Path | None) -> Text:
+    """Shakespeare's plays if the data contain them, else Python's help."""
+    return tinyshakespeare(data) if SHAKESPEARE.find(data) else pydoc(data)
 
 
 def _by_characters(name: str, source: DataSource, read: Callable[[], str]) -> Text:
@@ -97,28 +93,18 @@ def _encoded_characters(text: str) -> Arrays:
 
 
 def wikitext2(data: Path | None) -> Text:
-    """WikiText-2: 2,088,628 words of Wikipedia in the training part.
-
-    Raises:
-        DataError: a file is missing or broken.
-    """
-    about = "WikiText-2 (Merity et al. 2016), by words"
-    return _by_words("wikitext2", about, WIKITEXT2, data)
+    """WikiText-2: 2,088,628 words of Wikipedia in the training part."""
+    return _by_words("wikitext2", "WikiText-2", WIKITEXT2, data)
 
 
 def wikitext103(data: Path | None) -> Text:
-    """WikiText-103: 103,227,021 words of Wikipedia in the training part.
-
-    Raises:
-        DataError: a file is missing or broken.
-    """
-    about = "WikiText-103 (Merity et al. 2016), by words"
-    return _by_words("wikitext-103", about, WIKITEXT103, data)
+    """WikiText-103: 103,227,021 words of Wikipedia in the training part."""
+    return _by_words("wikitext-103", "WikiText-103", WIKITEXT103, data)
 
 
 def _by_words(name: str, about: str, folder: DataFolder, data: Path | None) -> Text:
     paths = folder.require(data)
-    source = described(about, paths)
+    source = described(f"{about} (Merity et al. 2016), by words", paths)
     arrays = prepared(f"words-{VERSION}", source, lambda: _encoded_words(folder, paths))
     return _text(name, "word", source, arrays)
 
@@ -161,3 +147,11 @@ def _stored(vocabulary: Iterable[str]) -> np.ndarray:
 def _text(name: str, unit: Unit, source: DataSource, arrays: Arrays) -> Text:
     vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
     return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)
+
+
+MINI = {
+    "auto": available,
+    "tinyshakespeare": tinyshakespeare,
+    "wikitext2": wikitext2,
+    "pydoc": pydoc,
+}

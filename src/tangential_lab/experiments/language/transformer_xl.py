@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import weight_norm as split_norm
 
 
 class Sizes(NamedTuple):
@@ -56,8 +56,9 @@ class TransformerXL(nn.Module):
         self.position_bias = nn.Parameter(torch.empty(sizes.heads, sizes.head_width))  # v
         self.dropout = nn.Dropout(sizes.dropout)
         self._draw()
-        if weight_norm:
-            _norm_weights(self.layers)
+        for linear in [x for x in self.layers.modules() if isinstance(x, nn.Linear)]:
+            if weight_norm:
+                split_norm(linear)
 
     @torch.no_grad()
     def _draw(self) -> None:
@@ -189,13 +190,6 @@ class Vocabulary(nn.Module):
 
 def _nats(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(states, weight, bias), targets, reduction="none")
-
-
-def _norm_weights(layers: nn.Module) -> None:
-    """Split the weight of every linear layer into directions and lengths of its rows."""
-    for module in list(layers.modules()):
-        if isinstance(module, nn.Linear):
-            weight_norm(module)
 
 
 def sinusoids(keys: int, like: Tensor, clamp: int | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """Omniglot's handwritten characters, in parts of disjoint classes."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import Omniglot
 
+from tangential_lab.experiments.data.images import averaged
 from tangential_lab.experiments.data.sources import (
     Arrays,
     DataFolder,
@@ -34,13 +36,7 @@ def omniglot(data: Path | None) -> tuple[DataSource, dict[str, TensorSplit]]:
     """Drawings, bytes [n, 1, 35, 35], with labels [n, 2]: the class, and the role `BOTH`.
 
     Characters of the background alphabets are for training and validation, the others for the
-    test.
-
-    Args:
-        data: Folder of all data sets. Without "omniglot-py" in it, Omniglot is downloaded.
-
-    Raises:
-        DataError: Omniglot is broken or cannot be downloaded.
+    test. Without "omniglot-py" in `data`, Omniglot is downloaded.
     """
     paths = OMNIGLOT.find(data) or _downloaded()
     source = described("Omniglot, class-disjoint", paths)
@@ -48,9 +44,9 @@ def omniglot(data: Path | None) -> tuple[DataSource, dict[str, TensorSplit]]:
     background, evaluation = halves["background"], halves["evaluation"]
     first = (len(background) // DRAWINGS - VALIDATION_CLASSES) * DRAWINGS
     return source, {
-        "train": _split(background[:first], augmented=True),
-        "validation": _split(background[first:]),
-        "test": _split(evaluation),
+        "train": _split(background[:first], _moved_numbers),
+        "validation": _split(background[first:], _numbers),
+        "test": _split(evaluation, _numbers),
     }
 
 
@@ -63,15 +59,15 @@ def _downloaded() -> list[Path]:
 
 
 def _read(paths: list[Path]) -> Arrays:
-    background, evaluation = (averaged(read_drawings(path)) for path in paths)
-    return {"background": background, "evaluation": evaluation}
+    halves = zip(("background", "evaluation"), paths, strict=True)
+    return {name: averaged(read_drawings(path), POOLED) for name, path in halves}
 
 
 def read_drawings(folder: Path) -> np.ndarray:
-    """Ink [n, 105, 105] of the drawings ALPHABET/CHARACTER/DRAWING.png, where they are black.
+    """Ink, 255 or 0, of the drawings ALPHABET/CHARACTER/DRAWING.png, where they are black.
 
-    Raises:
-        DataError: there is no drawing, one is broken, or a character does not have `DRAWINGS`.
+    Returns:
+        Bytes [n, 1, 105, 105], `DRAWINGS` of every character.
     """
     paths = sorted(folder.glob("*/*/*.png"))
     if not paths:
@@ -79,24 +75,17 @@ def read_drawings(folder: Path) -> np.ndarray:
     for character, drawings in groupby(paths, lambda path: path.parent):
         if (count := len(list(drawings))) != DRAWINGS:
             raise OMNIGLOT.error(f"{character} must have {DRAWINGS} drawings, got {count}")
-    ink = []
-    for path in paths:
+    ink = np.empty((len(paths), 1, SIDE, SIDE), np.uint8)
+    for drawing, path in zip(ink, paths, strict=True):
         with OMNIGLOT.reading(path, "an image"), Image.open(path) as picture:
-            ink.append(np.asarray(picture.convert("L")) < 128)
-    return np.stack(ink)
+            drawing[0] = np.where(np.asarray(picture.convert("L")) < 128, 255, 0)
+    return ink
 
 
-def averaged(ink: np.ndarray) -> np.ndarray:
-    """Ink, bytes [n, 1, 35, 35], of drawings [n, 105, 105]."""
-    count = SIDE // POOLED
-    shares = ink.reshape(-1, 1, count, POOLED, count, POOLED).mean((3, 5), dtype=np.float32)
-    return np.round(255 * shares).astype(np.uint8)
-
-
-def _split(drawings: np.ndarray, *, augmented: bool = False) -> TensorSplit:
+def _split(drawings: np.ndarray, augment: Callable[[Tensor], Tensor]) -> TensorSplit:
     labels = torch.arange(len(drawings)) // DRAWINGS
     labels = torch.stack([labels, torch.full_like(labels, BOTH)], 1)
-    return TensorSplit(torch.tensor(drawings), labels, _moved_numbers if augmented else _numbers)
+    return TensorSplit(torch.tensor(drawings), labels, augment)
 
 
 def _numbers(images: Tensor) -> Tensor:

@@ -73,34 +73,25 @@ class Embedder(nn.Module):
             labels: Classes of this process's share of the batch.
             warm: Behave as after the warm-up, and do not count this step.
         """
+        is_held = labels is not None and not warm and self._is_warm_up()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_held):
+            features = self.trunk(images)
+        embeddings = F.normalize(self.head(features))
         if labels is None:
-            return self._embedded(self.trunk(images))
-        features = self.trunk(images) if warm or self._is_warm() else self._held(images)
+            return embeddings
         # with half precision the criterion would convert its proxies to it for good
-        embeddings = self._embedded(features)
         embeddings = embeddings.float() if embeddings.dtype.itemsize < 4 else embeddings
         return self.criterion(whole_batch(embeddings), whole_batch(labels))
 
-    def _embedded(self, features: Tensor) -> Tensor:
-        return F.normalize(self.head(features))
-
-    def _is_warm(self) -> bool:
+    def _is_warm_up(self) -> bool:
         if not (self.warm_up and self.training):
-            return True
+            return False
         self.steps += 1
-        return bool(self.steps > self.warm_up)
-
-    @torch.no_grad()
-    def _held(self, images: Tensor) -> Tensor:
-        return self.trunk(images)
+        return bool(self.steps <= self.warm_up)
 
 
 def resnet50(*, pretrained: bool) -> nn.Module:
-    """ResNet-50 up to its 2,048 features: their mean and maximum over the image, added.
-
-    Raises:
-        DataError: the weights cannot be downloaded.
-    """
+    """ResNet-50 up to its 2,048 features: their mean and maximum over the image, added."""
     from torchvision import models
 
     net = models.resnet50()

@@ -1,16 +1,16 @@
-"""Sets of photographs for retrieval, in the layout of their archives."""
+"""Sets of photographs for retrieval, in the layout of their archives: splits of disjoint classes.
+
+Labels are [n, 2]: the class, and the role in evaluation.
+"""
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torchvision.transforms import v2
 
-from tangential_lab.experiments.data.photographs import DEVIATION, MEAN, Photographs
+from tangential_lab.experiments.data.photographs import Photographs, central_view, random_view
 from tangential_lab.experiments.data.sources import DataFolder, described
 from tangential_lab.training import DataSource
 
@@ -36,90 +36,65 @@ INSHOP = DataFolder(
     ("Eval/list_eval_partition.txt", "Img"),
     "Get In-shop Clothes Retrieval from https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.",
 )
-_NUMBERS = (v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION))
-RANDOM_VIEW = v2.Compose(
-    [v2.ToImage(), v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(), *_NUMBERS]
-)
-CENTRAL_VIEW = v2.Compose([v2.ToImage(), v2.Resize(256), v2.CenterCrop(224), *_NUMBERS])
+RANDOM_VIEW = v2.Compose([v2.ToImage(), random_view()])
+CENTRAL_VIEW = v2.Compose([v2.ToImage(), central_view()])
+ROLES = {"train": BOTH, "query": QUERY, "gallery": GALLERY}  # in In-shop's table
 
 
-class PhotoSet(NamedTuple):
-    """Photographs in splits of disjoint classes; training classes count from 0.
+class Row(NamedTuple):
+    """A photograph of a data set."""
 
-    Labels are [n, 2]: the class, and the role in evaluation.
-    """
+    file: str
+    label: int
+    is_training: bool
+    role: int = BOTH
 
-    data: DataSource
-    splits: dict[str, Photographs]
+
+PhotoSet = tuple[DataSource, dict[str, Photographs]]  # classes of the training split count from 0
 
 
 def cub(data: Path | None) -> PhotoSet:
-    """CUB-200-2011: classes 1 to 100 are for training, the others for the test.
-
-    Raises:
-        DataError: files are missing or broken.
-    """
-    images, classes = CUB.require(data)
-    rows = _lines(CUB, images, 2)
-    with CUB.reading(classes, "a table of a class for each number of images.txt"):
-        class_of = dict(_lines(CUB, classes, 2))
-        labels = [int(class_of[number]) for number, _ in rows]
-    files = [f"images/{name}" for _, name in rows]
-    every = _photographs(images.parent, files, labels)
-    return _photo_set("CUB-200-2011", CUB, *_by_class(every, last=100))
+    """CUB-200-2011: classes 1 to 100 are for training, the others for the test."""
+    images, table = CUB.require(data)
+    with CUB.reading(table, "a table of a class for each number of images.txt"):
+        class_of = dict(_lines(CUB, table, 2))
+        named = [(name, int(class_of[number])) for number, name in _lines(CUB, images, 2)]
+    rows = [Row(f"images/{name}", label, label <= 100) for name, label in named]
+    return _photo_set("CUB-200-2011", CUB, images.parent, rows)
 
 
 def cars(data: Path | None) -> PhotoSet:
-    """Cars-196: classes 1 to 98 are for training, the others for the test.
-
-    Raises:
-        DataError: files are missing or broken.
-    """
+    """Cars-196: classes 1 to 98 are for training, the others for the test."""
     from scipy.io import loadmat
 
     (notes,) = CARS.require(data)
     with CARS.reading(notes, "a file of annotations"):
-        rows = loadmat(notes, squeeze_me=True)["annotations"]
-        files = [str(name) for name in rows["relative_im_path"]]
-        labels = [int(label) for label in rows["class"]]
-    every = _photographs(notes.parent, files, labels)
-    return _photo_set("Cars-196", CARS, *_by_class(every, last=98))
+        table = loadmat(notes, squeeze_me=True)["annotations"]
+        named = zip(table["relative_im_path"], table["class"], strict=True)
+        rows = [Row(str(file), int(label), bool(label <= 98)) for file, label in named]
+    return _photo_set("Cars-196", CARS, notes.parent, rows)
 
 
 def sop(data: Path | None) -> PhotoSet:
-    """Stanford Online Products, with the archive's own halves of disjoint products.
-
-    Raises:
-        DataError: files are missing or broken.
-    """
-    train, test = (_products(table) for table in SOP.require(data))
-    return _photo_set("Stanford Online Products", SOP, train, test)
-
-
-def _products(table: Path) -> Photographs:
-    rows = _lines(SOP, table, 4)[1:]  # after the names of the columns
-    with SOP.reading(table, "a table of image_id, class_id, super_class_id, path"):
-        labels = [int(label) for _, label, _, _ in rows]
-    return _photographs(table.parent, [path for _, _, _, path in rows], labels)
+    """Stanford Online Products, with the archive's own halves of disjoint products."""
+    tables, rows = SOP.require(data), []
+    for table, is_training in zip(tables, (True, False), strict=True):
+        lines = _lines(SOP, table, 4)[1:]  # after the names of the columns
+        with SOP.reading(table, "a table of image_id, class_id, super_class_id, path"):
+            rows += [Row(path, int(label), is_training) for _, label, _, path in lines]
+    return _photo_set("Stanford Online Products", SOP, tables[0].parent, rows)
 
 
 def inshop(data: Path | None) -> PhotoSet:
-    """In-shop Clothes Retrieval: each query is compared with the gallery.
-
-    Raises:
-        DataError: files are missing or broken.
-    """
+    """In-shop Clothes Retrieval: each query is compared with the gallery."""
     table, images = INSHOP.require(data)
-    rows = _lines(INSHOP, table, 3)[1:]  # after a count and the names of the columns
-    known = {"train": BOTH, "query": QUERY, "gallery": GALLERY}
+    lines = _lines(INSHOP, table, 3)[1:]  # after a count and the names of the columns
     with INSHOP.reading(table, "a table of image_name, item_id, evaluation_status"):
-        items = [int(item.rsplit("_", 1)[1]) for _, item, _ in rows]
-        roles = [known[status] for _, _, status in rows]
-    files = [f"{images.name}/{name}" for name, _, _ in rows]
-    every = _photographs(images.parent, files, items, roles)
-    is_training = every.labels[:, 1] == BOTH
-    train, test = (every.only(np.flatnonzero(chosen)) for chosen in (is_training, ~is_training))
-    return _photo_set("In-shop Clothes Retrieval", INSHOP, train, test)
+        rows = [
+            Row(f"Img/{name}", int(item.rsplit("_", 1)[1]), status == "train", ROLES[status])
+            for name, item, status in lines
+        ]
+    return _photo_set("In-shop Clothes Retrieval", INSHOP, images.parent, rows)
 
 
 def _lines(source: DataFolder, table: Path, count: int) -> list[list[str]]:
@@ -134,45 +109,31 @@ def _lines(source: DataFolder, table: Path, count: int) -> list[list[str]]:
     return [row for row in rows if len(row) == count]
 
 
-def _photographs(
-    folder: Path, files: Sequence[str], classes: Sequence[int], roles: Sequence[int] | None = None
-) -> Photographs:
-    roles = roles or [BOTH] * len(files)
-    labels = np.array([*zip(classes, roles, strict=True)], dtype=np.int64).reshape(-1, 2)
-    return Photographs(
-        folder, np.array([os.fsencode(file) for file in files]), labels, CENTRAL_VIEW
-    )
-
-
-def _by_class(every: Photographs, last: int) -> tuple[Photographs, Photographs]:
-    """The photographs of classes up to `last`, and the others."""
-    is_training = every.labels[:, 0] <= last
-    return every.only(np.flatnonzero(is_training)), every.only(np.flatnonzero(~is_training))
-
-
-def _photo_set(about: str, source: DataFolder, train: Photographs, test: Photographs) -> PhotoSet:
-    """The splits; the last tenth of the training classes is for validation.
-
-    Raises:
-        DataError: there are fewer than two training classes, or an image is missing.
-    """
-    folder = train.root
-    classes, numbers = np.unique(train.labels[:, 0], return_inverse=True)
-    if len(classes) < 2 or not len(test):
+def _photo_set(about: str, source: DataFolder, folder: Path, rows: list[Row]) -> PhotoSet:
+    """The splits; the last tenth of the training classes is for validation."""
+    seen, test = ([row for row in rows if row.is_training is which] for which in (True, False))
+    classes = sorted({row.label for row in seen})
+    if len(classes) < 2 or not test:
         raise source.error(
             f"{folder} must have at least 2 training classes and a test photograph, got "
             f"{len(classes)} and {len(test)}"
         )
+    for path in (folder / row.file for row in rows):
+        if not path.is_file():
+            raise source.error(f"{path} is missing, but listed in {folder}")
     count = len(classes) - max(1, len(classes) // HELD_OUT)
-    labels = np.column_stack([numbers, train.labels[:, 1]])
-    numbered = replace(train, labels=labels, transform=RANDOM_VIEW)
-    splits = {
-        "train": numbered.only(np.flatnonzero(numbers < count)),
-        "validation": train.only(np.flatnonzero(numbers >= count)),
-        "test": test,
-    }
-    for file in (file for split in splits.values() for file in split.files):
-        if not (folder / os.fsdecode(file)).is_file():
-            raise source.error(f"{folder / os.fsdecode(file)} is missing, but listed in {folder}")
+    number = {label: i for i, label in enumerate(classes[:count])}
+    train = [row._replace(label=number[row.label]) for row in seen if row.label in number]
+    validation = [row for row in seen if row.label not in number]
     shares = f"{count} of {len(classes)} training classes; the others validation"
-    return PhotoSet(described(f"{about} ({shares})", [folder]), splits)
+    return described(f"{about} ({shares})", [folder]), {
+        "train": _photographs(folder, train, RANDOM_VIEW),
+        "validation": _photographs(folder, validation, CENTRAL_VIEW),
+        "test": _photographs(folder, test, CENTRAL_VIEW),
+    }
+
+
+def _photographs(folder: Path, rows: list[Row], transform: v2.Transform) -> Photographs:
+    files = np.array([os.fsencode(row.file) for row in rows])
+    labels = np.array([(row.label, row.role) for row in rows], dtype=np.int64)
+    return Photographs(folder, files, labels, transform)

@@ -1,6 +1,6 @@
 """Image retrieval: an embedding in which images of the same new class are close together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tangential_lab.experiments.data.losses import joined, predict
+from tangential_lab.experiments.data.published import untuned
 from tangential_lab.experiments.options import checked
 from tangential_lab.experiments.retrieval import photosets
 from tangential_lab.experiments.retrieval.characters import omniglot
@@ -53,6 +55,7 @@ PUBLISHED: dict[str, Published] = {
     "inshop": Published(photosets.inshop, 6e-4, 180, False, 20, 0.25, 2, 1),
 }
 PUBLISHED_EPOCHS = 60
+SIZES = {"mini": 128, "paper": 512}  # of an embedding
 
 
 @checked
@@ -79,102 +82,35 @@ def retrieval(
         pretrained: For preset "paper": start from torchvision's weights for ImageNet.
 
     Raises:
-        ValueError: an option of "paper" is set with "mini".
-        DataError: the data are missing or broken.
+        ValueError: an option of "paper" is set with "mini", or the data are missing or broken.
     """
-    if preset == "paper":
-        published = PUBLISHED["cub" if dataset == "auto" else dataset]
-        frozen = {"published": published.frozen, "frozen": True, "live": False}[batchnorm]
-        return _paper(published, data, loss, frozen=frozen, pretrained=pretrained)
-    if dataset != "auto":
+    published = PUBLISHED["cub" if dataset == "auto" else dataset]
+    if preset == "mini" and dataset != "auto":
         raise ValueError(f"dataset must be 'auto' with preset 'mini', got {dataset!r}")
-    if batchnorm == "frozen":
+    if preset == "mini" and batchnorm == "frozen":
         raise ValueError("batchnorm must be 'live' with preset 'mini', got 'frozen'")
-    return _mini(data, loss)
-
-
-# ---- mini
-
-
-def _mini(data: Path | None, loss: LossName) -> Task:
-    source, splits = omniglot(data)
-    labels, width, size = splits["train"].labels[:, 0], 48, 128
-    classes = int(labels.max()) + 1
-    return _task(
-        about=f"Omniglot's characters (35x35), a convolutional net, {loss}",
+    source, splits = omniglot(data) if preset == "mini" else published.photographs(data)
+    labels, test_labels = (torch.as_tensor(splits[k].labels)[:, 0] for k in ("train", "test"))
+    criterion = partial(_criterion, loss, int(labels.max()) + 1, SIZES[preset])
+    if preset == "mini":
+        about, settings = "Omniglot's characters (35x35), a convolutional net", _mini(criterion)
+    else:
+        about = f"{source.about} (224x224), ResNet-50"
+        frozen = {"published": published.frozen, "frozen": True, "live": False}[batchnorm]
+        settings = _paper(published, criterion, len(labels), frozen, pretrained)
+    in_classes = partial(class_balanced_batches, labels, published.per_class)
+    return Task(
+        name="retrieval",
+        about=f"{about}, {loss}",
         data=source,
-        metric=_metric(splits["test"].labels[:, 0]),
-        epochs=8,
-        batch_size=96,
+        metric=Metric("recall@1", "%", chance_score=1 / len(test_labels.unique())),
         splits=splits,
-        model=lambda: Embedder(_trunk(width), 4 * width, size, _criterion(loss, classes, size)),
-        published={
-            "sgd": {"lr": 0.1, "weight_decay": 1e-4},
-            "adam": {"lr": 3e-3, "weight_decay": 1e-2},
-        },
-        groups=partial(groups_with_lr_scale, module="criterion", scale=10.0),
-        batch_order=_order(loss, labels, per_class=4),
-        evaluation_batch_size=512,
+        loss=_loss,
+        predict=predict,
+        score=recall,
+        batch_order=shuffled_batches if loss == "proxyanchor" else in_classes,
+        **settings,
     )
-
-
-def _trunk(width: int) -> nn.Module:
-    def block(inputs: int) -> nn.Module:
-        convolution = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
-        return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2))
-
-    net = nn.Sequential(*[block(inputs) for inputs in (1, width, width, width)], nn.Flatten())
-    return net.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
-
-
-# ---- paper
-
-
-def _paper(
-    published: Published, data: Path | None, loss: LossName, *, frozen: bool, pretrained: bool
-) -> Task:
-    source, splits = published.photographs(data)
-    labels, test_labels = (torch.tensor(splits[k].labels[:, 0]) for k in ("train", "test"))
-    batch_size, size, classes = published.batch_size, 512, int(labels.max()) + 1
-    warm_up = round(published.warm_up * (len(labels) // batch_size))
-
-    def model() -> nn.Module:
-        criterion = _criterion(loss, classes, size)
-        trunk = resnet50(pretrained=pretrained)
-        return Embedder(trunk, 2048, size, criterion, frozen=frozen, warm_up=warm_up)
-
-    return _task(
-        about=f"{source.about} (224x224), ResNet-50, {loss}",
-        data=source,
-        metric=_metric(test_labels),
-        epochs=PUBLISHED_EPOCHS,
-        frozen_epochs=published.warm_up,
-        batch_size=batch_size,
-        splits=splits,
-        model=model,
-        published={
-            "sgd": {"lr": 1e-2, "weight_decay": 1e-4},
-            "adam": {"lr": published.lr, "weight_decay": 1e-4},
-        },
-        groups=partial(groups_with_lr_scale, module="criterion", scale=100.0),
-        schedule=partial(_stepped, published),
-        batch_order=_order(loss, labels, published.per_class),
-        evaluation_batch_size=batch_size,
-        loader_workers=loader_processes(),
-        audit_loss=partial(_loss, warm=True),
-    )
-
-
-def _stepped(published: Published, done: float) -> float:
-    """The share of the learning rate, which falls in steps as published."""
-    return published.drop ** int(done * PUBLISHED_EPOCHS / published.drop_every)
-
-
-# ---- both presets
-
-
-def _task(**settings: Any) -> Task:
-    return Task(name="retrieval", loss=_loss, predict=_predict, score=recall, **settings)
 
 
 def _criterion(loss: LossName, classes: int, size: int) -> Any:
@@ -187,28 +123,58 @@ def _criterion(loss: LossName, classes: int, size: int) -> Any:
     return lambda embeddings, labels: triplet(embeddings, labels, miner(embeddings, labels))
 
 
+def _mini(criterion: Callable[[], Any]) -> dict[str, Any]:
+    width = 48
+    return {
+        "epochs": 8,
+        "batch_size": 96,
+        "model": lambda: Embedder(_trunk(width), 4 * width, SIZES["mini"], criterion()),
+        "published": untuned(sgd=(0.1, 1e-4), adam=(3e-3, 1e-2)),
+        "groups": partial(groups_with_lr_scale, module="criterion", scale=10.0),
+        "evaluation_batch_size": 512,
+    }
+
+
+def _trunk(width: int) -> nn.Module:
+    def block(inputs: int) -> nn.Module:
+        convolution = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2))
+
+    net = nn.Sequential(*[block(inputs) for inputs in (1, width, width, width)], nn.Flatten())
+    return net.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+
+
+def _paper(
+    published: Published, criterion: Callable[[], Any], images: int, frozen: bool, pretrained: bool
+) -> dict[str, Any]:
+    warm_up = round(published.warm_up * (images // published.batch_size))
+
+    def model() -> nn.Module:
+        loss, trunk = criterion(), resnet50(pretrained=pretrained)
+        return Embedder(trunk, 2048, SIZES["paper"], loss, frozen=frozen, warm_up=warm_up)
+
+    return {
+        "epochs": PUBLISHED_EPOCHS,
+        "frozen_epochs": published.warm_up,
+        "batch_size": published.batch_size,
+        "model": model,
+        "published": untuned(sgd=(1e-2, 1e-4), adam=(published.lr, 1e-4)),
+        "groups": partial(groups_with_lr_scale, module="criterion", scale=100.0),
+        "schedule": partial(_stepped, published),
+        "evaluation_batch_size": published.batch_size,
+        "loader_workers": loader_processes(),
+        "audit_loss": partial(_loss, warm=True),
+    }
+
+
+def _stepped(published: Published, done: float) -> float:
+    """The share of the learning rate, which falls in steps as published."""
+    return published.drop ** int(done * PUBLISHED_EPOCHS / published.drop_every)
+
+
 def _loss(model: nn.Module, batch: Batch, **options: bool) -> Tensor:
     images, labels = batch
     return model(images, labels[:, 0], **options)
-
-
-def _order(
-    loss: LossName, labels: Tensor, per_class: int
-) -> Callable[[int, int, torch.Generator], Iterator[Tensor]]:
-    return (
-        shuffled_batches
-        if loss == "proxyanchor"
-        else partial(class_balanced_batches, labels, per_class)
-    )
-
-
-def _metric(labels: Tensor) -> Metric:
-    return Metric("recall@1", "%", chance_score=1 / len(labels.unique()))
-
-
-def _predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    images, labels = batch
-    return model(images).float().cpu(), labels.cpu()
 
 
 def recall(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -221,7 +187,7 @@ def recall(predictions: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
     from pytorch_metric_learning.utils.inference import CustomKNN
 
-    embeddings, labels = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    embeddings, labels = joined(predictions)
     classes, roles = labels.unbind(1)
     nearest = CustomKNN(CosineSimilarity(), batch_size=1024)
     calculator = AccuracyCalculator(

@@ -29,7 +29,7 @@ def batch():
 
 @pytest.fixture
 def net():
-    return wide_resnet(10, 1, slope=0.1)
+    return wide_resnet(10, 1)
 
 
 def linear(weights):

@@ -20,7 +20,7 @@ def test_wide_nets_have_the_weights_of_their_papers(depth, factor, millions):
 
 def test_the_net_of_the_paper_leaks():
     with torch.device("meta"):
-        net = wide_resnet(34, 10, slope=0.1)
+        net = wide_resnet(34, 10)
     assert count(net) == 46_160_474
     slopes = [m.negative_slope for m in net.modules() if isinstance(m, nn.LeakyReLU)]
     assert slopes == [0.1] * (2 * 15 + 1)

@@ -23,7 +23,7 @@ def test_a_net_of_kernel_one_is_blind_to_shape():
     x = torch.rand(4, 3, 14, 14)
     mixed = x.flatten(2)[:, :, torch.randperm(196)].view_as(x)
     for kernel_size, blind in ((1, True), (7, False)):
-        net = rebias.stacked(kernel_size, 8).eval()
+        net = rebias.stacked(kernel_size).eval()
         logits = net(x)[0], net(mixed)[0]
         assert torch.allclose(*logits, atol=1e-5) is blind
 

@@ -32,7 +32,7 @@ def test_ink_is_white_and_paper_coloured():
     assert made.dtype == np.uint8
     assert made[0, :, 0, 0].tolist() == made[0, :, 1, 1].tolist() == [255, 128, 0]
     assert made[0, :, 0, 1].tolist() == made[0, :, 1, 0].tolist() == [255, 255, 255]
-    assert tints.halved(made)[0, :, 0, 0].tolist() == [255, 192, 128]
+    assert images.averaged(made, 2)[0, :, 0, 0].tolist() == [255, 192, 128]
 
 
 @needs("MNIST")

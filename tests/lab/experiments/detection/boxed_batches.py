@@ -8,7 +8,7 @@ from tangential_lab.experiments.detection.ssd import Detector, Features
 
 SMALL = (64, 96)
 NETS = {
-    "centernet": lambda: CenterNet(3, widths=(8, 8, 16, 16), depth=1, ups=(8, 8, 8), head=8),
+    "centernet": lambda: CenterNet(3, widths=(8, 8, 16, 16), ups=(8, 8, 8), head=8),
     "ssd": lambda: Detector(3, SMALL, Features(rooms.MINI_SSD._replace(width=1 / 16))),
 }
 

@@ -22,7 +22,7 @@ def test_blood_cells_are_those_of_the_source():
         "validation": 87,
         "test": 72,
     }
-    assert np.bincount(whole.labels).tolist() == [4153, 372, 361]
+    assert np.bincount(whole.arrays["labels"]).tolist() == [4153, 372, 361]
     with np.load(PACKS / "bccd/bccd.npz") as packed:
         names = [str(name) for name in packed["ids"]]
         number = names.index(sorted(names)[whole.numbers[3]])

@@ -12,8 +12,8 @@ from tangential_lab.experiments.detection import crops
     [
         crops.centernet_training((128, 160), 64),
         crops.quick_ssd_training((128, 160), 2.0),
-        crops.centernet_evaluation((128, 160)),
-        crops.ssd_evaluation((128, 160)),
+        crops.Window((128, 160)),
+        crops.v2.Resize((128, 160)),
     ],
     ids=["centernet", "ssd", "centernet, evaluated", "ssd, evaluated"],
 )

@@ -11,7 +11,7 @@ from rehearsal import count, rehearse, trained
 from torchvision import datasets
 
 from tangential_lab.experiments.data import images, photographs
-from tangential_lab.experiments.data.augment import scaled
+from tangential_lab.experiments.data.images import scaled
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.data.splits import stratified
 from tangential_lab.experiments.imagenet.task import imagenet

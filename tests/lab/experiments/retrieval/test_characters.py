@@ -9,9 +9,10 @@ from realdata import DATA, needs
 from torch.nn import functional as F
 
 from tangential import AdamP
+from tangential_lab.experiments.data.images import averaged
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.retrieval import characters
-from tangential_lab.experiments.retrieval.characters import averaged, moved, omniglot
+from tangential_lab.experiments.retrieval.characters import moved, omniglot
 from tangential_lab.experiments.retrieval.photosets import BOTH
 from tangential_lab.experiments.retrieval.task import (
     recall,
@@ -21,10 +22,10 @@ from tangential_lab.training import ProcessShare, training_batches
 
 
 def test_drawings_are_averaged():
-    bits = np.zeros((1, 105, 105), bool)
-    bits[0, :3, 3:6] = 1
-    bits[0, 102, 102] = 1
-    image = averaged(bits)[0, 0]
+    ink = np.zeros((1, 1, 105, 105), np.uint8)
+    ink[0, 0, :3, 3:6] = 255
+    ink[0, 0, 102, 102] = 255
+    image = averaged(ink, 3)[0, 0]
     assert image.shape == (35, 35)
     assert image[0, 1] == 255
     assert image[34, 34] == 28
@@ -103,7 +104,7 @@ def test_drawings_are_read_in_parts_of_disjoint_classes(drawn, home, monkeypatch
     assert sizes == {"train": 20, "validation": 20, "test": 40}
     ink = {"train": drawn[0, :20], "validation": drawn[0, 20:], "test": drawn[1]}
     for name, split in splits.items():
-        assert np.array_equal(split.inputs, averaged(ink[name]))
+        assert np.array_equal(split.inputs, averaged(255 * ink[name][:, None].astype(np.uint8), 3))
         assert split.labels[:, 0].tolist() == [i // 20 for i in range(len(split))]
         assert (split.labels[:, 1] == BOTH).all()
     square = drawn[0, 0, :3, :3].mean()

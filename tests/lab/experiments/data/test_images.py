@@ -2,7 +2,8 @@
 
 import torch
 
-from tangential_lab.experiments.data.augment import CutMixed, mirrored, scaled, shifted
+from tangential_lab.experiments.data.images import mirrored, scaled, shifted
+from tangential_lab.experiments.imagenet.task import CutMixed
 from tangential_lab.training import TensorSplit
 
 

@@ -1,0 +1,20 @@
+"""How published trainings set optimizers."""
+
+from typing import TypeAlias
+
+Point: TypeAlias = tuple[float, float]  # learning rate, weight decay
+
+
+def untuned(*, sgd: Point, adam: Point) -> dict[str, dict[str, float]]:
+    """The settings without tuning of either family of optimizers."""
+    points = {"sgd": sgd, "adam": adam}
+    return {name: {"lr": lr, "weight_decay": decay} for name, (lr, decay) in points.items()}
+
+
+def step_schedule(done: float, drops: tuple[float, ...]) -> float:
+    """The factor of the learning rate after the share `done` of the training: a tenth per drop.
+
+    >>> [step_schedule(done, drops=(0.5, 0.75)) for done in (0.4, 0.5)]
+    [1.0, 0.1]
+    """
+    return 0.1 ** sum(done >= drop for drop in drops)
