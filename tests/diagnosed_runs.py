@@ -10,7 +10,7 @@ from torch.optim import AdamW
 import tangential
 from tangential import Monitor, audit
 from tangential.monitor import diagnose, sinks
-from tangential.monitor.sinks.lines import COLUMNS, FIELDS
+from tangential.monitor.sinks.rows import COLUMNS, FIELDS
 
 SLOW, WEAK, NO_DECAY = "premature slowdown", "decay too weak", "no equilibrium without decay"
 WRONG, UNEQUAL = "projected but not invariant", "layers rotate unequally"

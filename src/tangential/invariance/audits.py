@@ -24,10 +24,11 @@ from tangential.invariance.copies import (
     in_general_position,
     widened,
 )
+from tangential.invariance.evidence import Evidence
 from tangential.invariance.probe import Loss, Probe
 from tangential.invariance.proofs import (
+    Decision,
     Findings,
-    GateDecisions,
     ask_gate,
     confirm_by_rescaling,
     judge_by_gradients,
@@ -80,7 +81,7 @@ def audit(
     with Generators(model).unchanged(), torch.inference_mode(False):
         taken = without_history(taken)
         as_is = Probe(copied(model), loss, seed, as_is=True)
-        gate = ask_gate(as_is, taken)
+        decisions, evidence = ask_gate(as_is, taken)
         as_is.check_independent(model)
         proof = _prove(model, taken, loss, seed, verify=verify)
     notes = [
@@ -89,7 +90,7 @@ def audit(
         proof.note,
     ]
     return Audit(
-        tuple(_line(name, proof, gate) for name in proof.findings),
+        tuple(_line(name, proof, evidence[name], decisions[name]) for name in proof.findings),
         tuple(filter(None, notes)),
         "training" if model.training else "eval",
         len(taken),
@@ -122,17 +123,14 @@ class _Proof(NamedTuple):
 def _prove(
     model: nn.Module, batches: list[Any], loss: Loss | None, seed: int, *, verify: bool
 ) -> _Proof:
-    """The proof in float64, or in float32 if the model fails in float64.
-
-    Some devices and kernels have no float64, and it takes twice the memory.
-    """
+    """The proof in float64; in float32 if a device or a kernel has no float64, or memory ends."""
 
     def proof(precision: Precision) -> _Proof:
         probe = Probe(in_general_position(model, seed, precision), loss, seed, precision)
-        wide = without_history(widened(batches, precision.dtype))
-        findings = judge_by_gradients(probe, wide)
-        verified = confirm_by_rescaling(probe, wide[0], findings, seed) if verify else {}
-        caveats = find_caveats(model, probe, wide, findings)
+        inputs = without_history(widened(batches, precision.dtype))
+        findings = judge_by_gradients(probe, inputs)
+        verified = confirm_by_rescaling(probe, inputs[0], findings, seed) if verify else {}
+        caveats = find_caveats(model, probe, inputs, findings)
         return _Proof(findings, verified, caveats, probe.noisy)
 
     try:
@@ -158,8 +156,8 @@ def _in_short(error: Exception) -> str:
     return shorten(text, 200, placeholder=" ...").removesuffix(":")
 
 
-def _line(name: str, proof: _Proof, gate: GateDecisions) -> Line:
-    finding, evidence = proof.findings[name], gate.evidence[name]
+def _line(name: str, proof: _Proof, evidence: Evidence, decisions: list[Decision]) -> Line:
+    finding = proof.findings[name]
     radial = evidence.rms_radial(finding.units) if finding.invariant else 0.0
     verified = proof.verified.get(name)
     if not finding.reached and verified is False:  # without a gradient, rescaling refutes nothing
@@ -174,7 +172,7 @@ def _line(name: str, proof: _Proof, gate: GateDecisions) -> Line:
         radial=finding.radial,
         eps_radial=radial,
         verified=verified,
-        gate=tuple(gate.decisions[name]),
+        gate=tuple(decisions),
         notes=(*proof.caveats.of(name), *eps_notes(finding, radial)),
         remedy=proof.caveats.remedy(name),
     )
@@ -222,7 +220,7 @@ def _shown(given: Any) -> str:
 
 def _lines_of(model: nn.Module, audit: Audit) -> list[tuple[nn.Parameter, Line]]:
     """Every weight with the line of the same name; if needed, without the wrappers' parts."""
-    inner = unwrapped(model)
+    inner, shapes = unwrapped(model), {}
     for module, simplified in (
         (model, str),
         (inner, unwrapped_name),
@@ -230,25 +228,22 @@ def _lines_of(model: nn.Module, audit: Audit) -> list[tuple[nn.Parameter, Line]]
     ):
         params = [(simplified(name), param) for name, param in module.named_parameters()]
         lines = {simplified(line.name): line for line in audit.lines}
+        shapes = {name: line.shape for name, line in lines.items()}
         unique = len(dict(params)) == len(params) and len(lines) == len(audit.lines)
-        if unique and all(_fits(lines.get(name), param) for name, param in params):
+        if unique and all(shapes.get(name) == tuple(param.shape) for name, param in params):
             return [(param, lines[name]) for name, param in params]
-    raise ValueError(_mismatch(inner, audit))
-
-
-def _fits(line: Line | None, param: nn.Parameter) -> bool:
-    return line is not None and line.shape == tuple(param.shape)
-
-
-def _mismatch(model: nn.Module, audit: Audit) -> str:
-    """A message about the first weight without a line of its name and shape."""
-    lines = {fully_unwrapped_name(line.name): line for line in audit.lines}
     advice = "pass the model that was audited, or audit this one"
+    raise ValueError(f"{_mismatch(inner, shapes)}: {advice}")
+
+
+def _mismatch(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> str:
+    """What is wrong with the first weight that is not in an audit of weights of these shapes."""
     for name, param in model.named_parameters():
-        line = lines.get(fully_unwrapped_name(name))
-        if line is None:
-            return f"{unwrapped_name(name)} is not in the audit: {advice}"
-        if not _fits(line, param):
-            shapes = f"{tuple(param.shape)}, but {line.shape} in the audit"
-            return f"{unwrapped_name(name)} has shape {shapes}: {advice}"
-    return f"several weights have the same name in the model or in the audit: {advice}"
+        shape = shapes.get(fully_unwrapped_name(name))
+        if shape is None:
+            return f"{unwrapped_name(name)} is not in the audit"
+        if shape != tuple(param.shape):
+            return (
+                f"{unwrapped_name(name)} has shape {tuple(param.shape)}, but {shape} in the audit"
+            )
+    return "several weights have the same name in the model or in the audit"

@@ -12,12 +12,7 @@ FROM_LOADER = 3  # batches that are taken from a loader, which may hold a whole 
 
 
 def first_batches(batches: Iterable[Any]) -> list[Any]:
-    """All batches of a list, or the first ones of a loader.
-
-    Raises:
-        TypeError: `batches` is a single batch or cannot be iterated.
-        ValueError: there is no batch.
-    """
+    """All batches of a list, or the first ones of a loader; an error if there is none."""
     if isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
         kind = type(batches).__name__
         raise TypeError(f"batches must be an iterable of batches, got an object of type {kind}")
@@ -48,11 +43,8 @@ class Arguments(NamedTuple):
 def arguments(model: nn.Module, batch: Any) -> Arguments:
     """Split a batch for `model(*batch)` or `model(**batch)` into what forward takes and the rest.
 
-    The batches of a loader often end with labels, or have them under a key that forward does not
-    know. The audit looks at outputs and needs no labels.
-
-    Raises:
-        TypeError: forward needs more than the batch has.
+    The batches of a loader often have labels, which forward does not take. The audit looks at
+    outputs and needs no labels. If forward needs more than the batch has, TypeError is raised.
 
     >>> arguments(nn.Linear(2, 2), ["input", "label"]).left_out
     ['label']

@@ -1,6 +1,6 @@
 """Caveats in words: why a weight is not scale-invariant although it may seem so."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -20,26 +20,15 @@ NOTED_RADIAL = maths.DELTA / 10
 
 
 class Caveats(NamedTuple):
-    """What else is known about the weights of a model.
-
-    Attributes:
-        findings: What the gradients say about each weight.
-        biases: Names of the biases of matrices.
-        without_biases: Findings of weights that would be invariant if all biases were zero.
-        own_bias: Names in `without_biases` for which it is enough that their own bias is zero.
-        in_training: Findings of weights that would be invariant if every normalisation used the
-            statistics of the batch.
-        tied: The other names of tied weights.
-        frozen: Names of weights that are not trained.
-    """
+    """What else is known about the weights of a model."""
 
     findings: Findings
-    biases: list[str]
-    without_biases: Findings
-    own_bias: set[str]
-    in_training: Findings
-    tied: dict[str, list[str]]
-    frozen: set[str]
+    biases: list[str]  # of matrices
+    without_biases: Findings  # of weights that would be invariant if all biases were zero
+    own_bias: set[str]  # those for which it is enough that their own bias is zero
+    in_training: Findings  # of weights that would be, if norms used the statistics of the batch
+    tied: dict[str, list[str]]  # the other names of tied weights
+    frozen: set[str]  # not trained
 
     def of(self, name: str) -> list[str]:
         """The caveats of one weight."""
@@ -48,8 +37,8 @@ class Caveats(NamedTuple):
             self._dead(name) if finding.kind == "dead" else "",
             f"{finding.unseen} units had no gradient" if finding.unseen else "",
             f"only {finding.part} are scale-invariant" if finding.part else "",
-            self._bias(name),
-            self._statistics(name),
+            self._bias(name) if name in self.without_biases else "",
+            self._statistics(name) if name in self.in_training else "",
             f"tied with {listed(self.tied[name])}" if name in self.tied else "",
             "frozen (requires_grad=False)" if name in self.frozen else "",
         ]
@@ -65,8 +54,7 @@ class Caveats(NamedTuple):
 
     def _is_subtracted(self, name: str) -> bool:
         """Whether this is a bias without effect, although its weight has an effect."""
-        weight = self.findings.get(_weight_of(name))
-        finding = self.findings[name]
+        weight, finding = self.findings.get(_weight_of(name)), self.findings[name]
         useless = name.endswith("bias") and finding.kind == "dead" and finding.reached
         return useless and weight is not None and weight.kind != "dead"
 
@@ -78,8 +66,6 @@ class Caveats(NamedTuple):
         return "no effect on the loss of these batches"
 
     def _bias(self, name: str) -> str:
-        if name not in self.without_biases:
-            return ""
         biases = "biases before the normalisation"
         if own := [bias for bias in self.biases if _weight_of(bias) == name]:
             others = "" if name in self.own_bias else " and others"
@@ -88,8 +74,6 @@ class Caveats(NamedTuple):
         return f"would be scale-invariant {how} without {biases}"
 
     def _statistics(self, name: str) -> str:
-        if name not in self.in_training:
-            return ""
         how = units_in_words(self.in_training[name].units)
         return f"would be scale-invariant {how} if BatchNorm were in training mode; it is frozen"
 
@@ -118,13 +102,16 @@ def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: F
 
     zeros = {name: torch.zeros_like(probe.params[name]) for name in alive}
     without_biases = invariant_if(probe.replaced(zeros)) if zeros else {}
+    names: dict[int, list[str]] = {}
+    for name, param in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(param), []).append(name)
     return Caveats(
         findings,
         biases,
         without_biases,
         _blocked_by_own_bias(probe, batches[0], alive, without_biases),
         invariant_if(probe.batch_statistics(norms)) if norms else {},
-        _tied(model),
+        {first: others for first, *others in names.values() if others},
         {name for name, param in model.named_parameters() if not param.requires_grad},
     )
 
@@ -139,21 +126,20 @@ def _blocked_by_own_bias(
 ) -> set[str]:
     """Weights that form an invariant unit with their bias, so they are invariant without it."""
     pairs = [(_weight_of(b), b) for b in biases if _weight_of(b) in without_biases]
-    if not pairs:
-        return set()
-    grads = probe.gradients(batch, 0)
+    grads = probe.gradients(batch, 0) if pairs else {}
 
-    def joined(tensors: Sequence[Tensor]) -> Tensor:
+    def joined(tensors: Iterable[Tensor]) -> Tensor:
         return torch.cat([as_real(x.detach()).flatten() for x in tensors])
 
-    def invariant(pair: tuple[str, str]) -> bool:
-        params = [probe.params[name] for name in pair]
-        w = joined(params)
-        g = joined([grads.get(n, torch.zeros_like(p)) for n, p in zip(pair, params, strict=True)])
+    blocked = set()
+    for pair in pairs:
+        params = {name: probe.params[name] for name in pair}
+        w = joined(params.values())
+        g = joined(grads.get(name, torch.zeros_like(param)) for name, param in params.items())
         radial = (w @ g).abs() / (w.norm() * g.norm())
-        return bool(w.numel() ** 0.5 * radial <= probe.precision.sure)
-
-    return {pair[0] for pair in pairs if invariant(pair)}
+        if w.numel() ** 0.5 * radial <= probe.precision.sure:
+            blocked.add(pair[0])
+    return blocked
 
 
 def _weight_of(bias: str) -> str:
@@ -162,22 +148,13 @@ def _weight_of(bias: str) -> str:
 
 
 def _is_bias_of_matrix(name: str, probe: Probe) -> bool:
-    if not name.endswith("bias"):
-        return False
-    module = name.removesuffix("bias")
-    weights = (_weight_of(name), f"{module}parametrizations.weight.")
-    return any(n.startswith(weights) and p.dim() > 1 for n, p in probe.params.items())
-
-
-def _tied(model: nn.Module) -> dict[str, list[str]]:
-    names: dict[int, list[str]] = {}
-    for name, param in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(param), []).append(name)
-    return {first: others for first, *others in names.values() if others}
+    weights = (_weight_of(name), f"{name.removesuffix('bias')}parametrizations.weight.")
+    matrices = (n for n, p in probe.params.items() if p.dim() > 1)
+    return name.endswith("bias") and any(n.startswith(weights) for n in matrices)
 
 
 def eps_notes(finding: Finding, radial: float) -> list[str]:
-    """A note if a weight is only roughly scale-invariant in the given model: its eps is large.
+    """A note if the eps of a normalisation leaves a radial share in the given model.
 
     Args:
         finding: The finding for the copy, in which eps nearly vanishes.
@@ -202,24 +179,26 @@ def _has_statistics(module: nn.Module) -> bool:
 
 def model_notes(model: nn.Module, batches: int, *, noisy: bool) -> list[str]:
     """The caveats of a whole model: its mode, frozen normalisations, noise, too few batches."""
-    mode = "training" if model.training else "eval"
     modules = dict(model.named_modules())
     frozen = frozen_norms(model)
     frozen += [n for n, m in modules.items() if type(m).__name__.startswith("FrozenBatchNorm")]
     live = [n for n, m in modules.items() if _has_statistics(m) and m.training]
-    notes = [
-        f"Audited in {mode} mode, the mode of the given model.",
-        f"Frozen BatchNorm ({listed(frozen)}) normalises by running statistics, so the weights "
-        "before it are not scale-invariant."
-        if frozen
-        else "",
-        f"In eval mode, {listed(live)} would normalise by running statistics, and the weights "
-        "before would not be scale-invariant."
-        if live
-        else "",
-        "Dropout or noise was the same in every pass over a batch." if noisy else "",
-        "One batch: by chance, a weight seems scale-invariant once in 1,250 times. Pass three."
-        if batches == 1
-        else "",
-    ]
-    return [note for note in notes if note]
+    mode = "training" if model.training else "eval"
+    notes = [f"Audited in {mode} mode, the mode of the given model."]
+    if frozen:
+        notes.append(
+            f"Frozen BatchNorm ({listed(frozen)}) normalises by running statistics, so the weights "
+            "before it are not scale-invariant."
+        )
+    if live:
+        notes.append(
+            f"In eval mode, {listed(live)} would normalise by running statistics, and the weights "
+            "before would not be scale-invariant."
+        )
+    if noisy:
+        notes.append("Dropout or noise was the same in every pass over a batch.")
+    if batches == 1:
+        notes.append(
+            "One batch: by chance, a weight seems scale-invariant once in 1,250 times. Pass three."
+        )
+    return notes

@@ -48,11 +48,7 @@ def widened(tree: Any, dtype: torch.dtype = torch.float64) -> Any:
 
 
 def _wider(dtype: torch.dtype, least: torch.dtype) -> torch.dtype:
-    """The wider of two dtypes; integers and booleans stay as they are.
-
-    >>> _wider(torch.bfloat16, torch.float32), _wider(torch.complex64, torch.float64)
-    (torch.float32, torch.complex128)
-    """
+    """The wider of two dtypes; integers and booleans stay as they are."""
     if dtype.is_complex:
         least = COMPLEX[least]
     elif not dtype.is_floating_point:
@@ -99,10 +95,7 @@ def copied(model: nn.Module) -> nn.Module:
     """A deep copy that shares what cannot be copied, such as a lock, a file or a process group.
 
     A tensor with a grad_fn is detached: the old `weight_norm` and `prune` keep such tensors, and so
-    do models that store a hidden state.
-
-    Raises:
-        TypeError: a module refuses to be copied.
+    do models that store a hidden state. If a module refuses to be copied, TypeError is raised.
     """
     tensors = [*model.parameters(), *model.buffers()]
     # not copied while we search for objects that cannot be copied
@@ -152,7 +145,7 @@ def in_general_position(model: nn.Module, seed: int, precision: Precision) -> nn
     for param in model.parameters():
         if param.requires_grad and param.numel():
             values = as_real(param)
-            values += _shift(values) * normal_like(values, generator)
+            values += _distance(values) * normal_like(values, generator)
     return model
 
 
@@ -161,14 +154,11 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x)
 
 
-def _shift(values: Tensor) -> float:
+def _distance(values: Tensor) -> float:
     """Standard deviation of the move: at least SHIFT for a vector, large for a constant matrix."""
+    size = values.square().mean().sqrt().item()
     if values.numel() == max(values.shape, default=1):
-        return SHIFT * max(1.0, _rms(values))
+        return SHIFT * max(1.0, size)
     if (values == values.flatten()[0]).all():
         return (len(values) / values.numel()) ** 0.5
-    return SHIFT * _rms(values)
-
-
-def _rms(values: Tensor) -> float:
-    return values.square().mean().sqrt().item()
+    return SHIFT * size

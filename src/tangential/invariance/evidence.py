@@ -66,29 +66,22 @@ class Evidence:
         by_axis = weight.dim() > 1 and self.size > 0
         axes = range(weight.dim()) if by_axis else []
         self.views = [rows_of(weight, Units("row", axis)) for axis in axes] or [None]
-        self.ww = self._products(self.weight)
+        self.ww = self._products(self.weight, self.weight)
         self.gg: list[list[Tensor]] = []  # [batches][axes], each [rows]
         self.gw: list[list[Tensor]] = []
         self.reached = False
 
-    def _products(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
+    def _products(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """Inner products per row along every axis; a vector or a scalar has only one."""
-        y = x if y is None else y
         return [(x * y).sum().view(1) if view is None else view.dot(x, y) for view in self.views]
 
     def add(self, grad: Tensor | None) -> float:
         """Add the gradient of one more batch; return |w||g|."""
         self.reached |= grad is not None
         g = torch.zeros_like(self.weight) if grad is None else as_real(grad)
-        self.gg.append(self._products(g))
+        self.gg.append(self._products(g, g))
         self.gw.append(self._products(g, self.weight))
         return (self.ww[0].sum() * self.gg[-1][0].sum()).sqrt().item()
-
-    @property
-    def gradient_at_zero(self) -> float:
-        """Largest |g| if the weight is zero, else 0."""
-        largest = max(batch[0].sum().sqrt().item() for batch in self.gg)
-        return 0.0 if self.ww[0].any() else largest
 
     def radial(self, units: Units, floor: Iterable[float]) -> Tensor:
         """sqrt(elements) |cos(w, g)| [batches, units]; NaN where |w||g| is below the batch's floor.
@@ -128,13 +121,12 @@ def _largest(shares: Tensor) -> float:
 def judge(evidence: Evidence, floor: list[float]) -> Finding:
     """Find the finest units along any axis that are scale-invariant on all batches.
 
-    Args:
-        evidence: The inner products of a weight with its gradients on all batches.
-        floor: For each batch, the |w||g| up to which a gradient counts as rounding error.
+    `floor` is the |w||g| of each batch up to which a gradient counts as rounding error.
     """
     whole = evidence.radial(WHOLE, floor)
     if whole.isnan().all():
-        if evidence.gradient_at_zero > max(floor):  # a weight of zero has no direction
+        largest = max(batch[0].sum().sqrt().item() for batch in evidence.gg)
+        if largest > max(floor) and not evidence.ww[0].any():  # a weight of zero has no direction
             return Finding("variant")
         return Finding("dead", reached=evidence.reached)
     if _largest(whole) > TOLERANCE:  # one part that is not invariant is enough

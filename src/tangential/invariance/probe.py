@@ -17,13 +17,13 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 
 class Probe:
-    """Loss and gradients of a model that the probe owns.
+    """Loss and gradients of a model that the probe owns; all weights now require gradients.
 
     Before every pass, buffers and attributes are restored and the generators are seeded. So
     dropout, noise, running statistics and counters do not differ from one pass to the next.
 
     Args:
-        model: The model, which is changed: all weights require gradients.
+        model: The model.
         loss: Loss of (model, batch). By default the inner product of the outputs with a random
             direction, which differs between batches; no normalisation makes it constant.
         seed: Seed of random directions, dropout and noise.
@@ -51,11 +51,7 @@ class Probe:
         self.states = [ModuleState.of(module) for module in model.modules()]
 
     def gradients(self, batch: Any, number: int) -> dict[str, Tensor]:
-        """The gradient of every weight that has one; `number` counts batches from 0.
-
-        Raises:
-            ValueError: the loss or a gradient is not finite, or depends on no weight.
-        """
+        """The gradient of every weight that has one; `number` counts batches from 0."""
         self.model.zero_grad()
         with self._exact(), torch.enable_grad():
             self._backward(batch, number)
@@ -93,11 +89,7 @@ class Probe:
                 x.grad = grad
 
     def check_independent(self, model: nn.Module) -> None:
-        """Refuse a copy whose last loss used a weight of the original model.
-
-        Raises:
-            ValueError: names such a weight.
-        """
+        """Refuse a copy whose last loss used a weight of the original model."""
         foreign = {id(x) for x in self.foreign}
         for name, param in model.named_parameters():
             if id(param) in foreign:
@@ -132,9 +124,9 @@ class Probe:
         """The inner product of all outputs with a random direction."""
         generator = torch.Generator().manual_seed(seed)
         outputs = output(self.model, batch)
-        leaves = _differentiable_leaves(outputs)
+        leaves = [*filter(_differentiable, pytree.tree_leaves(outputs))]
         if not leaves and hasattr(outputs, "__dict__"):  # an object of a user's class
-            leaves = _differentiable_leaves(vars(outputs))
+            leaves = [*filter(_differentiable, pytree.tree_leaves(vars(outputs)))]
         if not leaves:
             raise ValueError(
                 "the model returns no floating-point tensor, but an object of type "
@@ -161,17 +153,14 @@ class Probe:
     @contextmanager
     def replaced(self, changed: dict[str, Tensor]) -> Iterator[None]:
         """Give the named weights these values inside the context."""
-        values = {name: self.params[name].detach().clone() for name in changed}
+        before = {name: self.params[name].detach().clone() for name in changed}
         try:
-            self._write(changed)
+            for name, value in changed.items():
+                self.params[name].detach().copy_(value)
             yield
         finally:
-            self._write(values)
-
-    @torch.no_grad()
-    def _write(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.params[name].copy_(value)
+            for name, value in before.items():
+                self.params[name].detach().copy_(value)
 
     @contextmanager
     def batch_statistics(self, names: list[str]) -> Iterator[None]:
@@ -203,7 +192,3 @@ def _leaves(loss: Tensor) -> list[Tensor]:
 
 def _differentiable(x: Any) -> bool:
     return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
-
-
-def _differentiable_leaves(tree: Any) -> list[Tensor]:
-    return [x for x in pytree.tree_leaves(tree) if _differentiable(x)]

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -139,17 +139,13 @@ def shifted(weight: Tensor, distance: float, generator: torch.Generator) -> Tens
     return torch.view_as_complex(moved) if weight.is_complex() else moved
 
 
-class GateDecisions(NamedTuple):
-    """The published gate's decision about each weight on each batch, with the evidence."""
-
-    decisions: dict[str, list[Decision]]
-    evidence: dict[str, Evidence]
-
-
-def ask_gate(probe: Probe, batches: list[Any]) -> GateDecisions:
-    """Let the published gate decide about the gradients of every batch."""
+def ask_gate(
+    probe: Probe, batches: list[Any]
+) -> tuple[dict[str, list[Decision]], dict[str, Evidence]]:
+    """The published gate's decision about each weight on each batch, and the evidence."""
     decisions: dict[str, list[Decision]] = {name: [] for name in probe.params}
-    evidence = {name: Evidence(_float32(param)) for name, param in probe.params.items()}
+    float32 = lambda x: widened(x.detach(), torch.float32)
+    evidence = {name: Evidence(float32(param)) for name, param in probe.params.items()}
     for number, batch in enumerate(batches):
         try:
             grads = probe.gradients(batch, number)
@@ -159,12 +155,8 @@ def ask_gate(probe: Probe, batches: list[Any]) -> GateDecisions:
         for name, param in probe.params.items():
             grad = grads.get(name)
             decisions[name].append("off" if grad is None else gate_decision(param.detach(), grad))
-            evidence[name].add(None if grad is None else _float32(grad))
-    return GateDecisions(decisions, evidence)
-
-
-def _float32(x: Tensor) -> Tensor:
-    return widened(x.detach(), torch.float32)
+            evidence[name].add(None if grad is None else float32(grad))
+    return decisions, evidence
 
 
 def gate_decision(param: Tensor, grad: Tensor) -> Decision:

@@ -28,13 +28,13 @@ DEPTHS = ("early", "middle", "late")
 
 def published(sums: Values, size: int) -> Values:
     """What the published gate would decide about a weight of `size` elements."""
-    by_row = sums["failing"] == 0 and sums["units"] < size
+    by_row = sums["not_orthogonal"] == 0 and sums["units"] < size
     ww, gg, gw = (sums[name] for name in ("ww", "gg", "gw"))
     whole = maths.orthogonal(FLOATS, ww, gg, gw, maths.DELTA / size**0.5, maths.EPS)
     return {"by_row": float(by_row), "by_weight": float(whole and not by_row)}
 
 
-def line(sums: Values, lr: float, settings: Settings | None) -> Values:
+def weight_values(sums: Values, lr: float, settings: Settings | None) -> Values:
     """The columns of a weight, without those that are undefined or unknown.
 
     If the weight or its gradient is not finite, NaN is kept, because a diverged run must show it.

@@ -1,6 +1,6 @@
 """The labels of a model's weights, and what an audit says about each."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,15 +19,10 @@ def labels(model: nn.Module) -> dict[Tensor, str]:
 
 
 def audit_lines(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Lines:
-    """The lines of an audit by the labels of a model's weights.
+    """The lines of an audit, matched by name and shape, by the labels of a model's weights.
 
     The audit may be of the model with or without its wrappers, of a module in it, or of a larger
     model that contains it. Weights outside the audited module have no line.
-
-    Args:
-        model: The monitored model.
-        trained: The weights of the optimizer.
-        audit: Its lines are matched by name and shape.
 
     Raises:
         ValueError: the audit lacks a trained weight or has another shape for it, or it fits
@@ -35,7 +30,11 @@ def audit_lines(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Li
     """
     trained = set(trained)
     for simplified in (unwrapped_name, fully_unwrapped_name):
-        fits = [*_fits(_weights(model, simplified), _lines(audit, simplified), trained)]
+        # by all their names, since a tied weight may have another name in the audit
+        named = model.named_parameters(remove_duplicate=False)
+        weights: Weights = {simplified(name): param for name, param in named}
+        lines = {simplified(line.name): line for line in audit.lines}
+        fits = [*_fits(weights, lines, trained)]
         if len(fits) == 1:
             return {label: fits[0][p] for p, label in labels(model).items() if p in fits[0]}
         if fits:
@@ -43,15 +42,6 @@ def audit_lines(model: nn.Module, trained: Iterable[Tensor], audit: Audit) -> Li
                 f"audit fits {len(fits)} modules of the model equally: pass an audit of the model"
             )
     raise ValueError(_mismatch(model, trained, audit))
-
-
-def _weights(model: nn.Module, simplified: Callable[[str], str]) -> Weights:
-    """The weights by all their names, since a tied one may have another name in the audit."""
-    return {simplified(n): p for n, p in model.named_parameters(remove_duplicate=False)}
-
-
-def _lines(audit: Audit, simplified: Callable[[str], str]) -> Lines:
-    return {simplified(line.name): line for line in audit.lines}
 
 
 def _fits(weights: Weights, lines: Lines, trained: set[Tensor]) -> Iterator[Matches]:
@@ -90,7 +80,7 @@ def _inside(prefix: str, named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mismatch(model: nn.Module, trained: set[Tensor], audit: Audit) -> str:
-    lines = _lines(audit, unwrapped_name)
+    lines = {unwrapped_name(line.name): line for line in audit.lines}
     missing = [
         f"{name} {tuple(param.shape)}"
         for param, name in labels(model).items()

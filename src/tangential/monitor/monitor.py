@@ -4,26 +4,27 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from tangential.backends import StepSums, Units, with_watcher, without_watcher
+from tangential.backends import StepSums, Units, local, with_watcher, without_watcher
 from tangential.invariance import Audit, frozen_norms
-from tangential.monitor.columns import COLUMNS, Values, aggregates, line, published
+from tangential.monitor.columns import COLUMNS, Values, aggregates, published, weight_values
 from tangential.monitor.labels import audit_lines, labels
 from tangential.monitor.motion import ADDED
-from tangential.monitor.samples import Copies, Group, Sample, on_host, samples_of
-from tangential.monitor.sinks.lines import step_number
-from tangential.monitor.sinks.user_sinks import Sink, checked, claim, close, release
-from tangential.monitor.updates import settings_of
+from tangential.monitor.samples import Sample, Weight, on_host, samples_of, samples_of_copies
+from tangential.monitor.sinks.rows import step_number
+from tangential.monitor.sinks.user_sinks import Sink, as_sinks, close, warn_if_shared
+from tangential.monitor.updates import Group, settings_of
 from tangential.names import unwrapped, unwrapped_name
 from tangential.optim import Projected
 
-UNITS = Units("row")
+open_monitors: "WeakSet[Monitor]" = WeakSet()
 
 
 class Monitor:
@@ -78,13 +79,14 @@ class Monitor:
         optimizer = _unwrapped(optimizer)
         self.model, self.optimizer, self.every = unwrapped(model), optimizer, every
         self.next_step, self.step = (step, 0) if callable(step) else (None, step)
-        self.sinks, self.weights = checked(sinks), weights
+        self.sinks, self.weights = as_sinks(sinks), weights
         if not shares_weights(model, optimizer):
             raise ValueError("optimizer has no weight of the model: pass the one that trains it")
         trained = (p for group in optimizer.param_groups for p in group["params"])
         self.lines = audit_lines(self.model, trained, audit) if audit else {}
         self._forget()
-        claim(self.sinks, self)
+        warn_if_shared(self.sinks, open_monitors)
+        open_monitors.add(self)
         self.handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -102,7 +104,7 @@ class Monitor:
             handle.remove()
         self._stop_watching()
         self._forget()
-        release(self.sinks, self)
+        open_monitors.discard(self)
         close(self.sinks)
 
     @property
@@ -118,9 +120,9 @@ class Monitor:
 
     def _forget(self) -> None:
         """Keep no weight from one step to the next: the model or the optimizer may drop it."""
-        self.watched: dict[Tensor, _Weight] = {}
+        self.watched: dict[Tensor, Weight] = {}
         self.samples: list[Sample] = []
-        self.copies: Copies | None = None
+        self.copies: dict[Tensor, Tensor] | None = None  # no copies: this step is not logged
         self.in_step = False
 
     def _before(self, *_: object) -> None:
@@ -134,16 +136,26 @@ class Monitor:
         if self.step % self.every:
             return
         groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
-        names = labels(self.model)
-        self.watched = {p: _Weight(n, groups[p]) for p, n in names.items() if p in groups}
+        names = {p: name for p, name in labels(self.model).items() if p in groups}
+        self.watched = {p: self._weight(name, groups[p]) for p, name in names.items()}
         ours = self.optimizer if isinstance(self.optimizer, Projected) else None
         if ours:
             ours.watch = with_watcher(ours.watch, self._add_samples)
-        self.copies = Copies(
-            p
+        self.copies = {
+            p: local(p.detach()).clone()
             for p, weight in self.watched.items()
             if p.requires_grad and not is_lazy(p) and not (ours and ours.judges(p, weight.group))
-        )
+        }
+
+    def _weight(self, label: str, group: Group) -> Weight:
+        """A weight with the rows of it that are measured as one vector."""
+        units, line = Units("row"), self.lines.get(label)
+        if line and line.kind in ("row", "weight"):
+            units = line.units
+        elif isinstance(self.optimizer, Projected):
+            projection = "weight" if group["projection"] == "weight" else "row"
+            units = Units(projection, group["row_axis"], group["row_groups"])
+        return Weight(label, group, units)
 
     def _add_samples(self, sums: StepSums) -> None:
         self.samples += [sample for sample in samples_of(sums) if sample.param in self.watched]
@@ -159,62 +171,42 @@ class Monitor:
         watched, copies, samples, step = self.watched, self.copies, self.samples, self.step
         self._forget()
         self.step = step + 1  # even if a sink raises
+        if copies is None:
+            return
         found_inf = getattr(self.optimizer, "found_inf", None)
-        if copies and (found_inf is None or not found_inf.item()):  # else GradScaler skipped it
-            groups = {p: weight.group for p, weight in watched.items()}
-            units = {p: self._units(watched[p]) for p in copies.before}
-            samples += copies.samples(self.optimizer, groups, units)
+        if found_inf is None or not found_inf.item():  # else GradScaler skipped the step
+            samples += samples_of_copies(self.optimizer, copies, watched)
             self._log(samples, watched, step)
-
-    def _units(self, weight: "_Weight") -> Units:
-        """The rows of a weight that are measured as one vector."""
-        line, group = self.lines.get(weight.name), weight.group
-        if line and line.kind in ("row", "weight"):
-            return line.units
-        if isinstance(self.optimizer, Projected):
-            by_row = group["projection"] != "weight"
-            return Units("row" if by_row else "weight", group["row_axis"], group["row_groups"])
-        return UNITS
 
     # ---- a log
 
-    def _log(self, samples: list[Sample], watched: dict[Tensor, "_Weight"], step: int) -> None:
-        sums = on_host([sample.sums for sample in samples])
-        measured = {x.param: (x, row) for x, row in zip(samples, sums, strict=True)}
-        lines, matrices = {}, []
-        for param, weight in watched.items():  # in the order of the model
-            if param in measured:
-                lines[weight.name] = self._line(*measured[param], weight)
-                matrices += [lines[weight.name]] if param.dim() > 1 else []
+    def _log(self, samples: list[Sample], watched: dict[Tensor, Weight], step: int) -> None:
+        measured = {sample.param: (sample, sums) for sample, sums in on_host(samples)}
+        logged = {  # in the order of the model
+            param: self._values(*measured[param], weight)
+            for param, weight in watched.items()
+            if param in measured
+        }
         frozen = [unwrapped_name(name) for name in frozen_norms(self.model)]
-        values = {**aggregates(matrices), "all/frozen_norms": float(len(frozen))}
-        detailed = {f"{name}/{k}": v for name, line in lines.items() for k, v in line.items()}
+        values = aggregates([x for param, x in logged.items() if param.dim() > 1])
+        values["all/frozen_norms"] = float(len(frozen))
+        detailed = {f"{watched[p].label}/{k}": v for p, x in logged.items() for k, v in x.items()}
         detailed |= {f"{name}/frozen": 1.0 for name in frozen}
         with ExitStack() as calls:  # a sink that raises must not keep a log from the others
             for sink in reversed(self.sinks):
                 wants = getattr(sink, "weights", self.weights)
                 calls.callback(sink, {**values, **detailed} if wants else dict(values), step)
 
-    def _line(self, sample: Sample, sums: list[float], weight: "_Weight") -> Values:
+    def _values(self, sample: Sample, sums: list[float], weight: Weight) -> Values:
         param, group = sample.param, weight.group
         named = dict(zip(ADDED, sums, strict=True))
         if not (sample.judged or param.dim() < 2 or group.get("projection") == "off"):
             named |= published(named, param.numel())
-        lr = group.get("lr")  # some optimizers have no lr
-        values = line(
-            named, math.nan if lr is None else float(lr), settings_of(self.optimizer, group)
-        )
-        audited_line = self.lines.get(weight.name)
-        if audited_line:
-            values["invariant"] = float(audited_line.kind in ("row", "weight"))
+        lr = math.nan if group.get("lr") is None else float(group["lr"])  # some have no lr
+        values = weight_values(named, lr, settings_of(self.optimizer, group))
+        if line := self.lines.get(weight.label):
+            values["invariant"] = float(line.kind in ("row", "weight"))
         return values
-
-
-class _Weight(NamedTuple):
-    """The label of a weight, and its group in the optimizer."""
-
-    name: str
-    group: Group
 
 
 def shares_weights(model: nn.Module, optimizer: Any) -> bool:

@@ -23,7 +23,7 @@ CLOSE = 0.1  # relative distance from the equilibrium angle that counts as equil
 
 
 class Moved(NamedTuple):
-    """Inner products per unit [units]; `keep` is the factor a, `fan` the number of elements."""
+    """Inner products per unit [units], the factor a (`keep`), and the number of elements."""
 
     ww: Tensor
     gg: Tensor
@@ -31,13 +31,13 @@ class Moved(NamedTuple):
     we: Tensor
     ee: Tensor
     keep: Tensor
-    fan: Tensor
+    unit_size: Tensor
 
 
 # Columns of `added`: squares, so that they add up over the units and the shards of a weight.
 ADDED = (
     *("ww", "gg", "gw", "ee", "update2", "growth_memory", "growth_decay", "radial2"),
-    *("units", "angle2", "chord2", "with_grad", "cosine2", "failing", "by_row", "by_weight"),
+    *("units", "angle2", "chord2", "with_grad", "cosine2", "not_orthogonal", "by_row", "by_weight"),
 )
 
 
@@ -46,22 +46,23 @@ def added(moved: Moved, gate: maths.Gate | None = None) -> Tensor:
 
     |w+|^2 - |w|^2 = |e|^2 + 2 a e.w + (a^2 - 1) |w|^2: growth by the step, by momentum's memory,
     and by decay. `update2` is |w+ - w|^2, `chord2` the square of the effective step
-    |w+/|w+| - w/|w||; a unit of norm 0 has no direction and counts in neither. `failing` units keep
-    the published gate from firing. `by_row` and `by_weight` say where `gate` fired, if it is given.
+    |w+/|w+| - w/|w||; a unit of norm 0 has no direction and counts in neither. The published gate
+    does not fire if units are `not_orthogonal`. `by_row`, `by_weight`: where `gate` fired.
 
     >>> w, g, e = torch.tensor([[3.0, 4.0], [4.0, -3.0], [-0.4, 0.3]], dtype=torch.float64)
     >>> sums = Moved(*((x * y).sum().view(1) for x, y in [(w, w), (g, g), (g, w), (w, e), (e, e)]),
-    ...              keep=torch.ones(1), fan=torch.tensor([2.0]))
+    ...              keep=torch.ones(1), unit_size=torch.tensor([2.0]))
     >>> round(added(sums)[0, ADDED.index("angle2")].sqrt().tan().item(), 6)
     0.1
     """
-    ww, gg, gw, we, ee, keep, fan = moved
+    ww, gg, gw, we, ee, keep, unit_size = moved
     zeros, live = torch.zeros_like(ww), ww > 0
     norm = torch.where(live, ww, 1).sqrt()
     radial = torch.where(live, we / norm, zeros)
     across = (ee - radial.square()).clamp(min=0).sqrt()
     angle = torch.where(live, torch.atan2(across, keep * norm + radial), zeros)
     with_grad = live & (gg > 0)
+    orthogonal = maths.orthogonal(torch, ww, gg, gw, maths.DELTA / unit_size.sqrt(), maths.EPS)
     columns = {
         "ww": ww,
         "gg": gg,
@@ -75,8 +76,8 @@ def added(moved: Moved, gate: maths.Gate | None = None) -> Tensor:
         "angle2": angle.square(),
         "chord2": 4 * (angle / 2).sin().square(),
         "with_grad": with_grad,
-        "cosine2": torch.where(with_grad, fan * gw.square() / (ww * gg), zeros),
-        "failing": ~maths.orthogonal(torch, ww, gg, gw, maths.DELTA / fan.sqrt(), maths.EPS),
+        "cosine2": torch.where(with_grad, unit_size * gw.square() / (ww * gg), zeros),
+        "not_orthogonal": ~orthogonal,
         "by_row": gate.row if gate else zeros,
         "by_weight": gate.weight if gate else zeros,
     }

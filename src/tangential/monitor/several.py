@@ -9,15 +9,14 @@ from torch import nn
 from tangential.invariance import Audit
 from tangential.monitor.columns import Values
 from tangential.monitor.monitor import Monitor, check, shares_weights
-from tangential.monitor.sinks.lines import step_number
-from tangential.monitor.sinks.user_sinks import Sink, checked, close
+from tangential.monitor.sinks.rows import step_number
+from tangential.monitor.sinks.user_sinks import Sink, as_sinks, close
 
 
 class SharedSink(NamedTuple):
-    """A sink for one of several monitors: it has no `close`, and all use the trainer's step number.
+    """A sink without `close` for one of several monitors, which all log under the trainer's step.
 
-    The numbers of steps that each optimizer has taken differ, and W&B and files need step numbers
-    that never fall.
+    Optimizers have taken different numbers of steps; W&B and files need numbers that never fall.
     """
 
     sink: Sink
@@ -32,21 +31,14 @@ class SharedSink(NamedTuple):
 
 
 class Monitors:
-    """One monitor for each optimizer of a run, and the sinks that they share.
-
-    Args:
-        every: As in `Monitor`.
-        sinks: As in `Monitor`.
-        weights: As in `Monitor`.
-        audit: As in `Monitor`.
-    """
+    """One monitor for each optimizer of a run, and the sinks that they share; see `Monitor`."""
 
     def __init__(
         self, every: int, sinks: Sink | Iterable[Sink], weights: bool, audit: Audit | None
     ) -> None:
         check(every, audit)
         self.every, self.weights, self.audit = every, weights, audit
-        self.sinks = checked(sinks)
+        self.sinks = as_sinks(sinks)
         self.attached: list[Monitor | None] = []
         self.steps_before: list[int] = []  # taken by each optimizer without these monitors
 
@@ -68,8 +60,8 @@ class Monitors:
         If there are several optimizers, those without a weight of the model are left out.
 
         Args:
-            model: As in `Monitor`.
-            optimizers: As in `Monitor`, without Accelerate's wrapper.
+            model: The model.
+            optimizers: Without Accelerate's wrapper.
             steps_before: Steps that each has taken; if unknown, we assume equal numbers.
             sinks: The sinks that are called in this process.
             now: Returns the trainer's step number.
@@ -80,13 +72,13 @@ class Monitors:
         self.steps_before = steps_before
         shares = [shares_weights(model, optimizer) for optimizer in optimizers]
         for i, label in enumerate(labels(optimizers)):
-            if any(shares) and not shares[i]:
-                self.attached.append(None)
-                continue
-            wants = [getattr(sink, "weights", self.weights) for sink in sinks]
-            shared = [SharedSink(s, label, w, now) for s, w in zip(sinks, wants, strict=True)]
-            start = {"audit": self.audit, "step": steps_before[i]}
-            self.attached.append(Monitor(model, optimizers[i], self.every, shared, **start))
+            monitor = None
+            if shares[i] or not any(shares):  # if none has a weight, the monitor raises
+                wants = [getattr(sink, "weights", self.weights) for sink in sinks]
+                shared = [SharedSink(s, label, w, now) for s, w in zip(sinks, wants, strict=True)]
+                start = {"audit": self.audit, "step": steps_before[i]}
+                monitor = Monitor(model, optimizers[i], self.every, shared, **start)
+            self.attached.append(monitor)
 
     def detach(self) -> None:
         """Detach from the optimizers."""

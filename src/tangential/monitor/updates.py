@@ -12,7 +12,6 @@ from tangential.backends import sharded, widen
 from tangential.optim import Projected
 
 Group = dict[str, Any]
-State = dict[str, Tensor]
 
 PUBLISHED = {"delta", "wd_ratio"}  # options of the published AdamP and SGDP and their copies
 
@@ -95,20 +94,15 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     if group.get("caution") or not (ours or type(optimizer) in (SGD, Adam, AdamW)):
         return None
     state = {name: sharded.local(value) for name, value in optimizer.state[param].items()}
-    lr = float(group["lr"])
+    lr, g = float(group["lr"]), widen(gradient_of(param)) * (-1 if group["maximize"] else 1)
     if "betas" in group:
-        return -lr * _adam(param, state, group)
-    g = widen(gradient_of(param)) * (-1 if group["maximize"] else 1)
+        m, v = widen(state["exp_avg"]), widen(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
+        rule = {name: group[name] for name in ("betas", "eps")}
+        rule["nesterov"] = group.get("nesterov", False)
+        return -lr * maths.adam_update(torch, g, m, v, float(state["step"]), **rule)
     if not ours and group["weight_decay"]:
         g = g + group["weight_decay"] * widen(before)
     buffer, momentum = state.get("momentum_buffer"), group["momentum"]
     if buffer is None:
         return -lr * g
     return -lr * maths.sgd_update(g, widen(buffer), momentum=momentum, nesterov=group["nesterov"])
-
-
-def _adam(param: Tensor, state: State, group: Group) -> Tensor:
-    g = widen(gradient_of(param)) * (-1 if group["maximize"] else 1)
-    m, v = widen(state["exp_avg"]), widen(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
-    rule = {"betas": group["betas"], "eps": group["eps"], "nesterov": group.get("nesterov", False)}
-    return maths.adam_update(torch, g, m, v, float(state["step"]), **rule)

@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from tangential.monitor import diagnose, figures, load, sinks
 from tangential.monitor.sinks.csv_file import cells, encoded
-from tangential.monitor.sinks.lines import FIELDS
+from tangential.monitor.sinks.rows import FIELDS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from test_diagnose import call
 
 from tangential.monitor import sinks
 from tangential.monitor.sinks.csv_file import cells, encoded
-from tangential.monitor.sinks.lines import FIELDS
+from tangential.monitor.sinks.rows import FIELDS
 
 CELLS = (
     *(b"", b"0", b"-0.0", b"-1", b"1", b"nan", b"inf", b"-inf", b"1e308", b"1e-320", b"-1e308"),

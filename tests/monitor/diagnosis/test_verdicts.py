@@ -22,7 +22,7 @@ from torch.optim import SGD
 from tangential import AdamP, Monitor
 from tangential.monitor import diagnose, figures, load, sinks
 from tangential.monitor.diagnosis import criteria
-from tangential.monitor.sinks.lines import COLUMNS
+from tangential.monitor.sinks.rows import COLUMNS
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import nn
 from tangential import AdamP, Monitor
 from tangential.monitor import sinks
 from tangential.monitor.diagnosis.runs import read
-from tangential.monitor.sinks.lines import long
+from tangential.monitor.sinks.rows import rows_of_log
 
 
 def small():
@@ -67,4 +67,4 @@ def log(sink, *steps):
 
 
 def expected(*steps):
-    return [line for step in steps for line in long(values(step), step)]
+    return [line for step in steps for line in rows_of_log(values(step), step)]

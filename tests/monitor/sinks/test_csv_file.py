@@ -7,7 +7,7 @@ from sink_cases import expected, log, rows, same, values
 
 from tangential.monitor import sinks
 from tangential.monitor.sinks import csv_file
-from tangential.monitor.sinks.lines import FIELDS, long
+from tangential.monitor.sinks.rows import FIELDS, rows_of_log
 
 
 def test_the_file_is_complete_after_every_log(tmp_path):
@@ -141,7 +141,7 @@ def many(path, steps, labels=40):
     sink = sinks.csv(path)
     for step in steps:
         sink(values_, step)
-    return [line for step in steps for line in long(values_, step)]
+    return [line for step in steps for line in rows_of_log(values_, step)]
 
 
 @pytest.mark.parametrize("again", [1, 37, 59, 60, 99])

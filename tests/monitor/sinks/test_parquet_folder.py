@@ -10,7 +10,7 @@ import pytest
 from sink_cases import expected, log, rows, same, values
 
 from tangential.monitor import diagnose, sinks
-from tangential.monitor.sinks.lines import COLUMNS, FIELDS
+from tangential.monitor.sinks.rows import COLUMNS, FIELDS
 
 
 def test_the_folder_is_one_data_set_at_any_time(tmp_path):

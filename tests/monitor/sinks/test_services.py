@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tangential import Monitor
 from tangential.monitor import sinks
-from tangential.monitor.sinks.lines import AGGREGATES, long
+from tangential.monitor.sinks.rows import AGGREGATES, rows_of_log
 
 
 def test_tensorboard_takes_aggregates_and_on_request_weights(tmp_path):
@@ -110,7 +110,7 @@ def test_wandb_drops_nothing_of_the_monitor_nor_of_the_loop(own, sink):
     told = [
         line
         for row in ours
-        for line in long(
+        for line in rows_of_log(
             {
                 k.removeprefix("tangential/"): v
                 for k, v in row.items()

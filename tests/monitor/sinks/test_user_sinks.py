@@ -10,7 +10,7 @@ from sink_cases import KINDS, expected, log, rows, same, scalars, small, train
 
 from tangential import Monitor
 from tangential.monitor import sinks
-from tangential.monitor.sinks.lines import COLUMNS
+from tangential.monitor.sinks.rows import COLUMNS
 
 
 def test_every_column_of_the_monitor_has_a_place_in_files():

@@ -1,4 +1,4 @@
-"""What can be wrong with how the weights of a run move: six criteria, with their thresholds.
+"""What can be wrong with how the weights of a run move: a list of criteria, with their thresholds.
 
 The thresholds are our choice. A change is judged by the medians of the first and the last tenth of
 logs. The first steps (`runs.WARM_UP`) are left out: while the optimizer's averages warm up, steps
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 
 from tangential.monitor.diagnosis.runs import MOSTLY, WARM_UP, Log, Run, finite_median, ratio
-from tangential.monitor.diagnosis.wording import Verdict, counted, fell, fold, percent, times
+from tangential.monitor.diagnosis.wording import Verdict, counted, fell, fold, multiple, percent
 from tangential.monitor.motion import CLOSE
 from tangential.names import listed
 
@@ -27,20 +27,17 @@ def slowdown(run: Run) -> Iterator[Verdict]:
 
     The second condition excludes runs whose gradients vanish.
     """
-    step, lr = (run.median(lambda x, c=c: x.fall(c)) for c in ("effective_step", "lr"))
+    step, lr = run.fall("effective_step"), run.fall("lr")
     growth, memory = norm_growth(run), memory_share(run)
-    if not (step >= SLOWDOWN * lr and growth >= NORM_GROWTH):
-        return
-    cause = f", {percent(memory)} of it caused by momentum" if memory >= 0 else ""
-    since = min(trend.since for trend in run.trends.values())
-    text = (
-        f"Premature slowdown: the effective step {fell(step)} since step {since:,} while lr "
-        f"{fell(lr)}; norms grew {fold(growth)}{cause} (medians over {subject(run)})."
-    )
-    numbers = {"effective_step_fall": step, "lr_fall": lr, "norm_growth": growth}
-    yield Verdict(
-        "premature slowdown", text, {**numbers, "memory_share": memory}, tuple(run.trends)
-    )
+    if step >= SLOWDOWN * lr and growth >= NORM_GROWTH:
+        cause = f", {percent(memory)} of it caused by momentum" if memory >= 0 else ""
+        text = (
+            f"Premature slowdown: the effective step {fell(step)} since step {run.since:,} while "
+            f"lr {fell(lr)}; norms grew {fold(growth)}{cause} (medians over {subject(run)})."
+        )
+        numbers = {"effective_step_fall": step, "lr_fall": lr, "norm_growth": growth}
+        numbers["memory_share"] = memory
+        yield Verdict("premature slowdown", text, numbers, tuple(run.trends))
 
 
 def weak_decay(run: Run) -> Iterator[Verdict]:
@@ -75,7 +72,7 @@ def weak_decay(run: Run) -> Iterator[Verdict]:
 
 def _was_near_equilibrium(run: Run, name: str) -> bool:
     log = run.weights[name]
-    rows = zip(log.steps, log.column("angle_rad"), log.column("equilibrium_rad"), strict=True)
+    rows = zip(log.steps, log["angle_rad"], log["equilibrium_rad"], strict=True)
     begin = run.steps[0] + WARM_UP
     ratios = [angle / target for step, angle, target in rows if target > 0 and step >= begin]
     return sum(not _is_off(x) for x in ratios) >= NEAR_LOGS * len(ratios)
@@ -89,14 +86,14 @@ def no_decay(run: Run) -> Iterator[Verdict]:
     """No weight decay shrinks the weights, and their norms grew noticeably."""
     free = {k: x for k, x in run.trends.items() if not x.last["equilibrium_rad"] > 0}
     growth = finite_median(ratio(1, x.fall("norm")) for x in free.values())
-    if not growth > 1 + CLOSE:
-        return
-    since = min(trend.since for trend in run.trends.values())
-    text = (
-        f"There is no equilibrium to reach: the monitor knows of no decay that would shrink "
-        f"{subject(run, len(free))}; norms grew {fold(growth)} since step {since:,} (median)."
-    )
-    yield Verdict("no equilibrium without decay", text, {"norm_growth": growth}, tuple(free))
+    if growth > 1 + CLOSE:
+        text = (
+            f"There is no equilibrium to reach: the monitor knows of no decay that would shrink "
+            f"{subject(run, len(free))}; norms grew {fold(growth)} since step {run.since:,} "
+            "(median)."
+        )
+        numbers = {"norm_growth": growth}
+        yield Verdict("no equilibrium without decay", text, numbers, tuple(free))
 
 
 def wrong_projection(run: Run) -> Iterator[Verdict]:
@@ -106,78 +103,69 @@ def wrong_projection(run: Run) -> Iterator[Verdict]:
     some logs and sqrt(elements) |cos(w, g)| is `BY_CHANCE` or more. The updates must be orthogonal
     to the weight: for other optimizers, the gate columns only say what AdamP would have done.
     """
-    shares = {k: _projected_share(run, k) for k in run.weights if k not in run.invariant}
+    others = {name: log for name, log in run.weights.items() if name not in run.invariant}
+    shares = {name: _projected_share(run, log) for name, log in others.items()}
     worst = {k: x for k, x in sorted(shares.items(), key=lambda item: -item[1]) if x > 0}
-    if not worst:
-        return
-    described = listed(f"{name} in {percent(share)} of logs" for name, share in worst.items())
-    reason = "by the audit, none of them is"
-    if not run.audited:
-        reason = "the gate fires only now and then, and sqrt(n) |cos(w, g)| is of order 1"
-    text = f"Projected but not scale-invariant: {described}; {reason}."
-    yield Verdict("projected but not invariant", text, worst, tuple(worst))
+    if worst:
+        described = listed(f"{name} in {percent(share)} of logs" for name, share in worst.items())
+        reason = "by the audit, none of them is"
+        if not run.audited:
+            reason = "the gate fires only now and then, and sqrt(n) |cos(w, g)| is of order 1"
+        text = f"Projected but not scale-invariant: {described}; {reason}."
+        yield Verdict("projected but not invariant", text, worst, tuple(worst))
 
 
-def _projected_share(run: Run, name: str) -> float:
+def _projected_share(run: Run, log: Log) -> float:
     """Share of logs with a projection; 0 for a weight that may be scale-invariant."""
-    log = run.weights[name]
-    flickers = run.fired(name) <= MOSTLY and finite_median(log.column("cosine")) >= BY_CHANCE
+    share = log.fired_share
+    flickers = share <= MOSTLY and finite_median(log["cosine"]) >= BY_CHANCE
     if not (run.audited or flickers):
         return 0.0
-    columns = (log.column(x) for x in ("grad_norm", "growth_memory", "growth_step"))
-    rows = zip(log.fired(), *columns, strict=True)
-    radial = (_radial(memory, step) for fires, grad, memory, step in rows if fires and grad > 0)
-    return run.fired(name) if finite_median(radial) < ORTHOGONAL else 0.0
-
-
-def _radial(memory: float, step: float) -> float:
-    """|cos(w, update e)|: the memory's growth is 2 w.e, the step's e.e, both as shares of w.w."""
-    return abs(memory) / (2 * math.sqrt(step)) if step > 0 else math.nan
+    columns = (log[name] for name in ("grad_norm", "growth_memory", "growth_step"))
+    # |cos(w, update e)|: the memory's growth is 2 w.e, the step's e.e, both as shares of w.w
+    radial = (
+        abs(memory) / (2 * math.sqrt(step))
+        for fires, grad_norm, memory, step in zip(log.fired(), *columns, strict=True)
+        if fires and grad_norm > 0 and step > 0
+    )
+    return share if finite_median(radial) < ORTHOGONAL else 0.0
 
 
 def unequal(run: Run) -> Iterator[Verdict]:
     """In the last tenth of logs the fastest weight turns `UNEQUAL` times as far as the slowest."""
-    if len(run.trends) < 2:
-        return
-    slow, fast = slowest_and_fastest(run)
-    a, b = run.trends[fast].last, run.trends[slow].last
-    apart = ratio(a["angle_rad"], b["angle_rad"])
-    if not apart > UNEQUAL:
-        return
-    lrs = (f", lr {a['lr']:.3g}", f", lr {b['lr']:.3g}") if a["lr"] != b["lr"] else ("", "")
-    text = (
-        f"Layers rotate unequally: {fast} turns {times(apart)} as far per step as {slow} "
-        f"({a['angle_rad']:.2g} rad{lrs[0]}, against {b['angle_rad']:.2g} rad{lrs[1]}; medians "
-        f"over the last tenth of logs)."
-    )
-    numbers = {"ratio": apart, "fastest_rad": a["angle_rad"], "slowest_rad": b["angle_rad"]}
-    yield Verdict("layers rotate unequally", text, numbers, (fast, slow))
+    apart = fastest_over_slowest(run)
+    if apart > UNEQUAL:
+        (slow, *_, fast), trends = by_angle(run), run.trends
+        a, b = trends[fast].last, trends[slow].last
+        lrs = (f", lr {a['lr']:.3g}", f", lr {b['lr']:.3g}") if a["lr"] != b["lr"] else ("", "")
+        text = (
+            f"Layers rotate unequally: {fast} turns {multiple(apart)} times as far per step as "
+            f"{slow} ({a['angle_rad']:.2g} rad{lrs[0]}, against {b['angle_rad']:.2g} rad{lrs[1]}; "
+            "medians over the last tenth of logs)."
+        )
+        numbers = {"ratio": apart, "fastest_rad": a["angle_rad"], "slowest_rad": b["angle_rad"]}
+        yield Verdict("layers rotate unequally", text, numbers, (fast, slow))
 
 
 def frozen(run: Run) -> Iterator[Verdict]:
     """Normalisations that used running statistics, and when."""
-    spans: dict[str, list[str]] = {}
-    for name, steps in run.frozen.items():
-        spans.setdefault(_span(run, steps), []).append(name)
-    for span, names in spans.items():
-        text = (
-            f"Frozen normalisation: {listed(names)} used running statistics {span}, which "
-            "does not make the weights before it scale-invariant."
-        )
-        yield _frozen(text, len(names), run.frozen[names[0]], tuple(names))
-    every = run.logs.get("all", Log())
-    steps, most = every.steps_where("frozen_norms", lambda x: x > 0), most_frozen(run)
-    if steps and not run.frozen:
-        text = (
-            f"Frozen normalisation: {counted(most, 'normalisation')} used running statistics "
-            f"{_span(run, steps)}. A sink with weights=True names them."
-        )
-        yield _frozen(text, most, steps, ())
+    names: dict[tuple[int, str], list[str]] = {}  # by their first step, and when
+    for name, log in run.logs.items():
+        if steps := log.steps_where("frozen", lambda x: x > 0):
+            names.setdefault((steps[0], _span(run, steps)), []).append(name)
+    for (since, span), group in names.items():
+        end = f"{span}, which does not make the weights before it scale-invariant."
+        yield _frozen(listed(group), end, len(group), since, group)
+    steps, most = run.means.steps_where("frozen_norms", lambda x: x > 0), most_frozen(run)
+    if steps and not names:
+        end = f"{_span(run, steps)}. A sink with weights=True names them."
+        yield _frozen(counted(most, "normalisation"), end, most, steps[0], [])
 
 
-def _frozen(text: str, count: float, steps: list[int], names: tuple[str, ...]) -> Verdict:
-    numbers = {"frozen_norms": float(count), "since_step": float(steps[0])}
-    return Verdict("frozen normalisation", text, numbers, names)
+def _frozen(who: str, end: str, count: float, since: int, names: list[str]) -> Verdict:
+    text = f"Frozen normalisation: {who} used running statistics {end}"
+    numbers = {"frozen_norms": float(count), "since_step": float(since)}
+    return Verdict("frozen normalisation", text, numbers, tuple(names))
 
 
 def _span(run: Run, steps: list[int]) -> str:
@@ -186,6 +174,21 @@ def _span(run: Run, steps: list[int]) -> str:
     if end == run.steps[-1] and not gaps:
         return f"since step {begin:,}"
     return f"in {counted(len(steps), 'log')} from step {begin:,} to {end:,}"
+
+
+def diverged(run: Run) -> Iterator[Verdict]:
+    """Weights whose norm is not finite at some step."""
+    steps = {name: log.steps_where("norm", math.isinf) for name, log in run.weights.items()}
+    names = [name for name, at in steps.items() if at]
+    if names:
+        first = min(steps[name][0] for name in names)
+        text = (
+            f"Norms are not finite since step {first:,}: {listed(names)}; medians leave them out."
+        )
+        yield Verdict("not finite", text, {"since_step": float(first)}, tuple(names))
+
+
+CRITERIA = (slowdown, weak_decay, no_decay, wrong_projection, unequal, frozen, diverged)
 
 
 # ---- about the scale-invariant weights
@@ -208,19 +211,23 @@ def memory_share(run: Run) -> float:
     """The share of momentum's memory in the norms' growth, over all logs; NaN without growth."""
     logs = [run.weights[name] for name in run.trends]
     memory, step = (
-        sum(x for log in logs for x in log.column(name) if math.isfinite(x))
+        sum(x for log in logs for x in log[name] if math.isfinite(x))
         for name in ("growth_memory", "growth_step")
     )
     return memory / (memory + step) if memory + step > 0 else math.nan
 
 
-def slowest_and_fastest(run: Run) -> tuple[str, str]:
-    """The weights with the smallest and the largest angle per step, in the last tenth of logs."""
-    by_angle = sorted(run.trends, key=lambda name: run.trends[name].last["angle_rad"])
-    return by_angle[0], by_angle[-1]
+def by_angle(run: Run) -> list[str]:
+    """The scale-invariant weights, by their angle per step in the last tenth of logs."""
+    return sorted(run.trends, key=lambda name: run.trends[name].last["angle_rad"])
+
+
+def fastest_over_slowest(run: Run) -> float:
+    """The largest of these angles over the smallest; NaN if there are less than two."""
+    angles = sorted(trend.last["angle_rad"] for trend in run.trends.values())
+    return ratio(angles[-1], angles[0]) if len(angles) > 1 else math.nan
 
 
 def most_frozen(run: Run) -> float:
     """The largest number of normalisations that were frozen at one step."""
-    every = run.logs.get("all", Log())
-    return max((x for x in every.column("frozen_norms") if x > 0), default=0.0)
+    return max((x for x in run.means["frozen_norms"] if x > 0), default=0.0)

@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from tangential.monitor.sinks.csv_file import read_csv
-from tangential.monitor.sinks.lines import AGGREGATES, Line
 from tangential.monitor.sinks.parquet_folder import read_parquet
+from tangential.monitor.sinks.rows import AGGREGATES, Row
 
 WARM_UP = 20  # first steps, which are left out: the optimizer's averages still warm up
 SHARE = 10  # the first and the last tenth of logs are compared, by their medians
@@ -27,12 +26,10 @@ COLUMNS = (
     *("steps_to_equilibrium", "invariant", "frozen_norms", "frozen"),
 )
 
-Columns = dict[str, float]
 Rows = Iterable[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Trend:
+class Trend(NamedTuple):
     """How a scale-invariant weight changes: medians over its first and its last tenth of logs.
 
     Attributes:
@@ -42,8 +39,8 @@ class Trend:
     """
 
     since: int
-    first: Columns
-    last: Columns
+    first: dict[str, float]
+    last: dict[str, float]
 
     def fall(self, column: str) -> float:
         """First value over last value."""
@@ -51,66 +48,69 @@ class Trend:
 
 
 class Log:
-    """What was logged for one label: a table of numbers [steps, COLUMNS], NaN where there is none.
+    """What was logged for one label: steps, and columns of numbers, NaN where there is none.
 
     A run may have millions of rows; dictionaries would need ten times the memory. A logged norm
     that is not finite is stored as infinity.
-
-    Attributes:
-        steps: In ascending order, once `sort` was called.
     """
 
     def __init__(self) -> None:
-        self.steps, self.table = array("q"), array("d")
+        self.steps = array("q")
+        self.columns = {name: array("d") for name in COLUMNS}
+
+    def __getitem__(self, column: str) -> "array[float]":
+        return self.columns[column]
 
     def add(self, step: int, row: Mapping[str, Any]) -> None:
         """Append a row."""
-        cells = [math.nan if row.get(name) is None else float(row[name]) for name in COLUMNS]
-        if row.get("norm") is not None and not math.isfinite(cells[0]):
-            cells[0] = math.inf
         self.steps.append(step)
-        self.table.extend(cells)
+        for name, column in self.columns.items():
+            x = row.get(name)
+            column.append(math.nan if x is None else float(x))
+        if row.get("norm") is not None and not math.isfinite(self["norm"][-1]):
+            self["norm"][-1] = math.inf
 
-    def column(self, name: str) -> "array[float]":
-        """The numbers of a column [steps]."""
-        return self.table[COLUMNS.index(name) :: len(COLUMNS)]
+    def sort(self) -> None:
+        """Order the rows by step; if a step was logged twice, the last row counts."""
+        places = {step: i for i, step in enumerate(self.steps)}
+        self.steps = array("q", sorted(places))
+        order = [places[step] for step in self.steps]
+        for name, column in self.columns.items():
+            self.columns[name] = array("d", (column[i] for i in order))
 
     def has(self, name: str) -> bool:
         """Whether a column was ever logged."""
-        return any(x == x for x in self.column(name))
+        return any(x == x for x in self[name])
 
     def steps_where(self, name: str, holds: Callable[[float], bool]) -> list[int]:
         """The steps at which `holds` is true for a column's value."""
-        return [step for step, x in zip(self.steps, self.column(name), strict=True) if holds(x)]
-
-    def sort(self) -> "Log":
-        """Order the rows by step; if a step was logged twice, the last row counts."""
-        if any(b <= a for a, b in pairwise(self.steps)):
-            width, places = len(COLUMNS), {step: i for i, step in enumerate(self.steps)}
-            table, self.table, self.steps = self.table, array("d"), array("q", sorted(places))
-            for step in self.steps:
-                self.table += table[places[step] * width : (places[step] + 1) * width]
-        return self
+        return [step for step, x in zip(self.steps, self[name], strict=True) if holds(x)]
 
     def fired(self) -> list[bool]:
         """Where the gate fired, or the published gate would have [steps]."""
-        pairs = zip(self.column("gate_row"), self.column("gate_weight"), strict=True)
+        pairs = zip(self["gate_row"], self["gate_weight"], strict=True)
         return [row > 0 or weight > 0 for row, weight in pairs]
+
+    @property
+    def fired_share(self) -> float:
+        """Share of the logs with a gradient in which the gate fired."""
+        pairs = zip(self["grad_norm"], self.fired(), strict=True)
+        with_grad = [fires for grad_norm, fires in pairs if grad_norm > 0]
+        return sum(with_grad) / len(with_grad) if with_grad else 0.0
 
     def trend(self, begin: int) -> Trend | None:
         """The trend of a weight, from step `begin` on; None if too few logs show it moving."""
-        rows = zip(self.steps, self.column("lr"), self.column("angle_rad"), strict=True)
-        moved = [
-            i for i, (step, lr, angle) in enumerate(rows) if step >= begin and lr > 0 and angle > 0
-        ]
+        rows = enumerate(zip(self.steps, self["lr"], self["angle_rad"], strict=True))
+        moved = [i for i, (step, lr, angle) in rows if step >= begin and lr > 0 and angle > 0]
         if len(moved) < MIN_LOGS:
             return None
-        count, columns = max(1, len(moved) // SHARE), {name: self.column(name) for name in COLUMNS}
-        first, last = (
-            {name: finite_median(column[i] for i in places) for name, column in columns.items()}
-            for places in (moved[:count], moved[-count:])
+        count = max(1, len(moved) // SHARE)
+        return Trend(
+            self.steps[moved[0]], self._medians(moved[:count]), self._medians(moved[-count:])
         )
-        return Trend(self.steps[moved[0]], first, last)
+
+    def _medians(self, places: list[int]) -> dict[str, float]:
+        return {n: finite_median(column[i] for i in places) for n, column in self.columns.items()}
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,16 @@ class Run:
         """Steps from the first to the last log."""
         return self.steps[-1] - self.steps[0]
 
+    @property
+    def means(self) -> Log:
+        """The log of the means over all matrices."""
+        return self.logs.get("all", Log())
+
     @cached_property
     def weights(self) -> dict[str, Log]:
         """The logs of weights."""
-        named = {label: log for label, log in self.logs.items() if label not in AGGREGATES}
-        return {label: log for label, log in named.items() if log.has("norm")}
+        logs = self.logs.items()
+        return {label: log for label, log in logs if label not in AGGREGATES and log.has("norm")}
 
     @cached_property
     def audited(self) -> bool:
@@ -145,15 +150,8 @@ class Run:
     def invariant(self) -> list[str]:
         """Scale-invariant weights: the audit's, or else those on which the gate mostly fires."""
         if self.audited:
-            return [k for k, log in self.weights.items() if log.column("invariant")[-1] == 1]
-        return [name for name in self.weights if self.fired(name) > MOSTLY]
-
-    def fired(self, name: str) -> float:
-        """Share of a weight's logs with a gradient in which the gate fired."""
-        log = self.weights[name]
-        pairs = zip(log.column("grad_norm"), log.fired(), strict=True)
-        with_grad = [fires for grad_norm, fires in pairs if grad_norm > 0]
-        return sum(with_grad) / len(with_grad) if with_grad else 0.0
+            return [name for name, log in self.weights.items() if log["invariant"][-1] == 1]
+        return [name for name, log in self.weights.items() if log.fired_share > MOSTLY]
 
     @cached_property
     def trends(self) -> dict[str, Trend]:
@@ -162,17 +160,14 @@ class Run:
         trends = {name: self.weights[name].trend(begin) for name in self.invariant}
         return {name: trend for name, trend in trends.items() if trend}
 
-    @cached_property
-    def frozen(self) -> dict[str, list[int]]:
-        """The steps at which a normalisation was frozen, by its name."""
-        steps = {k: log.steps_where("frozen", lambda x: x > 0) for k, log in self.logs.items()}
-        return {name: at for name, at in steps.items() if at}
+    @property
+    def since(self) -> int:
+        """The first step of any trend."""
+        return min(trend.since for trend in self.trends.values())
 
-    @cached_property
-    def diverged(self) -> dict[str, int]:
-        """The first step at which the norm of a weight is not finite, by its name."""
-        steps = {k: log.steps_where("norm", math.isinf) for k, log in self.weights.items()}
-        return {name: at[0] for name, at in steps.items() if at}
+    def fall(self, column: str) -> float:
+        """The median ratio of a column's first value to its last."""
+        return self.median(lambda trend: trend.fall(column))
 
     def median(self, figure: Callable[[Trend], float]) -> float:
         """Median over the scale-invariant weights; NaN if none has the figure."""
@@ -217,11 +212,13 @@ def load(run: str | Path | Rows) -> Run:
             ) from None
     if not logs:
         raise ValueError(f"{name} is empty: a run needs at least one log")
-    return Run(name, {label: log.sort() for label, log in logs.items()})
+    for log in logs.values():
+        log.sort()
+    return Run(name, logs)
 
 
-def read(path: str | Path) -> Iterator[Line]:
-    """Read the lines of a monitor's CSV file or of its folder of Parquet files, one by one.
+def read(path: str | Path) -> Iterator[Row]:
+    """Read the rows of a monitor's CSV file or of its folder of Parquet files, one by one.
 
     Raises:
         FileNotFoundError: the path does not exist.

@@ -1,6 +1,5 @@
 """What a monitor's logs say about a run: every criterion, and what could not be checked."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,25 +8,13 @@ from tangential.monitor.diagnosis.runs import (
     MIN_LOGS,
     SHARE,
     WARM_UP,
-    Log,
     Rows,
     Run,
     finite_median,
     load,
     ratio,
 )
-from tangential.monitor.diagnosis.wording import Verdict, counted, fell, times
-from tangential.names import listed
-
-CRITERIA = (
-    criteria.slowdown,
-    criteria.weak_decay,
-    criteria.no_decay,
-    criteria.wrong_projection,
-    criteria.unequal,
-    criteria.frozen,
-)
-MOVING = "slowdown, decay and rotation"  # checks that need scale-invariant weights
+from tangential.monitor.diagnosis.wording import Verdict, counted, fell, multiple
 
 
 def diagnose(run: "str | Path | Rows | Run") -> list[Verdict]:
@@ -40,7 +27,7 @@ def diagnose(run: "str | Path | Rows | Run") -> list[Verdict]:
 
     Args:
         run: A monitor's CSV file, its folder of Parquet files, or rows as in `sinks.memory`.
-            It should have lines for every weight.
+            It should have rows for every weight.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -51,21 +38,20 @@ def diagnose(run: "str | Path | Rows | Run") -> list[Verdict]:
     Frozen normalisation: 2 normalisations used running statistics since step 0
     """
     run = run if isinstance(run, Run) else load(run)
-    findings = [verdict for criterion in (*CRITERIA, _diverged) for verdict in criterion(run)]
+    findings = [verdict for criterion in criteria.CRITERIA for verdict in criterion(run)]
     return [*(findings or [_sound(run)]), *_unchecked(run)]
 
 
 def _sound(run: Run) -> Verdict:
     numbers = figures(run)
-    known = {name: x for name, x in numbers.items() if x == x}
-    parts = []
-    if "slowdown" in known:
-        parts += [f"the effective step per lr {fell(known['slowdown'])}"]
-    if "angle_over_equilibrium" in known:
-        parts += [f"the angle is {known['angle_over_equilibrium']:.2g} times that of equilibrium"]
-    if "fastest_over_slowest" in known:
-        apart = times(known["fastest_over_slowest"])
-        parts += [f"the fastest weight turns {apart} as far as the slowest"]
+    sentences = {
+        "slowdown": lambda x: f"the effective step per lr {fell(x)}",
+        "angle_over_equilibrium": lambda x: f"the angle is {x:.2g} times that of equilibrium",
+        "fastest_over_slowest": lambda x: (
+            f"the fastest weight turns {multiple(x)} times as far as the slowest"
+        ),
+    }
+    parts = [say(x) for name, say in sentences.items() if (x := numbers[name]) == x]
     text = (
         f"Nothing wrong was found in steps {run.steps[0]:,} to {run.steps[-1]:,} "
         f"({counted(len(run.steps), 'log')})"
@@ -76,19 +62,11 @@ def _sound(run: Run) -> Verdict:
     return Verdict("sound", f"{text}; no frozen normalisation.", numbers, tuple(run.trends))
 
 
-def _diverged(run: Run) -> Iterator[Verdict]:
-    if run.diverged:
-        first = min(run.diverged.values())
-        names = listed(run.diverged)
-        text = f"Norms are not finite since step {first:,}: {names}; medians leave them out."
-        yield Verdict("not finite", text, {"since_step": float(first)}, tuple(run.diverged))
-
-
 def _unchecked(run: Run) -> Iterator[Verdict]:
     """A verdict about what no criterion could check, and why."""
     if run.trends:
         return
-    what = MOVING
+    what = "slowdown, decay and rotation"  # these need scale-invariant weights
     if not run.weights:
         what += ", projections"
         why = "these need values for every weight, which a sink with weights=True logs"
@@ -115,24 +93,17 @@ def figures(run: Run) -> dict[str, float]:
         name: run.median(lambda trend, name=name: trend.last[name])
         for name in ("lr", "norm", "effective_step", "angle_rad", "equilibrium_rad")
     }
-    step, lr = (run.median(lambda x, c=name: x.fall(c)) for name in ("effective_step", "lr"))
-    apart = math.nan
-    if len(run.trends) > 1:
-        ends = criteria.slowest_and_fastest(run)
-        slow, fast = (run.trends[name].last["angle_rad"] for name in ends)
-        apart = ratio(fast, slow)
-    every = run.logs.get("all", Log())
-    end = -max(1, len(every.steps) // SHARE)
+    end = -max(1, len(run.means.steps) // SHARE)
     return {
         **last,
         "norm_growth": criteria.norm_growth(run),
-        "slowdown": ratio(step, lr),
+        "slowdown": ratio(run.fall("effective_step"), run.fall("lr")),
         "angle_over_equilibrium": run.median(
             lambda x: ratio(x.last["angle_rad"], x.last["equilibrium_rad"])
         ),
         "memory_share": criteria.memory_share(run),
-        "fastest_over_slowest": apart,
+        "fastest_over_slowest": criteria.fastest_over_slowest(run),
         "frozen_norms": criteria.most_frozen(run),
-        "all_norm": finite_median(every.column("norm")[end:]),
-        "all_angle_rad": finite_median(every.column("angle_rad")[end:]),
+        "all_norm": finite_median(run.means["norm"][end:]),
+        "all_angle_rad": finite_median(run.means["angle_rad"][end:]),
     }

@@ -21,26 +21,18 @@ class Verdict:
     labels: tuple[str, ...] = ()
 
 
+def multiple(ratio: float) -> str:
+    """A ratio as a number: 5.1, or 1,234."""
+    return f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"
+
+
 def fold(ratio: float) -> str:
     """A ratio: 5.1-fold.
 
     >>> fold(5.123), fold(1234.0)
     ('5.1-fold', '1,234-fold')
     """
-    return f"{_number(ratio)}-fold"
-
-
-def times(ratio: float) -> str:
-    """A ratio: 5.1 times.
-
-    >>> times(5.123)
-    '5.1 times'
-    """
-    return f"{_number(ratio)} times"
-
-
-def _number(ratio: float) -> str:
-    return f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"
+    return f"{multiple(ratio)}-fold"
 
 
 def fell(ratio: float) -> str:

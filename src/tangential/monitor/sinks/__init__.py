@@ -4,13 +4,15 @@ A sink is any callable `(values, step)`. Two attributes are optional: `weights` 
 wants values for every weight, and `Monitor.close` calls `close()`.
 
 - `csv_file`, `parquet_folder`: the formats; `file_sink`: what both share, and their promises
-- `lines`: the rows of a log, and `memory`; `services`: TensorBoard and W&B
+- `rows`: the rows of a log, and `memory`; `services`: TensorBoard and W&B
 - `user_sinks`: the checks of the sinks that a user passes to a monitor
 """
 
-from tangential.monitor.sinks.csv_file import csv
-from tangential.monitor.sinks.lines import memory
-from tangential.monitor.sinks.parquet_folder import parquet
-from tangential.monitor.sinks.services import tensorboard, wandb
+from tangential.monitor.sinks.csv_file import Csv
+from tangential.monitor.sinks.parquet_folder import Parquet
+from tangential.monitor.sinks.rows import memory
+from tangential.monitor.sinks.services import TensorBoard, Wandb
 
 __all__ = ["csv", "memory", "parquet", "tensorboard", "wandb"]
+
+csv, parquet, tensorboard, wandb = Csv, Parquet, TensorBoard, Wandb

@@ -1,25 +1,24 @@
 """A monitor's CSV file, which may be larger than memory: reading, appending, resuming."""
 
-import csv as csv_module
+import csv
 import io
-import math
 import os
 import warnings
 from codecs import BOM_UTF8  # Excel begins a "CSV UTF-8" file with it
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tangential.monitor.sinks.file_sink import FOREIGN, FileSink
-from tangential.monitor.sinks.lines import FIELDS, Line
+from tangential.monitor.sinks.rows import FIELDS, Row
 from tangential.names import FORMULA
 
 LONGEST = 2**20  # maximum number of bytes in a line
 
 
-def csv(path: str | Path, weights: bool = True) -> "Csv":
-    """A CSV file in long form: one line for every step and label.
+class Csv(FileSink):
+    """A CSV file with one row for every step and label.
 
     A log is in the file when its step ends; a resumed run appends to its file. A cell is empty
     where a value is undefined or was not logged, and "nan" where a weight or gradient is not
@@ -28,67 +27,50 @@ def csv(path: str | Path, weights: bool = True) -> "Csv":
 
     Args:
         path: The file; its folder is created if it does not exist.
-        weights: Also write a line for every weight.
+        weights: Also write a row for every weight.
 
     Raises:
         ValueError: the path is a folder, or the file was not written by a monitor.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     csv(Path(folder, "run.csv"))({"all/norm": 2.0}, 0)
+    ...     Csv(Path(folder, "run.csv"))({"all/norm": 2.0}, 0)
     ...     print(Path(folder, "run.csv").read_text().splitlines()[1][:10])
     0,all,2.0,
     """
-    return Csv(Path(path), weights)
 
-
-class Csv(FileSink):
-    """See `csv`."""
-
-    def __init__(self, path: Path, weights: bool) -> None:
-        super().__init__(path, weights)
+    def __init__(self, path: str | Path, weights: bool = True) -> None:
+        super().__init__(path := Path(path), weights)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "not a regular file"
             raise ValueError(f"path must be a file, but {path} is {kind}")
         if path.exists():
-            _end_of_earlier(path, math.inf)
+            for _ in read_csv(path):  # it must be a monitor's
+                pass
 
-    def earliest_step(self) -> int | None:
-        """The step of the first line."""
-        if not self.path.exists():
-            return None
-        with _silent():
-            line = next(read_csv(self.path), None)
-        return line["step"] if line else None
-
-    def drop_from(self, step: int) -> None:
-        """Cut off the file after the last line of an earlier step."""
-        end = 0
-        if self.path.exists():
-            with _silent():
-                end = _end_of_earlier(self.path, step)
-        if not end:
-            self.path.write_bytes(encoded([FIELDS]))
-        elif end < self.path.stat().st_size:
+    def drop_from(self, step: int) -> bool:
+        """Cut off the file after the last row of an earlier step."""
+        end, empty = 0, True
+        for row, row_end in _rows_with_ends(self.path):
+            empty = False
+            if row["step"] < step:
+                end = row_end
+        if end or empty:
             os.truncate(self.path, end)
+        return bool(end) or empty
 
-    def append(self, lines: list[Line]) -> None:
-        """Write all lines or none: part of a line would spoil the next one."""
+    def append(self, rows: list[Row]) -> None:
+        """Write all rows or none: part of a row would spoil the next one."""
         with self.path.open("ab", buffering=0) as file:
             size = file.tell()
-            rows = [cells(line) for line in lines]
+            records = [cells(row) for row in rows]
             try:
-                _write_all(file, encoded(rows if size else [FIELDS, *rows]))
+                _write_all(file, encoded(records if size else [FIELDS, *records]))
             except OSError:
                 with suppress(OSError):
                     file.truncate(size)
                 raise
-
-
-def _silent() -> warnings.catch_warnings:
-    """Ignore warnings, because the user saw them when the sink was created."""
-    return warnings.catch_warnings(action="ignore")
 
 
 def _write_all(file: Any, data: bytes) -> None:
@@ -97,113 +79,69 @@ def _write_all(file: Any, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-# ---- cells
+def encoded(records: Iterable[Iterable[Any]]) -> bytes:
+    """Records as bytes of CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(records)
+    return text.getvalue().encode()
 
 
-def cells(line: Line) -> list[Any]:
-    """The cells of a line, in order; empty where a value was not logged."""
-    label = line["label"]
+def cells(row: Row) -> list[Any]:
+    """The cells of a row, in order; empty where a value was not logged."""
+    label = row["label"]
     quote = "'" if label.lstrip("'").startswith(FORMULA) else ""
-    return [line["step"], quote + label, *(line.get(field) for field in FIELDS[2:])]
+    return [row["step"], quote + label, *(row.get(field) for field in FIELDS[2:])]
 
 
-def _parsed(row: list[str]) -> Line:
-    """Parse the cells of a row into a line.
-
-    Raises:
-        ValueError: the cells are not a step, a label and numbers.
-    """
-    step, label, *numbers = row
-    if len(row) != len(FIELDS):
-        raise ValueError
+def _row(record: list[str]) -> Row:
+    """The row with these cells; ValueError if they are not a step, a label and numbers."""
+    step, label, *numbers = record
     if label.startswith("'") and label.lstrip("'").startswith(FORMULA):
         label = label[1:]
     known = {name: float(x) for name, x in zip(FIELDS[2:], numbers, strict=True) if x}
     return {"step": int(step), "label": label, **known}
 
 
-def encoded(rows: Iterable[Iterable[Any]]) -> bytes:
-    """Rows as bytes of CSV."""
-    text = io.StringIO(newline="")
-    csv_module.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-# ---- reading
-
-
-def read_csv(path: Path) -> Iterator[Line]:
-    """Read the lines of a monitor's CSV file, one by one.
+def read_csv(path: Path) -> Iterator[Row]:
+    """Read the rows of a monitor's CSV file, one by one.
 
     Raises:
-        ValueError: a line was not written by a monitor. An incomplete last line only warns.
+        ValueError: a row was not written by a monitor. An incomplete last row only warns.
     """
-    with path.open("rb") as file:
-        for line, _ in _lines(file, path):
-            yield line
+    return (row for row, _ in _rows_with_ends(path))
 
 
-def _end_of_earlier(path: Path, step: float) -> int:
-    """The end of the last line of an earlier step, in bytes; 0 if the header is incomplete."""
-    with path.open("rb") as file:
-        end = _header_size(file, path)
-        file.seek(0)
-        for line, line_end in _lines(file, path):
-            if line["step"] < step:
-                end = line_end
-        return end
+def _rows_with_ends(path: Path) -> Iterator[tuple[Row, int]]:
+    """Read the rows, with the byte at which each ends; warn if the last one is incomplete."""
+    complete, number, record = True, 2, []
 
-
-def _header_size(file: BinaryIO, path: Path) -> int:
-    """The size of the header in bytes; 0 if the file ends within the header.
-
-    Raises:
-        ValueError: the file has another header.
-    """
-    first = file.readline(LONGEST)
-    text = first.removeprefix(BOM_UTF8)
-    if not text.endswith(b"\n") and encoded([FIELDS]).startswith(text):
-        return 0
-    try:
-        ours = tuple(next(csv_module.reader([text.decode()]), ())) == FIELDS
-    except (UnicodeDecodeError, csv_module.Error):
-        ours = False
-    if not (ours and text.endswith(b"\n")):
-        raise ValueError(f"{path} {FOREIGN}")
-    return len(first)
-
-
-def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[Line, int]]:
-    """Read the lines, with the byte at which each ends; warn if the last one is incomplete.
-
-    Raises:
-        ValueError: the header or a line was not written by a monitor.
-    """
-    end, complete, row, record = _header_size(file, path), True, 2, []
-
-    def decoded() -> Iterator[str]:
-        nonlocal end, complete
+    def lines() -> Iterator[str]:
+        nonlocal complete
         while data := file.readline(LONGEST):
-            end, complete = end + len(data), data.endswith(b"\n")
+            complete = data.endswith(b"\n")
             if len(data) == LONGEST and not complete:
-                raise csv_module.Error(f"it is longer than {LONGEST:,} bytes")
+                raise csv.Error(f"it is longer than {LONGEST:,} bytes")
             yield data.decode(errors="strict" if complete else "replace")
 
-    records = csv_module.reader(decoded())
-    try:
-        for record in records:
-            line_end, short = end, len(record) < len(FIELDS)  # short: cut off within a label
-            if (short or not complete) and next(records, None) is None:
-                warnings.warn(f"{path}: the last line is cut off and was left out", stacklevel=2)
-                return
-            yield _parsed(record), line_end
-            row += 1
-        return
-    except UnicodeDecodeError as error:
-        reason = f"has the byte 0x{error.object[error.start]:02x}, which is not UTF-8 text"
-    except csv_module.Error as error:
-        reason = f"is not valid CSV: {error}"
-    except ValueError:
-        cells_ = ",".join(record)[:80]
-        reason = f"is {cells_!r}. Expected {len(FIELDS)} cells: a step, a label, and numbers"
-    raise ValueError(f"{path}: row {row} {reason}")
+    with path.open("rb") as file:
+        header = file.readline(LONGEST).removeprefix(BOM_UTF8).replace(b'"', b"")
+        if not encoded([FIELDS]).startswith(header.replace(b"\r\n", b"\n")):
+            raise ValueError(f"{path} {FOREIGN}")
+        records = csv.reader(lines())
+        try:
+            for record in records:
+                end, short = file.tell(), len(record) < len(FIELDS)  # short: ends within a label
+                if (short or not complete) and next(records, None) is None:
+                    note = f"{path}: the last line is cut off and was left out"
+                    return warnings.warn(note, stacklevel=2)
+                yield _row(record), end
+                number += 1
+            return
+        except UnicodeDecodeError as error:
+            reason = f"has the byte 0x{error.object[error.start]:02x}, which is not UTF-8 text"
+        except csv.Error as error:
+            reason = f"is not valid CSV: {error}"
+        except ValueError:
+            text = ",".join(record)[:80]
+            reason = f"is {text!r}. Expected {len(FIELDS)} cells: a step, a label, and numbers"
+    raise ValueError(f"{path}: row {number} {reason}")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tangential.monitor.columns import Values
-from tangential.monitor.sinks.lines import step_number
+from tangential.monitor.sinks.rows import step_number
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PREFIX = "tangential/"  # of W&B's metrics, which share a run with the user's own
 
 
-def tensorboard(to: "str | Path | SummaryWriter", weights: bool = False) -> "TensorBoard":
+class TensorBoard:
     """TensorBoard's scalars, named "label/column"; NaN is left out.
 
     Args:
@@ -27,16 +27,11 @@ def tensorboard(to: "str | Path | SummaryWriter", weights: bool = False) -> "Ten
     ...         print(*scalar)
     ...     def flush(self):
     ...         pass
-    >>> tensorboard(Writer())({"all/norm": 2.0, "all/equilibrium_rad": float("nan")}, 7)
+    >>> TensorBoard(Writer())({"all/norm": 2.0, "all/equilibrium_rad": float("nan")}, 7)
     all/norm 2.0 7
     """
-    return TensorBoard(to, weights)
 
-
-class TensorBoard:
-    """See `tensorboard`."""
-
-    def __init__(self, to: "str | Path | SummaryWriter", weights: bool) -> None:
+    def __init__(self, to: "str | Path | SummaryWriter", weights: bool = False) -> None:
         self.weights = weights
         self.path = Path(to) if isinstance(to, (str, Path)) else None
         self.writer: Any = None if self.path else to
@@ -55,7 +50,7 @@ class TensorBoard:
 
     def close(self) -> None:
         """Close the writer if it was created here; a later log creates another."""
-        if self.path and self.writer is not None:
+        if self.path and self.writer:
             self.writer.close()
             self.writer = None
 
@@ -70,7 +65,14 @@ def _summary_writer() -> Any:
     return SummaryWriter
 
 
-def wandb(run: Any, weights: bool = False) -> "Wandb":
+def wandb_run(sink: Any) -> Any:
+    """The W&B run if this is one, or its method `log`; else None."""
+    run = getattr(sink, "__self__", None) if getattr(sink, "__name__", "") == "log" else sink
+    methods = (getattr(run, name, None) for name in ("define_metric", "log"))
+    return run if all(map(callable, methods)) else None
+
+
+class Wandb:
     """Metrics "tangential/label/column" of a W&B run, with their own step "tangential/step".
 
     The training loop may log to the run as often as it likes, with or without a step: W&B drops
@@ -83,39 +85,22 @@ def wandb(run: Any, weights: bool = False) -> "Wandb":
     Raises:
         ValueError: `run` is not a W&B run.
     """
-    if wandb_run(run) is None:
-        raise ValueError(f"run must be a W&B run, got {run!r:.80}: call wandb.init() first")
-    return Wandb(run, weights)
 
-
-def wandb_run(sink: Any) -> Any:
-    """The W&B run if this is one, or its method `log`; else None."""
-    owner = getattr(sink, "__self__", None)
-    run = owner if owner is not None and getattr(sink, "__name__", "") == "log" else sink
-    methods = (getattr(run, name, None) for name in ("define_metric", "log"))
-    return run if all(map(callable, methods)) else None
-
-
-class Wandb:
-    """See `wandb`.
-
-    W&B drops values of a step below its own, and counts each call of `log` as a step. So values are
-    added to W&B's current row without ending it (`commit=False`), and the monitor's step is a
-    metric. If the user has not logged since the monitor's last log, that row is ended first.
-    """
+    # W&B drops values of a step below its own, and counts each call of `log` as a step. So values
+    # are added to W&B's current row without ending it (`commit=False`), and the monitor's step is a
+    # metric. If the user has not logged since the monitor's last log, that row is ended first.
 
     def __init__(self, run: Any, weights: bool = False) -> None:
-        self.run, self.weights = run, weights
+        if wandb_run(run) is None:
+            raise ValueError(f"run must be a W&B run, got {run!r:.80}: call wandb.init() first")
+        self.run, self.weights = wandb_run(run), weights
         self.row: int | None = None  # W&B's step at the last log
-        self.defined = False
+        self.run.define_metric(f"{PREFIX}step")
+        self.run.define_metric(f"{PREFIX}*", step_metric=f"{PREFIX}step")
 
     def __call__(self, values: Values, step: int) -> None:
         """Log all values but NaN."""
         step = step_number(step)
-        if not self.defined:
-            self.run.define_metric(f"{PREFIX}step")
-            self.run.define_metric(f"{PREFIX}*", step_metric=f"{PREFIX}step")
-            self.defined = True
         if self.row is not None and self.row == getattr(self.run, "step", None):
             self.run.log({}, commit=True)
         named = {f"{PREFIX}{name}": value for name, value in values.items() if value == value}

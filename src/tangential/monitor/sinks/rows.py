@@ -1,9 +1,8 @@
-"""A log in long form: one line for every step and label, with the columns in one order.
+"""The rows of a log: one row for every step and label, with the columns in one order.
 
-Hundreds of weights make many lines, not thousands of columns.
+Hundreds of weights make many rows, not thousands of columns.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from tangential.monitor import columns
@@ -14,7 +13,7 @@ FIELDS = ("step", "label", *COLUMNS)
 AGGREGATES = ("all", *DEPTHS)
 TOO_LARGE = 2**63  # Parquet's int64 holds no such number
 
-Line = dict[str, Any]  # "step", "label", and the columns that were logged
+Row = dict[str, Any]  # "step", "label", and the columns that were logged
 
 
 def memory(weights: bool = True) -> "Memory":
@@ -31,7 +30,7 @@ def memory(weights: bool = True) -> "Memory":
     return Memory(weights)
 
 
-class Memory(list[Line]):
+class Memory(list[Row]):
     """See `memory`."""
 
     def __init__(self, weights: bool) -> None:
@@ -39,27 +38,23 @@ class Memory(list[Line]):
         self.weights = weights
 
     def __call__(self, values: Values, step: int) -> None:
-        """Append the lines of a log."""
-        self += long(values, step_number(step))
+        """Append the rows of a log."""
+        self += rows_of_log(values, step)
 
     def close(self) -> None:
         """Do nothing. Without a `close`, two monitors that share this sink would not warn."""
 
 
-def long(values: Mapping[str, float], step: int) -> list[Line]:
-    """The lines of a log.
-
-    Args:
-        values: By "label/column".
-        step: Number of the step.
+def rows_of_log(values: Values, step: Any) -> list[Row]:
+    """The rows of a log of `values` by "label/column".
 
     Raises:
-        ValueError: a key does not end with a column of the monitor.
+        ValueError: a key does not end with a column of the monitor, or `step` is no step number.
 
-    >>> long({"all/norm": 2.0, "all/lr": 0.1, "bn/frozen": 1.0}, step=5)[1]
+    >>> rows_of_log({"all/norm": 2.0, "all/lr": 0.1, "bn/frozen": 1.0}, step=5)[1]
     {'step': 5, 'label': 'bn', 'frozen': 1.0}
     """
-    lines: dict[str, Line] = {}
+    step, rows = step_number(step), {}
     for key, value in values.items():
         label, _, column = key.rpartition("/")
         if not label or column not in COLUMNS:
@@ -67,8 +62,8 @@ def long(values: Mapping[str, float], step: int) -> list[Line]:
                 f"{key!r} is not a key that a monitor logs: keys must be 'label/column' "
                 f"with one of the columns {', '.join(COLUMNS)}"
             )
-        lines.setdefault(label, {"step": step, "label": label})[column] = float(value)
-    return list(lines.values())
+        rows.setdefault(label, {"step": step, "label": label})[column] = float(value)
+    return list(rows.values())
 
 
 def step_number(step: Any) -> int:
