@@ -67,12 +67,8 @@ def exit_with(text: str, status: int = 1) -> NoReturn:
     text = text.strip()
     if sys.stderr is not None:
         if sys.stderr.isatty():
-            text = textwrap.fill(
-                text,
-                get_terminal_size().columns,
-                break_long_words=False,  # a path or a URL can still be copied
-                break_on_hyphens=False,
-            )
+            width = get_terminal_size().columns  # no path or URL is broken: it can be copied
+            text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
     sys.exit(status)
@@ -111,14 +107,11 @@ def shorten(text: str, max_length: int = MAX_LENGTH) -> str:
 
 def root_cause(error: BaseException) -> BaseException:
     """The original error, which libraries wrap: SQLAlchemy adds a page to a driver's one line."""
-    while not _is_readable(error) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _is_readable(error: BaseException) -> bool:
     package = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError) or package in ("tangential", "tangential_lab")
+    is_readable = isinstance(error, OSError) or package in ("tangential", "tangential_lab")
+    if is_readable or error.__cause__ is None:
+        return error
+    return root_cause(error.__cause__)
 
 
 def exit_on_interrupt() -> AbstractContextManager[None]:
@@ -127,13 +120,13 @@ def exit_on_interrupt() -> AbstractContextManager[None]:
     A KeyboardInterrupt would pass through modules that are half imported. Some of them catch
     every exception and continue without the import that failed.
     """
-    return _handle_interrupts(lambda *_: _exit_now())
 
+    def exit_now(*_: object) -> None:
+        with suppress(OSError):
+            os.write(2, b"Stopped.\n")
+        os._exit(INTERRUPTED)
 
-def _exit_now() -> None:
-    with suppress(OSError):
-        os.write(2, b"Stopped.\n")
-    os._exit(INTERRUPTED)
+    return _handle_interrupts(exit_now)
 
 
 def children_ignore_interrupts() -> AbstractContextManager[None]:

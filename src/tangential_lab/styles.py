@@ -1,6 +1,5 @@
 """Colours and line styles of all figures: on pages, in picture files and of the toy problems."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 LIGHT_PAPER, DARK_PAPER = "#ffffff", "#15181c"  # as in page.css
@@ -76,7 +75,7 @@ def contrast(a: str, b: str) -> float:
     >>> contrast("#000000", "#ffffff")
     21.0
     """
-    low, high = sorted(_luminance(_channels(colour)) for colour in (a, b))
+    low, high = sorted(map(_luminance, (a, b)))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -93,10 +92,8 @@ def _channels(colour: str) -> list[int]:
     return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
-def _luminance(channels: Sequence[int]) -> float:
+def _luminance(colour: str) -> float:
     """Relative luminance (WCAG 2.2)."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in (x / 255 for x in channels)
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    shares = [x / 255 for x in _channels(colour)]
+    r, g, b = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b

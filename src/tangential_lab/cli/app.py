@@ -1,11 +1,16 @@
-"""The command line."""
+"""The command line: all commands, with `list` and `info`."""
 
+from collections.abc import Iterable
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
+from tangential.backends import described
+from tangential_lab import experiments
 from tangential_lab.cli import audit, diagnose
-from tangential_lab.cli.inventory import info, list_
 from tangential_lab.cli.lemmas import lemmas
 from tangential_lab.cli.study.compare import compare
 from tangential_lab.cli.study.report import report
@@ -13,6 +18,7 @@ from tangential_lab.cli.study.watch import watch
 from tangential_lab.cli.study.worker import worker
 from tangential_lab.cli.toy import toy
 from tangential_lab.errors import exit_with, one_line
+from tangential_lab.training import OPTIMIZERS
 
 app = App(
     name="tangential",
@@ -28,6 +34,29 @@ def run(arguments: list[str]) -> None:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         exit_with(f"Error: {one_line(error)}", 2)
+
+
+def list_() -> None:
+    """List the tasks with their options, and the optimizers."""
+    tasks = []
+    for name in experiments.NAMES:
+        tasks.append((name, experiments.about(name)))
+        options = ", ".join(map(str, experiments.options(name).values()))
+        tasks.append(("", f"[dim]--set {escape(options)}[/]"))
+    _print("tasks", tasks)
+    _print("optimizers", ((name, entry.about) for name, entry in OPTIMIZERS.items()))
+
+
+def _print(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    table = Table(title=title, title_justify="left", box=None, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def info() -> None:
+    """Show the available backends, and why others are missing."""
+    Console().print(described(), highlight=False, soft_wrap=True)
 
 
 for command in (compare, worker, report, watch, list_, toy, lemmas, info):

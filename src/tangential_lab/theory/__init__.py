@@ -11,17 +11,3 @@ from tangential_lab.theory.claims import CLOSE, EXACT, Lemma
 from tangential_lab.theory.lemmas import all_lemmas
 from tangential_lab.theory.pictures import draw_toy, toy_files
 from tangential_lab.theory.toys import MOMENTUM, STEPS_SHOWN, Problem, ToyRun, run_toy
-
-__all__ = [
-    "CLOSE",
-    "EXACT",
-    "MOMENTUM",
-    "STEPS_SHOWN",
-    "Lemma",
-    "Problem",
-    "ToyRun",
-    "all_lemmas",
-    "draw_toy",
-    "run_toy",
-    "toy_files",
-]

@@ -4,7 +4,7 @@ task        what is trained; what identifies a trial
 optimizers  the laboratory's own optimizers, and search spaces
 user_code   users' Python files as modules, and the optimizers in them
 batches     loads batches that depend only on the seed and the step
-trial       the training loop; it uses evaluation, curves, checkpoint and distributed
+trial       the training loop; it uses curves, checkpoint and distributed
 
 Import `trial` and `distributed` where they are used: they load Accelerate, which takes seconds.
 """
@@ -56,47 +56,3 @@ from tangential_lab.training.user_code import (
     load_function,
     user_optimizer,
 )
-
-__all__ = [
-    "CLOCK_PARTS",
-    "DEFAULT_OPTIMIZERS",
-    "MEAN_COLUMNS",
-    "OPTIMIZERS",
-    "PHASES",
-    "PHASE_NAMES",
-    "USER_COLOURS",
-    "Batch",
-    "Curves",
-    "DataSource",
-    "Metric",
-    "OptimizerEntry",
-    "ParamGroups",
-    "Phase",
-    "Point",
-    "ProcessShare",
-    "Record",
-    "Records",
-    "Space",
-    "Spec",
-    "Split",
-    "Task",
-    "TensorSplit",
-    "class_balanced_batches",
-    "cosine_schedule",
-    "describe_error",
-    "evaluation_batches",
-    "groups_with_lr_scale",
-    "load_function",
-    "loader_processes",
-    "shuffled_batches",
-    "single_group",
-    "space_around",
-    "space_of",
-    "split_groups",
-    "steps_per_epoch",
-    "training_batches",
-    "trial_title",
-    "untuned_point",
-    "usable_cores",
-    "user_optimizer",
-]

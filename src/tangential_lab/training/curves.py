@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tangential_lab.training.task import Record
+
 MEAN_COLUMNS = (
     *("norm", "effective_step", "angle_rad"),
     *("growth_step", "growth_memory", "growth_decay"),
@@ -58,18 +60,9 @@ class Curves:
             self.layers[column].append(row)
         self._forget()
 
-    def mean(self, column: str) -> float:
-        """The mean over the logged steps."""
-        return _mean(self.columns[column])
-
     def last(self, column: str) -> float:
         """The last logged value that is finite."""
         return next((x for x in reversed(self.columns[column]) if math.isfinite(x)), math.nan)
-
-    def memory_share(self) -> float:
-        """The share of norm growth, without decay, that momentum causes; NaN if no norm grows."""
-        memory, step = self.mean("growth_memory"), self.mean("growth_step")
-        return memory / (memory + step) if memory + step > 0 else math.nan
 
     def state(self) -> dict[str, Any]:
         """The logged values as plain lists, for a checkpoint."""
@@ -79,15 +72,19 @@ class Curves:
         """Continue from the `state` of a checkpoint."""
         self.columns, self.layers = state["columns"], state["layers"]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """The part of a trial's record that comes from curves; None where nothing is known."""
-        means = {
-            "norm": self.last("norm") if self.names else None,
-            "effective_step": self.mean("effective_step") if self.names else None,
-            "memory_share": self.memory_share() if self.names else None,
-        }
+        summary: Record = dict.fromkeys(("norm", "effective_step", "memory_share"))
+        if self.names:
+            step, memory = (_mean(self.columns[f"growth_{cause}"]) for cause in ("step", "memory"))
+            summary = {
+                "norm": self.last("norm"),
+                "effective_step": _mean(self.columns["effective_step"]),
+                # of the norms' growth without decay, the share that momentum causes
+                "memory_share": memory / (memory + step) if memory + step > 0 else math.nan,
+            }
         layers = {"step": self.columns["step"], "names": self.names, **self.layers}
-        return means | {"curves": self.columns, "layers": layers if self.layers else None}
+        return {**summary, "curves": self.columns, "layers": layers if self.layers else None}
 
 
 class Clock:

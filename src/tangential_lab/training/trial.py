@@ -4,22 +4,24 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device, set_seed
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from tangential import Monitor
-from tangential_lab.training import checkpoint
-from tangential_lab.training.batches import ProcessShare, steps_per_epoch, training_batches
-from tangential_lab.training.curves import Clock, Curves
-from tangential_lab.training.distributed import (
-    distribute,
-    make_accelerator,
-    value_of_first_process,
+from tangential_lab.training import checkpoint, distributed
+from tangential_lab.training.batches import (
+    ProcessShare,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
 )
-from tangential_lab.training.evaluation import evaluate
+from tangential_lab.training.curves import Clock, Curves
 from tangential_lab.training.optimizers import OptimizerEntry, split_groups
 from tangential_lab.training.task import PHASES, Batch, Record, Spec, Task
 
@@ -46,13 +48,7 @@ class TrialOptions(NamedTuple):
 
 
 class Trial:
-    """A model in training.
-
-    Args:
-        task: What is trained.
-        entry: The optimizer.
-        spec: The point of its search space, the seed and the phase.
-        options: How the trial is run.
+    """A model in training on a task, by the optimizer, at the point and with the seed of a spec.
 
     Raises:
         ValueError: the processes cannot share the batch equally.
@@ -61,17 +57,17 @@ class Trial:
     def __init__(
         self, task: Task, entry: OptimizerEntry, spec: Spec, options: TrialOptions
     ) -> None:
-        self.accelerator = make_accelerator(options.precision)
+        self.accelerator = distributed.make_accelerator(options.precision)
         self.share = ProcessShare(self.accelerator.process_index, self.accelerator.num_processes)
         if task.batch_size % self.share.processes:
             raise ValueError(
                 f"{self.share.processes} processes cannot share {task.name}'s batch of "
                 f"{task.batch_size} equally: start a number of processes that divides it"
             )
-        self.task, self.spec, self.options = task, spec, options
+        self.task, self.spec, self.options, self.sharded = task, spec, options, options.sharded
         set_seed(spec.seed)
         model = task.model()
-        self.model = distribute(self.accelerator, model, sharded=options.sharded)
+        self.model = distributed.distribute(self.accelerator, model, sharded=self.sharded)
         inner = self.accelerator.unwrap_model(self.model)
         groups = split_groups(task.groups(inner), inner, options.invariant, spec.values.get("lr"))
         self.optimizer = self.accelerator.prepare(entry.build(groups, **spec.values))
@@ -154,20 +150,33 @@ class Trial:
     # ---- results
 
     def evaluate(self) -> dict[str, float]:
-        """The task's metrics on the split of this trial's phase, on every process."""
-        split = self.task.splits[PHASES[self.spec.phase]]
-        metrics = evaluate(
-            self.task,
-            split,
-            self.model,
-            self.accelerator,
-            self.clock,
-            sharded=self.options.sharded,
-        )
+        """The task's metrics on the split of this trial's phase; NaN if the model diverged."""
+        predictions, metric = self._predictions(), self.task.metric.name
+        numbers = (x for x in tree_leaves(predictions) if isinstance(x, (float, Tensor)))
+        is_finite = all(torch.as_tensor(x).isfinite().all() for x in numbers)
+        metrics = self.task.score(predictions) if is_finite else {metric: math.nan}
         self.scores["step"].append(self.step)
         self.scores["time_s"].append(round(self.clock.training_s, 4))
-        self.scores["score"].append(metrics[self.task.metric.name])
+        self.scores["score"].append(metrics[metric])
         return metrics
+
+    def _predictions(self) -> list[Any]:
+        """The predictions of all batches in order, on every process.
+
+        Processes that share weights predict all batches, for they gather the weights together.
+        """
+        share = ProcessShare() if self.sharded else self.share
+        split, local = self.task.splits[PHASES[self.spec.phase]], []
+        self.model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            for batch in evaluation_batches(self.task, split, share):
+                batch = send_to_device(batch, self.accelerator.device)
+                self.clock.lap("other")
+                local.append(self.task.predict(self.model, batch))
+                self.clock.lap("evaluation")
+        self.model.train()
+        by_process = [local] if self.sharded else distributed.values_of_all_processes(local)
+        return [x for turn in zip_longest(*by_process) for x in turn if x is not None]
 
     def _record(self) -> Record:
         metrics = {} if self.diverged else self.evaluate()
@@ -194,14 +203,13 @@ class Trial:
 
         Several processes decide this together, and only at logged steps.
         """
-        if self.diverged:  # checkpoints do not store this; the trial ends anyway
-            return
-        if self.share.processes > 1 and not self._is_logged(self.step):
-            return
-        stop = self.options.stop()
+        several = self.share.processes > 1
+        if self.diverged or (several and not self._is_logged(self.step)):
+            return  # checkpoints do not store that a trial diverged; it ends anyway
         due = time.monotonic() - self.saved_at >= self.options.checkpoint_s
-        if self.share.processes > 1:
-            stop, due = value_of_first_process((stop, due))
+        stop = self.options.stop()
+        if several:
+            stop, due = distributed.value_of_first_process((stop, due))
         if self.step < self.steps and (stop or due):
             self._save()
         if stop:
@@ -210,9 +218,8 @@ class Trial:
     def _save(self) -> None:
         if self.options.folder is None:
             return
-        state = checkpoint.state_of(
-            self.accelerator, self.model, self.optimizer, sharded=self.options.sharded
-        ) | {
+        trained = (self.accelerator, self.model, self.optimizer)
+        state = checkpoint.state_of(*trained, sharded=self.sharded) | {
             "step": self.step,
             "loss": self.loss,
             "curves": self.curves.state(),
@@ -228,13 +235,12 @@ class Trial:
 
     def _restore(self) -> None:
         """Continue from the newest checkpoint, if there is one."""
-        folder, sharded = self.options.folder, self.options.sharded
-        state = value_of_first_process(checkpoint.load(folder) if folder else None)
+        folder, trained = self.options.folder, (self.accelerator, self.model, self.optimizer)
+        loaded = checkpoint.load(folder) if folder else None
+        state = distributed.value_of_first_process(loaded)
         if state is None:
             return
-        checkpoint.restore_state(
-            self.accelerator, self.model, self.optimizer, state, sharded=sharded
-        )
+        checkpoint.restore_state(*trained, state, sharded=self.sharded)
         self.step, self.scores = state["step"], state["scores"]
         self.clock.seconds = state["seconds"]
         self.loss.copy_(state["loss"])

@@ -8,7 +8,7 @@ import pytest
 from processes import call, is_one_line
 
 from tangential_lab import errors
-from tangential_lab.cli import inventory, lemmas, toy
+from tangential_lab.cli import app, lemmas, toy
 from tangential_lab.cli.study import compare, location, report, watch, worker
 from tangential_lab.studies.storage import database
 
@@ -171,7 +171,7 @@ def raising(monkeypatch, error):
     def fails():
         raise error
 
-    monkeypatch.setattr(inventory, "described", fails)
+    monkeypatch.setattr(app, "described", fails)
 
 
 def test_a_bug_of_ours_is_called_one_and_can_be_traced(capsys, monkeypatch):

@@ -3,9 +3,9 @@
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
@@ -34,6 +34,7 @@ from tangential_lab.studies import (
     run_study,
     run_worker,
 )
+from tangential_lab.terminal import say
 from tangential_lab.training import DEFAULT_OPTIMIZERS, OPTIMIZERS, usable_cores
 
 KnownTask = Annotated[str, Parameter(validator=one_of(experiments.NAMES, "task"))]
@@ -111,17 +112,15 @@ def compare(
         )
         worker = WorkerOptions(files.data, folder, files.checkpoint_s)
         if reason := native.reason():
-            console.print(f"Note: {reason}; until then trials run on foreach.", highlight=False)
+            say(console, f"Note: {reason}; until then trials run on foreach.")
+        if workers is None:
+            workers = torch.cuda.device_count() or usable_cores()
         with store.undamaged():
-            _compare(request, store, worker, _devices() if workers is None else workers, console)
+            _compare(request, store, worker, workers, console)
 
 
 def default_name(task: str, options: dict[str, Any]) -> str:
-    """The name of a study: its task, and the options that differ from the defaults.
-
-    >>> default_name("digits", {})
-    'digits'
-    """
+    """The name of a study: its task, and the options that differ from the defaults."""
     defaults = {name: option.default for name, option in experiments.options(task).items()}
     chosen = {key: value for key, value in options.items() if value != defaults[key]}
     parts = [k if v is True else f"no-{k}" if v is False else str(v) for k, v in chosen.items()]
@@ -141,19 +140,17 @@ def _sources(given: Sequence[str]) -> dict[str, str]:
     return sources
 
 
-def _devices() -> int:
-    """The number of GPUs of this machine, or of cores if it has no GPU."""
-    import torch
-
-    return torch.cuda.device_count() or usable_cores()
-
-
 def _compare(
     request: StudyRequest, store: Store, worker: WorkerOptions, workers: int, console: Console
 ) -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     if is_first:
-        _begin(request, store, worker.data, console)
+        with warnings.catch_warnings(record=True) as caught:
+            task = experiments.make(request.task, worker.data, request.options)
+            plan = make_plan(request, task)
+        for warning in caught:
+            say(console, f"Note: {one_line(warning.message).removesuffix('.')}.")
+        store.begin(plan)
     if "WORLD_SIZE" in os.environ:
         _work_together(store, worker, console, is_first=is_first)
     else:
@@ -165,20 +162,9 @@ def _compare(
         conclude(store, worker.folder, console)
 
 
-def _begin(request: StudyRequest, store: Store, data: Path | None, console: Console) -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        task = experiments.make(request.task, data, request.options)
-        plan = make_plan(request, task)
-    for warning in caught:
-        note = one_line(warning.message).removesuffix(".")
-        console.print(f"Note: {note}.", highlight=False, markup=False)
-    store.begin(plan)
-
-
 def _work_together(
     store: Store, worker: WorkerOptions, console: Console, *, is_first: bool
 ) -> None:
-    """Work as one of the processes that run every trial together."""
     from tangential_lab.training.distributed import leave_process_group, this_process
 
     this_process().wait_for_everyone()  # until the first process has begun the study

@@ -44,20 +44,18 @@ class Display:
 
     def show(self, records: Records) -> None:
         """Show the finished trials; the first call passes those of earlier runs."""
-        new: list[Spec] = []
+        before, self.records = self.records, records
         if self.finished_before is None:
-            self.finished_before = len(records)
+            self.finished_before, before = len(records), records
             if records:
                 self.say(f"{len(records)} of {self.plan.size} trials are already finished")
-        else:
-            new = [spec for spec in records if spec not in self.records]
-        count, self.records = len(self.records), records
         self.progress.update(self.bar, completed=len(records), left=self._left())
         if self.console.is_terminal:
             self.live.update(self.table())
             return
-        for number, spec in enumerate(new, count + 1):
-            self.say(self._line(number, spec, records[spec]))
+        new = [spec for spec in records if spec not in before]
+        for number, spec in enumerate(new, len(before) + 1):
+            self.say(self._line(number, spec))
 
     def stopping(self) -> None:
         """Say that the study stops as soon as the running trials are saved."""
@@ -75,13 +73,11 @@ class Display:
         left_s = round(per_trial_s * (self.plan.size - len(self.records)))
         return f"{timedelta(seconds=left_s)} left"
 
-    def _line(self, number: int, spec: Spec, record: Record) -> str:
+    def _line(self, number: int, spec: Spec) -> str:
+        trial = f"{label(spec.optimizer)}, {PHASE_NAMES[spec.phase]}, seed {spec.seed}"
+        result = f"{self._score(self.records[spec])} at {settings(spec.values)}"
         left = f"; {left}" if (left := self._left()) else ""
-        return (
-            f"[{number:3}/{self.plan.size}] {label(spec.optimizer)}, {PHASE_NAMES[spec.phase]}, "
-            f"seed {spec.seed}: "
-            f"{self._score(record)} at {settings(spec.values)}{left}"
-        )
+        return f"[{number:3}/{self.plan.size}] {trial}: {result}{left}"
 
     def table(self) -> Group:
         """The progress bar, and the results so far of every optimizer."""
