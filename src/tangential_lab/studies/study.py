@@ -88,16 +88,11 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
 def _planned_optimizers(
     request: StudyRequest, task: Task, invariant: frozenset[str]
 ) -> dict[str, PlannedOptimizer]:
-    """The optimizers of a request, ours first.
-
-    Raises:
-        ValueError: a user's optimizer cannot be used, or its baseline is unknown.
-    """
+    """The optimizers of a request, ours first."""
     sources = request.user_optimizers
     unresumable = _test_user_optimizers(request, task, invariant) if sources else {}
     users = {
-        name: user_optimizer(number, name, source)
-        for number, (name, source) in enumerate(sources.items())
+        name: user_optimizer(i, name, source) for i, (name, source) in enumerate(sources.items())
     }
     for name, entry in users.items():
         others = [*OPTIMIZERS, *(other for other in users if other != name)]
@@ -117,25 +112,16 @@ def planned_optimizer(
     task: Task, entry: OptimizerEntry, source: str, *, resumes: bool = True
 ) -> PlannedOptimizer:
     """What a plan says about an optimizer."""
+    space, published = space_of(entry, task.published), untuned_point(entry, task.published)
     return PlannedOptimizer(
-        source=source,
-        about=entry.about,
-        baseline=entry.baseline,
-        colour=entry.colour,
-        space=space_of(entry, task.published),
-        published=untuned_point(entry, task.published),
-        resumes=resumes,
+        source, entry.about, entry.baseline, entry.colour, space, published, resumes
     )
 
 
 def _test_user_optimizers(
     request: StudyRequest, task: Task, invariant: frozenset[str]
 ) -> dict[str, str]:
-    """Test the user's optimizers on groups like a trial's; warn about those that cannot resume.
-
-    Raises:
-        ValueError: an optimizer cannot be loaded, built or stepped.
-    """
+    """Test the user's optimizers on groups like a trial's; warn about those that cannot resume."""
     import torch
 
     from tangential_lab.studies.workers import preflight
@@ -180,10 +166,7 @@ def scale_invariant_weights(task: Task) -> list[str]:
 def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second has its usual effect.
 
-    A KeyboardInterrupt could interrupt the saving of a trial.
-
-    Args:
-        stopping: Called when the event is set.
+    A KeyboardInterrupt could interrupt the saving of a trial. `stopping` is called, too.
     """
     stop, usual = Event(), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 

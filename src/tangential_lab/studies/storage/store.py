@@ -110,12 +110,11 @@ class Store:
             )
         with self.undamaged("the plan"):
             attributes = self.storage.get_study_user_attrs(self._study_id())
-        if "plan" not in attributes:
-            raise ValueError(
-                f"study {self.name!r} in {url} has no plan: `tangential compare` did not make it"
-            )
-        with self.undamaged("the plan"):
-            return Plan.of(attributes["plan"])
+            if "plan" in attributes:
+                return Plan.of(attributes["plan"])
+        raise ValueError(
+            f"study {self.name!r} in {url} has no plan: `tangential compare` did not make it"
+        )
 
     # ---- its trials
 
@@ -206,10 +205,8 @@ class Store:
 
     def _trials(self) -> list[FrozenTrial]:
         """The study's trials without those that another program may have added."""
-        with self.undamaged():
-            study = self._study_id()
         with self.undamaged("a trial"):
-            trials = self.storage.get_all_trials(study, deepcopy=False)
+            trials = self.storage.get_all_trials(self._study_id(), deepcopy=False)
         return [trial for trial in trials if isinstance(trial.user_attrs.get("key"), str)]
 
     def _take(self, claim: ClaimedTrial) -> bool:

@@ -45,16 +45,12 @@ def waiting_trial(plan: Plan, key: str, spec: Spec) -> FrozenTrial:
     space = plan.optimizers[spec.optimizer].space
     axis = optuna().distributions.FloatDistribution
     params = {k: v for k, v in spec.point if k in space and space[k][0] <= v <= space[k][1]}
+    about = {"key": key, "optimizer": spec.optimizer, "phase": spec.phase, "seed": spec.seed}
     return optuna().trial.create_trial(
         state=optuna().trial.TrialState.WAITING,
         params=params,
         distributions={k: axis(*space[k], log=True) for k in params},
-        user_attrs={
-            "key": key,
-            "optimizer": spec.optimizer,
-            "phase": spec.phase,
-            "seed": spec.seed,
-        },
+        user_attrs=about,
     )
 
 
@@ -103,9 +99,6 @@ class LivenessMonitor:
     On this machine, it looks for the process. A worker on another machine is dead if it sends no
     heartbeat for `watch_s` seconds while this process watches. (Heartbeats are missing, too, after
     the database was unavailable or this machine was asleep, but then they come back.)
-
-    Args:
-        watch_s: Seconds to watch before a worker counts as dead.
     """
 
     def __init__(self, watch_s: float) -> None:
@@ -135,12 +128,9 @@ def has_ended(owner: Owner) -> bool:
 
 
 def _started(process: psutil.Process) -> float:
-    """The start of a process in clock ticks since boot, which does not depend on the system time.
-
-    Without /proc, in seconds since 1970, or psutil.NoSuchProcess is raised.
-    """
+    """When a process started, in clock ticks since boot: they do not depend on the system time."""
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
         return float(fields[19])  # proc(5): starttime
-    except OSError:
+    except OSError:  # without /proc, in seconds since 1970, if the process has not ended
         return process.create_time()

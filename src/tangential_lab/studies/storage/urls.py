@@ -17,8 +17,7 @@ def file_url(path: Path) -> str:
     """The URL of an SQLite file; any character in its path is escaped."""
     from sqlalchemy import URL
 
-    url = URL.create("sqlite", database=str(path.absolute()))
-    return url.render_as_string(hide_password=False)
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
 
 
 def is_file(url: str) -> bool:
@@ -57,16 +56,12 @@ def _parse_url(url: str) -> "URL | None":
 
 
 def unambiguous_url(url: str) -> "URL | None":
-    """The parsed URL; None if it is not valid, or if it may not mean what it says.
-
-    An unescaped character may have moved a part of the password elsewhere.
-    """
-    if (parsed := _parse_url(url)) is None:
+    """The parsed URL; None if an unescaped character may have moved a part of the password."""
+    parsed = _parse_url(url)
+    if parsed is None or url.count("@") != (parsed.username is not None):
         return None
     database = None if is_file(url) else parsed.database
-    parts = f"{parsed.username} {parsed.host} {database}"
-    clear = "=" not in parts and url.count("@") == (parsed.username is not None)
-    return parsed if clear else None
+    return None if "=" in f"{parsed.username} {parsed.host} {database}" else parsed
 
 
 def without_password(url: str) -> str:
@@ -90,7 +85,7 @@ def without_password(url: str) -> str:
 
 
 def command_without_passwords(arguments: Sequence[str]) -> str:
-    """The command line of these arguments, without passwords.
+    """A command line without passwords.
 
     >>> line = ["tangential", "worker", "s", "--storage", "postgresql://me:a b@db/lab"]
     >>> print(command_without_passwords(line))

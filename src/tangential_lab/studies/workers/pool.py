@@ -38,12 +38,10 @@ class Child(NamedTuple):
     process: Any
     messages: Any
 
-    def wait(self) -> None:
-        """Wait until it sends a message or ends."""
-        wait([self.messages, self.process.sentinel])
-
-    def receive(self) -> tuple[Any, str | None]:
-        """Its next message, or else how it ended; both are None while it works."""
+    def receive(self, *, block: bool = False) -> tuple[Any, str | None]:
+        """Its next message, or else how it ended; both are None while it works, unless `block`."""
+        if block:
+            wait([self.messages, self.process.sentinel])
         code = self.process.exitcode
         try:
             if self.messages.poll():

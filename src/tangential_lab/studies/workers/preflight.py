@@ -55,59 +55,49 @@ def unresumable(request: PreflightRequest) -> dict[str, str]:
     child, last_act = start(_test_all, request), "the test started"
     try:
         while True:
-            child.wait()
-            message, how = child.receive()
+            message, how = child.receive(block=True)
+            if isinstance(message, ValueError):
+                raise message
+            if isinstance(message, dict):
+                return message
             if how is not None:
                 raise ValueError(f"The process ended ({how}) when {last_act}. {ADVICE}")
-            if message is None:
-                continue
-            kind, content = message
-            if kind == "refused":
-                raise ValueError(content)
-            if kind == "done":
-                return content
-            last_act = content
+            last_act = message or last_act
     finally:
         child.end()
 
 
 def _test_all(request: PreflightRequest, messages: Any) -> None:
-    """The main function of the other process."""
+    """The main function of the other process. It sends what it does, then the result or error."""
     torch.set_num_threads(1)
-    reasons = {}
     try:
-        for name, source in request.sources.items():
-            tell = lambda act, who=f"optimizer {name!r}": messages.send(("now", f"{who} {act}"))
-            reasons[name] = _test(name, source, request, tell)
+        sources = request.sources.items()
+        reasons = {name: _test(name, source, request, messages.send) for name, source in sources}
+        messages.send({name: reason for name, reason in reasons.items() if reason})
     except ValueError as error:
-        messages.send(("refused", str(error)))
-    else:
-        messages.send(("done", {name: reason for name, reason in reasons.items() if reason}))
+        messages.send(ValueError(str(error)))
 
 
 def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str], Any]) -> str:
-    """Why the optimizer cannot resume from its state; "" if it can.
-
-    Raises:
-        ValueError: it cannot be loaded, built or stepped.
-    """
-    tell("was loaded")
+    """Why the optimizer cannot resume from its state; "" if it can."""
+    who = f"optimizer {name!r}"
+    tell(f"{who} was loaded")
     entry, file = user_optimizer(0, name, source), Path(source.rpartition(":")[0])
     point, drawn = untuned_point(entry, request.published), torch.Generator().manual_seed(0)
     values = [torch.randn(s, generator=drawn) for group in request.groups for s in group["params"]]
     try:
-        tell("was built")
+        tell(f"{who} was built")
         optimizer, weights = _built(entry, point, request.groups, values)
-        tell("made its first steps")
+        tell(f"{who} made its first steps")
         _step(optimizer, weights, range(STEPS))
     except BaseException as error:  # SystemExit, too
         settings = ", ".join(f"{key}={value:g}" for key, value in point.items())
         raise ValueError(
-            f"optimizer {name!r} fails with a list of groups (dicts with 'params'), {settings}: "
+            f"{who} fails with a list of groups (dicts with 'params'), {settings}: "
             f"{describe_error(error, file)}. {ADVICE}"
         ) from error
     try:
-        tell("continued from its state_dict")
+        tell(f"{who} continued from its state_dict")
         same = _resumes(optimizer, weights, partial(_built, entry, point, request.groups))
         return "" if same else "its next steps differ"
     except BaseException as error:  # SystemExit, too
