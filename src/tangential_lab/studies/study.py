@@ -9,22 +9,12 @@ from itertools import islice
 from threading import Event
 from typing import Any, NamedTuple
 
+from tangential_lab import training
 from tangential_lab.studies import provenance
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
 from tangential_lab.studies.storage import Store
 from tangential_lab.studies.workers import StudyFailedError, WorkerOptions, WorkerPool
-from tangential_lab.training import (
-    OPTIMIZERS,
-    OptimizerEntry,
-    ProcessShare,
-    Records,
-    Task,
-    space_of,
-    split_groups,
-    training_batches,
-    untuned_point,
-    user_optimizer,
-)
+from tangential_lab.training import OPTIMIZERS, OptimizerEntry, ProcessShare, Records, Task
 
 AUDIT_BATCHES, AUDIT_BATCH_SIZE = 3, 16
 POLL_S = 0.5
@@ -91,9 +81,7 @@ def _planned_optimizers(
     """The optimizers of a request, ours first."""
     sources = request.user_optimizers
     unresumable = _test_user_optimizers(request, task, invariant) if sources else {}
-    users = {
-        name: user_optimizer(i, name, source) for i, (name, source) in enumerate(sources.items())
-    }
+    users = {n: training.user_optimizer(i, n, sources[n]) for i, n in enumerate(sources)}
     for name, entry in users.items():
         others = [*OPTIMIZERS, *(other for other in users if other != name)]
         if entry.baseline is not None and entry.baseline not in others:
@@ -112,10 +100,10 @@ def planned_optimizer(
     task: Task, entry: OptimizerEntry, source: str, *, resumes: bool = True
 ) -> PlannedOptimizer:
     """What a plan says about an optimizer."""
-    space, published = space_of(entry, task.published), untuned_point(entry, task.published)
-    return PlannedOptimizer(
-        source, entry.about, entry.baseline, entry.colour, space, published, resumes
-    )
+    space = training.space_of(entry, task.published)
+    published = training.untuned_point(entry, task.published)
+    shown = (entry.about, entry.baseline, entry.colour)
+    return PlannedOptimizer(source, *shown, space, published, resumes)
 
 
 def _test_user_optimizers(
@@ -128,7 +116,7 @@ def _test_user_optimizers(
 
     with torch.random.fork_rng():
         model = task.model()
-    groups = preflight.shapes(split_groups(task.groups(model), model, invariant, 1.0))
+    groups = preflight.shapes(training.split_groups(task.groups(model), model, invariant, 1.0))
     reasons = preflight.unresumable(
         preflight.PreflightRequest(request.user_optimizers, dict(task.published), groups)
     )
@@ -152,7 +140,7 @@ def scale_invariant_weights(task: Task) -> list[str]:
         torch.manual_seed(0)
         model = task.model()
         share = ProcessShare(0, max(1, task.batch_size // AUDIT_BATCH_SIZE))  # small batches
-        batches = training_batches(task._replace(loader_workers=0), 0, 0, share)
+        batches = training.training_batches(task._replace(loader_workers=0), 0, 0, share)
         few = list(islice(batches, AUDIT_BATCHES))
         try:
             result = audit(model, few, loss=task.audit_loss or task.loss)

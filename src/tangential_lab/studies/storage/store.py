@@ -13,29 +13,13 @@ from typing import Any
 
 from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.search import optuna
-from tangential_lab.studies.storage.database import (
-    BEAT_S,
-    database_errors,
-    open_storage,
-    undamaged,
-)
+from tangential_lab.studies.storage import database, trials
 from tangential_lab.studies.storage.records import decode_record, encode_record
-from tangential_lab.studies.storage.trials import (
-    ClaimedTrial,
-    ClaimLostError,
-    FrozenTrial,
-    LivenessMonitor,
-    claim_checked,
-    current_owner,
-    machine_id,
-    oldest_by_key,
-    parse_owner,
-    waiting_trial,
-)
+from tangential_lab.studies.storage.trials import ClaimedTrial, ClaimLostError, FrozenTrial
 from tangential_lab.studies.storage.urls import is_file, without_password
 from tangential_lab.training import Record, Records, Spec, trial_title
 
-WATCH_S = 2 * BEAT_S  # seconds to watch a stale trial before its worker counts as dead
+WATCH_S = 2 * database.BEAT_S  # seconds to watch a stale trial before its worker counts as dead
 STARTING_S = 15  # seconds to wait for a server that is starting
 PATIENCE_S = 300  # seconds to retry while a server is unavailable
 NOT_FAILED = ("WAITING", "RUNNING", "COMPLETE")
@@ -59,10 +43,10 @@ class Store:
         self, url: str, name: str, wait_s: float = STARTING_S, *, create: bool = True
     ) -> None:
         self.url, self.name = url, name
-        self.rdb = open_storage(url, wait_s, create=create)
+        self.rdb = database.open_storage(url, wait_s, create=create)
         self.storage = optuna().storages.get_storage(self.rdb)
         self.read_records: dict[int, Record] = {}  # by the trial's number
-        self.liveness = LivenessMonitor(WATCH_S)
+        self.liveness = trials.LivenessMonitor(WATCH_S)
         # trials whose claim may not have been committed, because the database disconnected
         self.unsure: set[int] = set()
         self.patience_s = 10 if is_file(url) else PATIENCE_S
@@ -120,7 +104,7 @@ class Store:
 
     def records(self, plan: Plan) -> Records:
         """The records of the finished trials of a plan."""
-        complete = oldest_by_key(self._trials(), "COMPLETE")
+        complete = trials.oldest_by_key(self._trials(), "COMPLETE")
 
         def finished(specs: list[Spec]) -> Records:
             return {s: self._record(t) for s in specs if (t := complete.get(plan.key(s)))}
@@ -135,10 +119,11 @@ class Store:
         """
         self._fail_dead_trials()
         wanted = {plan.key(spec): spec for spec in specs}
-        queued = oldest_by_key(self._trials(), *NOT_FAILED)
+        queued = trials.oldest_by_key(self._trials(), *NOT_FAILED)
         for key, spec in wanted.items():
             if key not in queued:
-                self.storage.create_new_trial(self._study_id(), waiting_trial(plan, key, spec))
+                waiting = trials.waiting_trial(plan, key, spec)
+                self.storage.create_new_trial(self._study_id(), waiting)
         for trial in self._trials():
             key = trial.user_attrs["key"]
             if trial.state.name == "WAITING" and key in wanted:
@@ -152,8 +137,8 @@ class Store:
         """A description of the trial that a process of this machine runs, or ran when it ended."""
         for trial in self._trials():
             about = trial.user_attrs
-            owner = parse_owner(about.get("owner"))
-            owned = owner and (owner["machine"], owner["pid"]) == (machine_id(), pid)
+            owner = trials.parse_owner(about.get("owner"))
+            owned = owner and (owner["machine"], owner["pid"]) == (trials.machine_id(), pid)
             if trial.state.name == "RUNNING" and owned:
                 return trial_title(about["optimizer"], about["phase"], about["seed"])
         return None
@@ -169,7 +154,7 @@ class Store:
         text, stored = encode_record(record), self.storage.get_trial(claim.id)
         if stored.state.name == "COMPLETE" and stored.user_attrs["record"] == text:
             return  # an earlier try was committed before the database disconnected
-        with claim_checked():
+        with trials.claim_checked():
             self.storage.set_trial_user_attr(claim.id, "record", text)
             complete = optuna().trial.TrialState.COMPLETE
             self.storage.set_trial_state_values(claim.id, complete, [record["score"]])
@@ -180,7 +165,7 @@ class Store:
 
     def undamaged(self, what: str = "") -> AbstractContextManager[None]:
         """Turns errors of a damaged database, and of reading `what`, into a ValueError."""
-        return undamaged(self.url, f"{what} of study {self.name!r}" if what else "")
+        return database.undamaged(self.url, f"{what} of study {self.name!r}" if what else "")
 
     def retry(self, act: Callable[[], Any]) -> Any:
         """The result of `act`, called again for `patience_s` while the database is unavailable."""
@@ -188,7 +173,7 @@ class Store:
         while True:
             try:
                 return act()
-            except database_errors():
+            except database.database_errors():
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(pause_s)
@@ -206,18 +191,18 @@ class Store:
     def _trials(self) -> list[FrozenTrial]:
         """The study's trials without those that another program may have added."""
         with self.undamaged("a trial"):
-            trials = self.storage.get_all_trials(self._study_id(), deepcopy=False)
-        return [trial for trial in trials if isinstance(trial.user_attrs.get("key"), str)]
+            found = self.storage.get_all_trials(self._study_id(), deepcopy=False)
+        return [trial for trial in found if isinstance(trial.user_attrs.get("key"), str)]
 
     def _take(self, claim: ClaimedTrial) -> bool:
         """Set the trial to RUNNING; return whether this process may run it."""
         self.beat(claim)  # first, so that others notice if this process dies after the next line
         self.unsure.add(claim.id)
-        with claim_checked():
+        with trials.claim_checked():
             if not self.storage.set_trial_state_values(claim.id, optuna().trial.TrialState.RUNNING):
                 return False
-            self.storage.set_trial_user_attr(claim.id, "owner", current_owner())
-        oldest = oldest_by_key(self._trials(), *NOT_FAILED).get(claim.key)
+            self.storage.set_trial_user_attr(claim.id, "owner", trials.current_owner())
+        oldest = trials.oldest_by_key(self._trials(), *NOT_FAILED).get(claim.key)
         if oldest is not None and oldest._trial_id != claim.id:
             self._fail(claim.id, "queued twice")
             return False
@@ -229,14 +214,14 @@ class Store:
         self.liveness.update(self.rdb._get_stale_trial_ids(self._study_id()))
         for trial in self._trials():
             if trial.state.name == "RUNNING":
-                owner = parse_owner(trial.user_attrs.get("owner"))
+                owner = trials.parse_owner(trial.user_attrs.get("owner"))
                 if self.liveness.is_dead(trial._trial_id, owner):
                     self._fail(trial._trial_id, "its worker died")
-                elif trial._trial_id in self.unsure and owner == current_owner():
+                elif trial._trial_id in self.unsure and owner == trials.current_owner():
                     self._fail(trial._trial_id, "the database was away")
 
     def _fail(self, trial_id: int, why: str) -> None:
         """Let the trial fail, if it has not ended yet."""
-        with suppress(ClaimLostError), claim_checked():
+        with suppress(ClaimLostError), trials.claim_checked():
             self.storage.set_trial_user_attr(trial_id, "why", why)
             self.storage.set_trial_state_values(trial_id, optuna().trial.TrialState.FAIL)

@@ -14,14 +14,9 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tangential_lab import training
 from tangential_lab.studies.workers.pool import start
-from tangential_lab.training import (
-    OptimizerEntry,
-    ParamGroups,
-    describe_error,
-    untuned_point,
-    user_optimizer,
-)
+from tangential_lab.training import OptimizerEntry, ParamGroups
 from tangential_lab.training.checkpoint import generators, set_generators
 
 STEPS, MORE_STEPS = 3, 22  # before and after a resume; some optimizers act every 20 steps
@@ -82,8 +77,11 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
     """Why the optimizer cannot resume from its state; "" if it can."""
     who = f"optimizer {name!r}"
     tell(f"{who} was loaded")
-    entry, file = user_optimizer(0, name, source), Path(source.rpartition(":")[0])
-    point, drawn = untuned_point(entry, request.published), torch.Generator().manual_seed(0)
+    entry, file = training.user_optimizer(0, name, source), Path(source.rpartition(":")[0])
+    point, drawn = (
+        training.untuned_point(entry, request.published),
+        torch.Generator().manual_seed(0),
+    )
     values = [torch.randn(s, generator=drawn) for group in request.groups for s in group["params"]]
     try:
         tell(f"{who} was built")
@@ -94,14 +92,14 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
         settings = ", ".join(f"{key}={value:g}" for key, value in point.items())
         raise ValueError(
             f"{who} fails with a list of groups (dicts with 'params'), {settings}: "
-            f"{describe_error(error, file)}. {ADVICE}"
+            f"{training.describe_error(error, file)}. {ADVICE}"
         ) from error
     try:
         tell(f"{who} continued from its state_dict")
         same = _resumes(optimizer, weights, partial(_built, entry, point, request.groups))
         return "" if same else "its next steps differ"
     except BaseException as error:  # SystemExit, too
-        return describe_error(error, file)
+        return training.describe_error(error, file)
 
 
 def _built(

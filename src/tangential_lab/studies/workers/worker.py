@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tangential.files import write_atomically
-from tangential_lab import experiments
+from tangential_lab import experiments, training
 from tangential_lab.studies import provenance
 from tangential_lab.studies.plan import Plan, Settings
 from tangential_lab.studies.storage import (
@@ -27,17 +27,7 @@ from tangential_lab.studies.storage import (
     parse_record,
 )
 from tangential_lab.studies.typed_json import typed
-from tangential_lab.training import (
-    OPTIMIZERS,
-    OptimizerEntry,
-    Record,
-    Records,
-    Spec,
-    Task,
-    describe_error,
-    trial_title,
-    user_optimizer,
-)
+from tangential_lab.training import Record, Records, Spec, Task
 
 POLL_S = 1.0  # while other workers run the last trials
 
@@ -177,7 +167,7 @@ class Worker:
             handler = signal.getsignal(signal.SIGINT)
             if isinstance(error, KeyboardInterrupt) and handler is signal.default_int_handler:
                 raise  # the user may have pressed Ctrl-C; else only user code raises it
-            message = f"{trial_title(*spec[:3])}: {describe_error(error)}"
+            message = f"{training.trial_title(*spec[:3])}: {training.describe_error(error)}"
             raise TrialFailedError(message) from error
         if trial.accelerator.is_main_process:
             self._save_record(record, folder)
@@ -209,7 +199,7 @@ def _finished_record(folder: Path) -> Record | None:
     return None
 
 
-def entry_for(plan: Plan, spec: Spec) -> OptimizerEntry:
+def entry_for(plan: Plan, spec: Spec) -> training.OptimizerEntry:
     """The optimizer of a spec.
 
     Raises:
@@ -217,8 +207,8 @@ def entry_for(plan: Plan, spec: Spec) -> OptimizerEntry:
     """
     planned = plan.optimizers[spec.optimizer]
     if not planned.source:
-        return OPTIMIZERS[spec.optimizer]
-    return user_optimizer(0, spec.optimizer, planned.source, planned.about)
+        return training.OPTIMIZERS[spec.optimizer]
+    return training.user_optimizer(0, spec.optimizer, planned.source, planned.about)
 
 
 def _provenance(plan: Plan, spec: Spec, trial: Any) -> dict[str, Any]:
