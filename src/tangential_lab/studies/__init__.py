@@ -15,7 +15,6 @@ from tangential_lab.studies.study import (
     StudyRequest,
     interruptible,
     make_plan,
-    planned_optimizer,
     run_study,
 )
 from tangential_lab.studies.workers import (
@@ -40,7 +39,6 @@ __all__ = [
     "file_url",
     "interruptible",
     "make_plan",
-    "planned_optimizer",
     "quasi_random_points",
     "run_study",
     "run_worker",

@@ -109,10 +109,9 @@ def _imports(tree: ast.Module) -> set[str]:
     """Names that the code imports from us: of modules, and of what is in them."""
     names = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            names |= {module, *(f"{module}.{alias.name}".strip(".") for alias in node.names)}
     return {name for name in names if name.split(".")[0] in ("tangential", "tangential_lab")}
 
 

@@ -19,11 +19,7 @@ KINDS: dict[type, tuple[tuple[type, ...], str]] = {  # types from JSON; what a m
 
 
 def parse_json(hint: Any, text: str | bytes, name: str) -> Any:
-    """The value of a JSON text, converted to a type hint as in `typed`.
-
-    Raises:
-        ValueError: the text is not JSON, or its value does not have this type.
-    """
+    """The value of a JSON text, converted to a type hint; ValueError as in `typed`."""
     try:
         value = json.loads(text)
     except (RecursionError, TypeError) as error:

@@ -9,9 +9,9 @@ from tangential_lab.studies import (
     Plan,
     PlannedOptimizer,
     entry_for,
-    planned_optimizer,
     quasi_random_points,
 )
+from tangential_lab.studies.study import planned_optimizer
 from tangential_lab.training import OPTIMIZERS, Metric, Spec, space_around, user_optimizer
 
 SPACES = {"sgd": space_around({"lr": 0.1}), "adam": space_around({"lr": 1e-3})}

@@ -39,21 +39,32 @@ PACKAGES = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
 
 def open_storage(url: str, wait_s: float, *, create: bool) -> Any:
     """Optuna's storage in this database; arguments and errors are those of `Store`."""
-    parsed = checked_url(url)
-    file = is_file(url)
-    if file:
-        _check_path(parsed.database or "", create=create)
-    options = {"connect_args": {"timeout": WAIT_S}} if file else {"pool_pre_ping": True}
+    shown, parsed = f"--storage {without_password(url)!r}", checked_url(url)
+    options = {"connect_args": {"timeout": WAIT_S}} if is_file(url) else {"pool_pre_ping": True}
     full = parsed.render_as_string(hide_password=False)  # without the braces of Optuna's templates
+    if is_file(url):
+        _check_path(parsed.database or "", create=create)
 
     def connect() -> Any:
-        _check_tables(parsed, options, create=create)
+        if is_file(url) or not create:  # a server's database may have other programs' tables
+            _check_tables(parsed, options, create=create)
         return optuna().storages.RDBStorage(
             full, engine_kwargs=options, heartbeat_interval=BEAT_S, grace_period=GRACE_S
         )
 
-    storage = _connected(connect, url, wait_s)
-    if file:
+    # Optuna's warnings repeat pages of SQL; the last error is raised anyway
+    optuna().logging.set_verbosity(optuna().logging.ERROR)
+    try:
+        storage = _retried(connect, wait_s)
+    except ImportError as error:
+        module = getattr(root_cause(error), "name", None) or "a driver"
+        needed = (
+            f"needs a driver that is not installed: run pip install {PACKAGES.get(module, module)}"
+        )
+        raise ValueError(f"{shown} {needed}") from error
+    except (RuntimeError, *database_errors()) as error:  # RuntimeError: other tables
+        raise ValueError(f"{shown} cannot be opened: {first_line(error, url)}") from error
+    if is_file(url):
         _one_writer_at_a_time(storage.engine)
     return storage
 
@@ -72,57 +83,31 @@ def _check_path(path: str, *, create: bool) -> None:
 
 
 def _check_tables(url: "URL", options: dict[str, Any], *, create: bool) -> None:
-    """Raise ValueError if the tables belong to another program, or must exist already."""
+    """Raise ValueError if a file belongs to another program, or if the tables must exist already."""
+    from optuna.storages._rdb.models import BaseModel
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.pool import NullPool
 
-    file = url.get_backend_name() == "sqlite"
-    if not file and create:
-        return  # a server's database may have other programs' tables, too
+    # another process may be creating Optuna's tables now
+    optunas = {name: {*table.columns.keys()} for name, table in BaseModel.metadata.tables.items()}
     engine = create_engine(url, poolclass=NullPool, **options)
     try:
         tables = inspect(engine)
         names = [*tables.get_table_names(), *tables.get_view_names()]
         if "version_info" in names:
             return
-        foreign = [name for name in names if not _is_optunas(tables, name)]
+        columns = {n: {c["name"] for c in tables.get_columns(n)} for n in names if n in optunas}
     finally:
         engine.dispose()
-    shown = url.database if file else url.render_as_string()
-    if foreign and file:
+    foreign = [name for name in names if columns.get(name) != optunas.get(name, ())]
+    if foreign and is_file(str(url)):
         raise ValueError(
-            f"{shown} belongs to another program (it has a table {foreign[0]!r:.100}): "
+            f"{url.database} belongs to another program (it has a table {foreign[0]!r:.100}): "
             "choose another file"
         )
     if not create:
+        shown = url.database if is_file(str(url)) else url.render_as_string()
         raise ValueError(f"no study in {shown}: `tangential compare` has not used this database")
-
-
-def _is_optunas(tables: Any, name: str) -> bool:
-    """Whether Optuna has such a table: another process may be creating its tables now."""
-    from optuna.storages._rdb.models import BaseModel
-
-    known = BaseModel.metadata.tables.get(name)
-    return known is not None and {c.name for c in known.columns} == {
-        column["name"] for column in tables.get_columns(name)
-    }
-
-
-def _connected(connect: Callable[[], Any], url: str, wait_s: float) -> Any:
-    """The storage; errors become a ValueError that names `--storage`."""
-    shown = f"--storage {without_password(url)!r}"
-    # Optuna's warnings repeat pages of SQL; the last error is raised anyway
-    optuna().logging.set_verbosity(optuna().logging.ERROR)
-    try:
-        return _retried(connect, wait_s)
-    except ImportError as error:
-        module = getattr(root_cause(error), "name", None) or "a driver"
-        package = PACKAGES.get(module, module)
-        raise ValueError(
-            f"{shown} needs a driver that is not installed: run pip install {package}"
-        ) from error
-    except (RuntimeError, *database_errors()) as error:  # RuntimeError: other tables
-        raise ValueError(f"{shown} cannot be opened: {first_line(error, url)}") from error
 
 
 def _retried(connect: Callable[[], Any], wait_s: float) -> Any:

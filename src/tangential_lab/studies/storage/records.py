@@ -72,11 +72,7 @@ def encode_record(record: dict[str, Any]) -> str:
 
 
 def decode_record(text: Any) -> dict[str, Any]:
-    """The record that `encode_record` encoded.
-
-    Raises:
-        ValueError: the text is not a record.
-    """
+    """The record that `encode_record` encoded; ValueError as in `parse_record`."""
     if not isinstance(text, str):
         raise ValueError(f"its record is {quoted(text)}, expected text")
     try:

@@ -26,11 +26,7 @@ def is_file(url: str) -> bool:
 
 
 def checked_url(url: str) -> "URL":
-    """The parsed URL of a database that workers can share.
-
-    Raises:
-        ValueError: it is not a URL of such a database.
-    """
+    """The parsed URL of a database that workers can share; ValueError for others."""
     shown, parsed = f"--storage {without_password(url)!r}", _parse_url(url)
     if parsed is None:
         raise ValueError(
