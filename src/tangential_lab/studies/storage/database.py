@@ -58,10 +58,8 @@ def open_storage(url: str, wait_s: float, *, create: bool) -> Any:
         storage = _retried(connect, wait_s)
     except ImportError as error:
         module = getattr(root_cause(error), "name", None) or "a driver"
-        needed = (
-            f"needs a driver that is not installed: run pip install {PACKAGES.get(module, module)}"
-        )
-        raise ValueError(f"{shown} {needed}") from error
+        install = f"run pip install {PACKAGES.get(module, module)}"
+        raise ValueError(f"{shown} needs a driver that is not installed: {install}") from error
     except (RuntimeError, *database_errors()) as error:  # RuntimeError: other tables
         raise ValueError(f"{shown} cannot be opened: {first_line(error, url)}") from error
     if is_file(url):
@@ -83,7 +81,7 @@ def _check_path(path: str, *, create: bool) -> None:
 
 
 def _check_tables(url: "URL", options: dict[str, Any], *, create: bool) -> None:
-    """Raise ValueError if a file belongs to another program, or if the tables must exist already."""
+    """Raise ValueError if a file belongs to another program, or if tables must exist already."""
     from optuna.storages._rdb.models import BaseModel
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.pool import NullPool
@@ -99,7 +97,7 @@ def _check_tables(url: "URL", options: dict[str, Any], *, create: bool) -> None:
         columns = {n: {c["name"] for c in tables.get_columns(n)} for n in names if n in optunas}
     finally:
         engine.dispose()
-    foreign = [name for name in names if columns.get(name) != optunas.get(name, ())]
+    foreign = [n for n in names if n not in columns or columns[n] != optunas[n]]
     if foreign and is_file(str(url)):
         raise ValueError(
             f"{url.database} belongs to another program (it has a table {foreign[0]!r:.100}): "

@@ -96,11 +96,8 @@ def parse_record(text: str | bytes) -> dict[str, Any]:
     rows = [*layers.get("norm", []), *layers.get("effective_step", [])]
     if any(len(row) != len(names) for row in rows):
         raise ValueError("record.layers has rows that do not match its names")
-    for name, table in (
-        ("scores", record["scores"]),
-        ("curves", record["curves"]),
-        ("layers", layers),
-    ):
-        if len({len(column) for column in table.values()}) > 1:
+    tables = {"scores": record["scores"], "curves": record["curves"], "layers": layers}
+    for name, columns in tables.items():
+        if len({len(column) for column in columns.values()}) > 1:
             raise ValueError(f"record.{name} has columns of different lengths")
     return record
