@@ -9,6 +9,9 @@ from itertools import islice
 from threading import Event
 from typing import Any, NamedTuple
 
+import torch
+
+from tangential import audit
 from tangential_lab import training
 from tangential_lab.studies import provenance
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
@@ -110,8 +113,6 @@ def _test_user_optimizers(
     request: StudyRequest, task: Task, invariant: frozenset[str]
 ) -> dict[str, str]:
     """Test the user's optimizers on groups like a trial's; warn about those that cannot resume."""
-    import torch
-
     from tangential_lab.studies.workers import preflight
 
     with torch.random.fork_rng():
@@ -132,10 +133,6 @@ def _test_user_optimizers(
 
 def scale_invariant_weights(task: Task) -> list[str]:
     """Names of the weights that the audit proves scale-invariant, by row or as a whole."""
-    import torch
-
-    from tangential import audit
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = task.model()

@@ -87,13 +87,13 @@ def command_without_passwords(arguments: Sequence[str]) -> str:
     >>> print(command_without_passwords(line))
     tangential worker s --storage 'postgresql://me:***@db/lab'
     """
-    pairs = zip(["", *arguments], arguments, strict=False)
-    return shlex.join(_shown(argument, before) for before, argument in pairs)
-
-
-def _shown(argument: str, before: str) -> str:
-    option, _, value = argument.partition("=")
-    if argument.startswith("--"):
-        is_url = value and (option == "--storage" or "://" in value)
-        return f"{option}={without_password(value)}" if is_url else argument
-    return without_password(argument) if before == "--storage" or "://" in argument else argument
+    shown, is_storage = [], False
+    for argument in arguments:
+        option, equals, value = "", "", argument
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+        if is_storage or option == "--storage" or "://" in value:
+            value = without_password(value)
+        shown.append(option + equals + value)
+        is_storage = argument == "--storage"
+    return shlex.join(shown)

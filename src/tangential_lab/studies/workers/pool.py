@@ -126,12 +126,7 @@ class WorkerPool:
         return [(worker, how) for worker, _, how in states if how is not None]
 
     def replace(self, ended: list[tuple[Child, str]], count: int) -> None:
-        """Replace workers that ended before the last trial; StudyFailedError if there are too many.
-
-        Args:
-            ended: Return value of `ended`.
-            count: Number of workers of this study.
-        """
+        """Replace these of the study's `count` workers; StudyFailedError if too many have ended."""
         for worker, how in ended:
             self.workers.remove(worker)
             self.deaths += 1

@@ -200,15 +200,11 @@ def _finished_record(folder: Path) -> Record | None:
 
 
 def entry_for(plan: Plan, spec: Spec) -> training.OptimizerEntry:
-    """The optimizer of a spec.
-
-    Raises:
-        ValueError: it is a user's optimizer that cannot be loaded here or has changed.
-    """
-    planned = plan.optimizers[spec.optimizer]
+    """The optimizer of a spec; ValueError if it is a user's and cannot be loaded or has changed."""
+    name, planned = spec.optimizer, plan.optimizers[spec.optimizer]
     if not planned.source:
-        return training.OPTIMIZERS[spec.optimizer]
-    return training.user_optimizer(0, spec.optimizer, planned.source, planned.about)
+        return training.OPTIMIZERS[name]
+    return training.user_optimizer(0, name, planned.source, planned.about)
 
 
 def _provenance(plan: Plan, spec: Spec, trial: Any) -> dict[str, Any]:
