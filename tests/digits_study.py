@@ -3,7 +3,7 @@
 import json
 
 from tangential_lab.studies import StudyRequest, make_plan
-from tangential_lab.studies.storage import Store
+from tangential_lab.studies.storage.store import Store
 from tangential_lab.training import (
     OPTIMIZERS,
     Spec,

@@ -10,10 +10,12 @@ typed_json  JSON checked against type hints
 
 from tangential_lab.studies.plan import FIRST_TEST_SEED, Plan, PlannedOptimizer
 from tangential_lab.studies.search import quasi_random_points
-from tangential_lab.studies.storage import Store, database_errors, file_url
+from tangential_lab.studies.storage.database import database_errors
+from tangential_lab.studies.storage.store import Store
+from tangential_lab.studies.storage.urls import file_url
 from tangential_lab.studies.study import StudyRequest, interruptible, make_plan, run_study
-from tangential_lab.studies.workers import (
-    StudyFailedError,
+from tangential_lab.studies.workers.pool import StudyFailedError
+from tangential_lab.studies.workers.worker import (
     TrialFailedError,
     WorkerOptions,
     entry_for,

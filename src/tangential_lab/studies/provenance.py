@@ -16,7 +16,7 @@ from typing import Any
 from tangential.backends import native
 from tangential_lab import experiments
 from tangential_lab.studies.plan import Plan
-from tangential_lab.studies.storage import command_without_passwords
+from tangential_lab.studies.storage.urls import command_without_passwords
 from tangential_lab.training import Task
 
 PACKAGES = (

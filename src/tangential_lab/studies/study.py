@@ -15,8 +15,9 @@ from tangential import audit
 from tangential_lab import training
 from tangential_lab.studies import provenance
 from tangential_lab.studies.plan import Plan, PlannedOptimizer
-from tangential_lab.studies.storage import Store
-from tangential_lab.studies.workers import StudyFailedError, WorkerOptions, WorkerPool
+from tangential_lab.studies.storage.store import Store
+from tangential_lab.studies.workers.pool import StudyFailedError, WorkerPool
+from tangential_lab.studies.workers.worker import WorkerOptions
 from tangential_lab.training import OPTIMIZERS, OptimizerEntry, ProcessShare, Records, Task
 
 AUDIT_BATCHES, AUDIT_BATCH_SIZE = 3, 16

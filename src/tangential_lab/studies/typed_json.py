@@ -8,14 +8,8 @@ from tangential_lab.errors import shorten
 
 LONGEST_VALUE = 80  # characters of a wrong value in a message
 LARGEST_INT = 2**63
-KINDS: dict[type, tuple[tuple[type, ...], str]] = {  # types from JSON; what a message expects
-    float: ((float, int), "a number"),
-    int: ((int,), "an integer"),
-    str: ((str,), "a string"),
-    bool: ((bool,), "true or false"),
-    list: ((list,), "a list"),
-    dict: ((dict,), "an object"),
-}
+EXPECTED = {float: "a number", int: "an integer", str: "a string", bool: "true or false"}
+EXPECTED |= {list: "a list", dict: "an object"}
 
 
 def parse_json(hint: Any, text: str | bytes, name: str) -> Any:
@@ -60,8 +54,8 @@ def typed(hint: Any, value: Any, name: str) -> Any:
         return tuple(typed(part, value[i], f"{name}[{i}]") for i, part in enumerate(parts))
     if is_typeddict(kind) or hasattr(kind, "_fields"):
         return _fields(kind, typed(dict[str, Any], value, name), name)
-    types, expected = KINDS[kind]
-    _expect(type(value) in types, name, value, expected)
+    also = int if kind is float else kind  # JSON may have 1 for 1.0
+    _expect(type(value) in (kind, also), name, value, EXPECTED[kind])
     if kind is dict:
         return {key: typed(parts[1], item, f"{name}.{key}") for key, item in value.items()}
     if kind is list:
@@ -69,7 +63,7 @@ def typed(hint: Any, value: Any, name: str) -> Any:
             return value  # fast for millions of numbers
         return [typed(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value)]
     small = type(value) is not int or abs(value) < LARGEST_INT
-    _expect(small, name, value, f"{expected} below {LARGEST_INT:.1e}")
+    _expect(small, name, value, f"{EXPECTED[kind]} below {LARGEST_INT:.1e}")
     return value
 
 

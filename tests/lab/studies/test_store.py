@@ -12,7 +12,9 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from tangential_lab.studies import provenance
-from tangential_lab.studies.storage import ClaimLostError, Store, database, trials
+from tangential_lab.studies.storage import database, trials
+from tangential_lab.studies.storage.store import Store
+from tangential_lab.studies.storage.trials import ClaimLostError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,8 +12,10 @@ from processes import run
 
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import study
-from tangential_lab.studies.storage import ClaimedTrial, Store
-from tangential_lab.studies.workers import StudyFailedError, WorkerPool, pool, preflight
+from tangential_lab.studies.storage.store import Store
+from tangential_lab.studies.storage.trials import ClaimedTrial
+from tangential_lab.studies.workers import pool, preflight
+from tangential_lab.studies.workers.pool import StudyFailedError, WorkerPool
 from tangential_lab.studies.workers.worker import (
     TrialFailedError,
     Worker,

@@ -18,8 +18,11 @@ from digits_study import begun, study_request, without_times
 from optuna.exceptions import StorageInternalError
 
 from tangential_lab.studies import study
-from tangential_lab.studies.storage import ClaimedTrial, Store
-from tangential_lab.studies.workers import StudyFailedError, WorkerOptions, pool, run_worker
+from tangential_lab.studies.storage.store import Store
+from tangential_lab.studies.storage.trials import ClaimedTrial
+from tangential_lab.studies.workers import pool
+from tangential_lab.studies.workers.pool import StudyFailedError
+from tangential_lab.studies.workers.worker import WorkerOptions, run_worker
 from tangential_lab.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")

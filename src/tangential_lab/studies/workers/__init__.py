@@ -4,20 +4,3 @@ worker     claims trials and trains them, one after another
 pool       child processes; the workers on this machine, replaced when they die
 preflight  a test of the user's optimizers before a study starts; import it where it is used
 """
-
-from tangential_lab.studies.workers.pool import StudyFailedError, WorkerPool
-from tangential_lab.studies.workers.worker import (
-    TrialFailedError,
-    WorkerOptions,
-    entry_for,
-    run_worker,
-)
-
-__all__ = [
-    "StudyFailedError",
-    "TrialFailedError",
-    "WorkerOptions",
-    "WorkerPool",
-    "entry_for",
-    "run_worker",
-]

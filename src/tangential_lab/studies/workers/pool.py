@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import torch
 
 from tangential_lab.errors import children_ignore_interrupts, root_cause, shorten
-from tangential_lab.studies.storage import PATIENCE_S, Store, database_errors
+from tangential_lab.studies.storage.database import database_errors
+from tangential_lab.studies.storage.store import PATIENCE_S, Store
 from tangential_lab.studies.workers.worker import TrialFailedError, WorkerOptions, run_worker
 from tangential_lab.training import describe_error
 

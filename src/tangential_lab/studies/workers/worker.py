@@ -18,14 +18,10 @@ from tangential.files import write_atomically
 from tangential_lab import experiments, training
 from tangential_lab.studies import provenance
 from tangential_lab.studies.plan import Plan, Settings
-from tangential_lab.studies.storage import (
-    BEAT_S,
-    ClaimedTrial,
-    ClaimLostError,
-    Store,
-    database_errors,
-    parse_record,
-)
+from tangential_lab.studies.storage.database import BEAT_S, database_errors
+from tangential_lab.studies.storage.records import parse_record
+from tangential_lab.studies.storage.store import Store
+from tangential_lab.studies.storage.trials import ClaimedTrial, ClaimLostError
 from tangential_lab.studies.typed_json import typed
 from tangential_lab.training import Record, Records, Spec, Task
 
