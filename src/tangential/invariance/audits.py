@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from tangential.backends import Units
 from tangential.invariance.batches import first_batches, left_out_note, without_history
-from tangential.invariance.caveats import Caveats, eps_notes, find_caveats, model_notes
+from tangential.invariance.caveats import Caveats, find_caveats, model_notes
 from tangential.invariance.copies import (
     FLOAT32,
     FLOAT64,
@@ -48,10 +48,9 @@ def audit(
 ) -> Audit:
     """Find out for every weight whether it is scale-invariant by row, as a whole, or not.
 
-    The proof is Euler's identity, g.w = 0, in float64 on a changed copy: the eps of normalisations
-    nearly vanishes, and weights move a little, because a bias of zero would have no effect. A model
-    that fails in float64 is audited in float32, with a note. The published gate decides about an
-    unchanged copy. The model itself does not change.
+    The proof is Euler's identity, g.w = 0, in float64 (else float32) on a changed copy: the eps of
+    normalisations nearly vanishes, and weights move a little, because a bias of zero would have no
+    effect. The published gate decides about an unchanged copy. The model itself does not change.
 
     Args:
         model: The model, in the mode that should be audited, usually training.
@@ -173,7 +172,7 @@ def _line(name: str, proof: _Proof, evidence: Evidence, decisions: list[Decision
         eps_radial=radial,
         verified=verified,
         gate=tuple(decisions),
-        notes=(*proof.caveats.of(name), *eps_notes(finding, radial)),
+        notes=tuple(proof.caveats.of(name, radial)),
         remedy=proof.caveats.remedy(name),
     )
 
@@ -185,8 +184,7 @@ def param_groups(model: nn.Module, audit: Audit) -> list[dict[str, Any]]:
     add other options to a group; the optimizer's defaults apply to the rest.
 
     Args:
-        model: The audited model, or another with the same weights. Each may be inside
-            torch.compile, DataParallel, DistributedDataParallel and other wrappers.
+        model: The audited model, or another with the same weights, in wrappers or not.
         audit: The result of `audit`.
 
     Raises:

@@ -30,17 +30,24 @@ class Caveats(NamedTuple):
     tied: dict[str, list[str]]  # the other names of tied weights
     frozen: set[str]  # not trained
 
-    def of(self, name: str) -> list[str]:
-        """The caveats of one weight."""
-        finding = self.findings[name]
+    def of(self, name: str, radial: float) -> list[str]:
+        """The caveats of one weight; `radial`: its sqrt(elements) |cos(w, g)| with the full eps."""
+        finding, training = self.findings[name], self.in_training.get(name)
         notes = [
             self._dead(name) if finding.kind == "dead" else "",
             f"{finding.unseen} units had no gradient" if finding.unseen else "",
             f"only {finding.part} are scale-invariant" if finding.part else "",
             self._bias(name) if name in self.without_biases else "",
-            self._statistics(name) if name in self.in_training else "",
+            f"would be scale-invariant {units_in_words(training.units)} if BatchNorm were in "
+            "training mode; it is frozen"
+            if training
+            else "",
             f"tied with {listed(self.tied[name])}" if name in self.tied else "",
             "frozen (requires_grad=False)" if name in self.frozen else "",
+            f"{units_in_words(finding.units)} only up to the eps of its normalisation: "
+            f"sqrt(elements) |cos| is {radial:.2g}, the gate fires only below {maths.DELTA}"
+            if radial >= NOTED_RADIAL
+            else "",
         ]
         return [note for note in notes if note]
 
@@ -72,10 +79,6 @@ class Caveats(NamedTuple):
             biases = f"the bias before the normalisation ({own[0]}{others})"
         how = units_in_words(self.without_biases[name].units)
         return f"would be scale-invariant {how} without {biases}"
-
-    def _statistics(self, name: str) -> str:
-        how = units_in_words(self.in_training[name].units)
-        return f"would be scale-invariant {how} if BatchNorm were in training mode; it is frozen"
 
 
 def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: Findings) -> Caveats:
@@ -151,21 +154,6 @@ def _is_bias_of_matrix(name: str, probe: Probe) -> bool:
     weights = (_weight_of(name), f"{name.removesuffix('bias')}parametrizations.weight.")
     matrices = (n for n, p in probe.params.items() if p.dim() > 1)
     return name.endswith("bias") and any(n.startswith(weights) for n in matrices)
-
-
-def eps_notes(finding: Finding, radial: float) -> list[str]:
-    """A note if the eps of a normalisation leaves a radial share in the given model.
-
-    Args:
-        finding: The finding for the copy, in which eps nearly vanishes.
-        radial: sqrt(elements) |cos(w, g)| in the given model.
-    """
-    if not finding.invariant or radial < NOTED_RADIAL:
-        return []
-    return [
-        f"{units_in_words(finding.units)} only up to the eps of its normalisation: "
-        f"sqrt(elements) |cos| is {radial:.2g}, the gate fires only below {maths.DELTA}"
-    ]
 
 
 def frozen_norms(model: nn.Module) -> list[str]:

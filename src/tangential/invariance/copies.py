@@ -20,20 +20,15 @@ SHIFT = 0.1  # how far weights are moved to general position, relative to their 
 class Precision(NamedTuple):
     """A dtype for all computations, and thresholds for its rounding errors.
 
-    Attributes:
-        dtype: The dtype of weights, inputs and everything computed from them.
-        eps_left: Share of a normalisation's eps that is kept: enough to avoid 0 / 0 where a
-            channel is constant, too little to break an invariance.
-        noise: A unit with less than this share of the model's largest |w||g| has no gradient.
-        unchanged: Largest relative change of a loss that counts as no change.
-        sure: Largest sqrt(elements) |cos| that proves an invariance on a single batch.
+    `eps_left` is the share of a normalisation's eps that is kept: enough to avoid 0 / 0 where a
+    channel is constant, too little to break an invariance.
     """
 
     dtype: torch.dtype
     eps_left: float
-    noise: float
-    unchanged: float
-    sure: float
+    noise: float  # a unit with less than this share of the model's largest |w||g| has no gradient
+    unchanged: float  # largest relative change of a loss that counts as no change
+    sure: float  # largest sqrt(elements) |cos| that proves an invariance on a single batch
 
 
 FLOAT64 = Precision(torch.float64, eps_left=1e-12, noise=1e-9, unchanged=1e-9, sure=1e-6)

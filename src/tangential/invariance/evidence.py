@@ -23,24 +23,14 @@ ROWS, WHOLE = Units("row"), Units("weight")
 
 
 class Finding(NamedTuple):
-    """What the gradients say about one weight.
-
-    Attributes:
-        kind: "row": scale-invariant by row or by unit of rows. "weight": only as a whole.
-            "variant": not scale-invariant. "dead": without a gradient on any batch.
-        units: The scale-invariant units.
-        radial: Largest sqrt(elements) |cos(w, g)| of a unit.
-        unseen: Number of units without a gradient.
-        part: In words, which rows are invariant although the weight is not.
-        reached: Whether autograd gave the weight a gradient at all.
-    """
+    """What the gradients say about one weight; "dead" is one without a gradient on any batch."""
 
     kind: Kind
-    units: Units = WHOLE
-    radial: float = 0.0
-    unseen: int = 0
-    part: str = ""
-    reached: bool = True
+    units: Units = WHOLE  # the scale-invariant units
+    radial: float = 0.0  # largest sqrt(elements) |cos(w, g)| of a unit
+    unseen: int = 0  # number of units without a gradient
+    part: str = ""  # in words, which rows are invariant although the weight is not
+    reached: bool = True  # whether autograd gave the weight a gradient at all
 
     @property
     def invariant(self) -> bool:
@@ -49,16 +39,7 @@ class Finding(NamedTuple):
 
 
 class Evidence:
-    """Inner products of a weight with its gradients, per row along every axis.
-
-    Args:
-        weight: Of any shape; real or complex.
-
-    >>> evidence = Evidence(torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
-    >>> _ = evidence.add(torch.tensor([[4.0, -3.0], [0.0, 2.0]]))
-    >>> judge(evidence, [0.0]).units
-    Units(projection='row', row_axis=0, row_groups=1)
-    """
+    """Inner products of a weight of any shape with its gradients, per row along every axis."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = as_real(weight.detach())

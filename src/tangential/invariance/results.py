@@ -123,17 +123,15 @@ class Audit:
     @property
     def summary(self) -> str:
         """One sentence: "96.4 % of the weights are scale-invariant by row"."""
-        shares = {}
+        parts = []
         for layout in ("row", "axis", "unit", "weight", "dead"):
             lines = [line for line in self.lines if _layout(line) == layout]
-            shares[layout] = (self._share_of(lines), lines)
-        by_row, _ = shares.pop("row")
-        others = [
-            f"{_percent(share)} {_lines_in_words(lines)}"
-            for share, lines in shares.values()
-            if share >= 0.0005
-        ]
-        return ", ".join([f"{_percent(by_row)} of the weights are scale-invariant by row", *others])
+            share = f"{100 * self._share_of(lines):.1f} %"
+            if layout == "row":
+                parts.append(f"{share} of the weights are scale-invariant by row")
+            elif self._share_of(lines) >= 0.0005:
+                parts.append(f"{share} {_lines_in_words(lines)}")
+        return ", ".join(parts)
 
     def records(self) -> list[dict[str, Any]]:
         """One dictionary per weight."""
@@ -197,7 +195,3 @@ def _lines_in_words(lines: list[Line]) -> str:
         return f"by unit of {min(groups)} to {max(groups)} rows"
     rows = units_in_words(Units("row", row_groups=groups.pop()))
     return f"{rows} of axes {' and '.join(map(str, sorted(axes)))}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

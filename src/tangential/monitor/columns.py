@@ -83,32 +83,27 @@ def _root(square: float, share: float) -> float:
     return math.sqrt(max(0.0, square) / share) if share and square == square else math.nan
 
 
-def aggregates(lines: list[Values]) -> Values:
+def aggregates(logged: list[Values]) -> Values:
     """Means over weights: all columns over all weights, and three columns over each third.
 
     A column that no weight has is left out. `all/memory_share` is the share of momentum's memory in
     the growth of scale-invariant weights; without an audit, of weights on which the gate fires.
     """
-    means = {f"all/{name}": _mean(lines, name) for name in COLUMNS}
-    invariant = [x for x in lines if x.get("invariant", x["gate_row"] + x["gate_weight"])]
+    means = {f"all/{name}": _mean(logged, name) for name in COLUMNS}
+    invariant = [x for x in logged if x.get("invariant", x["gate_row"] + x["gate_weight"])]
     memory, step = _mean(invariant, "growth_memory"), _mean(invariant, "growth_step")
     if memory is not None and step is not None and memory + step:
         means["all/memory_share"] = memory / (memory + step)
-    for depth, part in _thirds(lines).items():
-        means |= {f"{depth}/{name}": _mean(part, name) for name in BY_DEPTH}
+    share, rest = divmod(len(logged), len(DEPTHS))
+    for i, depth in enumerate(DEPTHS):  # the earlier parts take the remainder
+        begin, end = (k * share + min(k, rest) for k in (i, i + 1))
+        means |= {f"{depth}/{name}": _mean(logged[begin:end], name) for name in BY_DEPTH}
     return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def _thirds(lines: list[Values]) -> dict[str, list[Values]]:
-    """Parts of nearly equal length; the earlier parts take the remainder."""
-    share, rest = divmod(len(lines), len(DEPTHS))
-    ends = [(i + 1) * share + min(i + 1, rest) for i in range(len(DEPTHS))]
-    return {depth: lines[a:b] for depth, a, b in zip(DEPTHS, [0, *ends], ends, strict=False)}
-
-
-def _mean(lines: list[Values], name: str) -> float | None:
+def _mean(logged: list[Values], name: str) -> float | None:
     """Mean of the finite values; NaN if no value is finite, None if there is no value."""
-    known = [values[name] for values in lines if name in values]
+    known = [values[name] for values in logged if name in values]
     finite = [x for x in known if math.isfinite(x)]
     if finite:
         return sum(finite) / len(finite)

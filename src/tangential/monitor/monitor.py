@@ -39,16 +39,15 @@ class Monitor:
             DataParallel and other wrappers. Weights that only the optimizer has are left out.
         optimizer: Any torch optimizer, or a wrapper of one with the attribute `optimizer`.
         every: Steps from one log to the next, >= 1; the first step is logged.
-        sinks: One or several callables `(values, step)`; values are named "weight/column".
-            Undefined values are left out. A W&B run is wrapped in `sinks.wandb`.
+        sinks: One or several callables `(values, step)`, or a W&B run; values are named
+            "weight/column", and undefined values are left out.
         weights: Log values for every weight, not only the means "all", "early", "middle" and
             "late"; a sink's attribute `weights` overrides it.
         audit: Audit of this model or of a module in it: tells which units are scale-invariant.
         step: Number of the next step, >= 0, or a function that returns it before every step.
 
     Raises:
-        ValueError: `every` or `step` is out of range, the optimizer has no weight of the model, or
-            the audit does not fit the model.
+        ValueError: a number is out of range, or optimizer or audit do not fit the model.
         TypeError: `optimizer`, `audit` or a sink is of another type.
 
     >>> _ = torch.manual_seed(0)
@@ -216,12 +215,7 @@ def shares_weights(model: nn.Module, optimizer: Any) -> bool:
 
 
 def check(every: Any, audit: Any) -> None:
-    """Check the arguments of a monitor.
-
-    Raises:
-        ValueError: `every` is not an integer >= 1.
-        TypeError: `audit` is not a result of `tangential.audit`.
-    """
+    """Check the type and range of a monitor's arguments."""
     if not isinstance(every, Integral) or every < 1:  # NumPy's integers are Integral
         raise ValueError(f"every must be an integer >= 1, got {every!r}")
     if not (audit is None or isinstance(audit, Audit)):

@@ -112,7 +112,7 @@ def steps_to_equilibrium(ratio: float, rate: float, *, adaptive: bool) -> float:
     Args:
         ratio: Angle now over the angle at equilibrium, > 0.
         rate: As in `equilibrium_rad`.
-        adaptive: Whether the length of steps is independent of the gradient's, as in Adam.
+        adaptive: Whether steps are as in Adam.
 
     >>> steps_to_equilibrium(1.05, 1e-4, adaptive=True)
     0.0

@@ -17,23 +17,14 @@ PUBLISHED = {"delta", "wd_ratio"}  # options of the published AdamP and SGDP and
 
 
 class Settings(NamedTuple):
-    """The options that decide how fast the weights of a group rotate at equilibrium.
+    """The options that decide how fast the weights of a group rotate at equilibrium."""
 
-    Attributes:
-        decay: Decoupled decay per unit of lr, or the decoupled equivalent of coupled decay.
-        coupled: Whether decay is added to the gradient.
-        beta: Decay rate of the momentum.
-        wd_ratio: Share of the decay that acts on a projected weight.
-        projects: Whether the radial part of updates is removed where the gate fires.
-        adaptive: Whether the length of a step is independent of the gradient's length.
-    """
-
-    decay: float
-    coupled: bool
-    beta: float
-    wd_ratio: float
-    projects: bool
-    adaptive: bool
+    decay: float  # decoupled, per unit of lr; or the decoupled equivalent of coupled decay
+    coupled: bool  # decay is added to the gradient
+    beta: float  # decay rate of the momentum
+    wd_ratio: float  # share of the decay that acts on a projected weight
+    projects: bool  # the radial part of updates is removed where the gate fires
+    adaptive: bool  # the length of a step is independent of the gradient's length
 
 
 def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
@@ -84,11 +75,8 @@ def gradient_of(param: Tensor) -> Tensor:
 def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group) -> Tensor | None:
     """The e that the last step added to a weight before rounding, from its state; None if unknown.
 
-    Args:
-        optimizer: Supported are torch's SGD, Adam and AdamW; AdamP and SGDP without caution.
-        param: The weight, with its gradient.
-        before: The weight before the step; for a DTensor, this process's shard.
-        group: The group of the weight.
+    Known are torch's SGD, Adam and AdamW; AdamP and SGDP without caution. `before` is the weight
+    before the step; for a DTensor, this process's shard.
     """
     ours = isinstance(optimizer, Projected)
     if group.get("caution") or not (ours or type(optimizer) in (SGD, Adam, AdamW)):

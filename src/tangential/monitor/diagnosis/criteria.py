@@ -135,8 +135,9 @@ def unequal(run: Run) -> Iterator[Verdict]:
     """In the last tenth of logs the fastest weight turns `UNEQUAL` times as far as the slowest."""
     apart = fastest_over_slowest(run)
     if apart > UNEQUAL:
-        (slow, *_, fast), trends = by_angle(run), run.trends
-        a, b = trends[fast].last, trends[slow].last
+        last = {name: trend.last for name, trend in run.trends.items()}
+        slow, *_, fast = sorted(last, key=lambda name: last[name]["angle_rad"])
+        a, b = last[fast], last[slow]
         lrs = (f", lr {a['lr']:.3g}", f", lr {b['lr']:.3g}") if a["lr"] != b["lr"] else ("", "")
         text = (
             f"Layers rotate unequally: {fast} turns {multiple(apart)} times as far per step as "
@@ -217,13 +218,8 @@ def memory_share(run: Run) -> float:
     return memory / (memory + step) if memory + step > 0 else math.nan
 
 
-def by_angle(run: Run) -> list[str]:
-    """The scale-invariant weights, by their angle per step in the last tenth of logs."""
-    return sorted(run.trends, key=lambda name: run.trends[name].last["angle_rad"])
-
-
 def fastest_over_slowest(run: Run) -> float:
-    """The largest of these angles over the smallest; NaN if there are less than two."""
+    """The largest angle per step over the smallest, in the last tenth of logs; NaN if unknown."""
     angles = sorted(trend.last["angle_rad"] for trend in run.trends.values())
     return ratio(angles[-1], angles[0]) if len(angles) > 1 else math.nan
 

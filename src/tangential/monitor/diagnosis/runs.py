@@ -30,16 +30,10 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 class Trend(NamedTuple):
-    """How a scale-invariant weight changes: medians over its first and its last tenth of logs.
+    """How a scale-invariant weight changes: medians over its first and its last tenth of logs."""
 
-    Attributes:
-        since: First step of the first tenth, after the warm-up.
-        first: Medians of the first tenth, by column.
-        last: Medians of the last tenth, by column.
-    """
-
-    since: int
-    first: dict[str, float]
+    since: int  # first step of the first tenth, after the warm-up
+    first: dict[str, float]  # by column
     last: dict[str, float]
 
     def fall(self, column: str) -> float:
@@ -218,13 +212,7 @@ def load(run: str | Path | Rows) -> Run:
 
 
 def read(path: str | Path) -> Iterator[Row]:
-    """Read the rows of a monitor's CSV file or of its folder of Parquet files, one by one.
-
-    Raises:
-        FileNotFoundError: the path does not exist.
-        ValueError: it was not written by a monitor, or is damaged.
-        ModuleNotFoundError: it is a folder, and pyarrow is not installed.
-    """
+    """Read the rows of a monitor's CSV file or of its folder of Parquet files, one by one."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(

@@ -20,10 +20,8 @@ from tangential.monitor.diagnosis.wording import Verdict, counted, fell, multipl
 def diagnose(run: "str | Path | Rows | Run") -> list[Verdict]:
     """Find what is wrong with how the weights of a run move.
 
-    Premature slowdown, decay too weak (or none), projections of weights that are not
-    scale-invariant, layers that rotate unequally, frozen normalisations; the thresholds are in
-    `tangential.monitor.diagnosis.criteria`. If nothing is wrong, one verdict says what was checked.
-    Another verdict says what could not be checked.
+    What can be wrong, with the thresholds: `tangential.monitor.diagnosis.criteria`. If nothing is,
+    one verdict says what was checked. Another verdict says what could not be checked.
 
     Args:
         run: A monitor's CSV file, its folder of Parquet files, or rows as in `sinks.memory`.

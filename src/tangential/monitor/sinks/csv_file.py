@@ -103,11 +103,7 @@ def _row(record: list[str]) -> Row:
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """Read the rows of a monitor's CSV file, one by one.
-
-    Raises:
-        ValueError: a row was not written by a monitor. An incomplete last row only warns.
-    """
+    """Read the rows of a monitor's CSV file one by one; an incomplete last row only warns."""
     return (row for row, _ in _rows_with_ends(path))
 
 

@@ -72,12 +72,7 @@ class Parquet(FileSink):
 
 
 def read_parquet(folder: Path) -> Iterator[Row]:
-    """Read the rows of a monitor's folder of Parquet files, one by one.
-
-    Raises:
-        ValueError: a file was not written by a monitor, or is damaged.
-        ModuleNotFoundError: pyarrow is not installed.
-    """
+    """Read the rows of a monitor's folder of Parquet files, one by one."""
     pa = _pyarrow()
     for part in _parts(folder):
         try:
@@ -89,11 +84,7 @@ def read_parquet(folder: Path) -> Iterator[Row]:
 
 
 def _parts(folder: Path) -> list[Path]:
-    """The files of a folder, in order, without hidden ones.
-
-    Raises:
-        ValueError: a file was not written by a monitor.
-    """
+    """The files of a folder, in order, without hidden ones; all must be a monitor's."""
     pa, parts = _pyarrow(), sorted(folder.glob("[!._]*"))
     for part in parts:
         try:

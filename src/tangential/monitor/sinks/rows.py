@@ -46,10 +46,7 @@ class Memory(list[Row]):
 
 
 def rows_of_log(values: Values, step: Any) -> list[Row]:
-    """The rows of a log of `values` by "label/column".
-
-    Raises:
-        ValueError: a key does not end with a column of the monitor, or `step` is no step number.
+    """The rows of a log; the keys of `values` must be "label/column".
 
     >>> rows_of_log({"all/norm": 2.0, "all/lr": 0.1, "bn/frozen": 1.0}, step=5)[1]
     {'step': 5, 'label': 'bn', 'frozen': 1.0}

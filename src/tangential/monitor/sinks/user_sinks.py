@@ -14,14 +14,7 @@ Sink = Callable[[Values, int], Any]
 
 
 def as_sinks(sinks: Sink | Iterable[Sink]) -> list[Sink]:
-    """The sinks as a list; a W&B run or its `log` becomes a `Wandb`.
-
-    Raises:
-        TypeError: one of them cannot be called with values and a step.
-
-    >>> as_sinks(print) == [print]
-    True
-    """
+    """The sinks as a list, if each is callable with (values, step); a W&B run becomes a `Wandb`."""
     several: Any = [sinks]
     if isinstance(sinks, Iterable) and not (callable(sinks) or isinstance(sinks, str)):
         several = sinks
