@@ -22,10 +22,7 @@ from tangential.invariance.evidence import (
 from tangential.invariance.probe import Probe
 
 Findings = dict[str, Finding]
-Change = Callable[[Tensor], float]
 Decision = Literal["row", "weight", "off"]
-
-PUBLISHED = Units("auto")
 
 
 def judge_by_gradients(probe: Probe, batches: list[Any]) -> Findings:
@@ -51,18 +48,15 @@ def confirm_by_rescaling(
     generator = torch.Generator().manual_seed(seed)
     base = probe.value(batch, {})
     tolerance = max(abs(base) * probe.precision.unchanged, sys.float_info.min)
-
-    def confirmed(name: str) -> bool:
-        def change(weight: Tensor) -> float:
-            return abs(probe.value(batch, {name: weight}) - base) / tolerance
-
-        return _confirmed(findings[name], probe.params[name].detach(), change, generator)
-
-    return {name: confirmed(name) for name in findings}
+    confirmed = {}
+    for name, finding in findings.items():
+        change = lambda w, name=name: abs(probe.value(batch, {name: w}) - base) / tolerance
+        confirmed[name] = _confirmed(finding, probe.params[name].detach(), change, generator)
+    return confirmed
 
 
 def _confirmed(
-    finding: Finding, weight: Tensor, change: Change, generator: torch.Generator
+    finding: Finding, weight: Tensor, change: Callable[[Tensor], float], generator: torch.Generator
 ) -> bool:
     """`change(w)`: how much the loss changes with the weight w; up to 1 is no change."""
     if finding.kind == "dead":  # factors are > 0: a row of one element is invariant up to its sign
@@ -110,17 +104,18 @@ def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor
         2, rows.units if rows else 1, generator=generator, dtype=torch.float64, device="cpu"
     )
     factors = torch.where(draws[0] < 0.5, 0.5, -0.5) * (1 + draws[1])
-    factors = torch.exp2(factors).to(as_real(weight))
-    changed = as_real(weight) * (rows.spread(factors) if rows else factors.view(()))
-    return torch.view_as_complex(changed) if weight.is_complex() else changed.to(weight.dtype)
+    result = weight.clone()
+    factors = torch.exp2(factors).to(as_real(result))
+    as_real(result).mul_(rows.spread(factors) if rows else factors.view(()))
+    return result
 
 
 def shifted(weight: Tensor, distance: float, generator: torch.Generator) -> Tensor:
     """The weight, moved by `distance` in a random direction."""
-    values = as_real(weight)
-    noise = normal_like(values, generator)
-    moved = values + noise * (distance / noise.norm().clamp_min(1e-300))
-    return torch.view_as_complex(moved) if weight.is_complex() else moved
+    result = weight.clone()
+    noise = normal_like(as_real(result), generator)
+    as_real(result).add_(noise * (distance / noise.norm().clamp_min(1e-300)))
+    return result
 
 
 def ask_gate(
@@ -145,7 +140,7 @@ def ask_gate(
 
 def gate_decision(param: Tensor, grad: Tensor) -> Decision:
     """The published gate's decision about one gradient."""
-    rows = rows_of(param, PUBLISHED)
+    rows = rows_of(param, Units("auto"))
     if rows is None:
         return "off"
     w, g = widen(param), widen(grad)

@@ -60,22 +60,23 @@ def weight_values(sums: Values, lr: float, settings: Settings | None) -> Values:
         "radial_share": _root(sums["radial2"], sums["ee"] if units else 0.0),
         "effective_step": _root(sums["chord2"], units),
         "angle_rad": angle,
-        "growth_step": _ratio(sums["ee"], ww),
-        "growth_memory": _ratio(sums["growth_memory"], ww),
-        "growth_decay": _ratio(sums["growth_decay"], ww),
+        "growth_step": ratio(sums["ee"], ww),
+        "growth_memory": ratio(sums["growth_memory"], ww),
+        "growth_decay": ratio(sums["growth_decay"], ww),
         "gate_row": float(sums["by_row"] > 0),
         "gate_weight": float(sums["by_weight"] > 0),
         "lr": lr,
         "equilibrium_rad": target,
         "steps_to_equilibrium": steps_to_equilibrium(
-            _ratio(angle, target), rate, adaptive=bool(settings and settings.adaptive)
+            ratio(angle, target), rate, adaptive=bool(settings and settings.adaptive)
         ),
     }
     finite = math.isfinite(ww) and math.isfinite(sums["gg"])
     return {k: x for k, x in values.items() if x == x} if finite else values
 
 
-def _ratio(x: float, y: float) -> float:
+def ratio(x: float, y: float) -> float:
+    """The quotient x / y; NaN where y is zero."""
     return x / y if y else math.nan
 
 

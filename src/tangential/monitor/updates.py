@@ -44,7 +44,8 @@ def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
         beta = group["momentum"]
         decay *= (1 - group["dampening"]) / (1 - beta)
         return Settings(decay, True, beta, 1.0, False, False)
-    if _is_adamw(optimizer, group):
+    decoupled = type(optimizer) is Adam and group.get("decoupled_weight_decay", False)
+    if type(optimizer) is AdamW or decoupled:
         return Settings(decay, False, group["betas"][0], 1.0, False, True)
     if group.keys() >= PUBLISHED:
         adaptive = "betas" in group
@@ -54,16 +55,13 @@ def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
     return None
 
 
-def _is_adamw(optimizer: Optimizer, group: Group) -> bool:
-    decoupled = type(optimizer) is Adam and group.get("decoupled_weight_decay", False)
-    return type(optimizer) is AdamW or decoupled
-
-
 def keep_of(optimizer: Optimizer, group: Group) -> float:
     """The factor a in w+ = a w + e for weights that are not projected; 1 if unknown."""
     settings = settings_of(optimizer, group)
-    known = isinstance(optimizer, Projected) or _is_adamw(optimizer, group)
-    return 1 - float(group["lr"]) * settings.decay if settings and known else 1.0
+    if settings is None or settings.coupled:
+        return 1.0
+    published = settings.projects and not isinstance(optimizer, Projected)
+    return 1.0 if published else 1 - float(group["lr"]) * settings.decay
 
 
 def gradient_of(param: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ are longer (Adam) or shorter (momentum) than later.
 import math
 from collections.abc import Iterator
 
-from tangential.monitor.diagnosis.runs import MOSTLY, WARM_UP, Log, Run, finite_median, ratio
+from tangential.monitor.columns import ratio
+from tangential.monitor.diagnosis.runs import MOSTLY, WARM_UP, Log, Run, finite_median
 from tangential.monitor.diagnosis.wording import Verdict, counted, fell, fold, multiple, percent
 from tangential.monitor.motion import CLOSE
 from tangential.names import listed

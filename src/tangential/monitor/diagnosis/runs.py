@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from tangential.monitor.columns import ratio
 from tangential.monitor.sinks.csv_file import read_csv
 from tangential.monitor.sinks.parquet_folder import read_parquet
 from tangential.monitor.sinks.rows import AGGREGATES, Row
@@ -172,11 +173,6 @@ def finite_median(values: Iterable[float]) -> float:
     """Median of the finite values; NaN if there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return median(finite) if finite else math.nan
-
-
-def ratio(x: float, y: float) -> float:
-    """The quotient x / y; NaN where y is zero."""
-    return x / y if y else math.nan
 
 
 def load(run: str | Path | Rows) -> Run:

@@ -3,17 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tangential.monitor.diagnosis import criteria
-from tangential.monitor.diagnosis.runs import (
-    MIN_LOGS,
-    SHARE,
-    WARM_UP,
-    Rows,
-    Run,
-    finite_median,
-    load,
-    ratio,
-)
+from tangential.monitor.columns import ratio
+from tangential.monitor.diagnosis import criteria, runs
+from tangential.monitor.diagnosis.runs import Rows, Run, finite_median, load
 from tangential.monitor.diagnosis.wording import Verdict, counted, fell, multiple
 
 
@@ -73,8 +65,8 @@ def _unchecked(run: Run) -> Iterator[Verdict]:
         why = f"no weight is known to be scale-invariant, {reason}"
     else:
         why = (
-            f"{MIN_LOGS} logs are needed in which a scale-invariant weight turned, "
-            f"{WARM_UP} steps or more after the first log"
+            f"{runs.MIN_LOGS} logs are needed in which a scale-invariant weight turned, "
+            f"{runs.WARM_UP} steps or more after the first log"
         )
     yield Verdict("not checked", f"Not checked: {what}; {why}.", {"logs": float(len(run.steps))})
 
@@ -91,7 +83,7 @@ def figures(run: Run) -> dict[str, float]:
         name: run.median(lambda trend, name=name: trend.last[name])
         for name in ("lr", "norm", "effective_step", "angle_rad", "equilibrium_rad")
     }
-    end = -max(1, len(run.means.steps) // SHARE)
+    end = -max(1, len(run.means.steps) // runs.SHARE)
     return {
         **last,
         "norm_growth": criteria.norm_growth(run),
