@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -43,35 +44,33 @@ class Trend(NamedTuple):
 
 
 class Log:
-    """What was logged for one label: steps, and columns of numbers, NaN where there is none.
+    """What was logged for one label: a table of numbers [steps, COLUMNS], NaN where there is none.
 
     A run may have millions of rows; dictionaries would need ten times the memory. A logged norm
     that is not finite is stored as infinity.
     """
 
     def __init__(self) -> None:
-        self.steps = array("q")
-        self.columns = {name: array("d") for name in COLUMNS}
+        self.steps, self.table = array("q"), array("d")
 
     def __getitem__(self, column: str) -> "array[float]":
-        return self.columns[column]
+        return self.table[COLUMNS.index(column) :: len(COLUMNS)]
 
     def add(self, step: int, row: Mapping[str, Any]) -> None:
         """Append a row."""
+        cells = [math.nan if row.get(name) is None else float(row[name]) for name in COLUMNS]
+        if row.get("norm") is not None and not math.isfinite(cells[0]):
+            cells[0] = math.inf
         self.steps.append(step)
-        for name, column in self.columns.items():
-            x = row.get(name)
-            column.append(math.nan if x is None else float(x))
-        if row.get("norm") is not None and not math.isfinite(self["norm"][-1]):
-            self["norm"][-1] = math.inf
+        self.table.extend(cells)
 
     def sort(self) -> None:
         """Order the rows by step; if a step was logged twice, the last row counts."""
-        places = {step: i for i, step in enumerate(self.steps)}
-        self.steps = array("q", sorted(places))
-        order = [places[step] for step in self.steps]
-        for name, column in self.columns.items():
-            self.columns[name] = array("d", (column[i] for i in order))
+        if any(b <= a for a, b in pairwise(self.steps)):
+            width, places = len(COLUMNS), {step: i for i, step in enumerate(self.steps)}
+            table, self.table, self.steps = self.table, array("d"), array("q", sorted(places))
+            for step in self.steps:
+                self.table += table[places[step] * width : (places[step] + 1) * width]
 
     def has(self, name: str) -> bool:
         """Whether a column was ever logged."""
@@ -105,7 +104,8 @@ class Log:
         )
 
     def _medians(self, places: list[int]) -> dict[str, float]:
-        return {n: finite_median(column[i] for i in places) for n, column in self.columns.items()}
+        columns = {name: self[name] for name in COLUMNS}
+        return {n: finite_median(column[i] for i in places) for n, column in columns.items()}
 
 
 @dataclass(frozen=True)
