@@ -82,12 +82,12 @@ def stepped(cls, backend, shape=(8, 4), steps=1, dtype=torch.float32, **options)
 
 def plans_of(optimizer: torch.optim.Optimizer) -> list[StepPlan]:
     """The kernel plans that an optimizer remembers, one per group."""
-    return [remembered.plan for remembered in optimizer._stepper.remembered.values()]
+    return [*optimizer._stepper.plans.values()]
 
 
 def left_by_kernel(optimizer: torch.optim.Optimizer) -> list[list[torch.Size]]:
     """The shapes of the weights that the kernel does not take, per group."""
-    return [[weight.param.shape for weight in plan.left] for plan in plans_of(optimizer)]
+    return [[weight.param.shape for weight in plan.other_weights] for plan in plans_of(optimizer)]
 
 
 def cases():

@@ -12,8 +12,15 @@ from types import ModuleType
 
 import torch
 
-from tangential.backends import eager, foreach, native
-from tangential.backends.batch import LowPrecision, Rule, State, StepOptions, WeightState
+from tangential.backends import eager, foreach, native, sharded
+from tangential.backends.batch import (
+    LowPrecision,
+    Rule,
+    State,
+    StepOptions,
+    WeightState,
+    weight_state,
+)
 from tangential.backends.rounding import is_narrow
 from tangential.backends.rows import (
     Projection,
@@ -27,14 +34,12 @@ from tangential.backends.rows import (
     widen,
 )
 from tangential.backends.sharded import (
-    ShardGroups,
     Task,
-    added,
     added_up,
     freed,
-    gradient_of,
     has_own_dispatch,
     is_dtensor,
+    is_summed_elsewhere,
     local,
     run_together,
     shards_of,
@@ -47,7 +52,6 @@ __all__ = [
     "Projection",
     "Rows",
     "Rule",
-    "ShardGroups",
     "State",
     "StepOptions",
     "StepSums",
@@ -55,25 +59,26 @@ __all__ = [
     "Units",
     "Watch",
     "WeightState",
-    "added",
     "added_up",
     "as_real",
     "choose",
     "described",
     "freed",
-    "gradient_of",
     "has_own_dispatch",
     "is_dtensor",
     "is_narrow",
+    "is_summed_elsewhere",
     "local",
     "native",
     "ordered_sum",
     "rows_of",
     "run_together",
     "shard_groups",
+    "sharded",
     "shards_of",
     "splits_units",
     "step",
+    "weight_state",
     "widen",
     "with_watcher",
     "without_watcher",

@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from tangential.backends.rows import Rows, Units
+from tangential.backends.rows import Rows, Units, rows_of
 
 Rule = Literal["adam", "sgd"]
 LowPrecision = Literal["stochastic", "kahan"]
@@ -66,9 +66,12 @@ class WeightState(NamedTuple):
         """Whether it has a gradient."""
         return self.param.grad is not None
 
-    def with_state_from(self, states: dict[Tensor, State]) -> "WeightState":
-        """The same weight with the state that the optimizer has now: it may have been replaced."""
-        return self._replace(state=states.get(self.param, {}))
+
+def weight_state(
+    param: Tensor, position: int, units: Units, states: dict[Tensor, State]
+) -> WeightState:
+    """A weight with the state that the optimizer has now."""
+    return WeightState(param, states.get(param, {}), rows_of(param, units), position)
 
 
 class Batch(NamedTuple):

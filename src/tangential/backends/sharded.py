@@ -98,6 +98,11 @@ def shards_of(param: Any) -> list[tuple[int, int]]:
     return shards
 
 
+def is_summed_elsewhere(param: Tensor) -> bool:
+    """Whether other processes may need the sums of this process's shard."""
+    return param.requires_grad and bool(shards_of(param))
+
+
 def groups_of(param: Any) -> Groups:
     """Groups of the processes that have other shards of a weight, by mesh dimension."""
     return tuple(param.device_mesh.get_group(mesh_dim) for _, mesh_dim in shards_of(param))

@@ -13,28 +13,23 @@ from torch import Tensor
 from tangential.backends import freed, has_own_dispatch, is_dtensor
 
 
-def check_weight(param: Tensor, state: dict[str, Any], owner: str) -> None:
-    """Check a weight, its gradient if it has one, and its state.
+def check_weight(param: Any, state: dict[str, Any], owner: str) -> None:
+    """Check a weight that has a gradient, its gradient and its state.
 
     Raises:
         RuntimeError: the gradient is sparse, or the memory of a tensor was freed.
         ValueError: the gradient or a part of the state does not fit the weight.
     """
-    parts: dict[str, Any] = {"data": param}
-    if param.grad is not None:
-        parts["gradient"] = param.grad
-        if param.grad.layout != torch.strided:
-            raise RuntimeError(
-                f"{owner} does not support sparse gradients: the gradient of a weight of shape "
-                f"{tuple(param.shape)} is {param.grad.layout}"
-            )
-    parts |= {name: x for name, x in state.items() if name != "step"}
-    for name, x in parts.items():
-        _raise_if(ValueError, wrong_kind(x, param) or wrong_place(x, param), name, param)
-    if "step" in state:
-        parts["step"] = state["step"]
+    if param.grad.layout != torch.strided:
+        raise RuntimeError(
+            f"{owner} does not support sparse gradients: the gradient of a weight of shape "
+            f"{tuple(param.shape)} is {param.grad.layout}"
+        )
+    buffers = {name: x for name, x in state.items() if name != "step"}
+    for name, x in {"data": param, "gradient": param.grad, **buffers}.items():
+        _raise_if(ValueError, wrong_kind(x, param) or wrong_device(x, param), name, param)
     if not torch.compiler.is_compiling():
-        for name, x in parts.items():
+        for name, x in {"data": param, "gradient": param.grad, **buffers, **state}.items():
             _raise_if(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
             _raise_if(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
     if "step" in state:
@@ -47,11 +42,7 @@ def _raise_if(error: type[Exception], problem: str | bool | None, name: str, par
 
 
 def check_capture(params: list[Tensor], owner: str) -> None:
-    """Check that no CUDA graph is being captured, which would repeat the same step.
-
-    Raises:
-        RuntimeError: a graph is being captured.
-    """
+    """Raise a RuntimeError if a CUDA graph is being captured, which would repeat this step."""
     if torch.compiler.is_compiling() or not any(p.is_cuda for p in params):
         return
     if torch.cuda.is_current_stream_capturing():
@@ -62,18 +53,15 @@ def check_capture(params: list[Tensor], owner: str) -> None:
 
 
 def check_lr(lr: Any, params: list[Tensor]) -> None:
-    """Check that a tensor lr is on the CPU or on the device of the weights.
-
-    Raises:
-        ValueError: it is on another device.
-    """
-    if isinstance(lr, Tensor) and not lr.is_cpu:
-        for param in params:
-            if param.grad is not None and param.device != lr.device:
-                raise ValueError(
-                    f"lr must be on the CPU or with its weights on {param.device}, got one on "
-                    f"{lr.device}"
-                )
+    """Raise a ValueError if a tensor lr is neither on the CPU nor on the device of its weights."""
+    if not isinstance(lr, Tensor) or lr.is_cpu:
+        return
+    for param in params:
+        if param.grad is not None and param.device != lr.device:
+            raise ValueError(
+                f"lr must be on the CPU or with its weights on {param.device}, got one on "
+                f"{lr.device}"
+            )
 
 
 DTYPES = {
@@ -121,7 +109,7 @@ def wrong_count(x: Any) -> str | None:
     return None if fits else f"is {x!r:.80}, expected a number of steps"
 
 
-def wrong_place(x: Tensor, weight: Tensor) -> str | None:
+def wrong_device(x: Tensor, weight: Tensor) -> str | None:
     """Why a gradient or buffer does not match its weight in its device or in being a DTensor."""
     if x.device != weight.device:
         return (

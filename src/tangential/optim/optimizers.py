@@ -5,6 +5,7 @@ from torch.optim.optimizer import ParamsT, required
 
 from tangential.backends import LowPrecision, Projection
 from tangential.maths import DELTA, EPS
+from tangential.optim import options
 from tangential.optim.options import Betas, StateDtype, WdRatio
 from tangential.optim.projected import Projected
 
@@ -78,25 +79,7 @@ class AdamP(Projected):
         projection: Projection = "auto",
         caution: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "delta": delta,
-            "wd_ratio": wd_ratio,
-            "nesterov": nesterov,
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-            "low_precision": low_precision,
-            "state_dtype": state_dtype,
-            "row_axis": row_axis,
-            "row_groups": row_groups,
-            "projection": projection,
-            "caution": caution,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, options.among(locals()))
 
 
 class SGDP(Projected):
@@ -151,24 +134,4 @@ class SGDP(Projected):
         caution: bool = False,
         project_buffer: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "eps": eps,
-            "delta": delta,
-            "wd_ratio": wd_ratio,
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-            "low_precision": low_precision,
-            "state_dtype": state_dtype,
-            "row_axis": row_axis,
-            "row_groups": row_groups,
-            "projection": projection,
-            "caution": caution,
-            "project_buffer": project_buffer,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, options.among(locals()))

@@ -1,4 +1,7 @@
-"""The options of a parameter group: allowed values, and errors for all others."""
+"""The options of a parameter group: allowed values, and errors for all others.
+
+A ValueError names the option, its value and what is expected.
+"""
 
 import math
 from collections.abc import Callable
@@ -24,18 +27,20 @@ def storable(group: Group) -> Group:
         group = group | {"betas": tuple(group["betas"])}
     if group.get("state_dtype") is torch.float32:
         group = group | {"state_dtype": "float32"}
-    integers = {k: int(group[k]) for k in ("row_axis", "row_groups") if _integer(group.get(k))}
+    integers = {k: int(group[k]) for k in ("row_axis", "row_groups") if _is_integer(group.get(k))}
     return group | integers
 
 
-def resolved(rule: Rule, group: Group) -> StepOptions:
-    """The options of a group, checked, as a step takes them.
+def among(arguments: dict[str, Any]) -> Group:
+    """The options among the arguments of a constructor."""
+    return {name: value for name, value in arguments.items() if name in ALLOWED}
 
-    Raises:
-        ValueError: names the option, its value and what is expected.
-    """
+
+def resolved(rule: Rule, group: Group) -> StepOptions:
+    """The options of a group, checked, as a step takes them."""
     check(group)
-    number = _unchanged if torch.compiler.is_compiling() else float
+    # under torch.compile a number may be an input of the graph
+    number = (lambda x: x) if torch.compiler.is_compiling() else float
     decay, lr, wd_ratio = number(group["weight_decay"]), group["lr"], group["wd_ratio"]
     if rule == "adam":
         first, second = group["betas"]
@@ -65,39 +70,24 @@ def resolved(rule: Rule, group: Group) -> StepOptions:
     )
 
 
-def _unchanged(x: Any) -> Any:
-    """Return x as it is: under torch.compile it may be an input of the graph."""
-    return x
-
-
 def units_of(group: Group) -> Units:
     """The units of a group's weights."""
     return Units(group["projection"], group["row_axis"], group["row_groups"])
 
 
 def check(group: Group) -> None:
-    """Check the value of every option in a parameter group; unknown keys are allowed.
-
-    Raises:
-        ValueError: names the option, its value and what is expected.
-    """
+    """Check the value of every option in a parameter group; unknown keys are allowed."""
     for name, value in group.items():
-        if (
-            name in ALLOWED
-            and not ALLOWED[name][1](value)
-            and not _is_rounded_zero(name, value, group)
-        ):
-            raise ValueError(f"{name} must be {ALLOWED[name][0]}, got {_shown(value)}")
+        if name in ALLOWED:
+            expected, fits = ALLOWED[name]
+            if not fits(value) and not _is_rounded_zero(name, value, group):
+                raise ValueError(f"{name} must be {expected}, got {_shown(value)}")
     if group.get("fused") and group.get("foreach"):
         raise ValueError("fused and foreach are both True: choose one of them")
 
 
 def check_rows(group: Group, params: list[Tensor]) -> None:
-    """Check every option, and that all weights have the rows that the options ask for.
-
-    Raises:
-        ValueError: names the option, its value and what is expected.
-    """
+    """Check every option, and that all weights have the rows that the options ask for."""
     check(group)
     for param in params:
         rows_of(param, units_of(group))
@@ -107,9 +97,6 @@ def check_new(group: Group, known: Group) -> None:
     """Check a group that a user adds: no misspelt option, no Nesterov step without momentum.
 
     Schedulers may turn the momentum to 0 later, as with torch.optim.SGD.
-
-    Raises:
-        ValueError: names the key and the option it resembles, or the options that clash.
     """
     for name in group.keys() - known.keys():
         if near := get_close_matches(name, known, n=1, cutoff=0.85):
@@ -119,7 +106,7 @@ def check_new(group: Group, known: Group) -> None:
         raise ValueError("nesterov is True with momentum 0: choose a momentum above 0, such as 0.9")
 
 
-def _number(x: Any, allows: Callable[[float], bool] = lambda _: True) -> bool:
+def _is_number(x: Any, allows: Callable[[float], bool] = lambda _: True) -> bool:
     """Whether x is a finite number, or a tensor with one element, that `allows`.
 
     Values on other devices are not read, because that would wait for the device. Values under
@@ -138,12 +125,12 @@ def _number(x: Any, allows: Callable[[float], bool] = lambda _: True) -> bool:
     return math.isfinite(value) and allows(value)
 
 
-def _not_negative(x: Any) -> bool:
-    return _number(x, lambda value: value >= 0)
+def _is_not_negative(x: Any) -> bool:
+    return _is_number(x, lambda value: value >= 0)
 
 
-def _fraction(x: Any) -> bool:
-    return _number(x, lambda value: 0 <= value < 1)
+def _is_fraction(x: Any) -> bool:
+    return _is_number(x, lambda value: 0 <= value < 1)
 
 
 def _is_pair(x: Any) -> bool:
@@ -156,16 +143,12 @@ def _is_pair(x: Any) -> bool:
         return False
 
 
-def _integer(x: Any) -> bool:
+def _is_integer(x: Any) -> bool:
     return isinstance(x, Integral) and not isinstance(x, bool)
 
 
-def _switch(x: Any) -> bool:
-    return isinstance(x, bool)
-
-
-def _one_of(*words: str) -> Callable[[Any], bool]:
-    return lambda x: isinstance(x, str) and x in words
+def _is_word(x: Any, words: Any) -> bool:
+    return isinstance(x, str) and x in get_args(words)
 
 
 def _is_rounded_zero(name: str, value: Any, group: Group) -> bool:
@@ -173,8 +156,8 @@ def _is_rounded_zero(name: str, value: Any, group: Group) -> bool:
     if name not in ("lr", "weight_decay", "momentum"):
         return False
     first = group.get(f"initial_{name}", 0)  # as torch's schedulers remember it
-    slack = max(1e-12, 1e-6 * float(first)) if _not_negative(first) else 1e-12
-    return _number(value, lambda v: -slack <= v < 0)
+    slack = max(1e-12, 1e-6 * float(first)) if _is_not_negative(first) else 1e-12
+    return _is_number(value, lambda v: -slack <= v < 0)
 
 
 def _shown(value: Any) -> str:
@@ -190,33 +173,33 @@ def _listed(words: Any) -> str:
     return " or ".join(f'"{word}"' for word in get_args(words))
 
 
-NOT_NEGATIVE = ("a finite number >= 0", _not_negative)
-SWITCH = ("True or False", _switch)
-CHOICE = ("True, False or None", lambda x: x is None or _switch(x))
+NOT_NEGATIVE = ("a finite number >= 0", _is_not_negative)
+SWITCH = ("True or False", lambda x: isinstance(x, bool))
+CHOICE = ("True, False or None", lambda x: x is None or isinstance(x, bool))
 ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "lr": NOT_NEGATIVE,
-    "betas": ("two numbers in [0, 1)", lambda x: _is_pair(x) and all(map(_fraction, x))),
-    "momentum": ("a number in [0, 1)", _fraction),
-    "dampening": ("a finite number", _number),
+    "betas": ("two numbers in [0, 1)", lambda x: _is_pair(x) and all(map(_is_fraction, x))),
+    "momentum": ("a number in [0, 1)", _is_fraction),
+    "dampening": ("a finite number", _is_number),
     "eps": NOT_NEGATIVE,
     "weight_decay": NOT_NEGATIVE,
     "delta": NOT_NEGATIVE,
     "wd_ratio": (
         'a finite number >= 0, or "matched"',
-        lambda x: x == "matched" if isinstance(x, str) else _not_negative(x),
+        lambda x: x == "matched" if isinstance(x, str) else _is_not_negative(x),
     ),
-    "projection": (_listed(Projection), _one_of(*get_args(Projection))),
-    "row_axis": ("an integer", _integer),
-    "row_groups": ("an integer >= 1", lambda x: _integer(x) and x >= 1),
+    "projection": (_listed(Projection), lambda x: _is_word(x, Projection)),
+    "row_axis": ("an integer", _is_integer),
+    "row_groups": ("an integer >= 1", lambda x: _is_integer(x) and x >= 1),
     "foreach": CHOICE,
     "fused": CHOICE,
     "low_precision": (
         f"None or {_listed(LowPrecision)}",
-        lambda x: x is None or _one_of(*get_args(LowPrecision))(x),
+        lambda x: x is None or _is_word(x, LowPrecision),
     ),
     "state_dtype": (
         'None, torch.float32 or "float32"',
-        lambda x: x is None or x is torch.float32 or _one_of("float32")(x),
+        lambda x: x is None or x is torch.float32 or _is_word(x, Literal["float32"]),
     ),
     "nesterov": SWITCH,
     "caution": SWITCH,

@@ -15,8 +15,7 @@ from tangential.backends import Rule, State, StepOptions, Watch, native, rows_of
 from tangential.optim import flattened, options
 from tangential.optim.checkpoints import adopt
 from tangential.optim.options import Group
-from tangential.optim.states import moment_dtype
-from tangential.optim.stepper import Stepper
+from tangential.optim.stepper import Stepper, moment_dtype
 
 
 class Projected(Optimizer):
@@ -28,20 +27,19 @@ class Projected(Optimizer):
     _has_all_groups = True
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
-        self._stepper = Stepper(self.rule, self.buffers, type(self).__name__)
+        self._stepper = Stepper()
         self._lock = RLock()  # one thread steps at a time
         self._has_all_groups = False
         super().__init__(params, options.storable(defaults))
         self._has_all_groups = True
         flattened.check(self.param_groups)
-        if not native.kernel and any(
-            _uses_default_backend(g) and _on_cpu(g) for g in self.param_groups
-        ):
+        by_default = [g for g in self.param_groups if g["fused"] is None and g["foreach"] is None]
+        if not native.kernel and any(map(_on_cpu, by_default)):
             _warn_of_missing_kernel()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._stepper = Stepper(self.rule, self.buffers, type(self).__name__)
+        self._stepper = Stepper()
         self.__dict__.setdefault("_lock", RLock())
         for group in self.param_groups:
             for name in options.ALLOWED.keys() & self.defaults.keys():
@@ -102,13 +100,14 @@ class Projected(Optimizer):
                 handle.remove()
             for group, saved in zip(self.param_groups, adopted["param_groups"], strict=True):
                 for param, index in zip(group["params"], saved["params"], strict=True):
-                    self._restore_wide(param, adopted["state"].get(index, {}), group)
+                    if group["state_dtype"] is not None:
+                        self._restore_wide(param, adopted["state"].get(index, {}))
 
-    def _restore_wide(self, param: Tensor, saved: State, group: Group) -> None:
-        """Restore buffers of `state_dtype`: torch has rounded them to the weight's dtype."""
-        dtype = moment_dtype(param, wide=group["state_dtype"] is not None)
-        for name in self.buffers:
-            if name in saved and dtype != param.dtype:
+    def _restore_wide(self, param: Tensor, saved: State) -> None:
+        """Restore the moments of `state_dtype`: torch has rounded them to the weight's dtype."""
+        dtype = moment_dtype(param, wide=True)
+        for name in self.buffers if dtype != param.dtype else ():
+            if name in saved:
                 self.state[param][name] = saved[name].to(param.device, dtype)
 
     @torch.no_grad()
@@ -126,23 +125,14 @@ class Projected(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():  # torch.compile does not support locks
-            self._step()
+            self._stepper.step(self)
         else:
             with self._lock:
                 try:
-                    self._step()
+                    self._stepper.step(self)
                 finally:
                     self._stepper.release()
         return loss
-
-    def _step(self) -> None:
-        self._stepper.step(
-            self.param_groups,
-            self.state,
-            self.watch,
-            found_inf=getattr(self, "found_inf", None),  # as GradScaler sets them
-            grad_scale=getattr(self, "grad_scale", None),
-        )
 
     def resolved(self, group: Group) -> StepOptions:
         """The options of one of the groups, checked, as a step takes them."""
@@ -158,10 +148,6 @@ def _tensors(params: Any) -> list[Tensor]:
     params = [params] if isinstance(params, Tensor) else params
     params = [p[1] if isinstance(p, tuple) else p for p in params]
     return [p for p in params if isinstance(p, Tensor) and not is_lazy(p)]
-
-
-def _uses_default_backend(group: Group) -> bool:
-    return group["fused"] is None and group["foreach"] is None
 
 
 def _on_cpu(group: Group) -> bool:

@@ -2,12 +2,12 @@
 
 It is written in C++ (`native/` in the repository), depends on neither Python nor torch, and takes
 CPU weights whose units are contiguous blocks. A test compares its gate with `maths.gate`.
-`compiled`: the kernel, or why it is missing. `layouts`: which weights it takes. `plan`: one
-step. `changes`: sums for a monitor.
+`compiled`: the kernel, or why it is missing. `layouts`: which weights it takes, and sums for a
+monitor. `plan`: one step.
 """
 
-from tangential.backends.native.changes import WeightChange, can_measure, measure
 from tangential.backends.native.compiled import kernel, reason, wanted
+from tangential.backends.native.layouts import WeightChange, can_measure, measure
 from tangential.backends.native.plan import StepPlan
 
 __all__ = ["StepPlan", "WeightChange", "can_measure", "kernel", "measure", "reason", "wanted"]

@@ -1,6 +1,6 @@
 """Which weights the kernel can take: on the CPU, dense, their units contiguous blocks."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,8 +8,8 @@ from torch.nn import Parameter
 
 from tangential.backends.batch import StepOptions, WeightState
 from tangential.backends.native.compiled import kernel
-from tangential.backends.rows import Rows, as_real
-from tangential.backends.sharded import has_own_dispatch
+from tangential.backends.rows import Rows, Units, as_real
+from tangential.backends.sharded import freed, has_own_dispatch
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
 
@@ -26,17 +26,19 @@ def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | No
     assert grad is not None
     buffers = {name: weight.state[name] for name in fields(options) if name in weight.state}
     step = buffers.pop("step", None)
-    if step is not None and not (is_plain(step) and _is_count(step)):
+    if step is not None and not (_is_plain(step) and step.is_cpu and step.numel() == 1):
+        return None
+    if step is not None and step.dtype != torch.float32:
         return None
     parts = [param, grad, *buffers.values()]
-    if has_own_dispatch(param) or not all(map(is_plain, parts[1:])):
+    if has_own_dispatch(param) or not all(map(_is_plain, parts[1:])):
         return None
     if param.is_conj() or param.is_neg() or not all(x.is_cpu for x in parts):
         return None
     dtypes = _dtypes(param, grad, buffers)
-    if dtypes is None or not is_dense(param, parts):
+    if dtypes is None or not _is_dense(param, parts):
         return None
-    if not has_blocks(param, rows, options.units.row_axis):
+    if not _has_blocks(param, rows, options.units.row_axis):
         return None
     units, unit_size = (rows.units, rows.unit_size) if rows else (0, 0)
     kinds = [kernel.Dtype[name] for name in dtypes]
@@ -56,16 +58,12 @@ def _dtypes(param: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> list[str
     return names if names[0] in DTYPES else None
 
 
-def is_plain(x: Tensor) -> bool:
+def _is_plain(x: Tensor) -> bool:
     """Whether x holds its values in memory as they are: no subclass, no lazy conj or neg."""
     return type(x) in (Tensor, Parameter) and not x.is_conj() and not x.is_neg()
 
 
-def _is_count(step: Tensor) -> bool:
-    return step.is_cpu and step.dtype == torch.float32 and step.numel() == 1
-
-
-def is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
+def _is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
     """Whether the weight is dense, and `parts` have its shape and strides."""
     shape, strides = weight.shape, weight.stride()
     axes = sorted((i for i, n in enumerate(shape) if n > 1), key=strides.__getitem__)
@@ -77,8 +75,45 @@ def is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
     return all(x.shape == shape and all(x.stride(i) == strides[i] for i in axes) for x in parts)
 
 
-def has_blocks(weight: Tensor, rows: Rows | None, row_axis: int) -> bool:
+def _has_blocks(weight: Tensor, rows: Rows | None, row_axis: int) -> bool:
     """Whether the units of a dense weight are contiguous blocks."""
     if rows is None or rows.units == 1:
         return True
     return weight.stride(row_axis) * weight.shape[row_axis] == weight.numel()
+
+
+class WeightChange(NamedTuple):
+    """A weight before a step and after it, its gradient, and `keep`: after = keep before + e."""
+
+    before: Tensor
+    after: Tensor
+    grad: Tensor
+    rows: Rows
+    units: Units
+    keep: float
+
+
+def can_measure(change: WeightChange) -> bool:
+    """Whether the kernel can sum the products of a change."""
+    w, parts = change.before, [change.before, change.after, change.grad]
+    real_and_wide = w.dtype in (torch.float32, torch.float64)
+    on_cpu = all(_is_plain(x) and x.is_cpu and x.dtype == w.dtype and not freed(x) for x in parts)
+    blocks = _is_dense(w, parts) and _has_blocks(w, change.rows, change.units.row_axis)
+    return bool(kernel and real_and_wide and on_cpu and blocks)
+
+
+def measure(changes: list[WeightChange]) -> list[Tensor]:
+    """Per unit ww, gg, gw, ew and ee [5, units] of every change that `can_measure` accepts."""
+    layouts = [
+        (
+            kernel.Dtype[str(change.before.dtype).removeprefix("torch.")],
+            *(change.rows.units, change.rows.unit_size),
+            *(x.data_ptr() for x in (change.before, change.after, change.grad)),
+            change.keep,
+        )
+        for change in changes
+    ]
+    units = [change.rows.units for change in changes]
+    sums = torch.zeros(sum(units), 5, dtype=torch.float64, device="cpu")
+    kernel.measure_moved(layouts, sums, torch.get_num_threads())
+    return [part.T for part in sums.split(units)]

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.batch import State, StepOptions, WeightState
+from tangential.backends.batch import State, StepOptions, WeightState, weight_state
 from tangential.backends.native import compiled
 from tangential.backends.native.layouts import fields, layout_of
+from tangential.backends.sharded import is_summed_elsewhere, shards_of
 from tangential.backends.sums import StepSums, Table, Watch
 
 ROW, WEIGHT = 1, 2  # the kernel's decisions
@@ -22,23 +23,26 @@ class StepPlan:
     Args:
         weights: The weights of the group that have a gradient, with complete states.
         options: The group's options.
+        params: All weights of the group.
         first: The index of the group's first weight in the optimizer.
     """
 
-    def __init__(self, weights: list[WeightState], options: StepOptions, first: int) -> None:
+    def __init__(
+        self, weights: list[WeightState], options: StepOptions, params: list[Tensor], first: int
+    ) -> None:
         self.geometry, self.first = _geometry(options), first
         layouts = [layout_of(weight, options) for weight in weights]
         pairs = list(zip(weights, layouts, strict=True))
-        taken = [weight for weight, layout in pairs if layout is not None]
-        self.taken = [weight.with_state_from({}) for weight in taken]
-        self.left = [x.with_state_from({}) for x, layout in pairs if layout is None]
-        self.left_facts = self._facts()
-        self.params, self.left_params = ([x.param for x in xs] for xs in (self.taken, self.left))
-        states = [weight.state for weight in taken]
-        self.plan = compiled.kernel.Plan([layout for layout in layouts if layout is not None])
-        self.tensors = compiled.kernel.Tensors(
-            self.params, states, fields(options), compiled.EXCHANGE
-        )
+        kernel_weights = [weight for weight, layout in pairs if layout is not None]
+        self.params = [weight.param for weight in kernel_weights]
+        self.rows = [weight.rows for weight in kernel_weights]
+        self.other_weights = [x._replace(state={}) for x, layout in pairs if layout is None]
+        self.other_params = [weight.param for weight in self.other_weights]
+        self.other_layouts = self._other_layouts()
+        self.shards = [(i, p) for i, p in enumerate(params, first) if shards_of(p)]
+        kernel, states = compiled.kernel, [weight.state for weight in kernel_weights]
+        self.plan = kernel.Plan([layout for layout in layouts if layout is not None])
+        self.tensors = kernel.Tensors(self.params, states, fields(options), compiled.EXCHANGE)
 
     def locate(
         self, options: StepOptions, params: list[Tensor], states: dict[Tensor, State], first: int
@@ -47,9 +51,20 @@ class StepPlan:
         return (
             self.first == first
             and self.geometry == _geometry(options)
-            and self.tensors.locate(params, states, self.left_params)
-            and self.left_facts == self._facts()
+            and self.tensors.locate(params, states, self.other_params)
+            and self.other_layouts == self._other_layouts()
         )
+
+    def others(self, states: dict[Tensor, State]) -> list[WeightState]:
+        """The weights that the kernel does not take, and shards without a gradient, in order."""
+        others = [x._replace(state=states.get(x.param, {})) for x in self.other_weights]
+        units = self.geometry[0]
+        absent = [
+            weight_state(param, position, units, states)
+            for position, param in self.shards
+            if param.grad is None and is_summed_elsewhere(param)
+        ]
+        return sorted(others + absent, key=lambda weight: weight.position)
 
     def step(self, options: StepOptions, unscale: float, watch: Watch | None) -> None:
         """Advance what `locate` has found by one step, in place."""
@@ -68,13 +83,13 @@ class StepPlan:
         watch(self._step_sums(sums, decisions, options))
 
     def _step_sums(self, sums: Tensor, decisions: Tensor, options: StepOptions) -> StepSums:
-        judged = [i for i, weight in enumerate(self.taken) if weight.rows is not None]
-        table = Table([x.rows for x in self.taken if x.rows is not None], sums)
+        judged = [i for i, rows in enumerate(self.rows) if rows is not None]
+        table = Table([rows for rows in self.rows if rows is not None], sums)
         decision = table.of_weights(decisions[judged])
         gate = maths.Gate(decision == ROW, decision == WEIGHT)
-        ww, gg, gw, uw, uu = sums.unbind(1)
+        *moments, uu = sums.unbind(1)
         params = [self.params[i] for i in judged]
-        return StepSums(params, table, maths.Moments(ww, gg, gw, uw), uu, gate, options)
+        return StepSums(params, table, maths.Moments(*moments), uu, gate, options)
 
     def release(self) -> None:
         """Drop the references to gradients and states that `locate` has found."""
@@ -85,16 +100,16 @@ class StepPlan:
         """Memory that is held from step to step."""
         return self.plan.bytes + self.tensors.bytes
 
-    def _facts(self) -> list[Any]:
-        """Properties that can exclude a weight from the kernel, without those of its state."""
-        facts: list[Any] = []
-        for weight in self.left:
-            p, g = weight.param, weight.param.grad
+    def _other_layouts(self) -> list[Any]:
+        """What can exclude the other weights from the kernel, besides their states."""
+        layouts: list[Any] = []
+        for p in self.other_params:
+            g = p.grad
             if g is None or g.layout != torch.strided:
                 return []
-            facts += (p.shape, p.stride(), p.dtype, p.device, type(g))
-            facts += (g.shape, g.stride(), g.dtype, g.device, g.is_neg(), g.is_conj())
-        return facts
+            layouts += (p.shape, p.stride(), p.dtype, p.device, type(g))
+            layouts += (g.shape, g.stride(), g.dtype, g.device, g.is_neg(), g.is_conj())
+        return layouts
 
 
 def _geometry(options: StepOptions) -> tuple[Any, ...]:
@@ -111,11 +126,11 @@ def _kernel_options(options: StepOptions, unscale: float) -> Any:
         result.take1 = 1 - result.beta1
     else:
         result.beta1, result.take1 = options.momentum, 1 - options.dampening
-        result.project_buffer = options.project_buffer
     result.lr, result.unscale = float(options.lr), unscale
     result.eps, result.decay, result.delta = options.eps, options.decay, options.delta
     result.wd_ratio, result.nesterov = options.wd_ratio, options.nesterov
     result.maximize, result.caution = options.maximize, options.caution
+    result.project_buffer = options.project_buffer
     result.projection = kernel.Projection[options.units.projection]
     result.rounding = kernel.Rounding[options.low_precision or "nearest"]
     return result
