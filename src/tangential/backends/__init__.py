@@ -2,9 +2,9 @@
 
 `native` (the compiled kernel) steps all weights that it supports in one call. The other weights
 go to a backend (`eager`, `foreach`), which defines `batches` (the weights it processes together)
-and `RULES` (how their states advance). `batch`: the records of a step. `advance`: computes
-updates and applies them. `step`: moments, gate, new weights. `rows`: the units of a weight.
-`sums`: inner products of many weights. `rounding`: bf16/fp16 weights. `sharded`: DTensors.
+and `RULES` (how their states advance). `batch`: the records of a step. `step`: updates,
+moments, gate, new weights. `rows`: the units of a weight. `sums`: inner products of many weights.
+`rounding`: bf16/fp16 weights. `sharded`: DTensors.
 """
 
 from importlib.metadata import version

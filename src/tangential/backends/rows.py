@@ -9,7 +9,7 @@ from torch import Tensor
 from tangential.backends.sharded import (
     ALONE,
     ShardGroups,
-    groups_by_axis,
+    groups_of,
     is_dtensor,
     local,
     local_indices,
@@ -42,14 +42,14 @@ class Rows(NamedTuple):
     """The units of one weight in its real view; of a DTensor, in the shard of this process.
 
     If units of several rows may be split between processes, every process has sums for all units,
-    and `here` lists its own rows by their index in the whole weight.
+    and `local_rows` lists its own by their index in the whole weight.
     """
 
     units: int
-    groups: int
+    rows_per_unit: int
     unit_size: int  # of the whole unit
     size: int  # of the whole weight
-    others: tuple[int, ...]
+    other_axes: tuple[int, ...]
     spread_shape: tuple[int, ...]
     shard_groups: ShardGroups = ALONE
     local_rows: Tensor | None = None
@@ -62,26 +62,28 @@ class Rows(NamedTuple):
 
     def norms(self, x: Tensor) -> Tensor:
         """The norm of every local row."""
-        return torch.linalg.vector_norm(x, dim=self.others).view(-1)
+        return torch.linalg.vector_norm(x, dim=self.other_axes).view(-1)
 
     def sums(self, x: Tensor) -> Tensor:
         """The sum over every unit [units]."""
         if self.units == 1 and self.local_rows is None:
             return ordered_sum(x).view(1)
-        return self.of_rows(x.sum(self.others).view(-1))
+        return self.of_rows(x.sum(self.other_axes).view(-1))
 
     def of_rows(self, values: Tensor) -> Tensor:
         """Sum `values`, one per local row, over the rows of every unit [units]."""
         if self.local_rows is not None:
-            rows = values.new_zeros(self.units * self.groups)
+            rows = values.new_zeros(self.units * self.rows_per_unit)
             rows[self.local_rows] = values
             values = rows
-        return values.view(self.units, self.groups).sum(1) if self.groups > 1 else values
+        if self.rows_per_unit == 1:
+            return values
+        return values.view(self.units, self.rows_per_unit).sum(1)
 
     def spread(self, values: Tensor) -> Tensor:
         """One value per unit [units], shaped to broadcast over the weight."""
-        if self.groups > 1:
-            values = values.repeat_interleave(self.groups)
+        if self.rows_per_unit > 1:
+            values = values.repeat_interleave(self.rows_per_unit)
         if self.local_rows is not None:
             values = values[self.local_rows]
         return values.view(self.spread_shape)
@@ -106,25 +108,19 @@ def widen_all(xs: list[Tensor], dtype: torch.dtype | None = None) -> list[Tensor
     if sum(narrow) < 2:
         return [x.to(wanted) if is_narrow else x for x, is_narrow in zip(xs, narrow, strict=True)]
     sources = [x for x, is_narrow in zip(xs, narrow, strict=True) if is_narrow]
-    _, copies = one_array(sources, wanted)
+    sizes = [x.numel() for x in sources]
+    flat = torch.empty(sum(sizes), dtype=wanted, device=sources[0].device)
+    copies = [
+        part.view(x.shape) if x.is_contiguous() else part.as_strided(x.shape, _dense_strides(x))
+        for part, x in zip(flat.split(sizes), sources, strict=True)
+    ]
     torch._foreach_copy_(copies, sources)
     each = iter(copies)
     return [next(each) if is_narrow else x for x, is_narrow in zip(xs, narrow, strict=True)]
 
 
-def one_array(likes: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
-    """An uninitialized array, and its parts in the shapes and memory formats of `likes`."""
-    sizes = [like.numel() for like in likes]
-    flat = torch.empty(sum(sizes), dtype=dtype, device=likes[0].device)
-    parts = [
-        part.view(like.shape) if like.is_contiguous() else part.as_strided(like.shape, _dense(like))
-        for part, like in zip(flat.split(sizes), likes, strict=True)
-    ]
-    return flat, parts
-
-
-def _dense(x: Tensor) -> tuple[int, ...]:
-    """The strides of x if it is dense, else the strides of a dense tensor of its shape."""
+def _dense_strides(x: Tensor) -> tuple[int, ...]:
+    """The strides of x if it is dense, else those of a dense tensor of its shape."""
     return torch.empty_like(x, device="meta").stride()
 
 
@@ -135,38 +131,17 @@ def ordered_sum(x: Tensor) -> Tensor:
     return blocks.sum(1).sum() + x[blocks.numel() :].sum()
 
 
-def row_count(shape: tuple[int, ...], row_axis: int, row_groups: int) -> int:
-    """Rows along `row_axis` of a weight of `shape` (two dimensions or more).
-
-    Raises:
-        ValueError: `row_axis` is not an axis, or `row_groups` does not divide the rows.
-    """
-    if not -len(shape) <= row_axis < len(shape):
-        raise ValueError(
-            f"row_axis is {row_axis}, but a weight has shape {tuple(shape)}: "
-            f"expected {-len(shape)} to {len(shape) - 1}"
-        )
-    if shape[row_axis] % row_groups:
-        raise ValueError(
-            f"row_groups is {row_groups}, but a weight of shape {tuple(shape)} has "
-            f"{shape[row_axis]} rows along axis {row_axis}: expected a divisor of that"
-        )
-    return shape[row_axis]
-
-
 def rows_of(weight: Tensor, units: Units) -> Rows | None:
     """The units that may be projected; None if `projection` or the shape excludes projection.
 
     Weights of fewer than two dimensions are projected only with `projection="weight"`.
+
+    Raises:
+        ValueError: `row_axis` is not an axis, or `row_groups` does not divide the rows.
     """
     layout = _layout if torch.compiler.is_compiling() else _remembered_layout
-    rows = layout(
-        weight.shape,
-        weight.is_complex(),
-        int(units.row_axis),
-        int(units.row_groups),
-        units.projection,
-    )
+    axis, count = int(units.row_axis), int(units.row_groups)
+    rows = layout(weight.shape, weight.is_complex(), axis, count, units.projection)
     return _of_shard(rows, weight, units) if rows and is_dtensor(weight) else rows
 
 
@@ -175,8 +150,15 @@ def shard_groups(weight: Tensor, units: Units) -> ShardGroups:
 
     If every process has sums for all units (`splits_units`), no process has other units.
     """
+    if not (shards := shards_of(weight)):
+        return ALONE
     by_row = weight.dim() > 1 and units.projection != "weight" and not splits_units(weight, units)
-    return groups_by_axis(weight, units.row_axis % weight.dim() if by_row else None)
+    row_axis = units.row_axis % weight.dim() if by_row else None
+    groups = [(axis, group) for (axis, _), group in zip(shards, groups_of(weight), strict=True)]
+    return ShardGroups(
+        tuple(group for axis, group in groups if axis != row_axis),
+        tuple(group for axis, group in groups if axis == row_axis),
+    )
 
 
 def splits_units(weight: Tensor, units: Units) -> bool:
@@ -196,25 +178,32 @@ def _of_shard(rows: Rows, weight: Tensor, units: Units) -> Rows:
     shape = tuple(count if i == axis else n for i, n in enumerate(rows.spread_shape))
     if splits_units(weight, units):
         return rows._replace(spread_shape=shape, local_rows=local_indices(weight, axis))
-    return rows._replace(units=count // rows.groups, spread_shape=shape)
+    return rows._replace(units=count // rows.rows_per_unit, spread_shape=shape)
 
 
 def _layout(
     shape: torch.Size, pairs: bool, row_axis: int, row_groups: int, projection: str
 ) -> Rows | None:
-    real = (*shape, 2) if pairs else tuple(shape)
-    size = torch.Size(real).numel()
+    real_shape = (*shape, 2) if pairs else tuple(shape)
+    axes, size = range(len(real_shape)), torch.Size(real_shape).numel()
     if projection == "weight":
-        whole = Rows(1, 1, size, size, tuple(range(len(real))), (1,) * len(real))
-        return whole if size > 1 else None
+        return Rows(1, 1, size, size, tuple(axes), (1,) * len(axes)) if size > 1 else None
     if projection == "off" or len(shape) < 2 or size == 0:
         return None
-    rows = row_count(tuple(shape), row_axis, row_groups)
-    axis = row_axis % len(shape)
-    others = tuple(i for i in range(len(real)) if i != axis)
-    units = rows // row_groups
-    spread_shape = tuple(rows if i == axis else 1 for i in range(len(real)))
-    return Rows(units, row_groups, size // units, size, others, spread_shape)
+    if not -len(shape) <= row_axis < len(shape):
+        raise ValueError(
+            f"row_axis is {row_axis}, but a weight has shape {tuple(shape)}: "
+            f"expected {-len(shape)} to {len(shape) - 1}"
+        )
+    rows, axis = shape[row_axis], row_axis % len(shape)
+    if rows % row_groups:
+        raise ValueError(
+            f"row_groups is {row_groups}, but a weight of shape {tuple(shape)} has "
+            f"{rows} rows along axis {row_axis}: expected a divisor of that"
+        )
+    units, other_axes = rows // row_groups, tuple(i for i in axes if i != axis)
+    spread_shape = tuple(rows if i == axis else 1 for i in axes)
+    return Rows(units, row_groups, size // units, size, other_axes, spread_shape)
 
 
 _remembered_layout = lru_cache(maxsize=4096)(_layout)

@@ -25,17 +25,6 @@ class ShardGroups(NamedTuple):
 ALONE = ShardGroups()
 
 
-class Split(NamedTuple):
-    """How a mesh dimension cuts an axis: into `shards` parts; this process has part `number`.
-
-    `strides` is the split factor of a strided shard (FSDP2 over tensor parallelism), else 1.
-    """
-
-    shards: int
-    number: int
-    strides: int
-
-
 def is_dtensor(x: Any) -> bool:
     """Whether x is a DTensor."""
     return hasattr(x, "placements")
@@ -108,25 +97,6 @@ def groups_of(param: Any) -> Groups:
     return tuple(param.device_mesh.get_group(mesh_dim) for _, mesh_dim in shards_of(param))
 
 
-def groups_by_axis(param: Any, row_axis: int | None) -> ShardGroups:
-    """The groups of processes among which a weight is sharded, by the axis that they cut.
-
-    Args:
-        param: A weight of any kind.
-        row_axis: The axis of its units' rows, >= 0; None if each process needs all units.
-
-    Raises:
-        ValueError: a placement is neither Shard nor Replicate.
-    """
-    if not (shards := shards_of(param)):
-        return ALONE
-    groups = [(axis, param.device_mesh.get_group(mesh_dim)) for axis, mesh_dim in shards]
-    return ShardGroups(
-        tuple(group for axis, group in groups if axis != row_axis),
-        tuple(group for axis, group in groups if axis == row_axis),
-    )
-
-
 def local_indices(param: Any, axis: int) -> Tensor | None:
     """Global indices of the part of an axis that this process has; None if it has the whole axis.
 
@@ -138,31 +108,31 @@ def local_indices(param: Any, axis: int) -> Tensor | None:
         return None
     mesh, placements = param.device_mesh, param.placements
     splits = tuple(
-        Split(mesh.size(i), mesh.get_local_rank(i), int(getattr(placements[i], "split_factor", 1)))
+        (mesh.size(i), mesh.get_local_rank(i), int(getattr(placements[i], "split_factor", 1)))
         for i in mesh_dims
     )
     indices = _indices(param.shape[axis], splits, param.device)
-    if len(indices) != (here := local(param).shape[axis]):
+    if len(indices) != (length := local(param).shape[axis]):
         raise ValueError(
             f"a weight of shape {tuple(param.shape)} must be sharded as distribute_tensor does it "
             "because low_precision or row_groups needs the positions of its elements: expected "
-            f"{len(indices)} along axis {axis}, got {here}"
+            f"{len(indices)} along axis {axis}, got {length}"
         )
     return indices
 
 
 @lru_cache(maxsize=4096)
-def _indices(length: int, splits: tuple[Split, ...], device: torch.device) -> Tensor:
+def _indices(length: int, splits: tuple[tuple[int, int, int], ...], device: Any) -> Tensor:
+    """The part of an axis that is left when every mesh dimension has split it.
+
+    A split is the number of parts, this process's part, and the split factor of a strided shard
+    (FSDP2 over tensor parallelism), else 1.
+    """
     indices = torch.arange(length, device="cpu")
-    for split in splits:
-        strides = indices.chunk(split.strides)
-        indices = torch.cat([_chunk(stride, split) for stride in strides])
+    for parts, number, factor in splits:
+        chunks = [stride.chunk(parts) for stride in indices.chunk(factor)]  # may be fewer parts
+        indices = torch.cat([x[number] if number < len(x) else x[0][:0] for x in chunks])
     return indices.to(device, non_blocking=True)
-
-
-def _chunk(indices: Tensor, split: Split) -> Tensor:
-    chunks = indices.chunk(split.shards)  # may be fewer
-    return chunks[split.number] if split.number < len(chunks) else indices[:0]
 
 
 def added_up(x: Tensor, groups: Groups) -> Tensor:
@@ -176,15 +146,16 @@ def added_up(x: Tensor, groups: Groups) -> Tensor:
     return x
 
 
-class Request(NamedTuple):
+@dataclass
+class Request:
     """Sums of this process that must be added up over all processes of `groups`.
 
     A later request will add up the result over the processes of `later`.
     """
 
     sums: Tensor
-    groups: Groups
-    later: Groups = ()
+    groups: list[Any]
+    later: Groups
 
 
 Task = Generator[Request, Tensor, None]
@@ -195,18 +166,8 @@ def added(values: list[Tensor], groups: Groups, later: Groups = ()) -> Generator
     if not groups:
         return values
     sizes = [value.numel() for value in values]
-    sums = yield Request(torch.cat([value.reshape(-1) for value in values]), groups, later)
+    sums = yield Request(torch.cat([value.reshape(-1) for value in values]), [*groups], later)
     return [part.view_as(value) for part, value in zip(sums.split(sizes), values, strict=True)]
-
-
-@dataclass
-class _Waiting:
-    """A task that waits for its sums, and the groups over which they must still be added."""
-
-    task: Task
-    sums: Tensor
-    groups: list[Any]
-    later: Groups
 
 
 def run_together(tasks: Iterable[Task]) -> None:
@@ -214,37 +175,35 @@ def run_together(tasks: Iterable[Task]) -> None:
 
     On every process, the same tasks must request sums, in the same order.
     """
-    started = [_resumed(task, None) for task in tasks]
-    waiting = [task for task in started if task is not None]
-    while waiting:
-        group = _next_group(waiting)
-        asking = [task for task in waiting if group in task.groups]
-        _add_up([task for task in asking if task.sums.device == asking[0].sums.device], group)
-        resumed = [x if x.groups else _resumed(x.task, x.sums) for x in waiting]
-        waiting = [task for task in resumed if task is not None]
+    requests = [(task, _next_request(task, None)) for task in tasks]
+    while waiting := [(task, request) for task, request in requests if request is not None]:
+        pending = [request for _, request in waiting]
+        group = _next_group(pending)
+        asking = [request for request in pending if group in request.groups]
+        _add_up([x for x in asking if x.sums.device == asking[0].sums.device], group)
+        requests = [(t, x if x.groups else _next_request(t, x.sums)) for t, x in waiting]
 
 
-def _resumed(task: Task, sums: Tensor | None) -> _Waiting | None:
+def _next_request(task: Task, sums: Tensor | None) -> Request | None:
     """Run a task until it requests sums; None if it has ended."""
     try:
-        request = next(task) if sums is None else task.send(sums)
+        return next(task) if sums is None else task.send(sums)
     except StopIteration:
         return None
-    return _Waiting(task, request.sums, list(request.groups), request.later)
 
 
-def _next_group(waiting: list[_Waiting]) -> Any:
-    """A group that no waiting task needs later, so one collective is enough; else the first."""
-    groups = [group for task in waiting for group in task.groups]
-    later = [group for task in waiting for group in task.later]
+def _next_group(requests: list[Request]) -> Any:
+    """A group that no request needs later, so one collective is enough; else the first."""
+    groups = [group for request in requests for group in request.groups]
+    later = [group for request in requests for group in request.later]
     return next((group for group in groups if group not in later), groups[0])
 
 
-def _add_up(waiting: list[_Waiting], group: Any) -> None:
-    flat = torch.cat([task.sums for task in waiting])  # in the widest dtype among them
+def _add_up(requests: list[Request], group: Any) -> None:
+    flat = torch.cat([request.sums for request in requests])  # in the widest dtype among them
     if flat.numel():
         flat = added_up(flat, (group,))
-    parts = flat.split([task.sums.numel() for task in waiting])
-    for task, part in zip(waiting, parts, strict=True):
-        task.sums = part.to(task.sums.dtype)
-        task.groups.remove(group)
+    parts = flat.split([request.sums.numel() for request in requests])
+    for request, part in zip(requests, parts, strict=True):
+        request.sums = part.to(request.sums.dtype)
+        request.groups.remove(group)

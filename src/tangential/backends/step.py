@@ -1,6 +1,6 @@
 """moments -> gate -> apply for batches of weights, the same for all backends."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.advance import Advance, advanced, apply
-from tangential.backends.batch import Batch, StepOptions, Tensors, WeightState
-from tangential.backends.rows import as_real
-from tangential.backends.sharded import Task, added, groups_of, run_together
+from tangential.backends.batch import Batch, State, StepOptions, Tensors, WeightState
+from tangential.backends.rounding import all_loaded, store_all
+from tangential.backends.rows import as_real, widen_all
+from tangential.backends.sharded import Task, added, gradient_of, groups_of, local, run_together
 from tangential.backends.sums import StepSums, Table, Watch
 
+Advance = Callable[[Tensors, list[State], StepOptions], Tensors]
 Wait = Generator[Any, Any, Any]  # waits for sums of other processes
 
 
@@ -37,13 +38,45 @@ def step(
 def _step_batch(
     advance: Advance, weights: list[WeightState], options: StepOptions, watch: Watch | None
 ) -> Task:
-    batch = advanced(advance, weights, options)
+    batch = _advanced(advance, weights, options)
     # either all weights of a batch have rows, or none
     rows = [weight.rows for weight in weights if weight.rows is not None]
     table = Table(rows, batch.ws[0]) if rows else None
     us = yield from (_project(batch, table, watch) if table else _decay(batch))
     if batch.active:
-        apply(batch, us)
+        _apply(batch, us)
+
+
+def _advanced(advance: Advance, weights: list[WeightState], options: StepOptions) -> Batch:
+    """The batch of some weights, with their states advanced and their updates known."""
+    shards = [local(weight.param) for weight in weights]
+    states = [{name: local(x) for name, x in weight.state.items()} for weight in weights]
+    ws = all_loaded(shards, states, options.low_precision)
+    if isinstance(options.lr, Tensor):
+        options = options._replace(lr=options.lr.to(ws[0].device))
+    active = [i for i, weight in enumerate(weights) if weight.has_grad]
+    if not active:
+        return Batch(weights, options, shards, ws, active, [], [], [])
+    states = [states[i] for i in active]
+    grads = [gradient_of(weights[i].param).resolve_conj() for i in active]
+    gs = widen_all(grads, ws[0].dtype)
+    if options.maximize:
+        gs = list(torch._foreach_neg(gs))
+    if steps := [state["step"] for state in states if "step" in state]:
+        torch._foreach_add_(steps, 1)
+    return Batch(weights, options, shards, ws, active, states, gs, advance(gs, states, options))
+
+
+def _apply(batch: Batch, us: Tensors) -> None:
+    """Take the step w <- w - lr u and round it to the dtype of the weights."""
+    ws, lr = batch.of_active(batch.ws), batch.options.lr
+    # Inductor's cache of graphs would keep the first value of a float that is passed as alpha
+    if isinstance(lr, Tensor) or torch.compiler.is_compiling():
+        torch._foreach_sub_(ws, [lr * u for u in us])
+    else:
+        torch._foreach_add_(ws, us, alpha=-lr)
+    if ws[0].dtype != as_real(batch.shards[0]).dtype:
+        store_all(batch)
 
 
 def _decay(batch: Batch) -> Wait:
@@ -55,7 +88,8 @@ def _decay(batch: Batch) -> Wait:
         return batch.us
     us, counts = _agreement(batch, batch.us, batch.gs)
     (counts,) = yield from added([counts], groups_of(batch.weights[0].param))
-    return _enlarged(batch, us, _shrinkage(batch, counts))
+    us, _ = _enlarged(batch, us, counts)
+    return us
 
 
 def _project(batch: Batch, table: Table, watch: Watch | None) -> Wait:
@@ -108,34 +142,23 @@ class _Judged(NamedTuple):
 def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     """Compute the moments and the gate's decisions, and pass them to `watch`."""
     options, projection = batch.options, batch.options.units.projection
-    moments, uu = yield from _moments(batch, table, watched=watch and not options.caution)
-    settings = {"delta": options.delta, "eps": options.eps}
-    totals = _Totals(table, needed=projection == "auto")
-    failed = (
-        maths.failing(torch, moments, unit_size=table.unit_size, **settings)
-        if totals.needed
-        else None
-    )
-    if failed is not None:
-        yield from totals.learn([*moments, failed])
-    sizes = {"unit_size": table.unit_size, "size": table.size}
-    gate = maths.gate(
-        torch, moments, totals, **sizes, projection=projection, failed=failed, **settings
-    )
-    if watch and uu is not None:
-        params = [weight.param for weight in batch.weights]
-        watch(StepSums(params, table, moments, uu, gate, options))
-    return _Judged(batch, table, moments, gate, totals)
-
-
-def _moments(batch: Batch, table: Table, *, watched: Any) -> Wait:
-    """The moments of all units, and the squared norms of their updates if they are watched."""
+    watched = watch is not None and not options.caution
     gs, us = batch.of_all(batch.gs), batch.of_all(batch.us)
     ws: list[Tensor | None] = [*batch.ws]
     pairs = [(ws, ws), (gs, gs), (gs, ws), (us, ws), *([(us, us)] if watched else [])]
     sums = [table.dots(xs, ys) for xs, ys in pairs]
     sums = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
-    return maths.Moments(*sums[:4]), sums[4] if watched else None
+    moments, totals = maths.Moments(*sums[:4]), _Totals(table, needed=projection == "auto")
+    settings = {"unit_size": table.unit_size, "delta": options.delta, "eps": options.eps}
+    failed = maths.failing(torch, moments, **settings) if totals.needed else None
+    if failed is not None:
+        yield from totals.learn([*moments, failed])
+    settings |= {"size": table.size, "projection": projection, "failed": failed}
+    gate = maths.gate(torch, moments, totals, **settings)
+    if watch is not None and watched:
+        params = [weight.param for weight in batch.weights]
+        watch(StepSums(params, table, moments, sums[4], gate, options))
+    return _Judged(batch, table, moments, gate, totals)
 
 
 def _cautious(judged: _Judged, us: Tensors) -> Wait:
@@ -146,8 +169,8 @@ def _cautious(judged: _Judged, us: Tensors) -> Wait:
     xw = table.dots(batch.of_all(us), [*batch.ws])
     xw, counts = yield from added([xw, counts], groups.parts, groups.units)
     (counts,) = yield from judged.totals.learn([xw], counts)
-    shrinkage = _shrinkage(batch, counts)
-    return _enlarged(batch, us, shrinkage), judged.coef(xw) / table.of_weights(shrinkage)
+    us, shrinkage = _enlarged(batch, us, counts)
+    return us, judged.coef(xw) / table.of_weights(shrinkage)
 
 
 class _Totals:
@@ -184,15 +207,18 @@ def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]
     return [u for u, _ in pairs], torch.stack([zero if n is None else n for n in counts])
 
 
-def _shrinkage(batch: Batch, counts: Tensor) -> Tensor:
-    """The divisors of `maths.cautious` [weights]; `counts` are those of whole weights."""
+def _enlarged(batch: Batch, us: Tensors, counts: Tensor) -> tuple[Tensors, Tensor]:
+    """`us` divided by the share of elements kept, as in `maths.cautious`; the divisors [weights].
+
+    Args:
+        batch: The weights.
+        us: Their updates.
+        counts: Elements kept, of whole weights [weights].
+    """
     params = [weight.param for weight in batch.weights]
     sizes = [max(p.numel(), 1) * (2.0 if p.is_complex() else 1.0) for p in params]
     shares = torch._foreach_div(list(counts.unbind()), sizes)
-    return maths.shrinkage(torch, torch.stack(list(shares)))
-
-
-def _enlarged(batch: Batch, us: Tensors, shrinkage: Tensor) -> Tensors:
-    if not us:
-        return us
-    return list(torch._foreach_div(us, batch.of_active(list(shrinkage.unbind()))))
+    shrinkage = maths.shrinkage(torch, torch.stack(list(shares)))
+    if us:
+        us = list(torch._foreach_div(us, batch.of_active(list(shrinkage.unbind()))))
+    return us, shrinkage

@@ -34,17 +34,15 @@ class Table:
 
         None stands for an array of zeros.
         """
-        pairs = zip(self.rows, xs, ys, strict=True)
-        known = [(r, x, y) for r, x, y in pairs if x is not None and y is not None]
-        dots = iter(_dots(known, squares=xs is ys) if known else ())
-        if len(known) == len(self.rows):
-            return torch.cat(list(dots))
-        return torch.cat(
-            [
-                self.like.new_zeros(r.units) if x is None or y is None else next(dots)
-                for r, x, y in zip(self.rows, xs, ys, strict=True)
-            ]
-        )
+        triples = list(zip(self.rows, xs, ys, strict=True))
+        known = [(r, x, y) for r, x, y in triples if x is not None and y is not None]
+        dots = _dots(known, squares=xs is ys) if known else []
+        if len(known) < len(self.rows):
+            sums = iter(dots)
+            missing = [x is None or y is None for _, x, y in triples]
+            pairs = zip(self.rows, missing, strict=True)
+            dots = [self.like.new_zeros(r.units) if absent else next(sums) for r, absent in pairs]
+        return torch.cat(dots)
 
     def spread(self, values: Tensor) -> list[Tensor]:
         """One value per unit, shaped to broadcast over the weights."""
