@@ -13,14 +13,7 @@ from types import ModuleType
 import torch
 
 from tangential.backends import eager, foreach, native, sharded
-from tangential.backends.batch import (
-    LowPrecision,
-    Rule,
-    State,
-    StepOptions,
-    WeightState,
-    weight_state,
-)
+from tangential.backends.batch import LowPrecision, Rule, State, StepOptions, WeightState
 from tangential.backends.rounding import is_narrow
 from tangential.backends.rows import (
     Projection,
@@ -33,17 +26,7 @@ from tangential.backends.rows import (
     splits_units,
     widen,
 )
-from tangential.backends.sharded import (
-    Task,
-    added_up,
-    freed,
-    has_own_dispatch,
-    is_dtensor,
-    is_summed_elsewhere,
-    local,
-    run_together,
-    shards_of,
-)
+from tangential.backends.sharded import added_up, local, shards_of
 from tangential.backends.step import step
 from tangential.backends.sums import StepSums, Watch, with_watcher, without_watcher
 
@@ -55,7 +38,6 @@ __all__ = [
     "State",
     "StepOptions",
     "StepSums",
-    "Task",
     "Units",
     "Watch",
     "WeightState",
@@ -63,22 +45,16 @@ __all__ = [
     "as_real",
     "choose",
     "described",
-    "freed",
-    "has_own_dispatch",
-    "is_dtensor",
     "is_narrow",
-    "is_summed_elsewhere",
     "local",
     "native",
     "ordered_sum",
     "rows_of",
-    "run_together",
     "shard_groups",
     "sharded",
     "shards_of",
     "splits_units",
     "step",
-    "weight_state",
     "widen",
     "with_watcher",
     "without_watcher",
@@ -100,12 +76,10 @@ def described() -> str:
     fused = f"no: {native.reason()}"
     if native.kernel is not None:
         fused = f"yes, with {native.kernel.instruction_sets[0]}: the default on the CPU"
-    return "\n".join(
-        (
-            f"native   {fused}",
-            "foreach  yes: the default on other devices, and without native",
-            "eager    yes: the reference, and the default under torch.compile",
-            f"(tangential {version('tangential')}, torch {torch.__version__}, "
-            f"{torch.get_num_threads()} threads)",
-        )
+    return (
+        f"native   {fused}\n"
+        "foreach  yes: the default on other devices, and without native\n"
+        "eager    yes: the reference, and the default under torch.compile\n"
+        f"(tangential {version('tangential')}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads)"
     )

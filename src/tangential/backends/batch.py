@@ -66,12 +66,12 @@ class WeightState(NamedTuple):
         """Whether it has a gradient."""
         return self.param.grad is not None
 
-
-def weight_state(
-    param: Tensor, position: int, units: Units, states: dict[Tensor, State]
-) -> WeightState:
-    """A weight with the state that the optimizer has now."""
-    return WeightState(param, states.get(param, {}), rows_of(param, units), position)
+    @classmethod
+    def of(
+        cls, param: Tensor, position: int, units: Units, states: dict[Tensor, State]
+    ) -> "WeightState":
+        """A weight with the state that the optimizer has now."""
+        return cls(param, states.get(param, {}), rows_of(param, units), position)
 
 
 class Batch(NamedTuple):

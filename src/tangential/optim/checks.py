@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends import freed, has_own_dispatch, is_dtensor
+from tangential.backends import sharded
 
 
 def check_weight(param: Any, state: dict[str, Any], owner: str) -> None:
@@ -30,7 +30,7 @@ def check_weight(param: Any, state: dict[str, Any], owner: str) -> None:
         _raise_if(ValueError, wrong_kind(x, param) or wrong_device(x, param), name, param)
     if not torch.compiler.is_compiling():
         for name, x in {"data": param, "gradient": param.grad, **buffers, **state}.items():
-            _raise_if(RuntimeError, isinstance(x, Tensor) and freed(x), name, param)
+            _raise_if(RuntimeError, isinstance(x, Tensor) and sharded.freed(x), name, param)
             _raise_if(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
     if "step" in state:
         _raise_if(ValueError, wrong_count(state["step"]), "step", param)
@@ -115,9 +115,13 @@ def wrong_device(x: Tensor, weight: Tensor) -> str | None:
         return (
             f"is on {x.device}, the weight on {weight.device}: move the model before its first step"
         )
-    if has_own_dispatch(x) == has_own_dispatch(weight) or is_dtensor(x) == is_dtensor(weight):
+    if sharded.has_own_dispatch(x) == sharded.has_own_dispatch(weight):
         return None
-    kind, expected = ("a DTensor" if is_dtensor(y) else "a plain tensor" for y in (x, weight))
+    is_dtensor = sharded.is_dtensor(x)
+    if is_dtensor == sharded.is_dtensor(weight):
+        return None
+    kinds = ("a DTensor", "a plain tensor")
+    kind, expected = kinds if is_dtensor else reversed(kinds)
     return (
         f"is {kind}, the weight {expected}: load sharded states with torch.distributed.checkpoint"
     )

@@ -4,7 +4,7 @@ FSDP1 marks its flat parameters, DeepSpeed ZeRO 1 and 2 do not.
 """
 
 import warnings
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,23 +17,15 @@ LARGE = 2**20  # elements: vectors of ordinary models are smaller
 
 USE = "use FSDP2 (fully_shard), or FSDP1 with use_orig_params=True and ShardingStrategy.NO_SHARD"
 
-
-def is_suspect(param: Tensor) -> bool:
-    """Whether a weight is a flat parameter of FSDP1, or a vector inside a flat parameter."""
-    return _is_vector(param) and (
-        getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False)
-    )
+_warned = False
 
 
 def check_group(group: Group) -> None:
-    """Check that a group whose rows are to be projected has rows; weights may be empty.
-
-    Raises:
-        ValueError: `projection` is "row", and every weight is a vector or a number.
-    """
-    some = any(is_lazy(param) or param.numel() for param in group["params"])
-    if group["projection"] == "row" and some and not _has_rows([group]):
-        shapes = sorted({tuple(param.shape) for param in group["params"]})
+    """Raise a ValueError if `projection` is "row", but the group has only vectors and numbers."""
+    params = group["params"]
+    some = any(is_lazy(param) or param.numel() for param in params)
+    if group["projection"] == "row" and some and not _has_rows(params):
+        shapes = sorted({tuple(param.shape) for param in params})
         shown = ", ".join(map(str, shapes[:3])) + (", ..." if len(shapes) > 3 else "")
         raise ValueError(
             'projection="row" needs weights of two dimensions or more, got only shapes '
@@ -43,32 +35,23 @@ def check_group(group: Group) -> None:
 
 
 def check(groups: list[Group]) -> None:
-    """Check that no weight of an optimizer has been flattened, as far as we can detect it.
+    """Raise a ValueError if weights of an optimizer have been flattened, as far as is known.
 
     FSDP1 also marks the vectors of a model that it has not sharded. The matrices show the
     difference: they are marked and still have their shapes.
-
-    Raises:
-        ValueError: FSDP1 has flattened weights, or no group that is to be projected by row has
-            rows.
     """
-    params = chain.from_iterable(group["params"] for group in groups)
-    marked = [param for param in params if getattr(param, "_fsdp_flattened", False)]
-    projected = [group for group in groups if group["projection"] != "off"]
-    params = chain.from_iterable(group["params"] for group in projected)
-    suspects = [param for param in params if is_suspect(param)]
-    flat = [param for param in suspects if getattr(param, "_is_flat_param", False)]
-    if all(map(_is_vector, marked)):
-        flat = suspects
+    marked = [param for param in _params(groups) if getattr(param, "_fsdp_flattened", False)]
+    flat = [param for param in _projected(groups) if _is_suspect(param)]
+    if not all(map(_is_vector, marked)):
+        flat = [param for param in flat if getattr(param, "_is_flat_param", False)]
     if flat:
         raise ValueError(
             "params must have their own shapes, got one of shape "
             f"{tuple(flat[0].shape)} that FSDP1 (FullyShardedDataParallel) has flattened: {USE}, "
             'or pass projection="off"'
         )
-    by_row = [group for group in groups if group["projection"] == "row"]
-    if by_row and not _has_rows(by_row):
-        check_group({**by_row[0], "params": [p for group in by_row for p in group["params"]]})
+    if by_row := [group for group in groups if group["projection"] == "row"]:
+        check_group({**by_row[0], "params": list(_params(by_row))})
 
 
 def check_step(groups: list[Group], group: Group) -> None:
@@ -76,21 +59,14 @@ def check_step(groups: list[Group], group: Group) -> None:
 
     Warns once if all weights of an optimizer are vectors and one of them is large.
     """
+    global _warned
     if torch.compiler.is_compiling():  # an earlier step has checked
         return
-    if group["projection"] == "row" or any(map(is_suspect, group["params"])):
+    if group["projection"] == "row" or any(map(_is_suspect, group["params"])):
         check(groups)
-    _warn([group for group in groups if group["projection"] != "off"])
-
-
-_warned = False
-
-
-def _warn(groups: list[Group]) -> None:
-    global _warned
-    if _warned or _has_rows(groups):
+    if _warned or _has_rows(_projected(groups)):
         return
-    largest = max((p.numel() for group in groups for p in group["params"]), default=0)
+    largest = max((param.numel() for param in _projected(groups)), default=0)
     if largest >= LARGE:
         _warned = True
         warnings.warn(
@@ -101,8 +77,22 @@ def _warn(groups: list[Group]) -> None:
         )
 
 
-def _has_rows(groups: list[Group]) -> bool:
-    return any(not _is_vector(param) for group in groups for param in group["params"])
+def _params(groups: Iterable[Group]) -> Iterator[Tensor]:
+    return (param for group in groups for param in group["params"])
+
+
+def _projected(groups: list[Group]) -> Iterator[Tensor]:
+    return _params(group for group in groups if group["projection"] != "off")
+
+
+def _is_suspect(param: Tensor) -> bool:
+    """Whether a weight is a flat parameter of FSDP1, or a vector inside a flat parameter."""
+    marks = ("_is_flat_param", "_fsdp_flattened")
+    return _is_vector(param) and any(getattr(param, mark, False) for mark in marks)
+
+
+def _has_rows(params: Iterable[Tensor]) -> bool:
+    return not all(map(_is_vector, params))
 
 
 def _is_vector(param: Tensor) -> bool:

@@ -9,16 +9,13 @@ from torch import Tensor
 from tangential.backends import (
     State,
     StepOptions,
-    Task,
     Watch,
     WeightState,
     choose,
     is_narrow,
-    is_summed_elsewhere,
     native,
-    run_together,
+    sharded,
     step,
-    weight_state,
 )
 from tangential.optim import flattened
 from tangential.optim.checks import check_capture, check_lr, check_weight
@@ -62,7 +59,7 @@ class Stepper:
         unscale = 1.0 if grad_scale is None else 1 / float(grad_scale)
         planned = [self._planned(group_step, optimizer) for group_step in steps]
         tasks = [_take_step(group_step, unscale, optimizer.watch) for group_step in planned]
-        run_together(task for group_tasks in tasks for task in group_tasks)
+        sharded.run_together(task for group_tasks in tasks for task in group_tasks)
 
     def release(self) -> None:
         """Drop the references to gradients and states of the last step."""
@@ -88,9 +85,9 @@ class Stepper:
             plan = None
             flattened.check_step(optimizer.param_groups, group)
             others = [
-                weight_state(param, position, options.units, states)
+                WeightState.of(param, position, options.units, states)
                 for position, param in enumerate(params, first)
-                if param.grad is not None or is_summed_elsewhere(param)
+                if param.grad is not None or sharded.is_summed_elsewhere(param)
             ]
         _check_tensors(others, options, optimizer)
         return _GroupStep(number, first, params, options, plan, others)
@@ -149,7 +146,7 @@ def _step_count(step: Any) -> Tensor:
     return torch.as_tensor(step, dtype=torch.float32, device="cpu").detach().clone().reshape(())
 
 
-def _take_step(group_step: _GroupStep, unscale: float, watch: Watch | None) -> list[Task]:
+def _take_step(group_step: _GroupStep, unscale: float, watch: Watch | None) -> list[sharded.Task]:
     """Take a group's step; return the tasks that must run together with those of other groups."""
     options, plan, others = group_step.options, group_step.plan, group_step.others
     if plan is not None:

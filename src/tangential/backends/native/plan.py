@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tangential import maths
-from tangential.backends.batch import State, StepOptions, WeightState, weight_state
+from tangential.backends.batch import State, StepOptions, WeightState
 from tangential.backends.native import compiled
 from tangential.backends.native.layouts import fields, layout_of
 from tangential.backends.sharded import is_summed_elsewhere, shards_of
@@ -60,7 +60,7 @@ class StepPlan:
         others = [x._replace(state=states.get(x.param, {})) for x in self.other_weights]
         units = self.geometry[0]
         absent = [
-            weight_state(param, position, units, states)
+            WeightState.of(param, position, units, states)
             for position, param in self.shards
             if param.grad is None and is_summed_elsewhere(param)
         ]
