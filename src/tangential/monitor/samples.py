@@ -14,16 +14,13 @@ from torch.optim.optimizer import Optimizer
 from tangential import maths
 from tangential.backends import (
     Rows,
-    ShardGroups,
     StepSums,
-    Task,
     Units,
     added_up,
     as_real,
     local,
     native,
     rows_of,
-    run_together,
     shard_groups,
     sharded,
     shards_of,
@@ -171,7 +168,7 @@ def _sums_of_weights(
     return sums
 
 
-def _unit_size(param: Tensor, change: native.WeightChange, groups: ShardGroups) -> float:
+def _unit_size(param: Tensor, change: native.WeightChange, groups: sharded.ShardGroups) -> float:
     """The number of elements of a whole unit, of which a shard may have only a part."""
     size = as_real(param).numel() if groups.parts else change.rows.size
     return size / max(change.rows.units, 1)
@@ -180,11 +177,11 @@ def _unit_size(param: Tensor, change: native.WeightChange, groups: ShardGroups) 
 def _add_up(sums: Iterable[tuple[Tensor, tuple[Any, ...]]]) -> None:
     """Add up each tensor over the processes of its groups, in place."""
 
-    def task(x: Tensor, groups: tuple[Any, ...]) -> Task:
+    def task(x: Tensor, groups: tuple[Any, ...]) -> sharded.Task:
         (total,) = yield from sharded.added([x], groups)
         x.copy_(total)
 
-    run_together(task(x, groups) for x, groups in sums)
+    sharded.run_together(task(x, groups) for x, groups in sums)
 
 
 def on_host(samples: list[Sample]) -> list[tuple[Sample, list[float]]]:
