@@ -22,6 +22,7 @@ DERIVED = "derived"
 BETA2 = 0.999  # the decay rate of Adam's second moment
 
 Draw = Callable[[], Tensor]
+Build = Callable[[Tensor, "Simulation"], Optimizer]
 
 
 class Lemma(NamedTuple):
@@ -84,6 +85,15 @@ def adamw(weight: Tensor, s: Simulation) -> Optimizer:
     return AdamW([weight], s.lr, (s.beta, BETA2), eps=0, weight_decay=s.decay)
 
 
+class Step(NamedTuple):
+    """A step that has been taken."""
+
+    before: Tensor  # the weight before the step [rows, fan]
+    weight: Tensor  # the optimizer's parameter, after the step [rows, fan]
+    grad: Tensor  # [rows, fan]
+    optimizer: Optimizer
+
+
 def random_weight(simulation: Simulation) -> tuple[Tensor, Draw]:
     """A random weight [rows, fan], and a function that draws more tensors of its shape.
 
@@ -99,20 +109,22 @@ def random_weight(simulation: Simulation) -> tuple[Tensor, Draw]:
     return draw().requires_grad_(), draw
 
 
-def take_steps(optimizer: Optimizer, weight: Tensor, draw: Draw, steps: int) -> Iterator[Tensor]:
-    """Take steps, each on a new loss; yield the weight [rows, fan] as it was before each step.
+def take_steps(build: Build, simulation: Simulation) -> Iterator[Step]:
+    """Take the steps of a simulation, each on a new loss.
 
-    >>> weight, draw = random_weight(DEFAULT)
-    >>> [before] = take_steps(torch.optim.SGD([weight], lr=0.1), weight, draw, 1)
-    >>> torch.allclose(square(weight), square(before) + 0.01 * square(weight.grad))
+    >>> step = next(take_steps(lambda weight, s: torch.optim.SGD([weight], s.lr), DEFAULT))
+    >>> torch.allclose(square(step.weight), square(step.before) + 0.01 * square(step.grad))
     True
     """
-    for _ in range(steps):
+    weight, draw = random_weight(simulation)
+    optimizer = build(weight, simulation)
+    for _ in range(simulation.steps):
         before = weight.detach().clone()
         optimizer.zero_grad()
         (draw() * normalize(weight, dim=1)).sum().backward()
         optimizer.step()
-        yield before
+        assert weight.grad is not None
+        yield Step(before, weight, weight.grad, optimizer)
 
 
 def square(rows: Tensor) -> Tensor:

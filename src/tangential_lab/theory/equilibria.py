@@ -15,13 +15,13 @@ from torch.optim import SGD, Optimizer
 from tangential import maths
 from tangential_lab.theory.claims import (
     DERIVED,
+    Build,
     Lemma,
     Simulation,
     adamp,
     adamw,
     angle_rad,
     check_choice,
-    random_weight,
     sgdp,
     take_steps,
 )
@@ -39,7 +39,7 @@ class Equilibrium(NamedTuple):
     0.125
     """
 
-    build: Callable[[Tensor, Simulation], Optimizer]
+    build: Build
     squared_angle: Callable[[Simulation], float]
     simulation: Simulation
 
@@ -91,12 +91,10 @@ def equilibrium(name: str, simulation: Simulation | None = None) -> Lemma:
     check_choice("name", name, EQUILIBRIA)
     build, squared_angle, default = EQUILIBRIA[name]
     simulation = simulation or default
-    weight, draw = random_weight(simulation)
-    steps = take_steps(build(weight, simulation), weight, draw, simulation.steps)
     squares = [
-        float(angle_rad(before, weight.detach()).square().mean())
-        for step, before in enumerate(steps)
-        if step >= simulation.steps // 2
+        float(angle_rad(step.before, step.weight.detach()).square().mean())
+        for number, step in enumerate(take_steps(build, simulation))
+        if number >= simulation.steps // 2
     ]
     claimed, measured = math.sqrt(squared_angle(simulation)), math.sqrt(fmean(squares))
     error = abs(measured / claimed - 1)

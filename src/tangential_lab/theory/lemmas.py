@@ -5,13 +5,13 @@ The optimizers run with eps = 0: with the published 1e-8, (|w| + eps)^2 leaves a
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 
 from tangential import maths
 from tangential_lab.theory.claims import (
@@ -19,8 +19,10 @@ from tangential_lab.theory.claims import (
     DEFAULT,
     DERIVED,
     PAPER,
+    Build,
     Lemma,
     Simulation,
+    Step,
     adamp,
     adamw,
     angle_rad,
@@ -36,7 +38,6 @@ from tangential_lab.theory.equilibria import EQUILIBRIA, equilibrium
 
 NEGLIGIBLE = 1e-18  # a term of this size changes no sum in float64
 
-Build = Callable[[Tensor, Simulation], Optimizer]
 Rule = Literal["SGDP", "AdamP"]
 
 PROJECTED: dict[Rule, Build] = {"SGDP": sgdp, "AdamP": adamp}
@@ -75,11 +76,10 @@ def plain_norm(simulation: Simulation = DEFAULT) -> Lemma:
     >>> plain_norm().holds
     True
     """
-    weight, draw = random_weight(simulation)
-    cases = []
-    for before in take_steps(SGD([weight], simulation.lr), weight, draw, simulation.steps):
-        claimed = square(before) + simulation.lr**2 * square(_grad(weight))
-        cases.append((claimed, square(weight)))
+    cases = [
+        (square(step.before) + simulation.lr**2 * square(step.grad), square(step.weight))
+        for step in take_steps(lambda weight, s: SGD([weight], s.lr), simulation)
+    ]
     return worst_case("Lemma 2.1: squared norm after a step of SGD", PAPER, cases)
 
 
@@ -91,14 +91,12 @@ def momentum_norm(simulation: Simulation = DEFAULT) -> Lemma:
     >>> momentum_norm(Simulation(beta=0.99)).holds
     True
     """
-    weight, draw = random_weight(simulation)
-    optimizer = SGD([weight], simulation.lr, simulation.beta)
     cases, squares = [], []
-    for t, before in enumerate(take_steps(optimizer, weight, draw, simulation.steps)):
-        squares.append(square(optimizer.state[weight].get("momentum_buffer", weight.grad)))
+    for t, step in enumerate(take_steps(PLAIN["SGDP"], simulation)):
+        squares.append(square(step.optimizer.state[step.weight].get("momentum_buffer", step.grad)))
         shares = [1.0] + [2 * simulation.beta**age for age in range(1, t + 1)]
         sums = sum(share * p for share, p in zip(shares, reversed(squares), strict=True))
-        cases.append((square(before) + simulation.lr**2 * sums, square(weight)))
+        cases.append((square(step.before) + simulation.lr**2 * sums, square(step.weight)))
     return worst_case("Lemma 2.2: squared norm after a step with momentum", PAPER, cases)
 
 
@@ -186,13 +184,11 @@ def great_circle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
     True
     """
     check_choice("rule", rule, PROJECTED)
-    weight, draw = random_weight(simulation)
-    plain_weight = weight.detach().clone().requires_grad_()
-    optimizer = PROJECTED[rule](weight, simulation)
+    plain_weight, _ = random_weight(simulation)
     plain = PLAIN[rule](plain_weight, simulation)
     cases = []
-    for before in take_steps(optimizer, weight, draw, simulation.steps):
-        plain_weight.data, plain_weight.grad = before.clone(), _grad(weight).clone()
+    for before, weight, grad, _ in take_steps(PROJECTED[rule], simulation):
+        plain_weight.data, plain_weight.grad = before.clone(), grad.clone()
         plain.step()  # its moments have seen the same gradients
         start, end, plain_end = (_units(w, simulation) for w in (before, weight, plain_weight))
         turn = tangent(normalize(end, dim=1), of=start)
@@ -204,34 +200,27 @@ def great_circle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
 
 def _projected_steps(rule: Rule, simulation: Simulation) -> Iterator[ProjectedStep]:
     check_choice("rule", rule, PROJECTED)
-    weight, draw = random_weight(simulation)
-    optimizer = PROJECTED[rule](weight, simulation)
     lr, beta, ratio = simulation.lr, simulation.beta, simulation.wd_ratio
     decay = simulation.decay * (maths.matched(beta) if isinstance(ratio, str) else ratio)
     shrinkage = 1 - lr * (decay / (1 - beta) if rule == "SGDP" else decay)
-    for before in take_steps(optimizer, weight, draw, simulation.steps):
-        units, after = _units(before, simulation), _units(weight, simulation).clone()
-        update = _units(_update(optimizer, weight, beta), simulation)
+    for step in take_steps(PROJECTED[rule], simulation):
+        units, after = _units(step.before, simulation), _units(step.weight, simulation).clone()
+        update = _units(_update(step, beta), simulation)
         radial = shrinkage * units.norm(dim=1)
         yield ProjectedStep(units, after, radial, lr * tangent(update, of=units))
 
 
-def _update(optimizer: Optimizer, weight: Tensor, beta: float) -> Tensor:
-    """The update of the last step before its projection, from the optimizer's state."""
-    state = optimizer.state[weight]
+def _update(step: Step, beta: float) -> Tensor:
+    """The update of a step before its projection, from the optimizer's state."""
+    state = step.optimizer.state[step.weight]
     if "momentum_buffer" in state:
         return state["momentum_buffer"]
-    moments, step = (state["exp_avg"], state["exp_avg_sq"]), float(state["step"])
+    moments, count = (state["exp_avg"], state["exp_avg_sq"]), float(state["step"])
     options = {"betas": (beta, BETA2), "eps": 0, "nesterov": False}
-    return maths.adam_update(torch, weight.grad, *moments, step, **options)
+    return maths.adam_update(torch, step.grad, *moments, count, **options)
 
 
 def _units(rows: Tensor, simulation: Simulation) -> Tensor:
     """The units [units, fan], each projected as one vector: the rows, or the whole weight."""
     rows = rows.detach()
     return rows.reshape(1, -1) if simulation.projection == "weight" else rows
-
-
-def _grad(weight: Tensor) -> Tensor:
-    assert weight.grad is not None
-    return weight.grad
