@@ -38,21 +38,16 @@ def command(run: Path, other: Path | None = None, /) -> None:
         other: Another run to compare it with.
     """
     console = Console()
-    runs = [_loaded(path, console) for path in (run, other) if path]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runs = [load(path) for path in (run, other) if path]
+    for warning in caught:
+        say(console, f"Note: {warning.message}")
     console.print(_table(runs))
     for loaded in runs:
         console.print(f"[bold]{escape(loaded.name)}[/bold]", highlight=False, soft_wrap=True)
         for verdict in diagnose(loaded):
             say(console, verdict.text, indent="  ")
-
-
-def _loaded(path: Path, console: Console) -> Run:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        run = load(path)
-    for warning in caught:
-        say(console, f"Note: {warning.message}")
-    return run
 
 
 def _table(runs: list[Run]) -> Table:

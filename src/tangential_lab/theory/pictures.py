@@ -39,12 +39,6 @@ class Trace(NamedTuple):
     x: Any
     y: Any
 
-    def until(self, step: int) -> None:
-        """Show the points up to a step."""
-        x, y = self.x[: step + 1], self.y[: step + 1]
-        self.line.set_data(x, y)
-        self.head.set_data(x[-1:], y[-1:])
-
 
 def toy_files(problem: Problem, folder: Path) -> list[Path]:
     """The files that `draw_toy` writes."""
@@ -192,18 +186,19 @@ def _animate(figure: Any, traces: list[Trace], path: Path) -> None:
 
     figure.set_dpi(FRAME_DPI)
     canvas = FigureCanvasAgg(figure)
-    for trace in traces:
-        trace.line.set_animated(True)
-        trace.head.set_animated(True)
+    for line, head, _, _ in traces:
+        line.set_animated(True)
+        head.set_animated(True)
     canvas.draw()
     still = canvas.copy_from_bbox(figure.bbox)
     images = []
     for step in range(0, STEPS_2D + 1, STEPS_PER_FRAME):
         canvas.restore_region(still)
-        for trace in traces:
-            trace.until(step)
-            trace.line.axes.draw_artist(trace.line)
-            trace.line.axes.draw_artist(trace.head)
+        for line, head, x, y in traces:
+            line.set_data(x[: step + 1], y[: step + 1])
+            head.set_data(x[: step + 1][-1:], y[: step + 1][-1:])
+            line.axes.draw_artist(line)
+            line.axes.draw_artist(head)
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     colours = images[-1].quantize(256, Image.Quantize.FASTOCTREE)
     frames = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images]

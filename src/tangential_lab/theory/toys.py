@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -55,10 +56,7 @@ def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> Path:
 
     Args:
         optimizer: Builds the optimizer from a list of one weight [1, 2], float64.
-        steps: Number of steps, at least 1.
-
-    Raises:
-        ValueError: steps is less than 1.
+        steps: Number of steps; ValueError if it is less than 1.
 
     >>> path = cosine_2d(lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9))
     >>> f"{path.losses[50]:.4f} {path.norms[51]:.2f} {path.norms[500]:.2f}"
@@ -84,10 +82,7 @@ def rosenbrock_3d(optimizer: Build, steps: int = STEPS_3D) -> Path:
     Args:
         optimizer: Builds the optimizer from a list of one weight [1, 3], float64. Decay that it
             adds to the gradient is added after the scaling to length 1.
-        steps: Number of steps, at least 1; the learning rate reaches 0 after them.
-
-    Raises:
-        ValueError: steps is less than 1.
+        steps: Number of steps; ValueError if it is less than 1.
 
     >>> path = rosenbrock_3d(lambda weights: torch.optim.SGD(weights, lr=0.0549, momentum=0.9))
     >>> f"{path.norms[10]:.3f}"
@@ -178,12 +173,11 @@ def _sgd(colour: str, lr: float, decay: float = 0.0) -> ToyOptimizer:
 
 
 def _sgdp(lr: float) -> dict[str, ToyOptimizer]:
-    colour, published = (OPTIMIZERS[name].colour for name in ("sgdp", "sgdp-published"))
+    colour, published = OPTIMIZERS["sgdp"].colour, OPTIMIZERS["sgdp-published"].colour
+    with_buffer = partial(SGDP, project_buffer=True)
     return {
         "SGDP": ToyOptimizer(colour, False, lambda w, m: SGDP(w, lr, m)),
-        "SGDP, published buffer": ToyOptimizer(
-            published, True, lambda w, m: SGDP(w, lr, m, project_buffer=True)
-        ),
+        "SGDP, published buffer": ToyOptimizer(published, True, lambda w, m: with_buffer(w, lr, m)),
     }
 
 

@@ -69,10 +69,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def state_of(accelerator: Accelerator, model: nn.Module, optimizer: Any, *, sharded: bool) -> State:
-    """The state of model, optimizer and generators; complete on the first process.
-
-    Every process must call it.
-    """
+    """The state of a training; every process must call it, on the first it is complete."""
     inner = accelerator.unwrap_model(model)
     if sharded:
         states = get_state_dict(model, optimizer.optimizer, options=FULL_STATE)

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from tangential_lab.training.task import Record
 
@@ -64,14 +63,6 @@ class Curves:
         """The last logged value that is finite."""
         return next((x for x in reversed(self.columns[column]) if math.isfinite(x)), math.nan)
 
-    def state(self) -> dict[str, Any]:
-        """The logged values as plain lists, for a checkpoint."""
-        return {"columns": self.columns, "layers": self.layers}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Continue from the `state` of a checkpoint."""
-        self.columns, self.layers = state["columns"], state["layers"]
-
     def record(self) -> Record:
         """The part of a trial's record that comes from curves; None where nothing is known."""
         summary: Record = dict.fromkeys(("norm", "effective_step", "memory_share"))
@@ -99,11 +90,6 @@ class Clock:
         now = time.perf_counter()
         self.seconds[part] += now - self.last_lap
         self.last_lap = now
-
-    @property
-    def training_s(self) -> float:
-        """All seconds except those of evaluations."""
-        return sum(self.seconds.values()) - self.seconds["evaluation"]
 
 
 def _mean(values: Iterable[float]) -> float:

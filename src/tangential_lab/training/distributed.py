@@ -42,12 +42,9 @@ class GlobalBatchNorm(_BatchNorm):
         variance = _Sum.apply(centred.square().sum(over)) / count
         self._update_running(mean.detach(), variance.detach(), count)
         scale = (variance + self.eps).rsqrt()
-        if self.weight is not None:
-            scale = scale * self.weight
+        scale = scale if self.weight is None else scale * self.weight
         result = centred * scale.view(shape)
-        if self.bias is not None:
-            result = result + self.bias.view(shape)
-        return result.to(input.dtype)
+        return (result if self.bias is None else result + self.bias.view(shape)).to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         if input.dim() < 2:
@@ -78,7 +75,7 @@ def with_global_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def this_process() -> PartialState:
-    """The state of this process in the group that torchrun or `accelerate launch` started."""
+    """This process in the group that torchrun or `accelerate launch` started."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 

@@ -128,10 +128,10 @@ def untuned_point(entry: OptimizerEntry, published: Mapping[str, Point]) -> Poin
 def split_groups(
     groups: ParamGroups, model: nn.Module, invariant: frozenset[str], lr: float | None
 ) -> ParamGroups:
-    """Groups split into scale-invariant parameters and others, with `lr_scale` applied.
+    """A model's groups, split into scale-invariant parameters and others, with `lr_scale` applied.
 
     Args:
-        groups: Parameter groups of the model, as `Task.groups` returns them.
+        groups: Parameter groups, as `Task.groups` returns them.
         model: The model.
         invariant: Names of its scale-invariant weights.
         lr: The learning rate, which `lr_scale` multiplies.

@@ -65,21 +65,15 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """A split in memory. A batch is a pair of inputs and labels.
+    """A split in memory. A batch is a pair of inputs and labels."""
 
-    Args:
-        inputs: [n, ...].
-        labels: [n, ...].
-        augment: Applied to the inputs of every batch.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    augment: Callable[[Tensor], Tensor] | None = None
+    inputs: Tensor  # [n, ...]
+    labels: Tensor  # [n, ...]
+    augment: Callable[[Tensor], Tensor] | None = None  # applied to the inputs of every batch
 
     def __len__(self) -> int:
         """Number of samples."""
-        return self.inputs.shape[0]
+        return len(self.inputs)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """The batch of these samples."""
@@ -123,13 +117,7 @@ def single_group(model: nn.Module) -> ParamGroups:
 
 
 def groups_with_lr_scale(model: nn.Module, module: str, scale: float) -> ParamGroups:
-    """Parameter groups in which some modules have their own learning rate.
-
-    Args:
-        model: The model.
-        module: Name of the modules.
-        scale: Their learning rate, as a multiple of that of all other parameters.
-    """
+    """Parameter groups in which modules of this name have `scale` times the usual learning rate."""
     scaled = [p for name, p in model.named_parameters() if module in name.split(".")]
     [everything] = single_group(model)
     rest = [p for p in everything["params"] if all(p is not other for other in scaled)]

@@ -155,8 +155,9 @@ class Trial:
         numbers = (x for x in tree_leaves(predictions) if isinstance(x, (float, Tensor)))
         is_finite = all(torch.as_tensor(x).isfinite().all() for x in numbers)
         metrics = self.task.score(predictions) if is_finite else {metric: math.nan}
+        seconds = self.clock.seconds
         self.scores["step"].append(self.step)
-        self.scores["time_s"].append(round(self.clock.training_s, 4))
+        self.scores["time_s"].append(round(sum(seconds.values()) - seconds["evaluation"], 4))
         self.scores["score"].append(metrics[metric])
         return metrics
 
@@ -222,7 +223,7 @@ class Trial:
         state = checkpoint.state_of(*trained, sharded=self.sharded) | {
             "step": self.step,
             "loss": self.loss,
-            "curves": self.curves.state(),
+            "curves": {"columns": self.curves.columns, "layers": self.curves.layers},
             "scores": self.scores,
             "seconds": self.clock.seconds,
         }
@@ -244,4 +245,5 @@ class Trial:
         self.step, self.scores = state["step"], state["scores"]
         self.clock.seconds = state["seconds"]
         self.loss.copy_(state["loss"])
-        self.curves.load(state["curves"])
+        curves = state["curves"]
+        self.curves.columns, self.curves.layers = curves["columns"], curves["layers"]

@@ -39,9 +39,7 @@ class Location:
         """The folder and the store of a study; both are made if they do not exist."""
         folder = self.out / study
         make_writable_folder(folder)
-        if self.storage:
-            return folder, Store(self.storage, study)
-        return folder, stored_in(folder)
+        return folder, Store(self.storage, study) if self.storage else stored_in(folder)
 
     def open(self, study: str) -> tuple[Path, Store]:
         """The folder and the store of a study that exists.

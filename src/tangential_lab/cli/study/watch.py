@@ -43,12 +43,7 @@ def watch(study: str, /, *, location: Location = DEFAULT_LOCATION, port: Port = 
 
 
 def serve(load: Load, port: int = 0) -> None:
-    """Serve the page of a study until Ctrl-C.
-
-    Args:
-        load: Returns the plan and the current records; the page shows its errors.
-        port: Port of the page; 0 for any free one.
-    """
+    """Serve the page of a study, which also shows errors of `load`, until Ctrl-C."""
     with PageServer(load, port) as server:
         print(f"{server.url} shows the study while it runs. Press Ctrl-C to stop.", flush=True)
         try:
@@ -83,7 +78,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: Any  # a PageServer
 
     def do_GET(self) -> None:
-        """Answer requests for this machine only, so that no other website can read the page."""
         if not is_local(self.headers.get_all("Host", []), self.server.server_port):
             self.send_error(403)
         elif self.path == "/":
@@ -106,29 +100,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def end_headers(self) -> None:
-        """Add headers to every response: browsers must not guess its type or show it in a frame."""
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Content-Security-Policy", "frame-ancestors 'none'")  # the page has more
         super().end_headers()
 
     def handle(self) -> None:
-        """Answer, unless the browser has closed the connection."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError):  # the browser has closed the connection
             super().handle()
 
     def version_string(self) -> str:
-        """The Server header; it does not reveal any versions."""
-        return "tangential"
+        return "tangential"  # the Server header, without any versions
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
-        """Print nothing: one line per second would hide the address."""
+        pass  # one line per second would hide the address
 
 
 def is_local(hosts: Sequence[str], port: int) -> bool:
-    """Whether the Host headers of a request name this machine and this port.
+    """Whether the Host headers of a request name this machine and this port; 80 may be left out.
 
-    Browsers leave out the port if it is 80. Another website may have made any other name point to
-    this machine (DNS rebinding).
+    Otherwise another website could read the page through a name that it has made point to this
+    machine (DNS rebinding).
 
     >>> [is_local([host], 80) for host in ("localhost", "LOCALHOST.:80", "[::1]", "evil.example")]
     [True, True, True, False]
@@ -145,7 +136,7 @@ class WatchedStudy:
         self.load, self.lock = load, Lock()
         self.read_s = -PAUSE_S  # time of the last read
         self._version, self._page = "", ""  # the page is rendered when it is asked for
-        self.content: tuple[Plan, Records] | str = ""  # a study, or an error
+        self.content: tuple[Plan, Records] | Exception = ValueError()
 
     def version(self) -> str:
         """The current version: a fingerprint of the plan and its trials, or of an error."""
@@ -156,7 +147,7 @@ class WatchedStudy:
         """The page of the current version."""
         with self.lock:
             version = self._read()
-            self._page = self._page or _rendered(self.content, version)
+            self._page = self._page or self._rendered(version)
             return self._page
 
     def _read(self) -> str:
@@ -165,19 +156,17 @@ class WatchedStudy:
                 self.content = plan, records = self.load()
                 text = "\n".join([plan.text(), *sorted(map(str, records))])
             except Exception as error:  # any error of a store: the next read may succeed
-                self.content = text = f"{type(error).__name__}: {error}"
+                self.content, text = error, repr(error)
             version = sha256(text.encode()).hexdigest()[:16]
             if version != self._version:
                 self._version, self._page = version, ""
             self.read_s = time.monotonic()
         return self._version
 
-
-def _rendered(content: tuple[Plan, Records] | str, version: str) -> str:
-    """The page of a study; the page of an error if the study cannot be read or reported."""
-    if not isinstance(content, str):
+    def _rendered(self, version: str) -> str:
         try:
-            return page(report(*content), live=True, version=version)
-        except Exception as error:  # a page that fails must not end the server
-            content = f"{type(error).__name__}: {error}"
-    return error_page(content, version)
+            if isinstance(self.content, Exception):
+                raise self.content
+            return page(report(*self.content), live=True, version=version)
+        except Exception as error:  # a study that cannot be shown must not end the server
+            return error_page(f"{type(error).__name__}: {error}", version)
