@@ -84,11 +84,8 @@ class Caveats(NamedTuple):
 def find_caveats(model: nn.Module, probe: Probe, batches: list[Any], findings: Findings) -> Caveats:
     """Find out what would change if biases were zero, or BatchNorm were in training mode.
 
-    Args:
-        model: The user's model; tells which weights are tied or frozen.
-        probe: The probe of its copy in general position.
-        batches: The batches, in the precision of the probe.
-        findings: The findings of `judge_by_gradients` for the probe.
+    `findings` are those for `probe`, a copy in general position. `model`, the user's, tells which
+    weights are tied or frozen.
     """
     biases = [name for name in findings if _is_bias_of_matrix(name, probe)]
     alive = [name for name in biases if findings[name].kind != "dead"]

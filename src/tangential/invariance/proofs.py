@@ -83,26 +83,19 @@ def _finer(shape: tuple[int, ...], units: Units) -> list[Units]:
     def count(units: Units) -> int:
         return 1 if units == WHOLE else shape[units.row_axis] // units.row_groups
 
-    def contains(coarse: Units, fine: Units) -> bool:
-        same_axis = coarse.row_axis == fine.row_axis
-        multiple = coarse.row_groups > fine.row_groups and not coarse.row_groups % fine.row_groups
-        return same_axis and multiple
+    def is_part(fine: Units, coarse: Units) -> bool:
+        in_rows = fine != coarse and coarse.row_groups % fine.row_groups == 0
+        return in_rows and fine.row_axis == coarse.row_axis
 
     finer = [other for other in possible_units(shape) if count(other) > count(units)]
-    return [fine for fine in finer if not any(contains(coarse, fine) for coarse in finer)]
+    return [fine for fine in finer if not any(is_part(fine, coarse) for coarse in finer)]
 
 
 def rescaled(weight: Tensor, units: Units, generator: torch.Generator) -> Tensor:
-    """The weight with every unit times a random factor in [0.5, 0.71] or [1.41, 2].
-
-    >>> weight = rescaled(torch.ones(2, 3), ROWS, torch.Generator().manual_seed(0))
-    >>> weight.std(1).tolist(), bool(weight[0, 0] == weight[1, 0])
-    ([0.0, 0.0], False)
-    """
+    """The weight with every unit times a random factor in [0.5, 0.71] or [1.41, 2]."""
     rows = rows_of(weight, units)
-    draws = torch.rand(
-        2, rows.units if rows else 1, generator=generator, dtype=torch.float64, device="cpu"
-    )
+    shape, on_cpu = (2, rows.units if rows else 1), {"dtype": torch.float64, "device": "cpu"}
+    draws = torch.rand(shape, generator=generator, **on_cpu)
     factors = torch.where(draws[0] < 0.5, 0.5, -0.5) * (1 + draws[1])
     result = weight.clone()
     factors = torch.exp2(factors).to(as_real(result))

@@ -51,8 +51,7 @@ def _cloned(x: Tensor | None) -> Tensor | None:
 class Generators:
     """The generators that a model may draw from: torch's, Python's and NumPy's.
 
-    Args:
-        model: Its weights' devices are the only CUDA devices whose generators are used.
+    Of the CUDA devices, only those of the model's weights count.
     """
 
     def __init__(self, model: nn.Module) -> None:

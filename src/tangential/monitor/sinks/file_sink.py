@@ -26,13 +26,7 @@ FOREIGN = (
 
 
 class FileSink(ABC):
-    """A sink that appends to `path`; a subclass implements a file format.
-
-    Args:
-        path: File or folder.
-        weights: Also write values for every weight.
-        flush_every: Number of logs that are written together, >= 1.
-    """
+    """A sink that appends `flush_every` logs at a time to `path`; a subclass is a file format."""
 
     def __init__(self, path: Path, weights: bool, flush_every: int = 1) -> None:
         self.path, self.weights, self.flush_every = path, weights, flush_every
