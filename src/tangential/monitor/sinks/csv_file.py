@@ -129,7 +129,8 @@ def _rows_with_ends(path: Path) -> Iterator[tuple[Row, int]]:
                 end, short = file.tell(), len(record) < len(FIELDS)  # short: ends within a label
                 if (short or not complete) and next(records, None) is None:
                     note = f"{path}: the last line is cut off and was left out"
-                    return warnings.warn(note, stacklevel=2)
+                    warnings.warn(note, stacklevel=2)
+                    return
                 yield _row(record), end
                 number += 1
             return
