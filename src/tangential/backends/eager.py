@@ -23,16 +23,10 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     betas: Any = options.betas
     if torch.compiler.is_compiling():  # Inductor's cache would keep the first value of b ** step
         betas = [state["step"].new_full((), beta, dtype=torch.float64) for beta in betas]
-    m, v, u = maths.adam(
-        torch,
-        g,
-        widen(state["exp_avg"]),
-        widen(state["exp_avg_sq"]),
-        state["step"].double(),  # in float32, 1 - beta2**step would have five digits
-        betas=betas,
-        eps=options.eps,
-        nesterov=options.nesterov,
-    )
+    m, v = widen(state["exp_avg"]), widen(state["exp_avg_sq"])
+    step = state["step"].double()  # in float32, 1 - beta2**step would have five digits
+    rule: Any = {"betas": betas, "eps": options.eps, "nesterov": options.nesterov}
+    m, v, u = maths.adam(torch, g, m, v, step, **rule)
     as_real(state["exp_avg"]).copy_(m)
     as_real(state["exp_avg_sq"]).copy_(v)
     return [u]
@@ -42,13 +36,8 @@ def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     """Advance SGD's momentum; return the updates u, before the learning rate."""
     (g,), (state,) = grads, states
     buffer = as_real(state["momentum_buffer"])
-    p, u = maths.sgd(
-        g,
-        widen(buffer),
-        momentum=options.momentum,
-        dampening=options.dampening,
-        nesterov=options.nesterov,
-    )
+    rule = {name: getattr(options, name) for name in ("momentum", "dampening", "nesterov")}
+    p, u = maths.sgd(g, widen(buffer), **rule)
     buffer.copy_(p)
     return [u]
 

@@ -69,8 +69,7 @@ def gradient_of(param: Tensor) -> Tensor:
 def shards_of(param: Any) -> list[tuple[int, int]]:
     """Axis and mesh dimension of every Shard of a DTensor; an empty list for other tensors.
 
-    Raises:
-        ValueError: a placement is neither Shard nor Replicate.
+    Raises a ValueError if a placement is neither Shard nor Replicate.
     """
     if not is_dtensor(param):
         return []
@@ -100,8 +99,7 @@ def groups_of(param: Any) -> Groups:
 def local_indices(param: Any, axis: int) -> Tensor | None:
     """Global indices of the part of an axis that this process has; None if it has the whole axis.
 
-    Raises:
-        ValueError: the shard is not as large as torch would have made it.
+    Raises a ValueError if the shard is not as large as torch would have made it.
     """
     mesh_dims = [mesh_dim for cut, mesh_dim in shards_of(param) if cut == axis]
     if not mesh_dims:

@@ -176,9 +176,7 @@ def _cautious(judged: _Judged, us: Tensors) -> Wait:
 class _Totals:
     """The argument `total` of `maths`: looks up sums that the processes have added up before.
 
-    Args:
-        table: The units.
-        needed: False if no decision depends on whole weights; then nothing is added up.
+    If not `needed`, because no decision depends on whole weights, nothing is added up.
     """
 
     def __init__(self, table: Table, *, needed: bool) -> None:
@@ -210,10 +208,7 @@ def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]
 def _enlarged(batch: Batch, us: Tensors, counts: Tensor) -> tuple[Tensors, Tensor]:
     """`us` divided by the share of elements kept, as in `maths.cautious`; the divisors [weights].
 
-    Args:
-        batch: The weights.
-        us: Their updates.
-        counts: Elements kept, of whole weights [weights].
+    `counts`: elements kept, of whole weights [weights].
     """
     params = [weight.param for weight in batch.weights]
     sizes = [max(p.numel(), 1) * (2.0 if p.is_complex() else 1.0) for p in params]

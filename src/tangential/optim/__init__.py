@@ -1,9 +1,9 @@
 """AdamP and SGDP, the projected optimizers.
 
 `optimizers`: the two classes. `projected`: their base class, a torch.optim.Optimizer. `stepper`:
-checks a step, plans it, and passes it to the backends. `options`: options of a parameter group.
-`states`: the optimizer state of a weight. `checks`: what is checked before a step. `checkpoints`:
-loads state_dicts of other optimizers. `flattened`: detects weights that a trainer has flattened.
+checks a step, completes the states, and passes it to the backends. `options`: options of a
+parameter group. `checks`: what is checked before a step. `checkpoints`: loads state_dicts of other
+optimizers. `flattened`: detects weights that a trainer has flattened.
 """
 
 from tangential.backends import LowPrecision, Projection

@@ -18,10 +18,8 @@ FOREIGN = {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", 
 def adopt(optimizer: Any, state_dict: StateDict) -> StateDict:
     """A copy of `state_dict` with the options, keys and step tensors that `optimizer` expects.
 
-    PyPI's adamp and timm count steps in integers and call SGDP's buffer `momentum`.
-
-    Raises:
-        ValueError: a buffer is missing or does not fit its weight, or an option is out of range.
+    PyPI's adamp and timm count steps in integers and call SGDP's buffer `momentum`. Raises a
+    ValueError if a buffer is missing or does not fit its weight, or an option is out of range.
     """
     saved, current = state_dict["param_groups"], optimizer.param_groups
     if [len(g["params"]) for g in saved] != [len(g["params"]) for g in current]:
@@ -53,16 +51,6 @@ def _state(optimizer: Any, index: Any, weight: Tensor, saved: StateDict) -> Stat
     state = {k: v for k, v in state.items() if v is not None and k != "max_exp_avg_sq"}
     if not state:
         return state  # torch's SGD without momentum has none
-    _check_parts(optimizer, index, weight, state)
-    state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-    if optimizer.rule == "adam":
-        step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
-        state["step"] = step.detach().clone().reshape(())
-    return state
-
-
-def _check_parts(optimizer: Any, index: Any, weight: Tensor, state: StateDict) -> None:
-    """Check that every buffer exists and fits."""
     needed = {*optimizer.buffers, *(("step",) if optimizer.rule == "adam" else ())}
     if not needed <= state.keys():
         raise ValueError(
@@ -76,3 +64,8 @@ def _check_parts(optimizer: Any, index: Any, weight: Tensor, state: StateDict) -
             problem = wrong_count(x) if name == "step" else None
         if problem:
             raise ValueError(f"{name} of weight {index} {problem}")
+    state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+    if optimizer.rule == "adam":
+        step = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
+        state["step"] = step.detach().clone().reshape(())
+    return state

@@ -42,10 +42,10 @@ class Stepper:
         self.plans: dict[int, native.StepPlan] = {}
 
     def step(self, optimizer: Any) -> None:
-        """Take one step of all groups of an AdamP or SGDP. If a check raises, nothing changes.
+        """Take one step of all groups of an AdamP or SGDP. If a check raises, nothing has changed.
 
-        GradScaler sets `found_inf` (nonzero if it wants to skip the step) and `grad_scale` (by
-        which it has multiplied the gradients).
+        GradScaler sets two attributes: `found_inf` is nonzero if it wants to skip the step, and
+        `grad_scale` is the factor by which it has multiplied the gradients.
         """
         groups = optimizer.param_groups
         for number in [n for n in self.plans if n >= len(groups)]:
