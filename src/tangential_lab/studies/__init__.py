@@ -21,22 +21,3 @@ from tangential_lab.studies.workers.worker import (
     entry_for,
     run_worker,
 )
-
-__all__ = [
-    "FIRST_TEST_SEED",
-    "Plan",
-    "PlannedOptimizer",
-    "Store",
-    "StudyFailedError",
-    "StudyRequest",
-    "TrialFailedError",
-    "WorkerOptions",
-    "database_errors",
-    "entry_for",
-    "file_url",
-    "interruptible",
-    "make_plan",
-    "quasi_random_points",
-    "run_study",
-    "run_worker",
-]

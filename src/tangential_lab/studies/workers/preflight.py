@@ -27,7 +27,7 @@ ADVICE = "Correct it, or leave this optimizer out"
 class PreflightRequest(NamedTuple):
     """The optimizers to test, in a form that can be sent to the other process."""
 
-    sources: dict[str, str]  # by name of the optimizer
+    sources: dict[str, str]  # by name
     published: Mapping[str, dict[str, float]]  # the task's settings, by family
     groups: ParamGroups  # as in a trial, but with shapes instead of parameters
 
@@ -78,10 +78,8 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
     who = f"optimizer {name!r}"
     tell(f"{who} was loaded")
     entry, file = training.user_optimizer(0, name, source), Path(source.rpartition(":")[0])
-    point, drawn = (
-        training.untuned_point(entry, request.published),
-        torch.Generator().manual_seed(0),
-    )
+    point = training.untuned_point(entry, request.published)
+    drawn = torch.Generator().manual_seed(0)
     values = [torch.randn(s, generator=drawn) for group in request.groups for s in group["params"]]
     try:
         tell(f"{who} was built")
