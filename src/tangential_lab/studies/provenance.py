@@ -27,11 +27,7 @@ SOURCES = Path(__file__).parents[2]  # the folder of our two packages
 
 
 def checked_task(plan: Plan, data: Path | None) -> Task:
-    """The plan's task, if this machine can run its trials.
-
-    Raises:
-        ValueError: this machine has other data, packages or code than the study started with.
-    """
+    """The plan's task; ValueError if this machine has other data, packages or code."""
     task = experiments.make(plan.task, data, plan.options)
     if plan.data[1] != task.data.checksum:
         raise ValueError(
@@ -89,10 +85,7 @@ def source(task: str) -> str:
 
 
 def _syntax(node: Any) -> Any:
-    """A syntax tree as lists, without docstrings.
-
-    Without empty fields, too: unlike `ast.dump`, it is the same for all versions of Python.
-    """
+    """A syntax tree as lists, without docstrings; unlike `ast.dump`, equal for all Pythons."""
     if isinstance(node, list):
         return [_syntax(item) for item in node if not _is_docstring(item)]
     if not isinstance(node, ast.AST):

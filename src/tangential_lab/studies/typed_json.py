@@ -29,13 +29,8 @@ def quoted(value: Any) -> str:
 def typed(hint: Any, value: Any, name: str) -> Any:
     """A value from JSON, converted to a type hint: a dict becomes a NamedTuple if the hint is one.
 
-    Args:
-        hint: Any, a scalar, or a list, dict, tuple, TypedDict or NamedTuple of these; or Optional.
-        value: The value from JSON.
-        name: Name of the value, for the error.
-
-    Raises:
-        ValueError: the value does not have this type.
+    A hint is Any, a scalar, or a list, dict, tuple, TypedDict or NamedTuple of these; or Optional.
+    For a value of another type, a ValueError names the value.
 
     >>> typed(dict[str, tuple[float, float]], {"lr": [0.1, 1]}, "space")
     {'lr': (0.1, 1)}

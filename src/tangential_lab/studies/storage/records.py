@@ -82,11 +82,7 @@ def decode_record(text: Any) -> dict[str, Any]:
 
 
 def parse_record(text: str | bytes) -> dict[str, Any]:
-    """The record of a trial, from JSON.
-
-    Raises:
-        ValueError: a field is missing, or has a value that no trial can have.
-    """
+    """The record of a trial, from JSON; ValueError if it has a value that no trial can have."""
     record = parse_json(TrialRecord, text, "record")
     for name in ("score", "step_s", "optimizer_s"):
         if not math.isfinite(record[name]):

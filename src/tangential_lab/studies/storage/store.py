@@ -82,11 +82,7 @@ class Store:
         study.set_user_attr("plan", plan.text())
 
     def plan(self) -> Plan:
-        """The study's plan.
-
-        Raises:
-            ValueError: there is no such study, or it has no plan that can be read.
-        """
+        """The study's plan; ValueError if there is no such study, or no plan that can be read."""
         names, url = self.names(), without_password(self.url)
         if self.name not in names:
             raise ValueError(

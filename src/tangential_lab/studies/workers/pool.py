@@ -26,9 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 ENDING_S = 5  # seconds for a process to end after it has closed its pipe
 LONGEST_TRACEBACK = 10_000  # characters of a traceback that are printed
 OUT_OF_MEMORY = "The system may be out of memory: try fewer --workers"
-EXIT_CALLED = (
-    "Some code ends the process, such as an exit in an optimizer or a data set: correct it"
-)
+EXITED = "Some code ends the process, such as an exit in an optimizer or a data set: correct it"
 POLL_S = 0.5
 DEATHS = 3  # deaths per worker; more are not an accident
 
@@ -115,8 +113,8 @@ class WorkerPool:
 
     def start(self, count: int) -> None:
         """Start this many workers."""
-        for _ in range(count):
-            self.workers.append(start(_worker, next(self.numbers), *self.arguments))
+        for number in itertools.islice(self.numbers, count):
+            self.workers.append(start(_worker, number, *self.arguments))
 
     def ended(self) -> list[tuple[Child, str]]:
         """The workers that have ended, and how; StudyFailedError if one sent an error message."""
@@ -136,7 +134,7 @@ class WorkerPool:
             if self.deaths > DEATHS * count:
                 raise StudyFailedError(
                     f"{self.deaths} workers ended too early, the last one ({during}). "
-                    + (OUT_OF_MEMORY if how == "SIGKILL" else EXIT_CALLED)
+                    + (OUT_OF_MEMORY if how == "SIGKILL" else EXITED)
                 )
             self.notify(f"A worker ended ({during}); another worker takes its trial.")
             self.start(1)

@@ -181,11 +181,10 @@ class Worker:
     def _beat(self, claim: ClaimedTrial, lost: Event, over: Event) -> None:
         while not over.wait(BEAT_S):
             try:
-                self.store.beat(claim)
+                with suppress(*database_errors()):  # the database may come back
+                    self.store.beat(claim)
             except ClaimLostError:
                 lost.set()
-            except database_errors():
-                continue  # the database may come back
 
 
 def _finished_record(folder: Path) -> Record | None:
