@@ -48,9 +48,6 @@ Speakers = Literal["mixed", "disjoint"]
 Mix = Callable[[Sound, Sound], Sound]
 
 
-# ---- spoken digits
-
-
 def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
     """The Free Spoken Digit Dataset at its own 8 kHz: ten digits, six speakers.
 
@@ -103,9 +100,6 @@ def _digit(audio: np.ndarray, offsets: np.ndarray, chosen: np.ndarray, index: in
     return level(_full_scale(audio[offsets[number] : offsets[number + 1]]))
 
 
-# ---- environmental sounds
-
-
 def sound_pairs(data: Path | None) -> SoundSet:
     """Pairs of ESC-10's clips of 5 s, of one fold and of different classes, mixed at equal level.
 
@@ -133,9 +127,6 @@ def sound_pairs(data: Path | None) -> SoundSet:
     source = described("ESC-10, clips mixed in pairs", [table, *filter(Path.is_file, files)])
     clips = prepared(f"esc10-{RATE}-{CLIP}", source, partial(_read_clips, files, CLIP))["clips"]
     return SoundSet(source, RATE, tags, _mixed(clips, labels, groups)).complete(ESC50, folder)
-
-
-# ---- notes
 
 
 def note_pairs(data: Path | None) -> SoundSet:
@@ -169,9 +160,6 @@ def note_pairs(data: Path | None) -> SoundSet:
     return SoundSet(source, RATE, tags, _mixed(clips, labels, groups)).complete(NSYNTH, folder)
 
 
-# ---- pairs of clips
-
-
 def _mixed(
     clips: np.ndarray, labels: Tensor, groups: dict[str, list[np.ndarray]]
 ) -> dict[str, Part]:
@@ -200,9 +188,6 @@ def _random_sum(first: Sound, second: Sound) -> Sound:
     turns = torch.randint(len(first), (2,)).tolist()
     gain = 10 ** (0.6 * torch.rand(()).item() - 0.3)
     return np.roll(first, turns[0]) + np.float32(gain) * np.roll(second, turns[1])
-
-
-# ---- files
 
 
 def _read_clips(paths: list[Path], length: int) -> Arrays:

@@ -108,11 +108,9 @@ class Recordings:
     chunks: int = 0
 
     def __len__(self) -> int:
-        """Number of recordings."""
         return len(self.labels)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """The batch of these recordings."""
         sounds = torch.from_numpy(np.stack([self._chunks(i) for i in indices]))
         return sounds, self.labels[torch.tensor(indices)]
 

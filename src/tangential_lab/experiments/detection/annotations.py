@@ -41,9 +41,6 @@ class BoxedPhotographs(NamedTuple):
     splits: dict[str, Boxed]
 
 
-# ---- BCCD
-
-
 def bccd(data: Path | None) -> BoxedPhotographs:
     """364 photographs of blood cells at half their size, in their three official splits.
 
@@ -97,9 +94,6 @@ def _read_cells(path: Path) -> list[tuple[int, ...]]:
             if sides[0] < sides[2] and sides[1] < sides[3]:
                 cells.append((CELLS.index(item.findtext("name", "")), 0, *sides))
     return cells
-
-
-# ---- COCO
 
 
 def coco(data: Path | None) -> BoxedPhotographs:
@@ -156,9 +150,6 @@ def _read_coco(note: Path, folder: Path) -> Arrays:
 
 def _photograph(folder: Path, files: np.ndarray, number: int) -> Tensor:
     return _pixels(folder / str(files[number]))
-
-
-# ---- both
 
 
 def _pixels(path: Path) -> Tensor:

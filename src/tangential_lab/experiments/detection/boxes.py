@@ -40,11 +40,9 @@ class Boxed:
     crowded: bool = True
 
     def __len__(self) -> int:
-        """Number of photographs."""
         return len(self.numbers)
 
     def __getitems__(self, indices: list[int], /) -> tuple[Tensor, list[Boxes]]:
-        """The batch of these photographs."""
         pairs = [self._original(int(self.numbers[i])) for i in indices]
         if self.change is not None:
             pairs = [self.change(*pair) for pair in pairs]

@@ -67,9 +67,6 @@ class CenterNet(nn.Module):
         return Maps(*(x.to(torch.promote_types(x.dtype, torch.float32)) for x in outputs))
 
 
-# ---- the net
-
-
 def resnet(widths: tuple[int, ...]) -> nn.Sequential:
     """Torchvision's ResNet of two basic blocks per stage, with its names, without classifier."""
     stem = [

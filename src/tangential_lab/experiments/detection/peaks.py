@@ -35,9 +35,6 @@ class Objects(NamedTuple):
     offset: Tensor  # [m, 2]
 
 
-# ---- from boxes to maps
-
-
 def objects(targets: list[Boxes], heat: Tensor) -> Objects:
     """The targets of maps that have the shape of this heat map."""
     n, classes, height, width = heat.shape
@@ -80,9 +77,6 @@ def _bump(centre: Tensor, radius: Tensor, deviation: Tensor, length: int) -> Ten
     away = torch.arange(length, device=centre.device) - centre[:, None]
     bump = torch.exp(-(away**2) / (2 * deviation[:, None] ** 2))
     return torch.where(away.abs() <= radius[:, None], bump, 0.0)
-
-
-# ---- loss and decoding
 
 
 def loss(maps: Maps, objects: Objects) -> Tensor:

@@ -117,9 +117,7 @@ class CutMixed:
     classes: int
 
     def __len__(self) -> int:
-        """Number of images."""
         return len(self.split)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """The batch of these images."""
         return v2.CutMix(num_classes=self.classes)(*self.split.__getitems__(indices))

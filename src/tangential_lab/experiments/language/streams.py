@@ -11,10 +11,8 @@ from torch import Tensor
 class Streams:
     """A text cut into `streams` parts of equal length; a sample is one of them.
 
-    The rest, less than one token per stream, is not used.
-
-    Raises:
-        ValueError: there are fewer tokens than streams.
+    Batches are tokens, and the next token at each position [n, length]. The rest of the text, less
+    than one token per stream, is not used. A text with fewer tokens than streams is a ValueError.
     """
 
     tokens: np.ndarray
@@ -28,11 +26,9 @@ class Streams:
             )
 
     def __len__(self) -> int:
-        """Number of streams."""
         return self.streams
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Tokens, and the next token at each position [n, length]."""
         return self.cut(indices, 0, self.length)
 
     @property
@@ -52,11 +48,9 @@ class Streams:
 class Segments:
     """Streams cut into segments; sample i is segment i // streams of stream i % streams.
 
-    A batch has the same segment of all streams, or of some of them. The rest of a stream after its
-    last whole segment is not used.
-
-    Raises:
-        ValueError: the streams are shorter than a segment.
+    A batch has the same segment of all streams, or of some of them: tokens and targets [n, length],
+    and whether it is their first segment. The rest of a stream after its last whole segment is not
+    used. Streams shorter than a segment, and batches of several segments, are a ValueError.
     """
 
     text: Streams
@@ -71,18 +65,11 @@ class Segments:
             )
 
     def __len__(self) -> int:
-        """Number of segments of all streams."""
         return self.text.length // self.length * self.text.streams
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, bool]:
-        """Tokens and targets [n, length], and whether this is the first segment of the streams.
-
-        Raises:
-            ValueError: the samples are of several segments, which cannot share a memory.
-        """
-        segments = {index // self.text.streams for index in indices}
-        if len(segments) != 1:
-            raise ValueError(f"indices must be of one segment, got segments {sorted(segments)}")
-        (segment,) = segments
+        segment, *others = sorted({index // self.text.streams for index in indices})
+        if others:  # they cannot share a memory
+            raise ValueError(f"indices must be of one segment, got segments {[segment, *others]}")
         streams = [index % self.text.streams for index in indices]
         return *self.text.cut(streams, segment * self.length, self.length), segment == 0

@@ -45,23 +45,17 @@ SMALL = {  # how the small nets read in training and in evaluation
     "read_streams": 16,
     "read_length": 64,
     "read": Reach(192, same_length=True),
+    "adam": (2e-3, 1e-2),
     "warm_up": 0.1,  # without it the loss ends at that of the tokens' frequencies
 }
 SGD = (0.5, 1e-5)  # our choice: no paper trains this model with SGD
 SETTINGS = {
-    "character": Setting(
-        Sizes(4, 128, 4, 32, 512, dropout=0.0),
-        **SMALL,
-        epochs=4,
-        evaluations=10,
-        adam=(2e-3, 1e-2),
-    ),
+    "character": Setting(Sizes(4, 128, 4, 32, 512, dropout=0.0), **SMALL, epochs=4, evaluations=10),
     "word": Setting(
         Sizes(3, 128, 4, 32, 512, cutoffs=(2_000, 10_000), dropout=0.0),
         **SMALL,
         epochs=1,
         evaluations=2,  # each is costly: the test part is an eighth of the training part
-        adam=(2e-3, 1e-2),
     ),
     "paper": Setting(
         BASE,
@@ -100,12 +94,15 @@ def language(
     Raises:
         ValueError: text is set with "paper", or the data are missing, broken or too short.
     """
-    source = _text(preset, data, text)
+    if preset == "paper" and text != "auto":
+        raise ValueError(f"text must be 'auto' with preset 'paper', got {text!r}")
+    source = texts.wikitext103(data) if preset == "paper" else texts.MINI[text](data)
     setting = SETTINGS["paper" if preset == "paper" else source.unit]
     splits = {part: _split(source, part, setting) for part in source.parts}
     words, normed = len(source.vocabulary), " with weight norm" if weight_norm else ""
-    cutoffs = tuple(cut for cut in setting.sizes.cutoffs if cut < words)
-    sizes = setting.sizes._replace(cutoffs=cutoffs)
+    sizes = setting.sizes  # without the cutoffs that a small vocabulary does not reach
+    sizes = sizes._replace(cutoffs=tuple(cut for cut in sizes.cutoffs if cut < words))
+    about = f"{source.name} ({words:,} {source.unit}s), Transformer-XL"
 
     def model() -> Reader:
         net = TransformerXL(words, sizes, weight_norm=weight_norm)
@@ -113,8 +110,7 @@ def language(
 
     return Task(
         name="language",
-        about=f"{source.name} ({words:,} {source.unit}s), Transformer-XL of {sizes.layers} x "
-        f"{sizes.width}{normed}",
+        about=f"{about} of {sizes.layers} x {sizes.width}{normed}",
         data=source.data,
         metric=_metric(source.unit, words),
         epochs=setting.epochs or PAPER_STEPS * setting.streams / len(splits["train"]),
@@ -131,14 +127,6 @@ def language(
         evaluations=setting.evaluations,
         max_grad_norm=0.25,
     )
-
-
-def _text(preset: str, data: Path | None, text: str) -> Text:
-    if preset == "paper":
-        if text != "auto":
-            raise ValueError(f"text must be 'auto' with preset 'paper', got {text!r}")
-        return texts.wikitext103(data)
-    return texts.MINI[text](data)
 
 
 def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
@@ -168,6 +156,6 @@ def _predict(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[float, int
 
 
 def _score(predictions: list[tuple[float, int]]) -> dict[str, float]:
-    nats, counts = (sum(values) for values in zip(*predictions, strict=True))
+    nats, counts = map(sum, zip(*predictions, strict=True))
     loss = torch.tensor(nats / counts, dtype=torch.float64)
     return {"loss": loss.item(), "perplexity": loss.exp().item()}  # may be infinite

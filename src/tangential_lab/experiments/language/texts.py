@@ -44,19 +44,16 @@ class Text(NamedTuple):
     vocabulary: list[str]  # the token of each number, by falling frequency
 
 
-# ---- characters
-
-
 def tinyshakespeare(data: Path | None) -> Text:
     """Lines of Shakespeare's plays, 1,115,394 characters."""
     (path,) = SHAKESPEARE.require(data)
     source = described("tinyshakespeare (Karpathy, char-rnn), by characters", [path])
 
-    def read() -> str:
+    def encode() -> Arrays:
         with SHAKESPEARE.reading(path, "text in UTF-8"):
-            return path.read_text("utf-8")
+            return _encoded_characters(path.read_text("utf-8"))
 
-    return _by_characters("tinyshakespeare", source, read)
+    return _text("tinyshakespeare", "character", source, encode)
 
 
 def pydoc(_data: Path | None) -> Text:
@@ -67,7 +64,7 @@ def pydoc(_data: Path | None) -> Text:
     version = ".".join(map(str, sys.version_info[:3]))
     about = f"embedded in Python {version} (pydoc_data.topics), by characters"
     source = DataSource(about, sha256(text.encode()).hexdigest()[:16])
-    return _by_characters("pydoc", source, lambda: text)
+    return _text("pydoc", "character", source, lambda: _encoded_characters(text))
 
 
 def available(data: Path | None) -> Text:
@@ -75,50 +72,51 @@ def available(data: Path | None) -> Text:
     return tinyshakespeare(data) if SHAKESPEARE.find(data) else pydoc(data)
 
 
-def _by_characters(name: str, source: DataSource, read: Callable[[], str]) -> Text:
-    arrays = prepared(f"characters-{VERSION}", source, lambda: _encoded_characters(read()))
-    return _text(name, "character", source, arrays)
-
-
-def _encoded_characters(text: str) -> Arrays:
-    """Nine tenths are for training; the last tenth is halved into validation and test."""
-    vocabulary = [character for character, _ in Counter(text).most_common()]
-    numbers = {character: number for number, character in enumerate(vocabulary)}
-    tokens = np.fromiter(map(numbers.__getitem__, text), np.int32, len(text))
-    parts = np.split(tokens, [len(text) * 90 // 100, len(text) * 95 // 100])
-    return {**dict(zip(PARTS, parts, strict=True)), "vocabulary": _stored(vocabulary)}
-
-
-# ---- words
-
-
 def wikitext2(data: Path | None) -> Text:
     """WikiText-2: 2,088,628 words of Wikipedia in the training part."""
-    return _by_words("wikitext2", "WikiText-2", WIKITEXT2, data)
+    return _wikitext("wikitext2", "WikiText-2", WIKITEXT2, data)
 
 
 def wikitext103(data: Path | None) -> Text:
     """WikiText-103: 103,227,021 words of Wikipedia in the training part."""
-    return _by_words("wikitext-103", "WikiText-103", WIKITEXT103, data)
+    return _wikitext("wikitext-103", "WikiText-103", WIKITEXT103, data)
 
 
-def _by_words(name: str, about: str, folder: DataFolder, data: Path | None) -> Text:
+def _wikitext(name: str, about: str, folder: DataFolder, data: Path | None) -> Text:
     paths = folder.require(data)
     source = described(f"{about} (Merity et al. 2016), by words", paths)
-    arrays = prepared(f"words-{VERSION}", source, lambda: _encoded_words(folder, paths))
-    return _text(name, "word", source, arrays)
+    return _text(name, "word", source, lambda: _encoded_words(folder, paths))
+
+
+def _text(name: str, unit: Unit, source: DataSource, encode: Callable[[], Arrays]) -> Text:
+    arrays = prepared(f"{unit}s-{VERSION}", source, encode)
+    vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
+    return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)
+
+
+def _encoded_characters(text: str) -> Arrays:
+    """Nine tenths are for training; the last tenth is halved into validation and test."""
+    arrays, numbers = _numbered(text)
+    tokens = np.fromiter(map(numbers.__getitem__, text), np.int32, len(text))
+    parts = np.split(tokens, [len(text) * 90 // 100, len(text) * 95 // 100])
+    return arrays | dict(zip(PARTS, parts, strict=True))
 
 
 def _encoded_words(folder: DataFolder, paths: list[Path]) -> Arrays:
     """Every line ends with a word of its own; the vocabulary is that of the training part."""
     with folder.reading(paths[0], "text in UTF-8"):
-        vocabulary = [word for word, _ in Counter(_words(paths[0])).most_common()]
-    numbers = {word: number for number, word in enumerate(vocabulary)}
-    arrays = {"vocabulary": _stored(vocabulary)}
+        arrays, numbers = _numbered(_words(paths[0]))
     for part, path in zip(PARTS, paths, strict=True):
         with folder.reading(path, "text in UTF-8"):
             arrays[part] = np.fromiter((_number(word, numbers) for word in _words(path)), np.int32)
     return arrays
+
+
+def _numbered(tokens: Iterable[str]) -> tuple[Arrays, dict[str, int]]:
+    """The vocabulary by falling frequency, as it is stored, and the number of each token."""
+    vocabulary = [token for token, _ in Counter(tokens).most_common()]
+    stored = np.frombuffer(BREAK.join(vocabulary).encode(), np.uint8)
+    return {"vocabulary": stored}, {token: number for number, token in enumerate(vocabulary)}
 
 
 def _words(path: Path) -> Iterator[str]:
@@ -137,18 +135,7 @@ def _number(word: str, numbers: dict[str, int]) -> int:
     return number
 
 
-# ---- both
-
-
-def _stored(vocabulary: Iterable[str]) -> np.ndarray:
-    return np.frombuffer(BREAK.join(vocabulary).encode(), np.uint8)
-
-
-def _text(name: str, unit: Unit, source: DataSource, arrays: Arrays) -> Text:
-    vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
-    return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)
-
-
+# the texts of preset "mini"
 MINI = {
     "auto": available,
     "tinyshakespeare": tinyshakespeare,
