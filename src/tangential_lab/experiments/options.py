@@ -36,8 +36,7 @@ class Option(NamedTuple):
         try:
             value = convert(self.type, [text])
         except CoercionError as error:
-            allowed = [_spelled(value) for value in self.choices]
-            raise ValueError(_refusal(self.name, text, allowed)) from error
+            raise ValueError(self._refusal(text, _spelled)) from error
         self.check(value)
         return value
 
@@ -45,7 +44,12 @@ class Option(NamedTuple):
         """Raise ValueError if the option has no such value."""
         is_odd = isinstance(value, float) and not math.isfinite(value)
         if value not in self.choices if self.choices else is_odd:
-            raise ValueError(_refusal(self.name, value, map(str, self.choices)))
+            raise ValueError(self._refusal(value, str))
+
+    def _refusal(self, value: Any, spell: Callable[[Any], str]) -> str:
+        *some, last = [*map(spell, self.choices)] or ["a finite number"]
+        allowed = f"{', '.join(some)} or {last}" if some else last
+        return f"{self.name} must be {allowed}, got {value!r}"
 
     def __str__(self) -> str:
         """The option as on the command line, with all its values: preset=mini|paper."""
@@ -63,11 +67,7 @@ def options_of(function: Callable[..., Task]) -> dict[str, Option]:
 
 
 def checked(function: Callable[P, Task]) -> Callable[P, Task]:
-    """Make a task's function refuse values that its options do not have.
-
-    Raises:
-        ValueError: an option has no such value.
-    """
+    """Make a task's function raise ValueError for values that its options do not have."""
 
     @wraps(function)
     def inner(*args: P.args, **kwargs: P.kwargs) -> Task:
@@ -81,9 +81,3 @@ def checked(function: Callable[P, Task]) -> Callable[P, Task]:
 
 def _spelled(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _refusal(name: str, value: Any, allowed: Any) -> str:
-    *some, last = [*allowed] or ["a finite number"]
-    names = f"{', '.join(some)} or {last}" if some else last
-    return f"{name} must be {names}, got {value!r}"

@@ -27,12 +27,12 @@ class Attack(NamedTuple):
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, random_start: bool
     ) -> Tensor:
-        """The attacked images. The model is in evaluation mode meanwhile and does not change.
+        """Attacked images [n, channels, h, w]. The model is in evaluation mode and does not change.
 
         Args:
             model: Returns logits [n, classes] of images. It must not wait for other processes, as
                 DistributedDataParallel does: pass the model that it wraps.
-            images: [n, channels, height, width], from 0 to 1.
+            images: [n, channels, h, w], from 0 to 1.
             labels: [n], the right classes.
             random_start: Start from a random point of the ball, not from the images.
         """
@@ -46,8 +46,11 @@ class Attack(NamedTuple):
                 # a sum: in float16 the mean's gradients could vanish
                 loss = F.cross_entropy(model(attacked), labels, reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, attacked)
-                moved = attacked.detach() + self.size * self._direction(gradient)
-                attacked = self.inside(moved, images)
+                if self.step == "sign":
+                    direction = gradient.sign()
+                else:
+                    direction = gradient / _length(gradient).clamp(min=TINY)
+                attacked = self.inside(attacked.detach() + self.size * direction, images)
         return attacked
 
     def inside(self, moved: Tensor, images: Tensor) -> Tensor:
@@ -58,11 +61,6 @@ class Attack(NamedTuple):
         else:
             change = change * (self.radius / _length(change).clamp(min=self.radius))
         return (images + change).clamp(0, 1)
-
-    def _direction(self, gradient: Tensor) -> Tensor:
-        if self.step == "sign":
-            return gradient.sign()
-        return gradient / _length(gradient).clamp(min=TINY)
 
 
 def _length(change: Tensor) -> Tensor:

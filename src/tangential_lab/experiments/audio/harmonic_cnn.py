@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+HARMONICS = 6  # multiples of each note, from 1
 LOWEST_NOTE = 24  # C1, 32.7 Hz, by MIDI's numbers
 ALPHA, BETA_HZ = 0.1079, 24.7  # of the ear's critical bands: width = alpha f + beta
 FLOOR = 1e-10  # of a filter's power: -100 dB
@@ -24,7 +25,6 @@ class HarmonicFilters(nn.Module):
     Args:
         rate: Samples per second.
         n_fft: Samples per spectrum; the hop length is half of it.
-        harmonics: Number of multiples of each note, from 1.
         per_semitone: Notes per semitone, from C1 to the last one whose harmonics all exist.
     """
 
@@ -32,12 +32,10 @@ class HarmonicFilters(nn.Module):
     bins: Tensor
     window: Tensor
 
-    def __init__(
-        self, rate: int, *, n_fft: int = 512, harmonics: int = 6, per_semitone: int = 2
-    ) -> None:
+    def __init__(self, rate: int, *, n_fft: int = 512, per_semitone: int = 2) -> None:
         super().__init__()
-        self.n_fft, self.harmonics = n_fft, harmonics
-        highest = math.floor(69 + 12 * math.log2(rate / (2 * harmonics) / 440))
+        self.n_fft = n_fft
+        highest = math.floor(69 + 12 * math.log2(rate / (2 * HARMONICS) / 440))
         count = (highest - LOWEST_NOTE) * per_semitone
         midi = LOWEST_NOTE + torch.arange(count, dtype=torch.float64) / per_semitone
         notes = 440 * 2 ** ((midi - 69) / 12)
@@ -48,7 +46,7 @@ class HarmonicFilters(nn.Module):
 
     def responses(self) -> Tensor:
         """The share of each bin that each filter passes [bins, harmonics * notes]."""
-        multiples = torch.arange(1, self.harmonics + 1, device=self.notes.device)
+        multiples = torch.arange(1, HARMONICS + 1, device=self.notes.device)
         centres = torch.outer(multiples, self.notes).flatten()
         widths = (ALPHA * centres + BETA_HZ) / self.q.clamp_min(0.01)
         return (1 - 2 * (self.bins[:, None] - centres).abs() / widths).clamp_min(0)
@@ -57,23 +55,15 @@ class HarmonicFilters(nn.Module):
         """Decibels [n, harmonics, notes, frames] of sounds [n, samples]."""
         with torch.autocast(sound.device.type, enabled=False):  # float16 ends at 65,504
             sound = sound.to(self.window.dtype)
-            spectrum = torch.stft(
-                sound,
-                self.n_fft,
-                window=self.window,
-                return_complex=True,
-                hop_length=self.n_fft // 2,
-            )
+            hop, window = self.n_fft // 2, self.window
+            spectrum = torch.stft(sound, self.n_fft, hop, window=window, return_complex=True)
             power = spectrum.abs().square().transpose(1, 2) @ self.responses()
             decibels = 10 * power.clamp_min(FLOOR).log10()
-        return decibels.unflatten(2, (self.harmonics, -1)).permute(0, 2, 3, 1)
+        return decibels.unflatten(2, (HARMONICS, -1)).permute(0, 2, 3, 1)
 
 
 class Block(nn.Module):
-    """A convolution, BatchNorm, ReLU and a maximum over 2 x 2.
-
-    A residual block adds its input to the output of a second convolution.
-    """
+    """A convolution, BatchNorm, ReLU, in a residual block a second one, a maximum over 2 x 2."""
 
     def __init__(self, inputs: int, outputs: int, *, residual: bool) -> None:
         super().__init__()
@@ -81,8 +71,8 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
         self.second = None
         if residual:
-            conv = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-            self.second = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+            second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+            self.second = nn.Sequential(second, nn.BatchNorm2d(outputs))
         # without ceil_mode, one second has too few frames for seven halvings
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
@@ -115,14 +105,10 @@ class HarmonicCNN(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        widths = [filters.harmonics, *[width] * 4, *[2 * width] * 3]
-        self.filters, self.norm = filters, nn.BatchNorm2d(filters.harmonics)
-        self.blocks = nn.Sequential(
-            *[
-                Block(inputs, outputs, residual=residual and inputs == outputs)
-                for inputs, outputs in pairwise(widths)
-            ]
-        )
+        self.filters, self.norm = filters, nn.BatchNorm2d(HARMONICS)
+        widths = [HARMONICS, *[width] * 4, *[2 * width] * 3]
+        blocks = (Block(i, o, residual=residual and i == o) for i, o in pairwise(widths))
+        self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(
             nn.AdaptiveMaxPool2d(1),
             nn.Flatten(),

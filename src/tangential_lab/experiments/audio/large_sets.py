@@ -58,10 +58,8 @@ def magnatagatune(data: Path | None) -> SoundSet:
     whose file is empty or missing are left out: the archive has three that are empty.
     """
     (table,) = MAGNATAGATUNE.require(data)
-    with (
-        MAGNATAGATUNE.reading(table, "a table with columns clip_id, one per tag, mp3_path"),
-        table.open(newline="", encoding="utf-8") as file,
-    ):
+    columns = "columns clip_id, one per tag, mp3_path"
+    with MAGNATAGATUNE.reading_text(table, f"a table with {columns}") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
         names = [name for name in rows[0] if name not in ("clip_id", "mp3_path")]
         counts = Counter({name: sum(row[name] == "1" for row in rows) for name in names})
@@ -122,10 +120,7 @@ def dcase(data: Path | None) -> SoundSet:
 def _segments(table: Path) -> dict[str, set[str]]:
     """The tags of every file in a table of file, start, end, tag."""
     tags: dict[str, set[str]] = {}
-    with (
-        DCASE.reading(table, "a table of file, start, end, tag"),
-        table.open(newline="", encoding="utf-8") as file,
-    ):
+    with DCASE.reading_text(table, "a table of file, start, end, tag") as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t"), 1):
             if len(row) < 4:
                 raise DCASE.error(
@@ -150,15 +145,11 @@ def _sound_set(
 
 def _part(label_of: Mapping[Path, Any]) -> Part:
     """The recordings whose file has samples; classes as integers, tags as 0 and 1."""
-    paths = [path for path in label_of if _has_samples(path)]
+    sizes = {path: path.stat().st_size if path.is_file() else 0 for path in label_of}
+    paths = [p for p, size in sizes.items() if size > HEADER or (size and count_samples(p))]
     labels = torch.tensor([label_of[path] for path in paths])
     is_tags = labels.dtype == torch.bool
     return Part(partial(_recording, paths), labels.float() if is_tags else labels)
-
-
-def _has_samples(path: Path) -> bool:
-    size = path.stat().st_size if path.is_file() else 0
-    return size > HEADER or (size > 0 and count_samples(path) > 0)
 
 
 def _recording(paths: Sequence[Path], index: int) -> Sound:

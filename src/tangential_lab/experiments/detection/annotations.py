@@ -1,4 +1,7 @@
-"""Photographs with boxes as they are published: BCCD's blood cells, and COCO."""
+"""Photographs with boxes as they are published: BCCD's blood cells, and COCO.
+
+Missing or broken files raise a DataError.
+"""
 
 import json
 from functools import partial
@@ -17,9 +20,7 @@ from tangential_lab.experiments.detection.boxes import Boxed
 from tangential_lab.training import DataSource
 
 BCCD = DataFolder(
-    "BCCD_Dataset",
-    ("BCCD",),
-    "Get it by `git clone https://github.com/Shenggan/BCCD_Dataset`.",
+    "BCCD_Dataset", ("BCCD",), "Get it by `git clone https://github.com/Shenggan/BCCD_Dataset`."
 )
 BCCD_SIZE = (240, 320)  # half the height and width of a photograph
 CELLS = ("RBC", "WBC", "Platelets")
@@ -42,11 +43,7 @@ class BoxedPhotographs(NamedTuple):
 
 
 def bccd(data: Path | None) -> BoxedPhotographs:
-    """364 photographs of blood cells at half their size, in their three official splits.
-
-    Raises:
-        DataError: files are missing or broken.
-    """
+    """364 photographs of blood cells at half their size, in their three official splits."""
     (folder,) = BCCD.require(data)
     source = described("BCCD: blood cells, 364 photographs, annotated in part", [folder])
     name = f"bccd-{BCCD_SIZE[1]}x{BCCD_SIZE[0]}"
@@ -97,11 +94,7 @@ def _read_cells(path: Path) -> list[tuple[int, ...]]:
 
 
 def coco(data: Path | None) -> BoxedPhotographs:
-    """COCO 2017, or a data set in its layout: "train" is train2017 and "test" is val2017.
-
-    Raises:
-        DataError: files are missing or broken.
-    """
+    """COCO 2017, or a data set in its layout: "train" is train2017 and "test" is val2017."""
     paths = COCO.require(data)
     source = described("COCO 2017", paths)
     notes, folders = paths[:2], paths[2:]

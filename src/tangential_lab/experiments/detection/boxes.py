@@ -52,9 +52,9 @@ class Boxed:
             {name: plain(x) for name, x in target.items()} for target in targets
         ]
 
-    def only(self, indices: np.ndarray, **changes: Any) -> "Boxed":
+    def only(self, indices: np.ndarray) -> "Boxed":
         """The photographs with these indices."""
-        return replace(self, numbers=self.numbers[indices], **changes)
+        return replace(self, numbers=self.numbers[indices])
 
     def _original(self, number: int) -> tuple[Any, Boxes]:
         image = tv_tensors.Image(self.image(number))

@@ -6,7 +6,6 @@ the first feature map; it is left out, because BatchNorm has one.
 """
 
 from collections import OrderedDict
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -25,22 +24,13 @@ from tangential_lab.experiments.detection.boxes import Boxes, Pixels
 DETECTIONS = 100  # per image
 
 
-class Extra(NamedTuple):
-    """A feature map that SSD adds, by a 1x1 and a 3x3 convolution."""
-
-    hidden: int
-    outputs: int
-    stride: int
-    padding: int
-
-
 class Layout(NamedTuple):
     """The feature maps, and the default boxes of each."""
 
     vgg: str  # torchvision's letter: "A" is VGG11, "D" is VGG16
     width: float  # channels relative to VGG
     dilation: int  # of the convolution after VGG, on the map of stride 16
-    extras: tuple[Extra, ...]
+    extras: tuple[tuple[int, int, int, int], ...]  # hidden channels, channels, stride, padding
     ratios: list[list[int]]  # sides of default boxes, besides 1, by feature map
     scales: list[float]  # of default boxes, as shares of the image; one more than maps
     steps: list[int] | None  # pixels from box to box; None: image size / map size
@@ -50,12 +40,7 @@ SSD300 = Layout(
     vgg="D",
     width=1.0,
     dilation=6,
-    extras=(
-        Extra(256, 512, 2, 1),
-        Extra(128, 256, 2, 1),
-        Extra(128, 256, 1, 0),
-        Extra(128, 256, 1, 0),
-    ),
+    extras=((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0)),
     ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],
     scales=[0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
     steps=[8, 16, 32, 64, 100, 300],
@@ -64,12 +49,13 @@ SSD300 = Layout(
 
 def ssd300(classes: int, *, pretrained: bool = False) -> "Detector":
     """SSD300 on VGG16 with BatchNorm; `pretrained` starts from ImageNet's weights."""
-    features = Features(SSD300)
+    net = Detector(classes, (300, 300), SSD300)
     if pretrained:
         state = pretrained_weights(VGG16_BN_Weights.IMAGENET1K_V1)
-        for part in (features.fine, features.coarse):  # their layers have VGG's numbers
+        assert isinstance(net.ssd.backbone, Features)
+        for part in (net.ssd.backbone.fine, net.ssd.backbone.coarse):  # they have VGG's numbers
             part.load_state_dict({k: state[f"features.{k}"] for k in part.state_dict()})
-    return Detector(classes, (300, 300), features)
+    return net
 
 
 class Detector(nn.Module):
@@ -78,13 +64,12 @@ class Detector(nn.Module):
     Args:
         classes: Number of classes, without background.
         size: Height and width of the images.
-        features: The backbone.
+        layout: The feature maps.
     """
 
-    def __init__(self, classes: int, size: tuple[int, int], features: "Features") -> None:
+    def __init__(self, classes: int, size: tuple[int, int], layout: Layout) -> None:
         super().__init__()
-        layout = features.layout
-        self.pixels = Pixels()
+        self.pixels, features = Pixels(), Features(layout)
         places = DefaultBoxes(layout.ratios, scales=layout.scales, steps=layout.steps)
         self.ssd = SSD(
             features,
@@ -132,7 +117,6 @@ class Features(nn.Module):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.layout = layout
         narrow = lambda channels: round(layout.width * channels)
         plan = [c if isinstance(c, str) else narrow(c) for c in cfgs[layout.vgg]]
         layers = make_layers(plan, batch_norm=True)
@@ -146,14 +130,12 @@ class Features(nn.Module):
             *Conv2dNormActivation(last, wide, 3, dilation=layout.dilation),
             *Conv2dNormActivation(wide, wide, 1),
         )
-        outputs = [wide, *(narrow(extra.outputs) for extra in layout.extras)]
-        self.extras = nn.ModuleList(
-            nn.Sequential(
-                *Conv2dNormActivation(inputs, narrow(extra.hidden), 1),
-                *Conv2dNormActivation(narrow(extra.hidden), out, 3, extra.stride, extra.padding),
-            )
-            for extra, (inputs, out) in zip(layout.extras, pairwise(outputs), strict=True)
-        )
+        outputs, self.extras = [wide], nn.ModuleList()
+        for hidden, channels, stride, padding in layout.extras:
+            reduced = Conv2dNormActivation(outputs[-1], narrow(hidden), 1)
+            grown = Conv2dNormActivation(narrow(hidden), narrow(channels), 3, stride, padding)
+            self.extras.append(nn.Sequential(*reduced, *grown))
+            outputs.append(narrow(channels))
         self.out_channels = [last, *outputs]
         kaiming(self)
 

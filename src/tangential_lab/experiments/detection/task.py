@@ -15,7 +15,7 @@ from tangential_lab.experiments.detection import crops
 from tangential_lab.experiments.detection.annotations import bccd, coco
 from tangential_lab.experiments.detection.boxes import Boxed, Prediction, average_precision
 from tangential_lab.experiments.detection.centernet import CenterNet, resdcn18
-from tangential_lab.experiments.detection.ssd import Detector, Extra, Features, Layout, ssd300
+from tangential_lab.experiments.detection.ssd import Detector, Layout, ssd300
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import (
     Metric,
@@ -34,7 +34,7 @@ MINI_SSD = Layout(
     vgg="A",  # with a VGG16 as narrow as this, some seeds do not learn white cells
     width=0.1875,
     dilation=2,  # the map is 8 x 10
-    extras=(Extra(256, 512, 2, 1),),
+    extras=((256, 512, 2, 1),),
     ratios=[[2], [2], [2]],
     scales=[0.08, 0.18, 0.34, 0.6],  # platelets, red and white cells are .06, .16 and .32 wide
     steps=None,
@@ -44,33 +44,23 @@ MINI_SSD = Layout(
 class Published(NamedTuple):
     """The published training of a detector."""
 
-    size: crops.Size  # of the input
     net: Callable[..., nn.Module]
+    size: crops.Size  # of the input
     training: Callable[[crops.Size], crops.Change]
-    epochs: int
-    drops: tuple[float, ...]  # of the learning rate
     batch_size: int
+    epochs: int
+    drops: tuple[int, ...]  # epochs at which the learning rate falls
     untuned: dict[str, dict[str, float]]
 
 
 PUBLISHED = {
     "centernet": Published(
-        (512, 512),
-        resdcn18,
-        crops.centernet_training,
-        epochs=140,
-        drops=(90 / 140, 120 / 140),
-        batch_size=114,
-        untuned=untuned(sgd=(2e-2, 1e-4), adam=(5e-4, 0.0)),
+        *(resdcn18, (512, 512), crops.centernet_training, 114, 140, (90, 120)),
+        untuned(sgd=(2e-2, 1e-4), adam=(5e-4, 0.0)),
     ),
     "ssd": Published(
-        (300, 300),
-        ssd300,
-        crops.ssd_training,
-        epochs=120,
-        drops=(80 / 120, 110 / 120),
-        batch_size=32,
-        untuned=untuned(sgd=(2e-3, 5e-4), adam=(1e-4, 0.0)),
+        *(ssd300, (300, 300), crops.ssd_training, 32, 120, (80, 110)),
+        untuned(sgd=(2e-3, 5e-4), adam=(1e-4, 0.0)),
     ),
 }
 WHOLE = {"centernet": crops.Window, "ssd": v2.Resize}  # evaluation pads or stretches images
@@ -119,7 +109,7 @@ def _mini(data: Path | None, detector: str) -> dict[str, Any]:
         net = partial(CenterNet, widths=(32, 64, 96), ups=(32, 32), head=32)
         training = crops.centernet_training(MINI_SIZE, MINI_BORDER)
     else:
-        net = _mini_ssd
+        net = partial(Detector, size=MINI_SIZE, layout=MINI_SSD)
         training = crops.quick_ssd_training(MINI_SIZE, MINI_ZOOM)
     sgd = PUBLISHED[detector].untuned["sgd"]  # at lr 0.02 SSD learns nothing
     return {
@@ -139,15 +129,12 @@ def _mini(data: Path | None, detector: str) -> dict[str, Any]:
     }
 
 
-def _mini_ssd(classes: int) -> nn.Module:
-    return Detector(classes, MINI_SIZE, Features(MINI_SSD))
-
-
 def _paper(data: Path | None, detector: str, pretrained: bool) -> dict[str, Any]:
     source, published = coco(data), PUBLISHED[detector]
     train, test = source.splits["train"], source.splits["test"]
     training, validation = hold_out(len(train), HELD_OUT)
     parts = {"train": train.only(training), "validation": train.only(validation), "test": test}
+    drops = tuple(epoch / published.epochs for epoch in published.drops)
     start, size = "ImageNet weights" if pretrained else "scratch", published.size
     return {
         "about": f"COCO 2017 ({len(source.classes)} classes), {detector} from {start}",
@@ -159,7 +146,7 @@ def _paper(data: Path | None, detector: str, pretrained: bool) -> dict[str, Any]
         "model": partial(published.net, len(source.classes), pretrained=pretrained),
         "score": average_precision,
         "published": published.untuned,
-        "schedule": partial(step_schedule, drops=published.drops),
+        "schedule": partial(step_schedule, drops=drops),
         "loader_workers": loader_processes(),
     }
 

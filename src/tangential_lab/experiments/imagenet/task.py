@@ -5,16 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 from torchvision.transforms import v2
 
 from tangential_lab.experiments.data import images, photographs
 from tangential_lab.experiments.data.losses import CLASSIFICATION
+from tangential_lab.experiments.data.nets import kaiming
 from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.sources import DataFolder, described
 from tangential_lab.experiments.data.splits import stratified
-from tangential_lab.experiments.imagenet.resnet_cifar import resnet20
 from tangential_lab.experiments.options import checked
 from tangential_lab.training import Metric, Split, Task, cosine_schedule, loader_processes
 
@@ -23,6 +24,8 @@ IMAGENET = DataFolder(
     ("train", "val"),
     "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class.",
 )
+BLOCKS = 3  # of ResNet-20 in each of three stages: 1 + 2 * 3 * 3 + 1 = 20 layers
+WIDTH = 16  # channels of its first stage; the others have twice and four times as many
 NETS = {"mini": ("resnet20",), "paper": ("resnet18", "resnet50", "mobilenet_v2")}
 SCHEDULES = {"cosine": cosine_schedule, "steps": partial(step_schedule, drops=(0.3, 0.6, 0.9))}
 
@@ -121,3 +124,34 @@ class CutMixed:
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         return v2.CutMix(num_classes=self.classes)(*self.split.__getitems__(indices))
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut without weights (option A: new channels are zero)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        first, second = _normed(inputs, outputs, stride), _normed(outputs, outputs, 1)
+        self.inner = nn.Sequential(*first, nn.ReLU(), *second)
+        self.stride, self.added = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, inputs, h, w] to [n, outputs, h / stride, w / stride]."""
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        return F.relu(self.inner(x) + F.pad(shortcut, (0, 0, 0, 0, 0, self.added)))
+
+
+def resnet20() -> nn.Sequential:
+    """ResNet-20 for ten classes (He et al. 2015, arXiv:1512.03385, section 4.2)."""
+    layers, inputs = [*_normed(3, WIDTH, 1), nn.ReLU()], WIDTH
+    for stage in range(3):
+        outputs = WIDTH << stage
+        for block in range(BLOCKS):
+            layers.append(Block(inputs, outputs, stride=2 if stage > 0 and block == 0 else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+def _normed(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return [kaiming(convolution), nn.BatchNorm2d(outputs)]

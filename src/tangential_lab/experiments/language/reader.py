@@ -38,10 +38,8 @@ class Reader(nn.Module):
         Args:
             tokens: Tokens of the segment, or in evaluation of whole streams [b, t].
             targets: The next token at each position [b, t].
-            first: Whether this is the first segment of its streams, which has no memory.
-
-        Raises:
-            ValueError: the memory has a different number of streams.
+            first: Whether this is the first segment of its streams; only then their number may
+                change.
         """
         empty = self.memory.new_empty(len(self.memory), len(tokens), 0, self.memory.shape[3])
         if not self.training:

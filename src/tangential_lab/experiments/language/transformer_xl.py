@@ -55,20 +55,14 @@ class TransformerXL(nn.Module):
         self.content_bias = nn.Parameter(torch.empty(sizes.heads, sizes.head_width))  # u
         self.position_bias = nn.Parameter(torch.empty(sizes.heads, sizes.head_width))  # v
         self.dropout = nn.Dropout(sizes.dropout)
-        self._draw()
+        for name, param in self.named_parameters():
+            if name.endswith((".bias", "cluster_bias")):
+                nn.init.zeros_(param)
+            else:
+                nn.init.normal_(param, mean=float("norm.weight" in name), std=STD)
         for linear in [x for x in self.layers.modules() if isinstance(x, nn.Linear)]:
             if weight_norm:
                 split_norm(linear)
-
-    @torch.no_grad()
-    def _draw(self) -> None:
-        for name, param in self.named_parameters():
-            if "norm.weight" in name:
-                param.normal_(1.0, STD)
-            elif name.endswith((".bias", "cluster_bias")):
-                param.zero_()
-            else:
-                param.normal_(0.0, STD)
 
     def forward(
         self, tokens: Tensor, targets: Tensor, memory: Tensor, reach: Reach
@@ -95,7 +89,10 @@ class TransformerXL(nn.Module):
         for layer, past in zip(self.layers, memory, strict=True):
             inputs.append(x)
             x = layer(x, past, waves, self.content_bias, self.position_bias, hidden)
-        return self.dropout(x), _remembered(memory, inputs, reach.memory)
+        # the last inputs of every layer, without history
+        known = torch.cat([memory, torch.stack([x.detach() for x in inputs]).to(memory.dtype)], 2)
+        kept = known[:, :, max(0, known.shape[2] - reach.memory) :].contiguous()
+        return self.dropout(x), kept
 
 
 class Layer(nn.Module):
@@ -117,15 +114,10 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, past: Tensor, waves: Tensor, u: Tensor, v: Tensor, hidden: Tensor
     ) -> Tensor:
-        """States [b, t, d] from states [b, t, d] and those before them [b, m, d]."""
-        x = self.attention_norm(x + self.dropout(self._attend(x, past, waves, u, v, hidden)))
-        inner = self.dropout(F.relu(self.inner(x)))
-        return self.feed_norm(x + self.dropout(self.outer(inner)))
+        """States [b, t, d] from states [b, t, d] and those before them [b, m, d].
 
-    def _attend(
-        self, x: Tensor, past: Tensor, waves: Tensor, u: Tensor, v: Tensor, hidden: Tensor
-    ) -> Tensor:
-        """Scores are (q + u).k + (q + v).r, where r depends on the distance."""
+        Attention scores are (q + u).k + (q + v).r, where r depends on the distance.
+        """
         key, value = self.key_value(torch.cat([past, x], 1)).chunk(2, -1)
         query, key, value, position = (
             y.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
@@ -136,7 +128,10 @@ class Layer(nn.Module):
         by_position = ((query + v) * self.scale) @ position.transpose(-1, -2)
         # SDPA is not faster: a bias with a gradient takes its plain path
         scores = (by_content + shifted(by_position)).masked_fill(hidden, -math.inf)
-        return self.out((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+        attended = self.out((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+        x = self.attention_norm(x + self.dropout(attended))
+        inner = self.dropout(F.relu(self.inner(x)))
+        return self.feed_norm(x + self.dropout(self.outer(inner)))
 
 
 class Vocabulary(nn.Module):
@@ -221,9 +216,3 @@ def unseen(queries: int, keys: int, reach: Reach, device: torch.device) -> Tenso
     distance = places[keys - queries :, None] - places
     later = distance < 0
     return later | (distance >= reach.memory) if reach.same_length else later
-
-
-def _remembered(memory: Tensor, inputs: list[Tensor], count: int) -> Tensor:
-    """The last `count` inputs of every layer [layers, b, m, d], detached."""
-    known = torch.cat([memory, torch.stack([x.detach() for x in inputs]).to(memory.dtype)], 2)
-    return known[:, :, max(0, known.shape[2] - count) :].contiguous()

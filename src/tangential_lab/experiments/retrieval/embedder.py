@@ -49,17 +49,18 @@ class Embedder(nn.Module):
         self.criterion, self.frozen, self.warm_up = criterion, frozen, warm_up
         self.holds_weights = warm_up > 0
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        for norm in self._norms() if frozen else ():
+        for norm in self._frozen_norms():
             norm.requires_grad_(False)
         self.train()
 
-    def _norms(self) -> list[nn.Module]:
-        return [module for module in self.trunk.modules() if isinstance(module, _BatchNorm)]
+    def _frozen_norms(self) -> list[nn.Module]:
+        modules = self.trunk.modules() if self.frozen else ()
+        return [module for module in modules if isinstance(module, _BatchNorm)]
 
     def train(self, mode: bool = True) -> "Embedder":
         """Training or evaluation mode; frozen BatchNorms stay in evaluation mode."""
         super().train(mode)
-        for norm in self._norms() if self.frozen else ():
+        for norm in self._frozen_norms():
             norm.eval()
         return self
 

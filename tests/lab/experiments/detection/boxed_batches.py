@@ -4,12 +4,12 @@ import torch
 
 from tangential_lab.experiments.detection import task as rooms
 from tangential_lab.experiments.detection.centernet import CenterNet
-from tangential_lab.experiments.detection.ssd import Detector, Features
+from tangential_lab.experiments.detection.ssd import Detector
 
 SMALL = (64, 96)
 NETS = {
     "centernet": lambda: CenterNet(3, widths=(8, 8, 16, 16), ups=(8, 8, 8), head=8),
-    "ssd": lambda: Detector(3, SMALL, Features(rooms.MINI_SSD._replace(width=1 / 16))),
+    "ssd": lambda: Detector(3, SMALL, rooms.MINI_SSD._replace(width=1 / 16)),
 }
 
 

@@ -11,7 +11,7 @@ from rehearsal import rehearse
 from torch import nn
 
 from tangential_lab.experiments.detection import task as rooms
-from tangential_lab.experiments.detection.ssd import SSD300, Detector, Features
+from tangential_lab.experiments.detection.ssd import SSD300, Detector
 from tangential_lab.experiments.detection.task import detection
 
 
@@ -35,7 +35,7 @@ def test_detectors_are_trained_on_a_folder_of_cocos_layout(tiny, tmp_path, monke
     task = detection(preset="paper", data=tiny, detector=detector)
     if detector == "ssd":  # its size is fixed, and the whole net takes its time
         thin = SSD300._replace(width=1 / 8)
-        task = task._replace(model=lambda: Detector(2, (300, 300), Features(thin)))
+        task = task._replace(model=lambda: Detector(2, (300, 300), thin))
     few = {name: split.only(np.arange(4)[: len(split)]) for name, split in task.splits.items()}
     scores = rehearse(task._replace(splits=few, batch_size=2, loader_workers=1), tmp_path)["test"]
     assert set(scores) == {"AP", "AP50"}

@@ -3,7 +3,7 @@
 import torch
 from rehearsal import count
 
-from tangential_lab.experiments.imagenet.resnet_cifar import resnet20
+from tangential_lab.experiments.imagenet.task import resnet20
 
 
 def test_the_net_for_cifar_has_the_weights_of_its_paper():
