@@ -10,14 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tangential_lab.experiments.audio import large_sets, small_sets
 from tangential_lab.experiments.audio.harmonic_cnn import HarmonicCNN, HarmonicFilters
-from tangential_lab.experiments.audio.large_sets import dcase, magnatagatune, speech_commands
-from tangential_lab.experiments.audio.small_sets import (
-    Speakers,
-    note_pairs,
-    sound_pairs,
-    spoken_digits,
-)
 from tangential_lab.experiments.audio.sounds import Recordings, SoundSet
 from tangential_lab.experiments.data.losses import accuracy, joined
 from tangential_lab.experiments.data.published import untuned
@@ -43,7 +37,8 @@ class Setting(NamedTuple):
     chunks: int = 1  # of a recording, over which evaluation averages
     epochs: float = 200
     batch_size: int = 16
-    filters: Mapping[str, int] = MappingProxyType({})
+    n_fft: int = 512  # samples per spectrum
+    per_semitone: int = 2  # filters
     net: Mapping[str, Any] = MappingProxyType({})
     published: dict[str, dict[str, float]] = untuned(sgd=(1e-2, 1e-4), adam=(1e-4, 1e-4))
 
@@ -51,21 +46,19 @@ class Setting(NamedTuple):
 # our choice: nothing is published at this size, nor for SGD from scratch at full size
 MINI = {
     "batch_size": 32,
+    "per_semitone": 1,
     "net": {"width": 16, "residual": False, "dropout": 0.2},
     "published": untuned(sgd=(0.1, 1e-4), adam=(3e-3, 1e-2)),
 }
 # at the learning rate of the other weights Q grows until no filter passes anything
 MINI_GROUPS = partial(groups_with_lr_scale, module="filters", scale=0.1)
-COARSE = {"per_semitone": 1}
 SETTINGS: dict[tuple[str, Subject], Setting] = {
-    ("mini", "keywords"): Setting(spoken_digits, 1, epochs=20, filters=COARSE, **MINI),
-    ("mini", "events"): Setting(sound_pairs, 5, epochs=2, filters=COARSE | {"n_fft": 1024}, **MINI),
-    ("mini", "music"): Setting(
-        note_pairs, 2.5, epochs=10, filters=COARSE | {"n_fft": 2048}, **MINI
-    ),
-    ("paper", "keywords"): Setting(speech_commands, 1),
-    ("paper", "events"): Setting(dcase, 10),  # our choice: whole segments
-    ("paper", "music"): Setting(magnatagatune, 5, chunks=16),
+    ("mini", "keywords"): Setting(small_sets.spoken_digits, 1, epochs=20, **MINI),
+    ("mini", "events"): Setting(small_sets.sound_pairs, 5, epochs=2, n_fft=1024, **MINI),
+    ("mini", "music"): Setting(small_sets.note_pairs, 2.5, epochs=10, n_fft=2048, **MINI),
+    ("paper", "keywords"): Setting(large_sets.speech_commands, 1),
+    ("paper", "events"): Setting(large_sets.dcase, 10),  # our choice: whole segments
+    ("paper", "music"): Setting(large_sets.magnatagatune, 5, chunks=16),
 }
 
 
@@ -75,7 +68,7 @@ def audio(
     preset: Literal["mini", "paper"] = "mini",
     data: Path | None = None,
     subject: Subject = "keywords",
-    speakers: Speakers = "mixed",
+    speakers: small_sets.Speakers = "mixed",
 ) -> Task:
     """Spot keywords, or tag sound events or music, with Harmonic CNN (Won et al. 2020).
 
@@ -102,6 +95,11 @@ def audio(
     sounds = setting.sounds(data, **options)
     tags, rate = len(sounds.tags), sounds.rate
     is_keyword, length = subject == "keywords", round(setting.seconds * rate)
+
+    def model() -> HarmonicCNN:
+        filters = HarmonicFilters(rate, n_fft=setting.n_fft, per_semitone=setting.per_semitone)
+        return HarmonicCNN(tags, filters, **setting.net)
+
     return Task(
         name="audio",
         about=f"{sounds.data.about}; Harmonic CNN at {rate // 1000} kHz",
@@ -113,7 +111,7 @@ def audio(
             name: Recordings(*part, length, chunks=0 if name == "train" else setting.chunks)
             for name, part in sounds.parts.items()
         },
-        model=lambda: HarmonicCNN(tags, HarmonicFilters(rate, **setting.filters), **setting.net),
+        model=model,
         loss=partial(_loss, F.cross_entropy if is_keyword else F.binary_cross_entropy_with_logits),
         predict=partial(_predict, partial(F.softmax, dim=-1) if is_keyword else torch.sigmoid),
         score=_words if is_keyword else _tagged,

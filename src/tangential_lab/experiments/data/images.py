@@ -13,23 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import datasets
 
-from tangential_lab.experiments.data.sources import (
-    Arrays,
-    DataFolder,
-    data_home,
-    described,
-    downloads,
-    prepared,
-)
+from tangential_lab.experiments.data import sources
 from tangential_lab.experiments.data.splits import stratified
 from tangential_lab.training import DataSource, TensorSplit
 
-CIFAR10 = DataFolder(
+CIFAR10 = sources.DataFolder(
     datasets.CIFAR10.base_folder,
     tuple(name for name, _ in (*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)),
     "Get it from https://www.cs.toronto.edu/~kriz/cifar.html (the python version).",
 )
-MNIST = DataFolder(
+MNIST = sources.DataFolder(
     "MNIST",
     (
         *("raw/train-images-idx3-ubyte", "raw/train-labels-idx1-ubyte"),
@@ -80,17 +73,17 @@ def mnist(data: Path | None, *, complete: bool = False) -> Images:
 
 
 def _of_torchvision(
-    kind: Any, source: DataFolder, about: str, data: Path | None, download: bool
+    kind: Any, source: sources.DataFolder, about: str, data: Path | None, download: bool
 ) -> Images:
-    paths, home = source.find(data) if download else source.require(data), data_home(data)
+    paths, home = source.find(data) if download else source.require(data), sources.data_home(data)
     if paths is None:
-        home, about = downloads(), f"{about}, downloaded by torchvision"
+        home, about = sources.downloads(), f"{about}, downloaded by torchvision"
         with source.reading(home, about):
             kind(home, download=True)
         paths = [home / source.name / file for file in source.files]
-    described_data = described(about, paths)
+    described_data = sources.described(about, paths)
 
-    def read() -> Arrays:
+    def read() -> sources.Arrays:
         arrays = {}
         with source.reading(paths[0].parent, about):
             for name, train in (("train", True), ("test", False)):
@@ -100,7 +93,7 @@ def _of_torchvision(
                 arrays[f"{name}_labels"] = np.asarray(images.targets)
         return arrays
 
-    return Images(described_data, **prepared(source.name, described_data, read))
+    return Images(described_data, **sources.prepared(source.name, described_data, read))
 
 
 def averaged(images: np.ndarray, factor: int) -> np.ndarray:

@@ -46,7 +46,9 @@ def objects(targets: list[Boxes], heat: Tensor) -> Objects:
     centre, size = (low + high) / 2, high - low
     last = torch.tensor([width - 1, height - 1], device=heat.device)
     cell = torch.minimum(centre.long(), last)
-    bumps = _gaussians(cell, radius(size), height, width)
+    spread = radius(size)
+    rows, columns = _bump(cell[:, 1], spread, height), _bump(cell[:, 0], spread, width)
+    bumps = rows[:, :, None] * columns[:, None, :]
     plane = (image * classes + labels)[:, None, None].expand_as(bumps)
     target = heat.new_zeros(n * classes, height, width).scatter_reduce_(0, plane, bumps, "amax")
     return Objects(target.view_as(heat), image, cell, size, centre - cell)
@@ -65,15 +67,9 @@ def radius(size: Tensor) -> Tensor:
     return (root - half).floor()
 
 
-def _gaussians(cell: Tensor, radius: Tensor, height: int, width: int) -> Tensor:
-    """A Gaussian of height 1 around each cell, zero beyond the radius: [m, h, w]."""
+def _bump(centre: Tensor, radius: Tensor, length: int) -> Tensor:
+    """A Gaussian of height 1 around each centre [m], zero beyond the radius [m, length]."""
     deviation = (2 * radius + 1) / 6
-    rows = _bump(cell[:, 1], radius, deviation, height)
-    columns = _bump(cell[:, 0], radius, deviation, width)
-    return rows[:, :, None] * columns[:, None, :]
-
-
-def _bump(centre: Tensor, radius: Tensor, deviation: Tensor, length: int) -> Tensor:
     away = torch.arange(length, device=centre.device) - centre[:, None]
     bump = torch.exp(-(away**2) / (2 * deviation[:, None] ** 2))
     return torch.where(away.abs() <= radius[:, None], bump, 0.0)

@@ -9,22 +9,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tangential_lab.experiments.data.sources import (
-    Arrays,
-    DataError,
-    DataFolder,
-    described,
-    prepared,
-)
+from tangential_lab.experiments.data import sources
 from tangential_lab.training import DataSource
 
 Unit = Literal["character", "word"]
 PARTS = {"train": "train", "validation": "valid", "test": "test"}  # and the names in WikiText
 FILES = tuple(f"wiki.{part}.tokens" for part in PARTS.values())
 WIKITEXT = "(Merity et al. 2016), the files of words, not the raw text."
-WIKITEXT2 = DataFolder("wikitext-2", FILES, f"Get WikiText-2 {WIKITEXT}")
-WIKITEXT103 = DataFolder("wikitext-103", FILES, f"Get WikiText-103 {WIKITEXT}")
-SHAKESPEARE = DataFolder(
+WIKITEXT2 = sources.DataFolder("wikitext-2", FILES, f"Get WikiText-2 {WIKITEXT}")
+WIKITEXT103 = sources.DataFolder("wikitext-103", FILES, f"Get WikiText-103 {WIKITEXT}")
+SHAKESPEARE = sources.DataFolder(
     "tinyshakespeare",
     ("input.txt",),
     "Get data/tinyshakespeare/input.txt of https://github.com/karpathy/char-rnn.",
@@ -47,9 +41,9 @@ class Text(NamedTuple):
 def tinyshakespeare(data: Path | None) -> Text:
     """Lines of Shakespeare's plays, 1,115,394 characters."""
     (path,) = SHAKESPEARE.require(data)
-    source = described("tinyshakespeare (Karpathy, char-rnn), by characters", [path])
+    source = sources.described("tinyshakespeare (Karpathy, char-rnn), by characters", [path])
 
-    def encode() -> Arrays:
+    def encode() -> sources.Arrays:
         with SHAKESPEARE.reading(path, "text in UTF-8"):
             return _encoded_characters(path.read_text("utf-8"))
 
@@ -82,19 +76,19 @@ def wikitext103(data: Path | None) -> Text:
     return _wikitext("wikitext-103", "WikiText-103", WIKITEXT103, data)
 
 
-def _wikitext(name: str, about: str, folder: DataFolder, data: Path | None) -> Text:
+def _wikitext(name: str, about: str, folder: sources.DataFolder, data: Path | None) -> Text:
     paths = folder.require(data)
-    source = described(f"{about} (Merity et al. 2016), by words", paths)
+    source = sources.described(f"{about} (Merity et al. 2016), by words", paths)
     return _text(name, "word", source, lambda: _encoded_words(folder, paths))
 
 
-def _text(name: str, unit: Unit, source: DataSource, encode: Callable[[], Arrays]) -> Text:
-    arrays = prepared(f"{unit}s-{VERSION}", source, encode)
+def _text(name: str, unit: Unit, source: DataSource, encode: Callable[[], sources.Arrays]) -> Text:
+    arrays = sources.prepared(f"{unit}s-{VERSION}", source, encode)
     vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
     return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)
 
 
-def _encoded_characters(text: str) -> Arrays:
+def _encoded_characters(text: str) -> sources.Arrays:
     """Nine tenths are for training; the last tenth is halved into validation and test."""
     arrays, numbers = _numbered(text)
     tokens = np.fromiter(map(numbers.__getitem__, text), np.int32, len(text))
@@ -102,7 +96,7 @@ def _encoded_characters(text: str) -> Arrays:
     return arrays | dict(zip(PARTS, parts, strict=True))
 
 
-def _encoded_words(folder: DataFolder, paths: list[Path]) -> Arrays:
+def _encoded_words(folder: sources.DataFolder, paths: list[Path]) -> sources.Arrays:
     """Every line ends with a word of its own; the vocabulary is that of the training part."""
     with folder.reading(paths[0], "text in UTF-8"):
         arrays, numbers = _numbered(_words(paths[0]))
@@ -112,7 +106,7 @@ def _encoded_words(folder: DataFolder, paths: list[Path]) -> Arrays:
     return arrays
 
 
-def _numbered(tokens: Iterable[str]) -> tuple[Arrays, dict[str, int]]:
+def _numbered(tokens: Iterable[str]) -> tuple[sources.Arrays, dict[str, int]]:
     """The vocabulary by falling frequency, as it is stored, and the number of each token."""
     vocabulary = [token for token, _ in Counter(tokens).most_common()]
     stored = np.frombuffer(BREAK.join(vocabulary).encode(), np.uint8)
@@ -129,7 +123,7 @@ def _words(path: Path) -> Iterator[str]:
 def _number(word: str, numbers: dict[str, int]) -> int:
     number = numbers.get(word, numbers.get(UNKNOWN))
     if number is None:
-        raise DataError(
+        raise sources.DataError(
             f"the training part must contain the word {word!r} of another part, or {UNKNOWN}"
         )
     return number

@@ -11,18 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import Omniglot
 
+from tangential_lab.experiments.data import sources
 from tangential_lab.experiments.data.images import averaged
-from tangential_lab.experiments.data.sources import (
-    Arrays,
-    DataFolder,
-    described,
-    downloads,
-    prepared,
-)
 from tangential_lab.experiments.retrieval.photosets import BOTH
 from tangential_lab.training import DataSource, TensorSplit
 
-OMNIGLOT = DataFolder(
+OMNIGLOT = sources.DataFolder(
     Omniglot.folder,
     ("images_background", "images_evaluation"),
     "Get it by torchvision.datasets.Omniglot(DIR, background, download=True), both halves.",
@@ -39,8 +33,9 @@ def omniglot(data: Path | None) -> tuple[DataSource, dict[str, TensorSplit]]:
     test. Without "omniglot-py" in `data`, Omniglot is downloaded.
     """
     paths = OMNIGLOT.find(data) or _downloaded()
-    source = described("Omniglot, class-disjoint", paths)
-    halves = prepared(f"omniglot-{SIDE // POOLED}-{DRAWINGS}", source, partial(_read, paths))
+    source = sources.described("Omniglot, class-disjoint", paths)
+    name = f"omniglot-{SIDE // POOLED}-{DRAWINGS}"
+    halves = sources.prepared(name, source, partial(_read, paths))
     background, evaluation = halves["background"], halves["evaluation"]
     first = (len(background) // DRAWINGS - VALIDATION_CLASSES) * DRAWINGS
     return source, {
@@ -51,14 +46,14 @@ def omniglot(data: Path | None) -> tuple[DataSource, dict[str, TensorSplit]]:
 
 
 def _downloaded() -> list[Path]:
-    home = downloads()
+    home = sources.downloads()
     with OMNIGLOT.reading(home, "Omniglot"):
         for background in (True, False):
             Omniglot(home, background, download=True)
     return [home / OMNIGLOT.name / half for half in OMNIGLOT.files]
 
 
-def _read(paths: list[Path]) -> Arrays:
+def _read(paths: list[Path]) -> sources.Arrays:
     halves = zip(("background", "evaluation"), paths, strict=True)
     return {name: averaged(read_drawings(path), POOLED) for name, path in halves}
 
