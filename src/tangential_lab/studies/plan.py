@@ -62,11 +62,7 @@ class Plan(NamedTuple):
 
     @staticmethod
     def of(text: str) -> "Plan":
-        """The plan that `text` returned as JSON.
-
-        Raises:
-            ValueError: the text is not a plan of this version.
-        """
+        """The plan that `text` returned as JSON; ValueError if it is not one of this version."""
         plan: Plan = parse_json(Plan, text, "plan")
         limits = {
             "data": (len(plan.data) == 2, "a description and a checksum"),

@@ -66,11 +66,9 @@ class Store:
     def begin(self, plan: Plan) -> None:
         """Create the study, or change its plan; trials that both plans have are kept."""
         with self.undamaged():
+            direction = "maximize" if plan.metric.higher_is_better else "minimize"
             study = optuna().create_study(
-                storage=self.storage,
-                study_name=self.name,
-                direction="maximize" if plan.metric.higher_is_better else "minimize",
-                load_if_exists=True,
+                storage=self.storage, study_name=self.name, direction=direction, load_if_exists=True
             )
         with self.undamaged("the plan"):
             foreign = "plan" not in study.user_attrs and study.get_trials(deepcopy=False)
@@ -85,9 +83,8 @@ class Store:
         """The study's plan; ValueError if there is no such study, or no plan that can be read."""
         names, url = self.names(), without_password(self.url)
         if self.name not in names:
-            raise ValueError(
-                f"no study {self.name!r} in {url}; known: {', '.join(names) or 'none'}"
-            )
+            known = ", ".join(names) or "none"
+            raise ValueError(f"no study {self.name!r} in {url}; known: {known}")
         with self.undamaged("the plan"):
             attributes = self.storage.get_study_user_attrs(self._study_id())
             if "plan" in attributes:

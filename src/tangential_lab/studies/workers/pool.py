@@ -63,7 +63,7 @@ class Child(NamedTuple):
 def start(target: Callable[..., None], *arguments: Any) -> Child:
     """Start a process that calls `target` with these arguments and its end of the pipe.
 
-    The new process ignores Ctrl-C, which its parent handles, and ends when its parent ends.
+    It ignores Ctrl-C, which its parent handles, and ends when its parent ends.
     """
     receive, send = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=_main, args=(target, arguments, send))

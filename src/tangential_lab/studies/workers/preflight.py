@@ -42,11 +42,7 @@ def shapes(groups: ParamGroups) -> ParamGroups:
 
 
 def unresumable(request: PreflightRequest) -> dict[str, str]:
-    """Load, build and step every optimizer; return why some cannot resume, by name.
-
-    Raises:
-        ValueError: an optimizer cannot be loaded, built or stepped, or it ends the process.
-    """
+    """Why optimizers cannot resume, by name; ValueError if one cannot be built and stepped."""
     child, last_act = start(_test_all, request), "the test started"
     try:
         while True:
