@@ -151,7 +151,9 @@ def _take_step(group_step: _GroupStep, unscale: float, watch: Watch | None) -> l
     options, plan, others = group_step.options, group_step.plan, group_step.others
     if plan is not None:
         plan.step(options, unscale, watch)
+    if not others:
+        return []
     grads = [weight.param.grad for weight in others if weight.param.grad is not None]
     if unscale != 1 and grads:
         torch._foreach_mul_(grads, unscale)
-    return step(choose(options.foreach), others, options, watch) if others else []
+    return step(choose(options.foreach), others, options, watch)
