@@ -29,23 +29,20 @@ COMMANDS = DataFolder(
     tuple(COMMAND_LISTS.values()),
     "Get it from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz, unpacked.",
 )
-EVENTS = {  # name of a part: its table, its folder
-    "training": (
+EVENTS = (  # table and folder of the training, testing and evaluation set
+    (
         "groundtruth_weak_label_training_set.csv",
         "unbalanced_train_segments_training_set_audio_formatted_and_segmented_downloads",
     ),
-    "testing": (
+    (
         "groundtruth_weak_label_testing_set.csv",
         "unbalanced_train_segments_testing_set_audio_formatted_and_segmented_downloads",
     ),
-    "evaluation": (
-        "groundtruth_weak_label_evaluation_set.csv",
-        "evaluation_set_formatted_audio_segments",
-    ),
-}
+    ("groundtruth_weak_label_evaluation_set.csv", "evaluation_set_formatted_audio_segments"),
+)
 DCASE = DataFolder(
     "dcase2017_task4",
-    tuple(table for table, _ in EVENTS.values()),
+    tuple(table for table, _ in EVENTS),
     "Get it from https://github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-"
     "sound-event-detection-for-smart-cars, segments as WAV.",
 )
@@ -100,7 +97,7 @@ def dcase(data: Path | None) -> SoundSet:
     folder = tables[0].parent
     training, testing, evaluation = (
         {folder / place / f"Y{file}": named for file, named in _segments(table).items()}
-        for (_, place), table in zip(EVENTS.values(), tables, strict=True)
+        for (_, place), table in zip(EVENTS, tables, strict=True)
     )
     segments = training | testing | evaluation
     tags = sorted(set().union(*segments.values()))

@@ -129,8 +129,7 @@ def _number(word: str, numbers: dict[str, int]) -> int:
     return number
 
 
-# the texts of preset "mini"
-MINI = {
+MINI = {  # the texts of preset "mini"
     "auto": available,
     "tinyshakespeare": tinyshakespeare,
     "wikitext2": wikitext2,

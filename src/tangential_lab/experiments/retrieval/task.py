@@ -98,6 +98,7 @@ def retrieval(
         about = f"{source.about} (224x224), ResNet-50"
         frozen = {"published": published.frozen, "frozen": True, "live": False}[batchnorm]
         settings = _paper(published, criterion, len(labels), frozen, pretrained)
+    # with "mini", the triplets of a batch are as many per class as for CUB
     in_classes = partial(class_balanced_batches, labels, published.per_class)
     return Task(
         name="retrieval",

@@ -46,7 +46,7 @@ def tiny_music(home):
 
 def tiny_events(home):
     folder = home / "dcase2017_task4"
-    for number, (table, place) in enumerate(large_sets.EVENTS.values()):
+    for number, (table, place) in enumerate(large_sets.EVENTS):
         names = [f"id{number}{i}_30.000_40.000.wav" for i in range(8)]
         sounds_in(folder / place, [f"Y{name}" for name in names], 3, rate=8000)
         lines = [f"{name}\t30.0\t40.0\t{'Bus' if i % 2 else 'Car'}" for i, name in enumerate(names)]
