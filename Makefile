@@ -12,7 +12,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --con
 .PHONY: demo test test-fast lint bench sanitize clean
 
 demo: .venv/lab
-	.venv/bin/tangential compare digits --optimizers sgd sgdp adamw adamp --undecayed
+	.venv/bin/tangential compare digits --sweep --trials 8 --seeds 3 --optimizers sgd sgdp adamw adamp
 
 test: .venv/dev
 	.venv/bin/pytest --numprocesses auto

@@ -22,8 +22,8 @@ from results_data import Study, export, finished, load
 
 from tangential_lab.names import label
 from tangential_lab.reports import Report, wording
-from tangential_lab.reports.statistics import MIN_SEEDS
 from tangential_lab.reports.study import adjust_jointly
+from tangential_lab.statistics import MIN_SEEDS
 from tangential_lab.studies import Plan
 
 HERE = Path(__file__).parent / "results"
@@ -142,7 +142,8 @@ def spaces(plan: Plan) -> str:
     """The search spaces: lr 0.01 to 1, weight_decay 1e-05 to 0.1 (SGD, SGDP); ..."""
     names: dict[str, list[str]] = {}
     for name, optimizer in plan.optimizers.items():
-        axes = [f"{axis} {low:g} to {high:g}" for axis, (low, high) in optimizer.space.items()]
+        axes = [f"{axis} {a:g} to {b:g}" for axis, (a, b) in (optimizer.space or {}).items()]
+        axes = axes or [f"around {wording.settings(optimizer.published)}"]
         names.setdefault(", ".join(axes), []).append(label(name))
     return "; ".join(f"{space} ({', '.join(some)})" for space, some in names.items())
 

@@ -84,7 +84,8 @@ def _read_trials(plan: Plan, path: Path) -> Records:
 
 
 def _read(plan: Plan, row: dict[str, str]) -> tuple[Spec, Record]:
-    axes = plan.optimizers[row["optimizer"]].space
+    optimizer = plan.optimizers[row["optimizer"]]
+    axes = optimizer.published if optimizer.space is None else optimizer.space
     cells = {axis: row.get(tables.setting_column(axis)) for axis in axes}
     point = tuple((axis, float(cell)) for axis, cell in cells.items() if cell)
     phase = next(phase for phase in get_args(Phase) if phase == row["phase"])

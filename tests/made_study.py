@@ -4,8 +4,8 @@ import math
 import random
 
 from tangential_lab.reports import report
-from tangential_lab.studies import FIRST_TEST_SEED, Plan, PlannedOptimizer
-from tangential_lab.training import Metric, Spec
+from tangential_lab.studies import Plan, PlannedOptimizer, schedule
+from tangential_lab.training import Metric
 
 ACCURACY = Metric("accuracy", "%", 0.1)
 PERPLEXITY = Metric("perplexity", "", 1e4, higher_is_better=False)
@@ -41,10 +41,13 @@ def plan(
         "metric": metric,
         "optimizers": optimizers,
         "trials": trials,
+        "tuning_seeds": 1,
+        "sweep": False,
         "seeds": seeds,
         "undecayed": undecayed,
         "epochs": 30,
         "batch_size": 64,
+        "steps": 600,
         "invariant": LAYERS,
         "settings": {"precision": "no", "threads": 1},
     }
@@ -54,36 +57,27 @@ def plan(
 def finished(plan, *, steps=600, logs=60, names=LAYERS, **changed):
     """Records of all trials of a plan; `changed` maps an optimizer to what its test seeds have."""
     records = {}
-    for i, (optimizer, contender) in enumerate(plan.optimizers.items()):
-        skill = SKILL.get(optimizer, 0.95)
-        draw = random.Random(i)
-        for k in range(plan.trials):
-            point = tuple(
-                (name, low * (high / low) ** ((k * (0.618, 0.414)[j % 2]) % 1))
-                for j, (name, (low, high)) in enumerate(contender.space.items())
-            )
-            spec = Spec(optimizer, "tune", 0, point)
-            score = (
-                skill - 0.02 * abs(math.log10(point[0][1]) + (1 if "sgd" in optimizer else 2)) ** 2
-            )
-            lost = k == 3
-            records[spec] = record(plan, spec, draw, score, steps, logs, [], diverged=lost)
-        point = tuple((name, (a * b) ** 0.5) for name, (a, b) in contender.space.items())
-        for phase in ("test", "undecayed")[: 1 + plan.undecayed]:
-            bare = tuple((k, 0.0 if k == "weight_decay" else v) for k, v in point)
-            for j in range(plan.seeds):
-                seed = FIRST_TEST_SEED + j
-                spec = Spec(optimizer, phase, seed, point if phase == "test" else bare)
+    draws = {name: random.Random(i) for i, name in enumerate(plan.optimizers)}
+    while specs := schedule.missing(plan, records):
+        for spec in specs:
+            skill, draw = SKILL.get(spec.optimizer, 0.95), draws[spec.optimizer]
+            if spec.phase == "tune":
+                rate = math.log10(spec.values["lr"]) + (1 if "sgd" in spec.optimizer else 2)
+                lost = sum(s.optimizer == spec.optimizer for s in records) == 3
+                score = skill - 0.02 * rate**2
+                made = record(plan, spec, draw, score, steps, logs, [], diverged=lost)
+            else:
                 made = record(plan, spec, draw, skill, steps, logs, names)
-                if phase == "test":
-                    made |= {k: v[j] for k, v in changed.get(optimizer, {}).items()}
-                records[spec] = made
+            if spec.phase == "test":
+                seed = spec.seed - schedule.FIRST_TEST_SEED
+                made |= {k: v[seed] for k, v in changed.get(spec.optimizer, {}).items()}
+            records[spec] = made
     return records
 
 
 def scored(*, metric=ACCURACY, seeds=8, **scores):
     """A report whose test seeds have these scores, a list for each optimizer."""
-    planned = plan(tuple(scores), metric=metric, trials=2, seeds=seeds, undecayed=False)
+    planned = plan(tuple(scores), metric=metric, trials=0, seeds=seeds, undecayed=False)
     changed = {name: {"score": values} for name, values in scores.items()}
     return report(planned, finished(planned, logs=10, **changed))
 

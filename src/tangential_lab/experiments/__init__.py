@@ -29,7 +29,7 @@ __all__ = [
 ]
 NAMES = (  # each is a module here, with a function of the same name
     *("digits", "imagenet", "detection", "adversarial", "bias"),
-    *("audio", "retrieval", "language"),
+    *("audio", "retrieval", "language", "pretraining"),
 )
 
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from tangential_lab.experiments.data import embedded
 from tangential_lab.experiments.data.losses import CLASSIFICATION
-from tangential_lab.experiments.data.published import untuned
 from tangential_lab.experiments.options import checked
+from tangential_lab.experiments.published import untuned
 from tangential_lab.training import Metric, Task
 
 

@@ -9,7 +9,6 @@
 from tangential_lab.reports.html import error_page
 from tangential_lab.reports.overview import write_overview
 from tangential_lab.reports.standings import Row
-from tangential_lab.reports.statistics import Interval
 from tangential_lab.reports.study import Report, page, report, write_report
 from tangential_lab.reports.wording import (
     gap,
@@ -20,6 +19,7 @@ from tangential_lab.reports.wording import (
     settings,
     unsigned_zero,
 )
+from tangential_lab.statistics import Interval
 
 __all__ = [
     "Interval",

@@ -15,7 +15,7 @@ from tangential_lab import styles as look
 from tangential_lab.names import label
 from tangential_lab.reports import wording
 from tangential_lab.reports.figures.description import Figure, plain
-from tangential_lab.reports.statistics import MIN_SEEDS, Interval
+from tangential_lab.statistics import MIN_SEEDS, Interval
 from tangential_lab.styles import LineStyle, on_dark
 from tangential_lab.terminal import keep_units
 

@@ -3,10 +3,10 @@
 import math
 
 from tangential_lab.names import label
-from tangential_lab.reports.standings import Reach, Row, at_edge, comparable
-from tangential_lab.reports.statistics import Interval
+from tangential_lab.reports.standings import Reach, Row, comparable
 from tangential_lab.reports.wording import enumeration, number, score, share, span
-from tangential_lab.studies import Plan
+from tangential_lab.statistics import Interval
+from tangential_lab.studies import Plan, schedule
 from tangential_lab.training import PHASE_NAMES, PHASES, Records
 
 # ---- the mechanism
@@ -130,18 +130,29 @@ def reached(name: str, goal: str, steps: Reach, seconds: Reach) -> str:
 
 def untuned(plan: Plan, records: Records) -> str:
     """The optimizers whose search should be wider; "" if all searches were wide enough."""
-    edges = at_edge(plan, records)
-    only = [name for name in edges["lowest"] if name in edges["highest"]]
-    sides = {side: [n for n in names if n not in only] for side, names in edges.items()}
+    edges = schedule.at_edge(plan, records)
+    kinds = {
+        "lowest learning rate": [name for name, edge in edges.items() if edge.lower],
+        "highest learning rate": [name for name, edge in edges.items() if edge.higher],
+        "highest weight decay": [name for name, edge in edges.items() if edge.decays],
+    }
     parts = [
-        f"the {side} for {enumeration([*map(label, names)])}"
-        for side, names in (sides | {"only one": only}).items()
+        f"{enumeration([*map(label, names)])} did best at the {kind} tried"
+        for kind, names in kinds.items()
         if names
     ]
-    if not parts:
+    return f"At the edge, not tuned: {'; '.join(parts)}." if parts else ""
+
+
+def uncompared(plan: Plan, rows: list[Row]) -> str:
+    """The optimizers that cannot differ from others at their points; "" if there are none."""
+    names = [row.optimizer for row in rows if not plan.can_differ(row.optimizer, row.point)]
+    if not names:
         return ""
-    tried = "of the learning rates tried at a similar weight decay"
-    return f"Not tuned: {tried}, the best is {enumeration(parts)}."
+    return (
+        f"Not compared: {enumeration([*map(label, names)])}, because weight decay, the only "
+        "difference from another optimizer, does almost nothing at the best point."
+    )
 
 
 # ---- while the study runs
@@ -149,20 +160,17 @@ def untuned(plan: Plan, records: Records) -> str:
 
 def unfinished(plan: Plan, records: Records) -> str:
     """The headline of a study without a verdict."""
-    return (
-        f"{len(records)} of {plan.size} trials are done; no verdict before every optimizer has "
-        "all its seeds."
-    )
+    done, size = len(records), schedule.size(plan, records)
+    return f"{done} of {size} trials are done; the verdict follows when all are."
 
 
 def progress(plan: Plan, records: Records) -> str:
-    """How many trials of each phase are done."""
-    optimizers = len(plan.optimizers)
-    sizes = {"tune": plan.trials, "test": plan.seeds, "undecayed": plan.seeds * plan.undecayed}
-    done = {phase: sum(spec.phase == phase for spec in records) for phase in PHASES}
-    parts = [
-        f"{PHASE_NAMES[phase]} {done[phase]} of {optimizers * size}"
-        for phase, size in sizes.items()
-        if size
-    ]
+    """How many trials of each phase are done, of those that are known."""
+    known = schedule.trials(plan, records)
+    parts = []
+    for phase in PHASES:
+        of_phase = [spec for spec in known if spec.phase == phase]
+        if of_phase:
+            done = sum(spec in records for spec in of_phase)
+            parts.append(f"{PHASE_NAMES[phase]} {done} of {len(of_phase)}")
     return f"Trials done: {', '.join(parts)}."

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tangential_lab.reports import statistics
-from tangential_lab.reports.statistics import Interval, interval
-from tangential_lab.studies import Plan
-from tangential_lab.training import Point, Record, Records
+from tangential_lab import statistics
+from tangential_lab.statistics import Interval, interval
+from tangential_lab.studies import Plan, schedule
+from tangential_lab.training import Metric, Point, Record, Records, Spec
 
 Seeds = Mapping[int, Record]
 Trials = Mapping[tuple[str, str], Seeds]  # by optimizer and phase, then by seed
@@ -36,13 +36,22 @@ class Comparison(NamedTuple):
 
     baseline: str
     difference: Interval  # of the score, even if lower is better
-    better: float  # P(a seed of the optimizer is better than one of the baseline)
-    p: float
-    p_holm: float
-    family: int  # number of comparisons that p_holm is adjusted for
+    better: float  # share of pairs in which the optimizer is better
+    p: float  # of a difference; the largest one, if there are runner-ups
+    p_equal: float  # of a difference of the metric's margin or more
+    family: int  # number of comparisons on the page
+    p_holm: float  # p adjusted for all of them
+    p_equal_holm: float
+    error: float  # standard error of the mean difference
+    runner_ups: list[Interval]  # the difference if the worse one had chosen another point
     norm: Interval  # ratio
     effective_step: Interval  # ratio
     step_s: Interval  # ratio
+
+    @property
+    def detectable(self) -> float:
+        """The smallest difference that so many seeds would have shown."""
+        return statistics.smallest_detectable(self.error, self.difference.n, self.family)
 
     @property
     def tested(self) -> bool:
@@ -83,26 +92,42 @@ class Row(NamedTuple):
     against: Comparison | None
 
 
-def trials_of(records: Records) -> Trials:
+def trials_of(plan: Plan, records: Records) -> Trials:
     """Trials by optimizer and phase, with seeds in order; only one tuning trial per seed."""
+    chosen = _chosen(plan, records) if plan.sweep else {(s.phase, s): s for s in records}
     trials: dict[tuple[str, str], dict[int, Record]] = {}
-    for spec in sorted(records, key=lambda spec: spec.seed):
-        trials.setdefault((spec.optimizer, spec.phase), {})[spec.seed] = records[spec]
+    for (phase, _), spec in sorted(chosen.items(), key=lambda item: item[1].seed):
+        trials.setdefault((spec.optimizer, phase), {})[spec.seed] = records[spec]
     return trials
+
+
+def _chosen(plan: Plan, records: Records) -> dict[tuple[str, Spec], Spec]:
+    """The trials of a sweep that stand for test trials: nothing is chosen on its own seed.
+
+    "test": on every seed, the point that was best on the other seeds. "undecayed": all optimizers
+    at their published learning rate, without weight decay.
+    """
+    chosen = {}
+    for seed in {spec.seed for spec in records}:
+        others = {s: r for s, r in records.items() if s.seed != seed} or records
+        for name, optimizer in plan.optimizers.items():
+            best = schedule.best_point(plan, others, name)
+            for phase, point in ("test", best), ("undecayed", without_decay(optimizer.published)):
+                spec = Spec(name, "tune", seed, tuple(point.items()))
+                if spec in records:
+                    chosen[phase, spec] = spec
+    return chosen
+
+
+def without_decay(point: Point) -> Point:
+    """The point with no weight decay."""
+    return {name: 0.0 if name == "weight_decay" else value for name, value in point.items()}
 
 
 def finished_seeds(trials: Trials, optimizer: str, phase: str) -> Seeds:
     """The seeds of an optimizer that did not diverge."""
     seeds = trials.get((optimizer, phase), {})
     return {seed: record for seed, record in seeds.items() if not record["diverged"]}
-
-
-def complete(plan: Plan, records: Records, phase: str = "test") -> bool:
-    """Whether every optimizer has all its seeds."""
-    trials = trials_of(records)
-    return all(
-        len(trials.get((optimizer, phase), ())) >= plan.seeds for optimizer in plan.optimizers
-    )
 
 
 def target_score(plan: Plan, trials: Trials) -> float:
@@ -114,21 +139,26 @@ def target_score(plan: Plan, trials: Trials) -> float:
 
 def rows(plan: Plan, records: Records, phase: str = "test") -> list[Row]:
     """A row for every optimizer that has a seed."""
-    trials = trials_of(records)
+    trials = trials_of(plan, records)
     points = {spec.optimizer: spec.values for spec in records if spec.phase == phase}
-    return adjusted(
-        [
-            _row(plan, trials, name, phase, points[name])
-            for name in plan.optimizers
-            if name in points
-        ]
-    )
+    if plan.sweep:
+        at = {"test": lambda name: schedule.best_point(plan, records, name)}
+        at["undecayed"] = lambda name: without_decay(plan.optimizers[name].published)
+        points = {name: at[phase](name) for name, kind in trials if kind == phase}
+    made = [
+        _row(plan, trials, name, phase, points[name]) for name in plan.optimizers if name in points
+    ]
+    if phase == "test":
+        made = [_with_runner_ups(plan.metric, row, trials, records) for row in made]
+    return adjusted(made)
 
 
 def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -> Row:
     seeds, finished = trials[optimizer, phase], finished_seeds(trials, optimizer, phase)
     records, sound = [*seeds.values()], [*finished.values()]
     baseline = plan.baseline(optimizer)
+    if not plan.can_differ(optimizer, point):
+        baseline = None
     other = trials.get((baseline, phase), {}) if baseline else {}
     names = dict.fromkeys(name for record in sound for name in record["metrics"])
     target = target_score(plan, trials)
@@ -151,9 +181,9 @@ def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -
 
 
 def _reach(plan: Plan, records: Sequence[Record], unit: str, target: float) -> Reach | None:
-    """Time to the target; None without evaluations. Diverged seeds never reach the target."""
+    """Time to the target, which diverged seeds never reach; None without evaluations on the way."""
     end = max((x for record in records for x in record["scores"][unit]), default=None)
-    if end is None:
+    if end is None or all(len(record["scores"][unit]) < 2 for record in records):
         return None
     oriented, sound = plan.metric.oriented, [r["scores"] for r in records if not r["diverged"]]
     times = [
@@ -174,60 +204,60 @@ def _comparison(plan: Plan, seeds: Seeds, baseline: str, other: Seeds) -> Compar
     def ratio(name: str) -> Interval:
         return statistics.ratio([a[name] for a, _ in sound], [b[name] for _, b in sound])
 
-    p = statistics.permutation_p(scores, others)
-    better = statistics.probability(
-        *([*map(plan.metric.oriented, some)] for some in (scores, others))
-    )
+    oriented = ([*map(plan.metric.oriented, some)] for some in (scores, others))
     return Comparison(
         baseline=baseline,
         difference=statistics.difference(scores, others),
-        better=better,
-        p=p,
-        p_holm=p,
-        family=1,
+        better=statistics.probability(*oriented),
+        p=statistics.permutation_p(scores, others),
+        p_equal=statistics.equivalence_p(scores, others, plan.metric.margin),
+        family=0,  # see `adjusted`
+        p_holm=math.nan,
+        p_equal_holm=math.nan,
+        error=statistics.standard_error(scores, others),
+        runner_ups=[],
         norm=ratio("norm"),
         effective_step=ratio("effective_step"),
         step_s=ratio("step_s"),
     )
 
 
+def _with_runner_ups(metric: Metric, row: Row, trials: Trials, records: Records) -> Row:
+    """The row, with the differences if the worse of the two had chosen a runner-up."""
+    if row.against is None:
+        return row
+    ahead = metric.oriented(row.against.difference.mean) > 0
+    worse, better = row.optimizer, row.against.baseline
+    if ahead:
+        worse, better = better, worse
+    points: dict[Any, dict[int, float]] = {}
+    for spec, record in records.items():
+        if spec.phase == "runner-up" and spec.optimizer == worse:
+            points.setdefault(spec.point, {})[spec.seed] = record["score"]
+    differences, ps = [], [row.against.p]
+    for scores in points.values():
+        pair = [trials[better, "test"][seed]["score"] for seed in scores], [*scores.values()]
+        a, b = pair if ahead else reversed(pair)
+        differences.append(statistics.difference(a, b))
+        ps.append(statistics.permutation_p(a, b))
+    return row._replace(against=row.against._replace(runner_ups=differences, p=max(ps)))
+
+
 def adjusted(rows: Sequence[Row]) -> list[Row]:
-    """The rows with p adjusted by Holm for all comparisons in these rows, those of one page."""
-    ps = [row.against.p for row in rows if row.against]
-    adjusted_ps = iter(statistics.holm(ps))
+    """The rows with both p adjusted by Holm for all comparisons in these rows."""
+    pairs = [row.against for row in rows if row.against]
+    differ = iter(statistics.holm([pair.p for pair in pairs]))
+    equal = iter(statistics.holm([pair.p_equal for pair in pairs]))
     return [
-        row._replace(against=row.against._replace(p_holm=next(adjusted_ps), family=len(ps)))
+        row._replace(
+            against=row.against._replace(
+                family=len(pairs), p_holm=next(differ), p_equal_holm=next(equal)
+            )
+        )
         if row.against
         else row
         for row in rows
     ]
-
-
-SIMILAR = 10.0  # weight decays are similar if they differ by at most this factor
-
-
-def at_edge(plan: Plan, records: Records) -> dict[str, list[str]]:
-    """Optimizers whose best learning rate is at the edge of those tried at a similar weight decay.
-
-    A trial whose weight decay stops learning tells nothing about its learning rate.
-
-    Returns:
-        Names of optimizers for "lowest" and for "highest"; an optimizer with one trial has both.
-    """
-    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
-    for optimizer in plan.optimizers:
-        tried = [s for s in records if s[:2] == (optimizer, "tune") and "lr" in s.values]
-        if tried:
-            best = max(tried, key=lambda spec: plan.rank(records[spec])).values
-            lrs = [s.values["lr"] for s in tried if _similar(s.values, best)]
-            edges["lowest"] += [optimizer] if best["lr"] == min(lrs) else []
-            edges["highest"] += [optimizer] if best["lr"] == max(lrs) else []
-    return edges
-
-
-def _similar(a: Point, b: Point) -> bool:
-    decays = sorted(point.get("weight_decay", 1.0) for point in (a, b))
-    return decays[1] <= SIMILAR * decays[0]
 
 
 def comparable(a: Point, b: Point) -> bool:

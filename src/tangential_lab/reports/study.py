@@ -12,7 +12,7 @@ from tangential_lab.reports import html, sentences, standings, tables, verdicts
 from tangential_lab.reports.figures import Figure, draw, study_figures
 from tangential_lab.reports.standings import Row
 from tangential_lab.reports.verdicts import Side
-from tangential_lab.studies import Plan
+from tangential_lab.studies import Plan, schedule
 from tangential_lab.styles import LineStyle, on_light
 from tangential_lab.training import MEAN_COLUMNS, OPTIMIZERS, Record, Records, trial_title
 
@@ -29,8 +29,8 @@ class Finding(NamedTuple):
 
     @property
     def texts(self) -> list[str]:
-        """All sentences that are not empty."""
-        return [text for text in (self.verdict, self.mechanism, self.cost) if text]
+        """The sentences about score and cost that are not empty."""
+        return [text for text in (self.verdict, self.cost) if text]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,12 @@ class Report:
     @cached_property
     def complete(self) -> bool:
         """Whether there is a verdict."""
-        return standings.complete(self.plan, self.records)
+        return not schedule.missing(self.plan, self.records)
+
+    @cached_property
+    def size(self) -> int:
+        """The number of trials that are known so far."""
+        return schedule.size(self.plan, self.records)
 
     @cached_property
     def undecayed(self) -> list[Row]:
@@ -58,7 +63,7 @@ class Report:
     @cached_property
     def target(self) -> float:
         """The common target score."""
-        return standings.target_score(self.plan, standings.trials_of(self.records))
+        return standings.target_score(self.plan, standings.trials_of(self.plan, self.records))
 
     @cached_property
     def figures(self) -> list[Figure]:
@@ -90,18 +95,21 @@ class Report:
         return sentences.untuned(self.plan, self.records) if self.complete else ""
 
     @cached_property
+    def uncompared(self) -> str:
+        """The optimizers that cannot differ from others; "" if there are none."""
+        return sentences.uncompared(self.plan, self.rows) if self.complete else ""
+
+    @cached_property
     def findings(self) -> list[Finding]:
         """One for each optimizer that has a baseline."""
-        plan, records = self.plan, self.records
-        done = plan.undecayed and standings.complete(plan, records, "undecayed")
-        undecayed = self.undecayed if done else []
+        plan = self.plan
         return [
             Finding(
                 optimizer=row.optimizer,
                 baseline=row.against.baseline,
                 side=verdicts.side(plan.metric, row.against),
                 verdict=verdicts.verdict(plan, row, self.rows),
-                mechanism=sentences.fair_mechanism(row.optimizer, self.rows, undecayed),
+                mechanism=sentences.fair_mechanism(row.optimizer, self.rows, self.undecayed),
                 cost=sentences.cost(plan, row, self.rows, self.target),
             )
             for row in self.rows
@@ -109,10 +117,15 @@ class Report:
         ]
 
     @property
+    def mechanisms(self) -> list[str]:
+        """What each update did to the weights, where settings allow a comparison."""
+        return [finding.mechanism for finding in self.findings if finding.mechanism]
+
+    @property
     def sentences(self) -> list[str]:
-        """All sentences of the report, the headline first."""
+        """The sentences about scores and cost, the headline first."""
         texts = [text for finding in self.findings for text in finding.texts]
-        return [text for text in (self.headline, self.untuned, *texts) if text]
+        return [text for text in (self.headline, self.untuned, self.uncompared, *texts) if text]
 
 
 def report(plan: Plan, records: Records) -> Report:

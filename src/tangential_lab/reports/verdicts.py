@@ -4,18 +4,19 @@ from typing import Literal
 
 from tangential_lab.names import label
 from tangential_lab.reports.standings import Comparison, Row
-from tangential_lab.reports.statistics import ALPHA, MIN_SEEDS
 from tangential_lab.reports.wording import capital, enumeration, gap, p_value, score, span
+from tangential_lab.statistics import ALPHA, MIN_SEEDS
 from tangential_lab.studies import Plan
 from tangential_lab.training import Metric
 
-Side = Literal["ahead", "behind", "leans ahead", "leans behind", "even", "unknown"]
+Side = Literal["ahead", "behind", "leans ahead", "leans behind", "equal", "even", "unknown"]
 EVEN = "no difference detected "
 PHRASES: dict[Side, str] = {  # {0}: the optimizer, {1}: its baseline
     "ahead": "{0} is ahead of {1}",
     "behind": "{0} is behind {1}",
     "leans ahead": "{0} leans ahead of {1}",
     "leans behind": "{0} leans behind {1}",
+    "equal": "{0} and {1} are equal within {margin}",
     "even": EVEN + "between {0} and {1}",
     "unknown": "one seed cannot tell {0} from {1}",
 }
@@ -24,14 +25,19 @@ PHRASES: dict[Side, str] = {  # {0}: the optimizer, {1}: its baseline
 def side(metric: Metric, against: Comparison) -> Side:
     """Where an optimizer stands: "even" if no difference is detected, "unknown" with one seed.
 
-    The interval must exclude 0; with MIN_SEEDS pairs or more, Holm's p must be small, too.
+    "ahead" and "behind" need MIN_SEEDS pairs, intervals that exclude 0, also for the runner-ups of
+    the one that is behind, and a small p by Holm. "equal" needs a small p of equivalence by Holm.
     """
     difference = against.difference
     if not difference.known:
         return "unknown"
-    few = difference.n < MIN_SEEDS
-    if difference.covers(0) or not (few or against.p_holm <= ALPHA):
-        return "even"
+    few, rises = difference.n < MIN_SEEDS, difference.mean > 0
+    differ = all(
+        not interval.covers(0) and (interval.mean > 0) is rises
+        for interval in (difference, *against.runner_ups)
+    )
+    if not (differ and (few or against.p_holm <= ALPHA)):
+        return "equal" if against.p_equal_holm <= ALPHA and not few else "even"
     if metric.oriented(difference.mean) > 0:
         return "leans ahead" if few else "ahead"
     return "leans behind" if few else "behind"
@@ -43,7 +49,7 @@ def headline(plan: Plan, rows: list[Row]) -> str:
     for row in rows:
         if row.against:
             at = side(plan.metric, row.against)
-            phrases.setdefault(at, []).append(_phrase(at, row.optimizer, row.against.baseline))
+            phrases.setdefault(at, []).append(_phrase(at, row, plan.metric))
     if not phrases:
         return "Nothing is compared: no optimizer here has its baseline in the study."
     if "even" in phrases:
@@ -58,14 +64,49 @@ def verdict(plan: Plan, row: Row, rows: list[Row]) -> str:
     metric, against = plan.metric, row.against
     assert against is not None
     at = side(metric, against)
-    phrase = _phrase(at, row.optimizer, against.baseline)
+    phrase = _phrase(at, row, metric)
     phrase = capital(phrase) if at in ("even", "unknown") else phrase  # others begin with a name
     text = f"{phrase}: {metric.name} {gap(metric, against.difference.mean)}"
-    return f"{text} ({_evidence(metric, against)}).{_diverged(metric, row, rows)}"
+    more = [
+        _detectable(at, metric, against),
+        _runner_ups(metric, row),
+        _diverged(metric, row, rows),
+    ]
+    return " ".join([f"{text} ({_evidence(metric, against)}).", *filter(None, more)])
 
 
-def _phrase(at: Side, optimizer: str, baseline: str) -> str:
-    return PHRASES[at].format(label(optimizer), label(baseline))
+def _phrase(at: Side, row: Row, metric: Metric) -> str:
+    assert row.against is not None
+    margin = gap(metric, metric.margin).removeprefix("+")
+    return PHRASES[at].format(label(row.optimizer), label(row.against.baseline), margin=margin)
+
+
+def _detectable(at: Side, metric: Metric, against: Comparison) -> str:
+    """The smallest difference that would have been detected, if none was."""
+    if at != "even":
+        return ""
+    least = gap(metric, against.detectable).removeprefix("+")
+    return f"So many seeds show differences from about {least} on."
+
+
+def _runner_ups(metric: Metric, row: Row) -> str:
+    """What the difference would be if the worse optimizer had chosen another point."""
+    against = row.against
+    assert against is not None
+    count = len(against.runner_ups)
+    if not count:
+        return ""
+    ahead = metric.oriented(against.difference.mean) > 0
+    worse = label(against.baseline if ahead else row.optimizer)
+    others = "another point" if count == 1 else f"{count} others"
+    closest = (min if ahead else max)(
+        against.runner_ups, key=lambda interval: metric.oriented(interval.mean)
+    )
+    low, high = (gap(metric, end, unit=False) for end in (closest.low, closest.high))
+    return (
+        f"{worse}'s tuning seeds cannot tell its best point from {others}; with the best of them "
+        f"the difference is {gap(metric, closest.mean)} ({span(low, high)})."
+    )
 
 
 def _evidence(metric: Metric, against: Comparison) -> str:

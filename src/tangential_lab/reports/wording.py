@@ -4,7 +4,7 @@ import math
 import re
 
 from tangential_lab.reports.standings import Range
-from tangential_lab.reports.statistics import Interval
+from tangential_lab.statistics import Interval
 from tangential_lab.training import Metric
 
 MOST_DIGITS = 4  # digits of a mean with an interval, at most

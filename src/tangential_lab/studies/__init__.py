@@ -1,6 +1,8 @@
 """Studies: optimizers tuned equally and compared on the same seeds, by any number of workers.
 
-plan        which optimizers are compared, in which trials; search draws the tuning points
+plan        which optimizers are compared, and how
+search      the tuning points: a grid, or quasi-random points
+schedule    which trials a study has, given those that are finished
 study       a plan from a user's request, and running it on this machine
 storage     the plan and the trials in a database that workers share
 workers     the processes that run trials
@@ -8,8 +10,8 @@ provenance  how a record was produced, and what must be equal within a study
 typed_json  JSON checked against type hints
 """
 
-from tangential_lab.studies.plan import FIRST_TEST_SEED, Plan, PlannedOptimizer
-from tangential_lab.studies.search import quasi_random_points
+from tangential_lab.studies import schedule as schedule
+from tangential_lab.studies.plan import LEAST_DECAY, Plan, PlannedOptimizer
 from tangential_lab.studies.storage.database import database_errors
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.storage.urls import file_url

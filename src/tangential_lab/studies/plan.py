@@ -6,12 +6,10 @@ import re
 from hashlib import sha256
 from typing import Any, NamedTuple, TypedDict
 
-from tangential_lab.studies.search import quasi_random_points
 from tangential_lab.studies.typed_json import parse_json
-from tangential_lab.training import Metric, Point, Record, Records, Space, Spec
+from tangential_lab.training import Metric, Point, Space, Spec
 
-TUNING_SEED = 0
-FIRST_TEST_SEED = 1000  # no test seed is the tuning seed
+LEAST_DECAY = 0.05  # of lr * weight_decay * steps, for arms that differ by weight decay
 
 
 class PlannedOptimizer(NamedTuple):
@@ -21,8 +19,10 @@ class PlannedOptimizer(NamedTuple):
     about: str
     baseline: str | None
     colour: str
-    space: Space
+    space: Space | None  # a user's own, searched log-uniformly; None: around the published lr
     published: Point  # its settings without tuning
+    decay_multiplier: float = 1.0  # times lr * weight_decay that a weight shrinks per step
+    differs_by_decay: bool = False  # without weight decay, it is the same as another optimizer
     resumes: bool = True  # its state_dict holds all that its steps change
 
 
@@ -37,7 +37,10 @@ class Settings(TypedDict):
 
 
 class Plan(NamedTuple):
-    """A study: per optimizer `trials` tuning trials, then `seeds` test trials at its best point."""
+    """A study: a search with `tuning_seeds` seeds, then `seeds` test seeds at the best points.
+
+    A sweep is a search alone: its seeds are shown as curves, and nothing is chosen.
+    """
 
     task: str
     options: dict[str, Any]  # options of the task, such as its preset
@@ -45,11 +48,14 @@ class Plan(NamedTuple):
     data: list[str]  # description and checksum
     metric: Metric
     optimizers: dict[str, PlannedOptimizer]
-    trials: int
-    seeds: int
+    trials: int  # points of the search, per optimizer, before a grid is widened
+    tuning_seeds: int  # every point is trained on each of them
+    sweep: bool  # there are no test trials
+    seeds: int  # test seeds
     undecayed: bool  # also run every optimizer at its baseline's lr, without weight decay
     epochs: float
     batch_size: int
+    steps: int  # of a trial
     invariant: list[str]  # names of the weights that the audit proved scale-invariant
     settings: dict[str, Any]  # as in `Settings`
 
@@ -67,7 +73,9 @@ class Plan(NamedTuple):
         limits = {
             "data": (len(plan.data) == 2, "a description and a checksum"),
             "trials": (plan.trials >= 0, "an integer >= 0"),
-            "seeds": (plan.seeds >= 1, "an integer >= 1"),
+            "seeds": (plan.seeds >= 1 - plan.sweep, "an integer >= 1, or 0 for a sweep"),
+            "tuning_seeds": (plan.tuning_seeds >= 1, "an integer >= 1"),
+            "steps": (plan.steps >= 1, "an integer >= 1"),
             "epochs": (0 < plan.epochs < math.inf, "a finite number > 0"),
             "batch_size": (plan.batch_size >= 1, "an integer >= 1"),
         }
@@ -79,7 +87,7 @@ class Plan(NamedTuple):
                 raise ValueError(
                     f"plan has a colour {optimizer.colour!r}, expected # and six digits"
                 )
-            for name, (low, high) in optimizer.space.items():
+            for name, (low, high) in (optimizer.space or {}).items():
                 if not 0 < low <= high < math.inf:
                     raise ValueError(f"plan has a search space of {name} from {low} to {high}")
         return plan
@@ -92,63 +100,20 @@ class Plan(NamedTuple):
             parts.append(optimizer.about)
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    @property
-    def size(self) -> int:
-        """Number of trials."""
-        return len(self.tuning_trials()) + len(self.optimizers) * self.seeds * (1 + self.undecayed)
+    def decay_over_run(self, optimizer: str, point: Point) -> float:
+        """What weight decay does over a run: the log by which it would shrink a weight."""
+        steps = self.steps * self.optimizers[optimizer].decay_multiplier
+        return point.get("lr", 0.0) * point.get("weight_decay", 0.0) * steps
 
-    def tuning_trials(self) -> list[Spec]:
-        """Tuning trials without repetitions; all optimizers get the same points of the unit cube.
+    def can_differ(self, optimizer: str, point: Point) -> bool:
+        """Whether an optimizer can differ from the others at this point.
 
-        There are fewer if a space is so narrow that points coincide, or if it is empty.
+        One that has only another weight decay cannot, if its decay does almost nothing.
         """
-        drawn = {
-            name: quasi_random_points(r.space, self.trials) for name, r in self.optimizers.items()
-        }
-        specs = [
-            Spec(optimizer, "tune", TUNING_SEED, tuple(drawn[optimizer][i].items()))
-            for i in range(self.trials)
-            for optimizer in self.optimizers
-        ]
-        return list(dict.fromkeys(specs))
-
-    def next_trials(self, records: Records) -> list[Spec]:
-        """The tuning trials, or the test trials once all tuning trials are finished."""
-        tuning = self.tuning_trials()
-        return self.test_trials(records) if all(spec in records for spec in tuning) else tuning
-
-    def test_trials(self, records: Records) -> list[Spec]:
-        """Test trials, on the same seeds for all optimizers: at the best point, then undecayed."""
-        best = {optimizer: self.best(optimizer, records) for optimizer in self.optimizers}
-        specs = [
-            Spec(optimizer, "test", 0, tuple(point.items())) for optimizer, point in best.items()
-        ]
-        if self.undecayed:
-            specs += [
-                Spec(optimizer, "undecayed", 0, tuple(self._undecayed(optimizer, best).items()))
-                for optimizer in self.optimizers
-            ]
-        return [s._replace(seed=FIRST_TEST_SEED + i) for i in range(self.seeds) for s in specs]
-
-    def _undecayed(self, optimizer: str, best: dict[str, Point]) -> Point:
-        lr = best[self.baseline(optimizer) or optimizer].get("lr")
-        replaced = {"lr": lr, "weight_decay": 0.0}
-        return {
-            k: v if (new := replaced.get(k)) is None else new for k, v in best[optimizer].items()
-        }
+        only_decay = self.optimizers[optimizer].differs_by_decay
+        return not only_decay or self.decay_over_run(optimizer, point) >= LEAST_DECAY
 
     def baseline(self, optimizer: str) -> str | None:
         """The baseline of `optimizer` if it is in this study, else None."""
         baseline = self.optimizers[optimizer].baseline
         return baseline if baseline in self.optimizers else None
-
-    def best(self, optimizer: str, records: Records) -> Point:
-        """The best tuning trial's point of an optimizer; without trials, its published point."""
-        tried = [spec for spec in self.tuning_trials() if spec.optimizer == optimizer]
-        if not tried:
-            return self.optimizers[optimizer].published
-        return max(tried, key=lambda spec: self.rank(records[spec])).values
-
-    def rank(self, record: Record) -> tuple[bool, float, float]:
-        """A key for sorting: diverged trials first, then by score, then by lower loss."""
-        return not record["diverged"], self.metric.oriented(record["score"]), -record["loss"]

@@ -13,8 +13,8 @@ import torch
 
 from tangential import audit
 from tangential_lab import training
-from tangential_lab.studies import provenance
-from tangential_lab.studies.plan import Plan, PlannedOptimizer
+from tangential_lab.studies import provenance, schedule
+from tangential_lab.studies.plan import LEAST_DECAY, Plan, PlannedOptimizer
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.workers.pool import StudyFailedError, WorkerPool
 from tangential_lab.studies.workers.worker import WorkerOptions
@@ -22,6 +22,7 @@ from tangential_lab.training import OPTIMIZERS, OptimizerEntry, ProcessShare, Re
 
 AUDIT_BATCHES, AUDIT_BATCH_SIZE = 3, 16
 POLL_S = 0.5
+TUNING_SEEDS = 2  # of a study that is not a sweep
 
 
 class StudyRequest(NamedTuple):
@@ -38,6 +39,7 @@ class StudyRequest(NamedTuple):
     precision: str
     threads: int
     sharded: bool
+    sweep: bool = False  # a search alone, on `seeds` seeds
 
 
 def make_plan(request: StudyRequest, task: Task) -> Plan:
@@ -56,7 +58,8 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
         if name in OPTIMIZERS:
             raise ValueError(f"optimizer {name!r} is the laboratory's own: choose another name")
     invariant = scale_invariant_weights(task)
-    return Plan(
+    epochs = request.epochs or task.epochs
+    plan = Plan(
         task=request.task,
         options=request.options,
         about=task.about,
@@ -64,10 +67,13 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
         metric=task.metric,
         optimizers=_planned_optimizers(request, task, frozenset(invariant)),
         trials=request.trials,
-        seeds=request.seeds,
-        undecayed=request.undecayed,
-        epochs=request.epochs or task.epochs,
+        tuning_seeds=request.seeds if request.sweep else TUNING_SEEDS,
+        sweep=request.sweep,
+        seeds=0 if request.sweep else request.seeds,
+        undecayed=request.undecayed and not request.sweep,
+        epochs=epochs,
         batch_size=task.batch_size,
+        steps=max(1, round(epochs * training.steps_per_epoch(task))),
         invariant=invariant,
         settings={
             "precision": request.precision,
@@ -77,6 +83,16 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
             "source": provenance.source(request.task),
         },
     )
+    for name in plan.optimizers:
+        points = [spec.values for spec in schedule.trials(plan, {}) if spec.optimizer == name]
+        if not any(plan.can_differ(name, point) for point in points):
+            warnings.warn(
+                f"{name} differs from other optimizers only by its weight decay, which does almost "
+                f"nothing in this study (lr * weight_decay * steps < {LEAST_DECAY:g} at all "
+                "points): it will not be compared",
+                stacklevel=2,
+            )
+    return plan
 
 
 def _planned_optimizers(
@@ -95,19 +111,28 @@ def _planned_optimizers(
             )
     entries = {name: OPTIMIZERS[name] for name in request.optimizers} | users
     return {
-        name: planned_optimizer(task, entry, sources.get(name, ""), resumes=name not in unresumable)
+        name: planned_optimizer(
+            task, name, entry, sources.get(name, ""), resumes=name not in unresumable
+        )
         for name, entry in entries.items()
     }
 
 
 def planned_optimizer(
-    task: Task, entry: OptimizerEntry, source: str, *, resumes: bool = True
+    task: Task, name: str, entry: OptimizerEntry, source: str = "", *, resumes: bool = True
 ) -> PlannedOptimizer:
     """What a plan says about an optimizer."""
-    space = training.space_of(entry, task.published)
-    published = training.untuned_point(entry, task.published)
-    shown = (entry.about, entry.baseline, entry.colour)
-    return PlannedOptimizer(source, *shown, space, published, resumes)
+    return PlannedOptimizer(
+        source=source,
+        about=entry.about,
+        baseline=entry.baseline,
+        colour=entry.colour,
+        space=entry.space,
+        published=training.untuned_point(name, entry, task.published),
+        decay_multiplier=entry.decay_multiplier,
+        differs_by_decay=entry.differs_by_decay,
+        resumes=resumes,
+    )
 
 
 def _test_user_optimizers(
@@ -195,8 +220,8 @@ def run_study(
     yield records
     pool = WorkerPool(store, options, notify)
     try:
-        pool.start(workers if len(records) < plan.size else 0)
-        while not stop.is_set() and len(records) < plan.size:
+        pool.start(workers if schedule.missing(plan, records) else 0)
+        while not stop.is_set() and schedule.missing(plan, records):
             time.sleep(POLL_S)
             ended = pool.ended()  # before the records: workers may end after the last trial
             if store.retry(store.plan).text() != plan.text():
@@ -205,12 +230,12 @@ def run_study(
             if len(new) > len(records):
                 records = new
                 yield records
-            if len(records) < plan.size:
+            if schedule.missing(plan, records):
                 pool.replace(ended, workers)
     except KeyboardInterrupt:
         pool.kill()
         raise
     finally:
         pool.stop_workers()
-    if len(records) < plan.size:
+    if schedule.missing(plan, records):
         raise KeyboardInterrupt

@@ -23,8 +23,6 @@ from tangential_lab.training.optimizers import (
     OPTIMIZERS,
     OptimizerEntry,
     Space,
-    space_around,
-    space_of,
     split_groups,
     untuned_point,
 )

@@ -13,15 +13,16 @@ from tangential_lab.training.task import ParamGroups, Point
 Family = Literal["sgd", "adam"]  # a task gives its published points by family
 Space = dict[str, tuple[float, float]]  # bounds of every name in a point
 
-WEIGHT_DECAYS = (1e-5, 1e-1)  # searched for every optimizer without a space of its own
 WD_RATIO = 0.1  # AdamP's default
+MOMENTUM = 0.9  # of SGD and SGDP
 
 
 class OptimizerEntry(NamedTuple):
     """An optimizer in a comparison.
 
     `build` takes parameter groups, and a point of the search space as keywords. Every group has
-    a key `scale_invariant`, True or False.
+    a key `scale_invariant`, True or False; if the task says so, `row_groups`, which only AdamP and
+    SGDP know.
     """
 
     build: Callable[..., Optimizer]
@@ -30,26 +31,36 @@ class OptimizerEntry(NamedTuple):
     family: Family
     colour: str
     space: Space | None = None  # searched log-uniformly; None: around the published point
+    differs_by_decay: bool = False  # without weight decay, it is the same as another entry
+
+    @property
+    def decay_multiplier(self) -> float:
+        """How many times lr * weight_decay shrinks a weight per step: 1 / (1 - momentum) for SGD.
+
+        SGD's decay is a part of the gradient, which momentum sums up; SGDP's is scaled to equal it.
+        """
+        return 1 / (1 - MOMENTUM) if self.family == "sgd" else 1.0
 
 
 def factory(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
     """A `build` function: `cls` with these options on top of a point of the search space."""
-    return lambda groups, **point: cls(_without_mark(groups), **point, **options)
+    dropped = {"scale_invariant"} if cls in (AdamP, SGDP) else {"scale_invariant", "row_groups"}
+    return lambda groups, **point: cls(_without(groups, dropped), **point, **options)
 
 
-def _without_mark(groups: ParamGroups) -> ParamGroups:
-    return [{k: v for k, v in group.items() if k != "scale_invariant"} for group in groups]
+def _without(groups: ParamGroups, dropped: set[str]) -> ParamGroups:
+    return [{k: v for k, v in group.items() if k not in dropped} for group in groups]
 
 
 def _decay_only(groups: ParamGroups, lr: float, weight_decay: float) -> Optimizer:
     """AdamW with AdamP's weight decay, and without its projection."""
     ratios = [WD_RATIO if group["scale_invariant"] else 1.0 for group in groups]
-    pairs = zip(_without_mark(groups), ratios, strict=True)
+    pairs = zip(_without(groups, {"scale_invariant", "row_groups"}), ratios, strict=True)
     return AdamW([group | {"weight_decay": weight_decay * ratio} for group, ratio in pairs], lr=lr)
 
 
 def _sgd(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
-    return factory(cls, momentum=0.9, nesterov=True, **options)
+    return factory(cls, momentum=MOMENTUM, nesterov=True, **options)
 
 
 # contrast of 3:1 or more with white; colour-blind readers can tell the default ones apart
@@ -79,6 +90,7 @@ OPTIMIZERS = {
         "adamw",
         "adam",
         "#842f73",
+        differs_by_decay=True,
     ),
     "adamp-projection-only": OptimizerEntry(
         factory(AdamP, wd_ratio=1.0),
@@ -86,6 +98,7 @@ OPTIMIZERS = {
         "adamw",
         "adam",
         "#c0699f",
+        differs_by_decay=True,
     ),
     "adamw-decay-only": OptimizerEntry(
         _decay_only,
@@ -93,6 +106,7 @@ OPTIMIZERS = {
         "adamw",
         "adam",
         "#7d8500",
+        differs_by_decay=True,
     ),
     "sgdp-published": OptimizerEntry(
         _sgd(SGDP, project_buffer=True),
@@ -105,24 +119,19 @@ OPTIMIZERS = {
 DEFAULT_OPTIMIZERS = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
 
 
-def space_around(published: Mapping[str, float]) -> Space:
-    """The default search space: a tenth to ten times this lr, and all usual weight decays.
+def untuned_point(name: str, entry: OptimizerEntry, published: Mapping[str, Point]) -> Point:
+    """The point without tuning: the published one, else the middle of the optimizer's own space.
 
-    >>> space_around({"lr": 1e-3, "weight_decay": 0.0})
-    {'lr': (0.0001, 0.01), 'weight_decay': (1e-05, 0.1)}
+    Args:
+        name: The optimizer.
+        entry: The optimizer.
+        published: A task's published points, by optimizer; one without its own has its family's.
     """
-    return {"lr": (published["lr"] / 10, published["lr"] * 10), "weight_decay": WEIGHT_DECAYS}
-
-
-def space_of(entry: OptimizerEntry, published: Mapping[str, Point]) -> Space:
-    """The search space of an optimizer, given a task's published points by family."""
-    return space_around(published[entry.family]) if entry.space is None else entry.space
-
-
-def untuned_point(entry: OptimizerEntry, published: Mapping[str, Point]) -> Point:
-    """The point without tuning: the published one, else the middle of the search space."""
-    space, known = space_of(entry, published), published[entry.family]
-    return {name: known.get(name, math.sqrt(low * high)) for name, (low, high) in space.items()}
+    base = name.partition("-")[0]  # adamp-matched has the point of adamp
+    known = published.get(base, published[entry.family])
+    if entry.space is None:
+        return dict(known)
+    return {name: known.get(name, math.sqrt(a * b)) for name, (a, b) in entry.space.items()}
 
 
 def split_groups(

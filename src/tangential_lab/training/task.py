@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 Batch = Any  # tensors, or tuples, lists and dicts of tensors
 ParamGroups = list[dict[str, Any]]  # as torch's optimizers take them
-Phase = Literal["tune", "test", "undecayed"]  # undecayed: the baseline's lr and no weight decay,
-# so that the norms of two optimizers differ only through their updates
+Phase = Literal[
+    "tune",
+    "test",
+    "undecayed",  # the baseline's lr and no weight decay: only the update makes norms differ
+    "runner-up",  # points that tuning cannot tell from the best one
+]
 Point = dict[str, float]  # in a search space: {"lr": 0.1, "weight_decay": 1e-4}
 Record = dict[str, Any]  # the results of a trial
 
@@ -89,6 +93,7 @@ class Metric(NamedTuple):
     unit: str  # "%": shown times 100; "" or "nats": shown as it is
     chance_score: float  # of a model that has learnt nothing; diverged trials get it, too
     higher_is_better: bool = True
+    margin: float = 0.003  # the largest difference that does not matter; set before any study
 
     def oriented(self, score: float) -> float:
         """The score with its sign changed if lower is better."""

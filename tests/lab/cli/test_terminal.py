@@ -12,7 +12,7 @@ from rich.console import Console
 from tangential_lab.cli.study import report as command
 from tangential_lab.cli.study.progress import Display
 from tangential_lab.reports import Interval, report, wording
-from tangential_lab.studies import PlannedOptimizer, Store
+from tangential_lab.studies import PlannedOptimizer, Store, schedule
 from tangential_lab.terminal import wrapped
 
 WIDTHS = (60, 80, 110, 200)
@@ -118,7 +118,7 @@ def runs(tmp_path_factory):
     store = Store(f"sqlite:///{folder}/runs/digits/study.db", "digits")
     plan, records = made.plan(trials=1, seeds=2, undecayed=False), {}
     store.begin(plan)
-    while specs := [spec for spec in plan.next_trials(records) if spec not in records]:
+    while specs := schedule.missing(plan, records):
         for spec in specs:
             records[spec] = made.record(plan, spec, random.Random(str(spec)), 0.9)
             store.finish(store.claim(plan, [spec]), records[spec])

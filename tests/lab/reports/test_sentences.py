@@ -8,7 +8,9 @@ import pytest
 
 from tangential_lab.reports import page, report, sentences, standings, tables, write_report
 from tangential_lab.reports.standings import Reach
-from tangential_lab.reports.statistics import Interval
+from tangential_lab.statistics import Interval
+from tangential_lab.studies import schedule
+from tangential_lab.studies.search import Widening
 from tangential_lab.training import Curves
 
 PAIR = ("sgd", "sgdp")
@@ -22,8 +24,9 @@ def test_mechanism_and_cost_are_the_measured_ratios(study):
     assert f"SGDP reached {100 * study.target:.2f} % after {mine.steps.mean:.0f} steps (" in cost
     mine, theirs = (next(r for r in study.undecayed if r.optimizer == name) for name in PAIR[::-1])
     mechanism = study.findings[0].mechanism
+    lr = f"{mine.point['lr']:.3g}"
     assert mechanism.startswith(
-        "At the same learning rate 0.0632, without weight decay: SGDP's weights end "
+        f"At the same learning rate {lr}, without weight decay: SGDP's weights end "
         f"{mine.norm.mean / theirs.norm.mean:.3f}× as long as SGD's ({mine.norm.mean:.2f} against "
     )
     shares = [f"{100 * r.memory_share.mean:.0f} %" for r in (mine, theirs)]
@@ -64,9 +67,11 @@ def test_norms_are_compared_only_if_the_settings_allow_it(mine, theirs, allowed)
 def test_norms_without_weight_decay_are_preferred(study):
     bare = [r._replace(norm=Interval(7.0, 6.0, 8.0, 5)) for r in study.undecayed]
     text = sentences.fair_mechanism("sgdp", study.rows, bare)
-    assert text.startswith("At the same learning rate 0.0632, without weight decay: ")
+    lr = bare[0].point["lr"]
+    assert text.startswith(f"At the same learning rate {lr:.3g}, without weight decay: ")
     assert "(7.00 against 7.00; " in text
-    assert sentences.fair_mechanism("sgdp", study.rows, []).startswith("At the same settings: ")
+    same = [row._replace(point={"lr": 0.1}) for row in study.rows]
+    assert sentences.fair_mechanism("sgdp", same, []).startswith("At the same settings: ")
 
 
 def test_a_trial_without_scale_invariant_weights_records_no_norms():
@@ -105,26 +110,19 @@ def test_a_report_has_no_norms_if_no_weight_is_scale_invariant(older, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tried", "said"),
+    ("edge", "said"),
     [
-        ([(0.1, 1e-4, 0.5), (0.2, 1e-4, 0.9), (0.3, 1e-4, 0.7)], ""),
-        ([(0.1, 1e-4, 0.9), (0.2, 1e-4, 0.8), (0.3, 1e-4, 0.7)], "the lowest for SGD"),
-        ([(0.1, 1e-4, 0.5), (0.2, 1e-4, 0.8), (0.3, 1e-4, 0.9)], "the highest for SGD"),
-        # the lower learning rate was tried with a decay that stops learning
-        ([(0.1, 9e-2, 0.1), (0.2, 1e-4, 0.9), (0.3, 2e-4, 0.7)], "the lowest for SGD"),
-        ([(0.1, 9e-2, 0.1), (0.2, 1e-4, 0.9)], "the only one for SGD"),
-        ([(0.1, 0.0, 0.5), (0.2, 0.0, 0.9), (0.3, 0.0, 0.7)], ""),
+        (Widening(1, 0, 0), "SGD did best at the lowest learning rate tried."),
+        (Widening(0, 1, 0), "SGD did best at the highest learning rate tried."),
+        (Widening(0, 0, 1), "SGD did best at the highest weight decay tried."),
     ],
 )
-def test_a_best_point_at_the_edge_of_the_search_is_named(tried, said):
-    plan = made.plan(PAIR, trials=len(tried), undecayed=False)
-    (spec, record), *_ = made.finished(plan).items()
-    records = {
-        spec._replace(point=(("lr", lr), ("weight_decay", decay))): record | {"score": score}
-        for lr, decay, score in tried
-    }
-    text = sentences.untuned(plan, records)
-    assert text.endswith(f"the best is {said}.") if said else not text
+def test_a_best_point_at_the_edge_of_the_search_is_named(study, monkeypatch, edge, said):
+    monkeypatch.setattr(schedule, "at_edge", lambda plan, records: {"sgd": edge})
+    assert report(study.plan, study.records).untuned == f"At the edge, not tuned: {said}"
+    assert f"At the edge, not tuned: {said}" in page(report(study.plan, study.records))
+    monkeypatch.setattr(schedule, "at_edge", lambda plan, records: {})
+    assert not report(study.plan, study.records).untuned
 
 
 def test_a_target_that_no_seed_reached():
@@ -141,9 +139,7 @@ def test_no_verdict_before_all_seeds_are_in(study):
     result = report(plan, {s: r for s, r in study.records.items() if s != last})
     assert not result.complete
     assert not result.findings
-    assert result.headline == (
-        "107 of 108 trials are done; no verdict before every optimizer has all its seeds."
-    )
+    assert result.headline == ("107 of 108 trials are done; the verdict follows when all are.")
     text = page(result)
     assert "Provisional" in text
     assert "test 29 of 30" in text

@@ -8,7 +8,7 @@ import pytest
 
 from tangential_lab.reports import page, report, standings, wording
 from tangential_lab.reports.standings import Range, Reach
-from tangential_lab.reports.statistics import interval
+from tangential_lab.statistics import interval
 from tangential_lab.training import Spec
 
 PAIR = ("sgd", "sgdp")
@@ -49,9 +49,8 @@ def test_seeds_that_never_reach_the_target_count_as_long_as_they_ran():
 def test_the_interval_of_a_share_stays_between_0_and_1():
     high, low = [0.999, 1.0, 0.996, 1.0, 0.97], [0.001, 0.0, 0.03, 0.002, 0.0]
     result = made.scored(seeds=5, sgd=high, sgdp=low)
-    assert made.row_of(result, "sgd").score.high == 1
-    assert made.row_of(result, "sgd").score.low == pytest.approx(interval(high).low)
-    assert made.row_of(result, "sgdp").score.low == 0
+    assert 0.993 < made.row_of(result, "sgd").score.high < 1
+    assert 0 < made.row_of(result, "sgdp").score.low < 0.0066
     assert interval(high).high > 1
     assert interval(low).low < 0
     text = page(result)

@@ -137,7 +137,7 @@ def test_the_headline_groups_optimizers_by_verdict():
                       "sgdp": near})  # fmt: skip
     assert result.headline == (
         "Accuracy: AdamP is ahead of AdamW; AdamP-matched is ahead of AdamW; "
-        "no difference detected between SGDP and SGD."
+        "SGDP and SGD are equal within 0.30 points."
     )
 
 

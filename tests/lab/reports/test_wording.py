@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tangential_lab.reports import wording
-from tangential_lab.reports.statistics import Interval
+from tangential_lab.statistics import Interval
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from tangential_lab.__main__ import main
 from tangential_lab.cli.study.watch import WatchedStudy
-from tangential_lab.studies import Store
+from tangential_lab.studies import Store, schedule
 from tangential_lab.studies.storage import database
 from tangential_lab.studies.storage.records import (
     encode_record,
@@ -31,7 +31,7 @@ def good(tmp_path_factory):
     store.begin(plan)
     draw = random.Random(0)
     for phase in ("tune", "test"):
-        for spec in plan.next_trials(store.records(plan)):
+        for spec in schedule.missing(plan, store.records(plan)):
             names = made.LAYERS if phase == "test" else ()
             record = made.record(plan, spec, draw, 0.9, names=names)
             store.finish(store.claim(plan, [spec]), record)
@@ -269,8 +269,8 @@ def test_trials_of_another_program_are_none_of_ours(study):
     ours.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"key": [1]}))
     store = Store(url, "s")
     plan = store.plan()
-    assert len(store.records(plan)) == plan.size == 8
-    assert store.claim(plan, plan.tuning_trials()) is None
+    assert len(store.records(plan)) == schedule.size(plan, {}) == 8
+    assert store.claim(plan, schedule.tuning_trials(plan, {})) is None
     store.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from processes import run
 
 from tangential_lab import experiments as tasks
-from tangential_lab.studies import study
+from tangential_lab.studies import schedule, study
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.storage.trials import ClaimedTrial
 from tangential_lab.studies.workers import pool, preflight
@@ -230,7 +230,7 @@ def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch)
     begun("interrupted")
     match = r"^x's test trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
     plan = store.plan()
-    claim = ClaimedTrial(0, "key", plan.next_trials({})[0])
+    claim = ClaimedTrial(0, "key", schedule.trials(plan, {})[0])
     worker = Worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print, print)
     with pytest.raises(TrialFailedError, match=match):
         worker.run(plan, worker.task_for(plan), claim, is_first=False)
@@ -264,7 +264,7 @@ def test_a_trial_is_named_by_the_process_that_runs_it(begun):
     store = begun("Exits")
     assert store.run_by(os.getpid()) is None
     plan = store.plan()
-    claim = store.claim(plan, plan.next_trials({}))
+    claim = store.claim(plan, schedule.trials(plan, {}))
     assert claim.spec == Spec("x", "test", 1000, claim.spec.point)
     assert store.run_by(os.getpid()) == "x's test trial of seed 1000"
     assert store.run_by(1) is None

@@ -17,7 +17,7 @@ import torch
 from digits_study import begun, study_request, without_times
 from optuna.exceptions import StorageInternalError
 
-from tangential_lab.studies import study
+from tangential_lab.studies import schedule, study
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.storage.trials import ClaimedTrial
 from tangential_lab.studies.workers import pool
@@ -37,7 +37,7 @@ def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, mon
     said = []
     with pytest.warns(UserWarning, match="checkpoint not saved, training continues"):
         run_worker(store, WorkerOptions(None, tmp_path / "work", 0.0), bool, said.append)
-    assert len(store.records(plan)) == plan.size == 2
+    assert len(store.records(plan)) == schedule.size(plan, {}) == 2
     assert "The record of a finished trial cannot be saved in" in said[0]
 
 
@@ -102,7 +102,7 @@ def reference(digits, server, tmp_path_factory):
 
 def assert_same(store, plan, reference):
     records = store.records(plan)
-    assert len(records) == plan.size == len(reference)
+    assert len(records) == schedule.size(plan, {}) == len(reference)
     assert {spec: without_times(record) for spec, record in records.items()} == reference
     complete = [t.user_attrs["key"] for t in store._trials() if t.state.name == "COMPLETE"]
     assert len(complete) == len(set(complete))
@@ -122,7 +122,9 @@ def test_fifty_kills_lose_nothing(digits, server, reference, tmp_path):
                 os.kill(one.pid, signal.SIGKILL)
                 kills += 1
             one.join()
-        if len(store.records(plan)) == plan.size:  # begin anew: they are to be killed at work
+        if len(store.records(plan)) == schedule.size(
+            plan, {}
+        ):  # begin anew: they are to be killed at work
             assert_same(store, plan, reference)
             shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
             (tmp_path / "s.db").unlink()

@@ -8,13 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from planned import plan_of
 
 from tangential_lab import experiments as tasks
 from tangential_lab.cli.study.compare import _sources
-from tangential_lab.studies import Plan, PlannedOptimizer, entry_for, study
+from tangential_lab.studies import PlannedOptimizer, entry_for, study
 from tangential_lab.studies.workers import preflight
 from tangential_lab.training import describe_error, load_function
-from tangential_lab.training.task import Metric, Spec
+from tangential_lab.training.task import Spec
 from tangential_lab.training.user_code import user_optimizer
 
 DATACLASS = """
@@ -131,10 +132,7 @@ class TestLoading:
         known = PlannedOptimizer(
             source, user_optimizer(0, "own", source).about, "sgd", "#fff", {}, {}
         )
-        plan = Plan(
-            *("digits", {}, "a", ["d", "0"], Metric("accuracy", "%", 0.1), {"own": known}, 8, 3),
-            *(True, 1.0, 64, [], {}),
-        )
+        plan = plan_of(optimizers={"own": known})
         path.write_text(f"open({str(ran)!r}, 'w')\ndef own(params, lr, weight_decay): ...\n")
         with pytest.raises(ValueError, match=r"optimizer 'own' was .* machine it is .*: start"):
             entry_for(plan, Spec("own", "tune", 0, ()))

@@ -51,6 +51,7 @@ def compare(
     optimizer: Annotated[tuple[str, ...], Many] = (),
     trials: CountOrZero = 16,
     seeds: Count = 5,
+    sweep: bool = False,
     epochs: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1_000_000))] = None,
     undecayed: bool = False,
     workers: Processes | None = None,
@@ -75,9 +76,13 @@ def compare(
             factory(params, lr, weight_decay) returns an optimizer. `params` are groups, dicts
             with "params", as torch's optimizers take them. FILE.py is run, here and by workers,
             and each optimizer is tried once before the study starts.
-        trials: Tuning trials per optimizer, at the same quasi-random points. With 0, every
-            optimizer runs at the published settings of the task.
-        seeds: Number of test seeds, the same for all optimizers.
+        trials: Points of the search per optimizer; each is trained on two tuning seeds. Fewer than
+            16 are a grid around the published learning rate, crossed with what weight decay does
+            over the run. From 16 on they are quasi-random. With 0, every optimizer runs at the
+            published settings of the task.
+        seeds: Number of test seeds, the same for all optimizers; 8 or more allow a verdict.
+        sweep: Run the whole grid on these seeds instead, and show curves: nothing is chosen, so
+            there are no test seeds. Scores are those of the validation split.
         epochs: Length of every trial; by default the task's own.
         undecayed: Run every optimizer once more on every seed, at its baseline's lr and without
             weight decay.
@@ -106,7 +111,9 @@ def compare(
             precision=precision,
             threads=threads,
             sharded=sharded,
+            sweep=sweep,
         )
+        _check_sweep(request)
         folder, store = location.create(
             default_name(task, options) if study is None else checked_name(study)
         )
@@ -125,6 +132,16 @@ def default_name(task: str, options: dict[str, Any]) -> str:
     chosen = {key: value for key, value in options.items() if value != defaults[key]}
     parts = [k if v is True else f"no-{k}" if v is False else str(v) for k, v in chosen.items()]
     return "-".join([task, *parts])
+
+
+def _check_sweep(request: StudyRequest) -> None:
+    if request.sweep and not request.trials:
+        raise ValueError("--sweep needs a search: give --trials 1 or more, got 0")
+    if request.sweep and request.undecayed:
+        raise ValueError(
+            "--sweep has trials without weight decay already: leave out --undecayed, which adds "
+            "them to a study with test seeds"
+        )
 
 
 def _sources(given: Sequence[str]) -> dict[str, str]:

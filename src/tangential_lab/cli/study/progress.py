@@ -1,6 +1,7 @@
 """The progress of a study: a live table on a terminal, one line per trial elsewhere."""
 
 import time
+from collections import Counter
 from datetime import timedelta
 
 from rich.console import Console, Group
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
-from tangential_lab.studies import Plan
+from tangential_lab.studies import Plan, schedule
 from tangential_lab.terminal import say
 from tangential_lab.training import PHASE_NAMES, Record, Records, Spec
 
@@ -22,6 +23,7 @@ class Display:
     def __init__(self, plan: Plan, console: Console) -> None:
         self.plan, self.console = plan, console
         self.records: Records = {}
+        self.known, self.size = schedule.trials(plan, {}), schedule.size(plan, {})
         self.finished_before: int | None = None  # trials of earlier runs of the command
         self.start = time.monotonic()
         self.progress = Progress(
@@ -31,7 +33,7 @@ class Display:
             TextColumn("{task.fields[left]}"),
             console=console,
         )
-        self.bar = self.progress.add_task("trials", total=plan.size, left="")
+        self.bar = self.progress.add_task("trials", total=self.size, left="")
         self.live = Live(self.table(), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "Display":
@@ -45,11 +47,13 @@ class Display:
     def show(self, records: Records) -> None:
         """Show the finished trials; the first call passes those of earlier runs."""
         before, self.records = self.records, records
+        self.size = schedule.size(self.plan, records)
+        self.known = schedule.trials(self.plan, records)
         if self.finished_before is None:
             self.finished_before, before = len(records), records
             if records:
-                self.say(f"{len(records)} of {self.plan.size} trials are already finished")
-        self.progress.update(self.bar, completed=len(records), left=self._left())
+                self.say(f"{len(records)} of {self.size} trials are already finished")
+        self.progress.update(self.bar, completed=len(records), total=self.size, left=self._left())
         if self.console.is_terminal:
             self.live.update(self.table())
             return
@@ -70,14 +74,14 @@ class Display:
         if not finished:
             return ""
         per_trial_s = (time.monotonic() - self.start) / finished
-        left_s = round(per_trial_s * (self.plan.size - len(self.records)))
+        left_s = round(per_trial_s * (self.size - len(self.records)))
         return f"{timedelta(seconds=left_s)} left"
 
     def _line(self, number: int, spec: Spec) -> str:
         trial = f"{label(spec.optimizer)}, {PHASE_NAMES[spec.phase]}, seed {spec.seed}"
         result = f"{self._score(self.records[spec])} at {settings(spec.values)}"
         left = f"; {left}" if (left := self._left()) else ""
-        return f"[{number:3}/{self.plan.size}] {trial}: {result}{left}"
+        return f"[{number:3}/{self.size}] {trial}: {result}{left}"
 
     def table(self) -> Group:
         """The progress bar, and the results so far of every optimizer."""
@@ -92,16 +96,17 @@ class Display:
 
     def _results(self, optimizer: str) -> list[str]:
         records = {s: r for s, r in self.records.items() if s.optimizer == optimizer}
+        known = Counter(s.phase for s in self.known if s.optimizer == optimizer)
         tuned = [s for s in records if s.phase == "tune"]
         seeds = [r for s, r in records.items() if s.phase == "test"]
-        best = max(tuned, key=lambda s: self.plan.rank(records[s]), default=None)
-        point = best.values if best else {}
+        best = next(iter(schedule.ranking(self.plan, records, optimizer)), None)
+        point = best.point if best else {}
         mean = {"score": sum(r["score"] for r in seeds) / len(seeds)} if seeds else None
         return [
-            f"{len(tuned)}/{self.plan.trials}",
-            self._score(records[best]) if best else "",
+            f"{len(tuned)}/{known['tune']}",
+            self._score({"diverged": best.diverged, "score": best.score}) if best else "",
             *(setting(point, name) for name in ("lr", "weight_decay")),
-            f"{len(seeds)}/{self.plan.seeds}",
+            f"{len(seeds)}/{known['test']}",
             self._score(mean) if mean else "",
         ]
 

@@ -21,13 +21,14 @@ from tangential_lab.reports import (
     gap,
     near_score,
     number,
+    score,
     setting,
     unsigned_zero,
     write_overview,
     write_report,
 )
 from tangential_lab.reports import report as report_of
-from tangential_lab.studies import Plan, Store
+from tangential_lab.studies import Plan, Store, schedule
 from tangential_lab.terminal import NO_BREAK_SPACE, fits, print_paths, wrapped
 
 NAME_WIDTH = 24  # longer names take several lines
@@ -70,19 +71,52 @@ def conclude(store: Store, folder: Path, console: Console) -> Report:
 
 def print_report(report: Report, console: Console) -> None:
     """Print the results of a study, in tables and sentences."""
-    plan = report.plan
-    seeds = f"{plan.seeds} paired seeds" if plan.seeds > 1 else "one seed"
-    titles = {
-        f"Each at its best point ({seeds})": report.rows,
-        f"At the baseline's learning rate, without weight decay ({seeds})": report.undecayed,
-    }
-    for title, rows in titles.items():
-        layouts = [_layout(title, plan, rows, console.width, stacked=x) for x in (False, True)]
-        for table in min(layouts, key=len) if rows else []:
-            console.print(table)
-    for text in report.sentences:
+    plan, lr = report.plan, "the published" if report.plan.sweep else "the baseline's"
+    count = plan.tuning_seeds if plan.sweep else plan.seeds
+    seeds = f"{count} paired seeds" if count > 1 else "one seed"
+    best = "at the point that is best on the other seeds" if plan.sweep else "at its best point"
+    bare = f"At {lr} learning rate, without weight decay ({seeds})"
+    _print_rows(bare, report.undecayed, report, console)
+    _print_sentences(report.mechanisms, console)
+    if plan.sweep and schedule.is_grid(plan):
+        console.print(_grid(report))
+    _print_rows(f"Each {best} ({seeds})", report.rows, report, console)
+    _print_sentences(report.sentences, console)
+
+
+def _print_sentences(texts: list[str], console: Console) -> None:
+    for text in texts:
         text = re.sub(r"\bratio (?=\d)", f"ratio{NO_BREAK_SPACE}", text)
         console.print(wrapped(text, console.width), highlight=False, markup=False)
+
+
+def _print_rows(title: str, rows: list[Row], report: Report, console: Console) -> None:
+    layouts = [_layout(title, report.plan, rows, console.width, stacked=x) for x in (False, True)]
+    for table in min(layouts, key=len) if rows else []:
+        console.print(table)
+
+
+def _grid(report: Report) -> Table:
+    """Mean scores: one row per optimizer and weight decay, one column per learning rate."""
+    plan, metric = report.plan, report.plan.metric
+    unit = f", {metric.unit}" if metric.unit else ""
+    table = Table(title=f"Mean {metric.name}{unit}, by learning rate", title_justify="left")
+    table.add_column("optimizer", overflow="fold")
+    table.add_column("decay", justify="right")
+    cells: dict[tuple[str, float], dict[float, str]] = {}
+    for name, optimizer in plan.optimizers.items():
+        for tuned in schedule.ranking(plan, report.records, name):
+            multiple = float(f"{tuned.point['lr'] / optimizer.published['lr']:.2g}")
+            level = schedule.decay_level(plan, name, tuned.point)
+            shown = "diverged" if tuned.diverged else score(metric, tuned.score, unit=False)
+            cells.setdefault((name, level), {})[multiple] = shown
+    multiples = sorted({multiple for row in cells.values() for multiple in row})
+    for multiple in multiples:
+        heading = "lr" if multiple == 1 else f"{multiple:g} lr"
+        table.add_column(heading, justify="right", no_wrap=True)
+    for (name, level), row in sorted(cells.items(), key=lambda item: item[0][1]):
+        table.add_row(label(name), f"{level:g}", *(row.get(x, "") for x in multiples))
+    return table
 
 
 def _layout(title: str, plan: Plan, rows: list[Row], width: int, *, stacked: bool) -> list[Table]:

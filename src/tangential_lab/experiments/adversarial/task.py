@@ -11,9 +11,9 @@ from tangential_lab.experiments.adversarial.attack import Attack
 from tangential_lab.experiments.adversarial.wide_resnet import wide_resnet
 from tangential_lab.experiments.data import embedded, images
 from tangential_lab.experiments.data.losses import accuracy, classification_loss, joined
-from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.splits import hold_out
 from tangential_lab.experiments.options import checked
+from tangential_lab.experiments.published import step_schedule, untuned
 from tangential_lab.training import Metric, Task
 
 HELD_OUT = 10  # one in HELD_OUT training images of CIFAR-10 is for validation

@@ -14,8 +14,8 @@ from tangential_lab.experiments.audio import large_sets, small_sets
 from tangential_lab.experiments.audio.harmonic_cnn import HarmonicCNN, HarmonicFilters
 from tangential_lab.experiments.audio.sounds import Recordings, SoundSet
 from tangential_lab.experiments.data.losses import accuracy, joined
-from tangential_lab.experiments.data.published import untuned
 from tangential_lab.experiments.options import checked
+from tangential_lab.experiments.published import untuned
 from tangential_lab.training import (
     Batch,
     Metric,

@@ -18,9 +18,9 @@ from tangential_lab.experiments.bias import nine_classes, rebias, tints
 from tangential_lab.experiments.bias.hsic import dependence
 from tangential_lab.experiments.data import images
 from tangential_lab.experiments.data.losses import whole_batch
-from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.splits import hold_out, stratified
 from tangential_lab.experiments.options import checked
+from tangential_lab.experiments.published import step_schedule, untuned
 from tangential_lab.training import Batch, Metric, Task, loader_processes
 
 HELD_OUT = 10  # one in HELD_OUT training digits is for validation

@@ -13,10 +13,10 @@ from torchvision.transforms import v2
 from tangential_lab.experiments.data import images, photographs
 from tangential_lab.experiments.data.losses import CLASSIFICATION
 from tangential_lab.experiments.data.nets import kaiming
-from tangential_lab.experiments.data.published import step_schedule, untuned
 from tangential_lab.experiments.data.sources import DataFolder, described
 from tangential_lab.experiments.data.splits import stratified
 from tangential_lab.experiments.options import checked
+from tangential_lab.experiments.published import step_schedule, untuned
 from tangential_lab.training import Metric, Split, Task, cosine_schedule, loader_processes
 
 IMAGENET = DataFolder(
@@ -27,6 +27,7 @@ IMAGENET = DataFolder(
 BLOCKS = 3  # of ResNet-20 in each of three stages: 1 + 2 * 3 * 3 + 1 = 20 layers
 WIDTH = 16  # channels of its first stage; the others have twice and four times as many
 NETS = {"mini": ("resnet20",), "paper": ("resnet18", "resnet50", "mobilenet_v2")}
+DECOUPLED_DECAY = 1e-4  # lr * weight_decay of AdamW and AdamP, by the authors' answer to users
 SCHEDULES = {"cosine": cosine_schedule, "steps": partial(step_schedule, drops=(0.3, 0.6, 0.9))}
 
 
@@ -95,6 +96,7 @@ def _paper(data: Path | None, net: str, cutmix: bool) -> tuple[int, dict[str, An
     read = partial(photographs.class_folders, classes=labels, data=source, source=IMAGENET)
     splits = photographs.held_out(read(train, transform=photographs.random_view()))
     splits["test"] = read(val, transform=photographs.central_view())
+    lr = 2e-3 if net == "mobilenet_v2" else 1e-3
     return len(names), {
         "about": f"ImageNet ({len(names)} classes, 224x224), {net}",
         "data": source,
@@ -103,8 +105,12 @@ def _paper(data: Path | None, net: str, cutmix: bool) -> tuple[int, dict[str, An
         "splits": splits,
         "model": partial(getattr(models, net), num_classes=len(names)),
         "loader_workers": loader_processes(),
-        "published": untuned(  # the sources disagree on Adam's weight decay: 0.01 or 0.1
-            sgd=(0.1, 1e-4), adam=(2e-3 if net == "mobilenet_v2" else 1e-3, 1e-2)
+        "published": untuned(
+            sgd=(0.1, 1e-4),
+            sgdp=(0.1, 1e-5),
+            adam=(lr, 1e-4),
+            adamw=(lr, DECOUPLED_DECAY / lr),
+            adamp=(lr, DECOUPLED_DECAY / lr),
         ),
     }
 

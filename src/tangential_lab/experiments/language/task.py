@@ -9,14 +9,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tangential_lab.experiments.data.published import Point, untuned
+from tangential_lab.experiments.data import texts
 from tangential_lab.experiments.data.sources import DataError
-from tangential_lab.experiments.language import texts
+from tangential_lab.experiments.data.texts import Text
 from tangential_lab.experiments.language.reader import Reader
 from tangential_lab.experiments.language.streams import Segments, Streams
-from tangential_lab.experiments.language.texts import Text
 from tangential_lab.experiments.language.transformer_xl import BASE, Reach, Sizes, TransformerXL
 from tangential_lab.experiments.options import checked
+from tangential_lab.experiments.published import Point, untuned
 from tangential_lab.training import Metric, Task, cosine_schedule
 
 PAPER_STEPS = 200_000
@@ -132,8 +132,10 @@ def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
 def _metric(unit: str, words: int) -> Metric:
     """The chance score is that of a model for which all words are equally likely."""
     if unit == "character":
-        return Metric("loss", "nats", chance_score=math.log(words), higher_is_better=False)
-    return Metric("perplexity", "", chance_score=float(words), higher_is_better=False)
+        return Metric(
+            "loss", "nats", chance_score=math.log(words), higher_is_better=False, margin=0.01
+        )
+    return Metric("perplexity", "", chance_score=float(words), higher_is_better=False, margin=0.5)
 
 
 def _in_turn(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tangential_lab.experiments.data.losses import joined, predict
-from tangential_lab.experiments.data.published import untuned
 from tangential_lab.experiments.options import checked
+from tangential_lab.experiments.published import untuned
 from tangential_lab.experiments.retrieval import photosets
 from tangential_lab.experiments.retrieval.characters import omniglot
 from tangential_lab.experiments.retrieval.embedder import Embedder, resnet50

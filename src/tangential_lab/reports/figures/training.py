@@ -57,7 +57,7 @@ CAUSES = {
 
 def study_figures(plan: Plan, records: Records) -> list[Figure]:
     """All figures for which these trials have data."""
-    trials = trials_of(records)
+    trials = trials_of(plan, records)
     test, undecayed = (
         {name: [*finished_seeds(trials, name, phase).values()] for name in plan.optimizers}
         for phase in ("test", "undecayed")
@@ -84,6 +84,8 @@ def score_figures(metric: Metric, seeds: Seeds) -> list[Figure]:
         for name, records in seeds.items()
     )
     over_seconds = _drawable(_timed(metric, name, records) for name, records in seeds.items())
+    if all(len(line.x) < 2 for line in over_steps):
+        return []  # the score at the end is in the tables
     y, title = metric_axis(metric), capital(metric.name)
     return [
         Figure(

@@ -1,5 +1,8 @@
 """The figures of the search: every tuning trial, and what a smaller budget would have found."""
 
+import math
+from collections.abc import Callable, Iterable
+
 from tangential_lab.names import label
 from tangential_lab.reports.figures.description import (
     Axis,
@@ -8,22 +11,110 @@ from tangential_lab.reports.figures.description import (
     Series,
     in_unit,
     last_values,
+    mean,
     metric_axis,
 )
-from tangential_lab.reports.statistics import best_of_k
-from tangential_lab.reports.wording import score, settings
-from tangential_lab.studies import Plan
+from tangential_lab.reports.wording import capital, score, settings
+from tangential_lab.statistics import best_of_k
+from tangential_lab.studies import Plan, schedule
+from tangential_lab.studies.schedule import Tuned
 from tangential_lab.training import Metric, Record, Records, Spec
 
 
 def tuning_figures(plan: Plan, records: Records) -> list[Figure]:
-    """The score of every tuning trial over each setting; the expected best of k trials."""
+    """The score over settings; on a grid as curves, over the rotation too; the best of k trials."""
     tried: dict[str, Records] = {name: {} for name in plan.optimizers}
     for spec, record in records.items():
         if spec.phase == "tune" and spec.optimizer in tried:
             tried[spec.optimizer][spec] = record
     tried = {name: trials for name, trials in tried.items() if trials}
+    if schedule.is_grid(plan):
+        return [_over_rates(plan, tried), _over_rotation(plan, tried), _over_decay(plan, tried)]
     return [_all_trials(plan, tried), _budget(plan, tried)]
+
+
+def _over_rates(plan: Plan, tried: dict[str, Records]) -> Figure:
+    """The score over the learning rate: one panel per weight decay."""
+    levels: dict[float, dict[str, list[Tuned]]] = {}
+    for name in tried:
+        for point in schedule.ranking(plan, tried[name], name):
+            level = schedule.decay_level(plan, name, point.point)
+            levels.setdefault(level, {}).setdefault(name, []).append(point)
+    panels = [
+        Panel(
+            _decay_title(level),
+            Axis("learning rate", log=True),
+            metric_axis(plan.metric),
+            [_curve(plan, name, points, _rate) for name, points in of_level.items()],
+        )
+        for level, of_level in sorted(levels.items())
+    ]
+    text = f"{capital(plan.metric.name)} over the learning rate, for each weight decay."
+    note = "Bands go from the lowest to the highest seed."
+    return Figure("rates", "Score over the learning rate", text, panels, note)
+
+
+def _over_rotation(plan: Plan, tried: dict[str, Records]) -> Figure:
+    """The score of every point over the angle by which its weights turn per step."""
+    series = [
+        _curve(plan, name, [t for t in schedule.ranking(plan, trials, name) if _angle(t)], _angle)
+        for name, trials in tried.items()
+    ]
+    series = [one for one in series if len(one.x)]
+    axis = Axis("mean angle per step, rad", log=True)
+    panel = Panel("", axis, metric_axis(plan.metric), series, kind="points")
+    text = f"{capital(plan.metric.name)} of every point over the mean angle per step."
+    note = (
+        "One mark per point of the grid: the mean over its seeds, over all scale-invariant weights."
+    )
+    return Figure("rotation", "Score over the rotation", text, [panel], note)
+
+
+def _over_decay(plan: Plan, tried: dict[str, Records]) -> Figure:
+    """The score at the best learning rate of every weight decay."""
+    series = []
+    for name, trials in tried.items():
+        best: dict[float, Tuned] = {}
+        for point in schedule.ranking(plan, trials, name):
+            best.setdefault(schedule.decay_level(plan, name, point.point), point)
+        level = lambda tuned, name=name: schedule.decay_level(plan, name, tuned.point)
+        series.append(_curve(plan, name, list(best.values()), level))
+    axis = Axis("decay over the run: lr × weight decay × steps")
+    panel = Panel("", axis, metric_axis(plan.metric), series)
+    text = f"{capital(plan.metric.name)} at the best learning rate of every weight decay."
+    return Figure("decays", "Score over the weight decay", text, [panel], text)
+
+
+def _curve(
+    plan: Plan, name: str, points: Iterable[Tuned], position: Callable[[Tuned], float]
+) -> Series:
+    """Mean scores of points with the lowest and the highest seed, in the order of a position."""
+    ordered = sorted(points, key=position)
+    scores = [in_unit(plan.metric, [r["score"] for r in point.records]) for point in ordered]
+    several = any(len(some) > 1 for some in scores)
+    return Series(
+        name,
+        [position(point) for point in ordered],
+        [mean(some) for some in scores],
+        [min(some) for some in scores] if several else (),
+        [max(some) for some in scores] if several else (),
+        texts=[f"{label(name)}: {settings(point.point)}" for point in ordered],
+        diverged=[i for i, point in enumerate(ordered) if point.diverged],
+    )
+
+
+def _rate(tuned: Tuned) -> float:
+    return tuned.point["lr"]
+
+
+def _angle(tuned: Tuned) -> float:
+    """The mean angle per step over the run and the seeds; 0 if it is not known."""
+    angles = [x for r in tuned.records for x in r["curves"]["angle_rad"] if math.isfinite(x)]
+    return mean(angles) if angles else 0.0
+
+
+def _decay_title(level: float) -> str:
+    return f"decay over the run {level:g}" if level else "no weight decay"
 
 
 def _all_trials(plan: Plan, tried: dict[str, Records]) -> Figure:
@@ -49,13 +140,13 @@ def _points(plan: Plan, tried: dict[str, Records], setting: str) -> list[Series]
 
 
 def _series(plan: Plan, name: str, trials: Records, setting: str) -> Series:
-    ranks = [plan.rank(record) for record in trials.values()]
+    best = schedule.best_point(plan, trials, name)
     return Series(
         name,
         [spec.values[setting] for spec in trials],
         in_unit(plan.metric, [record["score"] for record in trials.values()]),
         texts=[_text(plan.metric, spec, record) for spec, record in trials.items()],
-        best=ranks.index(max(ranks)),
+        best=[spec.values for spec in trials].index(best),
         diverged=[i for i, record in enumerate(trials.values()) if record["diverged"]],
     )
 

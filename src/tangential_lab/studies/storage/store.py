@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
+from tangential_lab.studies import schedule
 from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.search import optuna
 from tangential_lab.studies.storage import database, trials
@@ -102,8 +103,10 @@ class Store:
         def finished(specs: list[Spec]) -> Records:
             return {s: self._record(t) for s in specs if (t := complete.get(plan.key(s)))}
 
-        records = finished(plan.tuning_trials())
-        return records | finished(plan.next_trials(records))
+        records: Records = {}
+        while len(more := finished(schedule.trials(plan, records))) > len(records):
+            records = more
+        return records
 
     def claim(self, plan: Plan, specs: Iterable[Spec]) -> ClaimedTrial | None:
         """Claim a trial of `specs` for this process; None if others run or have finished all.
@@ -115,7 +118,7 @@ class Store:
         queued = trials.oldest_by_key(self._trials(), *NOT_FAILED)
         for key, spec in wanted.items():
             if key not in queued:
-                waiting = trials.waiting_trial(plan, key, spec)
+                waiting = trials.waiting_trial(key, spec)
                 self.storage.create_new_trial(self._study_id(), waiting)
         for trial in self._trials():
             key = trial.user_attrs["key"]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypedDict
 
 import psutil
 
-from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.search import optuna
 from tangential_lab.studies.typed_json import typed
 from tangential_lab.training import Spec
@@ -40,16 +39,14 @@ def claim_checked() -> Iterator[None]:
         raise ClaimLostError from error
 
 
-def waiting_trial(plan: Plan, key: str, spec: Spec) -> FrozenTrial:
+def waiting_trial(key: str, spec: Spec) -> FrozenTrial:
     """A trial of this spec for Optuna to queue."""
-    space = plan.optimizers[spec.optimizer].space
-    axis = optuna().distributions.FloatDistribution
-    params = {k: v for k, v in spec.point if k in space and space[k][0] <= v <= space[k][1]}
+    at = optuna().distributions.FloatDistribution
     about = {"key": key, "optimizer": spec.optimizer, "phase": spec.phase, "seed": spec.seed}
     return optuna().trial.create_trial(
         state=optuna().trial.TrialState.WAITING,
-        params=params,
-        distributions={k: axis(*space[k], log=True) for k in params},
+        params=spec.values,
+        distributions={name: at(value, value) for name, value in spec.point},
         user_attrs=about,
     )
 

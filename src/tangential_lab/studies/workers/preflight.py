@@ -74,7 +74,7 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
     who = f"optimizer {name!r}"
     tell(f"{who} was loaded")
     entry, file = training.user_optimizer(0, name, source), Path(source.rpartition(":")[0])
-    point = training.untuned_point(entry, request.published)
+    point = training.untuned_point(name, entry, request.published)
     drawn = torch.Generator().manual_seed(0)
     values = [torch.randn(s, generator=drawn) for group in request.groups for s in group["params"]]
     try:

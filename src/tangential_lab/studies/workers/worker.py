@@ -16,7 +16,7 @@ import torch
 
 from tangential.files import write_atomically
 from tangential_lab import experiments, training
-from tangential_lab.studies import provenance
+from tangential_lab.studies import provenance, schedule
 from tangential_lab.studies.plan import Plan, Settings
 from tangential_lab.studies.storage.database import BEAT_S, database_errors
 from tangential_lab.studies.storage.records import parse_record
@@ -105,7 +105,7 @@ class Worker:
             return "done"
         records = self.store.retry(lambda: self.store.records(plan))
         self.on_records(records)
-        missing = [spec for spec in plan.next_trials(records) if spec not in records]
+        missing = schedule.missing(plan, records)
         if not missing:
             return "done"
         return self.store.retry(lambda: self.store.claim(plan, missing))

@@ -7,8 +7,8 @@ import pytest
 from realdata import DATA, needs
 from tiny_texts import LINES, decoded, wikitext, written
 
+from tangential_lab.experiments.data import texts
 from tangential_lab.experiments.data.sources import DataError
-from tangential_lab.experiments.language import texts
 from tangential_lab.experiments.language.task import language
 
 

@@ -5,9 +5,12 @@ from typing import TypeAlias
 Point: TypeAlias = tuple[float, float]  # learning rate, weight decay
 
 
-def untuned(*, sgd: Point, adam: Point) -> dict[str, dict[str, float]]:
-    """The settings without tuning of either family of optimizers."""
-    points = {"sgd": sgd, "adam": adam}
+def untuned(*, sgd: Point, adam: Point, **others: Point) -> dict[str, dict[str, float]]:
+    """The settings without tuning, by optimizer.
+
+    `sgd` and `adam` are those of their whole families, except of the optimizers in `others`.
+    """
+    points = {"sgd": sgd, "adam": adam, **others}
     return {name: {"lr": lr, "weight_decay": decay} for name, (lr, decay) in points.items()}
 
 

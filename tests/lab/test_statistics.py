@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tangential_lab.reports import statistics
-from tangential_lab.reports.statistics import Interval
+from tangential_lab import statistics
+from tangential_lab.statistics import Interval
 
 FINITE = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
 SCORES = st.lists(FINITE, min_size=1, max_size=8)
@@ -46,6 +46,22 @@ def test_an_interval_covers_its_ends():
     assert result.covers(0.0)
     assert result.covers(2.0)
     assert not result.covers(-0.001)
+
+
+@given(st.lists(st.floats(0, 1).map(lambda x: round(x, 6)), min_size=2, max_size=8))
+def test_the_interval_of_a_share_stays_between_0_and_1(values):
+    result = statistics.interval(values, share=True)
+    assert 0 <= result.low <= result.mean + 1e-12 <= result.high + 2e-12 <= 1 + 3e-12
+
+
+def test_the_interval_of_a_share_is_that_of_its_log_odds():
+    result = statistics.interval([0.97, 0.99, 0.98], share=True)
+    plain = statistics.interval([0.97, 0.99, 0.98])
+    logit = lambda x: math.log(x / (1 - x))
+    width = plain.half / (0.98 * 0.02)
+    assert logit(result.high) - logit(0.98) == pytest.approx(width)
+    assert logit(0.98) - logit(result.low) == pytest.approx(width)
+    assert result.high < 1 < plain.high
 
 
 @pytest.mark.parametrize(("n", "samples"), [(2, 500), (5, 2000), (8, 500)])
@@ -100,15 +116,44 @@ def test_the_ratio_of_extreme_values_has_no_ends():
 # ---- who is better
 
 
-@given(SCORES, SCORES)
-def test_the_probabilities_of_both_sides_add_up_to_one(a, b):
+PAIRS = st.lists(st.tuples(FINITE, FINITE), min_size=1, max_size=8)
+
+
+@given(PAIRS)
+def test_the_probabilities_of_both_sides_add_up_to_one(pairs):
+    a, b = zip(*pairs, strict=True)
     assert statistics.probability(a, b) + statistics.probability(b, a) == pytest.approx(1)
 
 
-@given(SCORES, SCORES)
-def test_probability_counts_all_pairs(a, b):
-    wins = sum((x > y) + 0.5 * (x == y) for x in a for y in b)
-    assert statistics.probability(a, b) == pytest.approx(wins / (len(a) * len(b)), rel=1e-12)
+@given(PAIRS)
+def test_probability_counts_the_pairs_of_one_seed(pairs):
+    wins = sum((x > y) + 0.5 * (x == y) for x, y in pairs)
+    assert statistics.probability(*zip(*pairs, strict=True)) == pytest.approx(wins / len(pairs))
+
+
+def test_equivalence_is_two_one_sided_tests_of_scipy():
+    a, b = [1.0, 2.3, 2.9, 4.4], [1.2, 2.1, 3.1, 4.0]
+    gaps = np.subtract(a, b)
+    sides = [
+        stats.ttest_1samp(gaps, -0.5, alternative="greater").pvalue,
+        stats.ttest_1samp(gaps, 0.5, alternative="less").pvalue,
+    ]
+    assert statistics.equivalence_p(a, b, 0.5) == pytest.approx(max(sides))
+    assert statistics.equivalence_p([1.0, 2.0], [1.0, 2.0], 0.5) == 0
+    assert statistics.equivalence_p([1.0, 2.0], [0.0, 1.0], 0.5) == 1
+    assert statistics.equivalence_p([1.0], [1.0], 0.5) == 1
+
+
+@pytest.mark.parametrize("comparisons", [1, 3])
+def test_the_smallest_detectable_difference_is_just_significant(comparisons):
+    noise = np.array([0.3, -0.4, 0.1, 0.2, -0.2, 0.5, -0.6, 0.1])
+    noise -= noise.mean()
+    error = statistics.standard_error(list(noise), [0.0] * 8)
+    least = statistics.smallest_detectable(error, 8, comparisons)
+    for factor, significant in ((1.001, True), (0.999, False)):
+        p = stats.ttest_1samp(noise + factor * least, 0).pvalue * comparisons
+        assert bool(p < 0.05) is significant
+    assert statistics.smallest_detectable(math.inf, 1) == math.inf
 
 
 def test_p_is_exact():

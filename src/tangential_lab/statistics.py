@@ -51,8 +51,8 @@ def interval(values: Iterable[float], *, share: bool = False) -> Interval:
 
     Args:
         values: One per seed.
-        share: The values are shares, from 0 to 1. The interval is cut there: no true mean lies
-            beyond, so the coverage stays the same.
+        share: The values are shares. The interval of a mean between 0 and 1 is made on the scale
+            of log(mean / (1 - mean)), so that its ends stay between 0 and 1.
 
     >>> [round(x, 3) for x in interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484, 3]
@@ -65,10 +65,10 @@ def interval(values: Iterable[float], *, share: bool = False) -> Interval:
     from scipy import stats
 
     half = float(stats.t.ppf(1 - TAIL, n - 1)) * stdev(finite) / math.sqrt(n)
-    low, high = mean - half, mean + half
-    if share and all(0 <= x <= 1 for x in finite):
-        low, high = max(low, 0.0), min(high, 1.0)
-    return Interval(mean, low, high, n)
+    if not (share and 0 < mean < 1):
+        return Interval(mean, mean - half, mean + half, n)
+    odds, width = mean / (1 - mean), math.exp(min(half / (mean * (1 - mean)), MAX_LOG))
+    return Interval(mean, odds / (odds + width), 1 / (1 + 1 / odds / width), n)
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -115,19 +115,17 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 
 def probability(a: Sequence[float], b: Sequence[float]) -> float:
-    """P(A > B): the share of all pairs of a value of `a` and one of `b`; a tie counts half.
+    """The share of pairs in which the value of `a` is greater than that of `b`; a tie counts half.
 
-    Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
-    2021.
+    Args:
+        a: One value per seed.
+        b: Values of the same seeds, in the same order.
 
-    >>> probability([1, 3], [2, 3])
-    0.375
+    >>> probability([1, 3, 2, 5], [2, 2, 2, 4])
+    0.625
     """
-    from scipy import stats
-
-    if not (a and b):
-        return math.nan
-    return float(stats.mannwhitneyu(a, b, method="asymptotic").statistic) / (len(a) * len(b))
+    wins = [1.0 if x > y else 0.5 if x == y else 0.0 for x, y in zip(a, b, strict=True)]
+    return fmean(wins) if wins else math.nan
 
 
 def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
@@ -153,6 +151,54 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
         rng=np.random.default_rng(0),
     )
     return float(test.pvalue)
+
+
+def standard_error(a: Sequence[float], b: Sequence[float]) -> float:
+    """The standard error of the mean of a - b over pairs; infinite for less than two pairs."""
+    gaps = [x - y for x, y in zip(a, b, strict=True)]
+    return stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
+
+
+def equivalence_p(a: Sequence[float], b: Sequence[float], margin: float) -> float:
+    """P of two one-sided paired t-tests: small if the mean difference is surely within a margin.
+
+    Source: Schuirmann, "A comparison of the two one-sided tests procedure ...", 1987.
+
+    Args:
+        a: One value per seed.
+        b: Values of the same seeds, in the same order.
+        margin: The largest difference that does not matter, > 0; chosen before the study.
+
+    >>> equivalence_p([1.0, 2.1, 2.9], [1.1, 2.0, 3.0], margin=1.0) < 0.05
+    True
+    """
+    error = standard_error(a, b)
+    if error == math.inf:
+        return 1.0
+    room = margin - abs(fmean(a) - fmean(b))
+    if not error:
+        return 0.0 if room > 0 else 1.0
+    from scipy import stats
+
+    return float(stats.t.sf(room / error, len(a) - 1))
+
+
+def smallest_detectable(error: float, n: int, comparisons: int = 1) -> float:
+    """The mean difference from which a paired t-test is significant.
+
+    Args:
+        error: Standard error of the mean difference.
+        n: Number of pairs.
+        comparisons: Number of comparisons; the level is divided by it.
+
+    >>> round(smallest_detectable(1.0, 8), 2), round(smallest_detectable(1.0, 8, 3), 2)
+    (2.36, 3.13)
+    """
+    if n < 2:
+        return math.inf
+    from scipy import stats
+
+    return error * float(stats.t.isf(TAIL / comparisons, n - 1))
 
 
 def least_p(n: int, comparisons: int = 1) -> float:

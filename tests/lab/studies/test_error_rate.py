@@ -1,0 +1,61 @@
+"""How often two optimizers that are equal are told apart: tuning, choice and test together."""
+
+import math
+import random
+
+import made_study as made
+import pytest
+
+from tangential_lab.reports import report
+from tangential_lab.studies import schedule
+
+NOISE = 0.01  # standard deviation of a score over seeds
+SHARED = 0.5  # of its variance: initialisation and batches are the same for all optimizers
+SURFACES = {  # by learning rate and decay: how much worse than the best, in units of the noise
+    "flat": lambda rate, decay: 0.0,
+    "gentle": lambda rate, decay: 0.1 * rate**2 + 0.1 * decay,
+    "tilted": lambda rate, decay: 0.3 * (rate - 0.5) ** 2 + 0.3 * decay,
+    "sharp": lambda rate, decay: 0.5 * rate**2 + 0.5 * decay,
+    "steep": lambda rate, decay: 1.0 * (rate - 0.5) ** 2 + 0.3 * decay,
+    "peaked": lambda rate, decay: 2.0 * rate**2 + 1.0 * decay,
+}
+
+
+def result(plan, surface, draw):
+    """A study in which every optimizer has the same scores, but for the noise of each seed."""
+    records, shared = {}, {}
+    while specs := schedule.missing(plan, records):
+        for spec in specs:
+            lr, decay = spec.values["lr"], spec.values["weight_decay"]
+            rate = math.log(lr / 0.1, 3)
+            level = (0.0, 0.3, 3.0, 10.0).index(float(f"{lr * decay * plan.steps * 10:.1g}"))
+            common = shared.setdefault((spec.seed, spec.phase == "tune"), draw.gauss(0, 1))
+            noise = SHARED**0.5 * common + (1 - SHARED) ** 0.5 * draw.gauss(0, 1)
+            score = 0.8 + NOISE * (noise - surface(rate, level))
+            records[spec] = RECORD | {"score": score}
+    return report(plan, records)
+
+
+RECORD = made.record(made.plan(), schedule.tuning_trials(made.plan(), {})[0], random.Random(0), 0.9)
+
+
+def error_rate(surface, studies, seeds):
+    names = {
+        name: made.OPTIMIZERS[name]._replace(space=None, decay_multiplier=10.0)
+        for name in ("sgd", "sgdp")
+    }
+    own = {"tuning_seeds": 2, "invariant": []}
+    plan = made.plan(names, trials=15, seeds=seeds, undecayed=False, **own)
+    draw = random.Random(0)
+    claims = 0
+    for _ in range(studies):
+        (finding,) = result(plan, surface, draw).findings
+        claims += finding.side in ("ahead", "behind")
+    return claims / studies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [8, 16])
+@pytest.mark.parametrize("surface", SURFACES)
+def test_equal_optimizers_are_seldom_told_apart(surface, seeds):
+    assert error_rate(SURFACES[surface], 200, seeds) <= 0.06
