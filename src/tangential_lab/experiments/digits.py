@@ -16,6 +16,8 @@ from tangential_lab.training import Metric, Task
 def digits(*, preset: Literal["mini"] = "mini", data: Path | None = None) -> Task:
     """Classify scikit-learn's digits; a fifth is for validation and a fifth for the test.
 
+    Not an experiment of the paper.
+
     Args:
         preset: There is only one.
         data: Not used: the images are embedded in scikit-learn.

@@ -46,9 +46,14 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
     """The plan for a request. It audits the task's model and tests the user's optimizers.
 
     Raises:
-        ValueError: a user's optimizer cannot be used or has a built-in one's name, or a part of
-            the model would never be trained.
+        ValueError: a user's optimizer cannot be used or has a built-in one's name, a part of the
+            model would never be trained, or the task has no data for a search.
     """
+    if request.trials and "validation" not in task.splits:
+        raise ValueError(
+            f"trials must be 0 with {task.name}, because it has no validation split, got "
+            f"{request.trials}: pass --trials 0, or leave out held_out=no"
+        )
     if request.epochs is not None and request.epochs <= task.frozen_epochs:
         raise ValueError(
             f"epochs must be more than {task.frozen_epochs:g} with {task.name}, because a part of "

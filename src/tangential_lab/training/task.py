@@ -165,7 +165,7 @@ class Task(NamedTuple):
     metric: Metric
     epochs: float
     batch_size: int
-    splits: Mapping[str, Split]  # "train", "validation", "test"
+    splits: Mapping[str, Split]  # "train", "test", and "validation", which a search needs
     model: Callable[[], nn.Module]
     loss: Callable[[nn.Module, Batch], Tensor]
     predict: Callable[[nn.Module, Batch], Any]

@@ -27,6 +27,19 @@ def test_values_that_an_option_does_not_have_are_refused(name, options, message)
         tasks.make(name, None, options)
 
 
+@pytest.mark.parametrize("name", ["imagenet", "detection", "adversarial", "bias", "retrieval"])
+def test_a_part_of_minis_training_data_is_always_held_out(name, tmp_path):
+    assert "held_out=yes|no" in map(str, tasks.options(name).values())
+    with pytest.raises(ValueError, match="held_out must be True with preset 'mini', got False"):
+        tasks.make(name, tmp_path, {"held_out": False})
+
+
+@pytest.mark.parametrize("name", tasks.NAMES)
+def test_a_task_says_how_it_differs_from_the_paper(name):
+    text = tasks.task_function(name).__doc__
+    assert "Differences from the paper:" in text or "Not an experiment of the paper" in text
+
+
 @pytest.mark.parametrize(("name", "options", "message"), WRONG)
 def test_a_task_function_refuses_the_same_values(name, options, message):
     with pytest.raises(ValueError, match=f"^{message}$"):

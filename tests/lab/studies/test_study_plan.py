@@ -1,11 +1,12 @@
 """The plan of a study: what it refuses, and what decides each of its trials."""
 
 import pytest
+from digits_study import study_request
 from planned import plan_of
 
 from tangential_lab import experiments
 from tangential_lab.studies import PlannedOptimizer, entry_for, schedule
-from tangential_lab.studies.study import planned_optimizer
+from tangential_lab.studies.study import make_plan, planned_optimizer
 from tangential_lab.training import OPTIMIZERS, Spec, user_optimizer
 
 HEAVY = """
@@ -68,3 +69,14 @@ def test_a_study_refuses_an_optimizer_that_has_changed(tmp_path):
         ValueError, match=r"optimizer 'heavy' was .*mine.py:heavy \(.*start the study"
     ):
         entry_for(plan, spec)
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_search_without_a_validation_split_is_refused(digits, sweep):
+    splits = {name: digits.splits[name] for name in ("train", "test")}
+    task = digits._replace(splits=splits)
+    wanted = "trials must be 0 with digits, because it has no validation split, got 2: pass"
+    with pytest.raises(ValueError, match=wanted):
+        make_plan(study_request(sweep=sweep), task)
+    plan = make_plan(study_request(trials=0), task)
+    assert {spec.phase for spec in schedule.trials(plan, {})} == {"test"}

@@ -15,8 +15,10 @@ import torch
 from tangential_lab.experiments.audio.small_sets import RATE
 from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, count_samples, read
 from tangential_lab.experiments.data.sources import DataFolder, described
+from tangential_lab.experiments.data.splits import hold_out
 
 TOP = 50  # most frequent tags of MagnaTagATune
+HELD_OUT = 10  # one in HELD_OUT training segments of DCASE is for validation
 HEADER = 1024  # bytes; a file that is not larger may have no samples
 MAGNATAGATUNE = DataFolder(
     "magnatagatune",
@@ -86,12 +88,12 @@ def speech_commands(data: Path | None) -> SoundSet:
     return _sound_set("Speech Commands v2", COMMANDS, folder, words, parts)
 
 
-def dcase(data: Path | None) -> SoundSet:
+def dcase(data: Path | None, *, held_out: bool = True) -> SoundSet:
     """DCASE 2017, task 4: segments of 10 s with one or more of 17 events of traffic and warning.
 
-    The published training and testing sets are for training, except every tenth segment by name,
-    which is for validation; the evaluation set is for the test. Segments whose file is empty or
-    missing are left out: some videos are no longer online.
+    The published training and testing sets are for training; if `held_out`, every tenth segment by
+    name is for validation instead. The evaluation set is for the test. Segments whose file is empty
+    or missing are left out: some videos are no longer online.
     """
     tables = DCASE.require(data)
     folder = tables[0].parent
@@ -102,11 +104,9 @@ def dcase(data: Path | None) -> SoundSet:
     segments = training | testing | evaluation
     tags = sorted(set().union(*segments.values()))
     seen = sorted(training | testing)
-    paths = {
-        "train": [path for number, path in enumerate(seen) if number % 10],
-        "validation": seen[::10],
-        "test": sorted(evaluation),
-    }
+    indices = hold_out(len(seen), HELD_OUT, held_out=held_out)
+    paths = {name: [seen[i] for i in chosen] for name, chosen in indices.items()}
+    paths["test"] = sorted(evaluation)
     parts = {
         name: {path: [tag in segments[path] for tag in tags] for path in chosen}
         for name, chosen in paths.items()

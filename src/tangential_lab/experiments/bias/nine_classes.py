@@ -43,13 +43,15 @@ ORDINARY, ADVERSARIAL = 0, 1  # origins: val/, ImageNet-A
 FEW = 10  # photographs that a pair of class and texture needs to count
 
 
-def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:
+def splits(
+    data: Path | None, *, held_out: bool = True
+) -> tuple[DataSource, dict[str, Photographs]]:
     """Splits with labels [n, 5]: class, origin, and the texture in three clusterings.
 
-    The textures of training photographs are unknown: on "validation", one in fifty of them, the
-    unbiased accuracy is the mean of the classes' accuracies. "test" is ImageNet's val/ and those
-    of its classes that are in ImageNet-A, which has 200 of ImageNet's 1,000. A missing or broken
-    part raises a DataError.
+    The textures of training photographs are unknown: on "validation", one in fifty of them if they
+    are held out, the unbiased accuracy is the mean of the classes' accuracies. "test" is ImageNet's
+    val/ and those of its classes that are in ImageNet-A, which has 200 of ImageNet's 1,000. A
+    missing or broken part raises a DataError.
     """
     train, val, table = IMAGENET.require(data)
     (hard,) = IMAGENET_A.require(data)
@@ -59,7 +61,7 @@ def splits(data: Path | None) -> tuple[DataSource, dict[str, Photographs]]:
     ordinary = class_folders(val, CLASSES, source, central, IMAGENET)
     shared = {name: label for name, label in CLASSES.items() if (hard / name).is_dir()}
     adversarial = class_folders(hard, shared, source, central, IMAGENET_A)
-    parts = photographs.held_out(seen)
+    parts = photographs.training_splits(seen, held_out=held_out)
     return source, {
         **{name: _labelled(part, ORDINARY) for name, part in parts.items()},
         "test": _concatenated(

@@ -1,5 +1,6 @@
 """Biased-MNIST: white digits on a colour that usually shows their class (Bahng et al. 2020)."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -34,8 +35,7 @@ SEED = 0  # the colours are the same for every trial
 
 def splits(
     mnist: Images,
-    train: np.ndarray,
-    validation: np.ndarray,
+    seen: Mapping[str, np.ndarray],
     tests: int,
     *,
     rho: float,
@@ -45,20 +45,18 @@ def splits(
 
     Args:
         mnist: The digits.
-        train: Indices of the training digits to tint with bias.
-        validation: Indices of the training digits to tint without bias.
+        seen: Indices of training digits by name of the split: "train", to tint with bias, and
+            perhaps "validation", to tint without.
         tests: Number of test digits; each occurs twice, without bias and with its own colour.
         rho: Share of the digits in "train" that have the colour of their class.
         small: Whether images are 10 x 10 instead of 28 x 28.
     """
-    seen = partial(_tinted, mnist.train, mnist.train_labels, small)
+    trained = partial(_tinted, mnist.train, mnist.train_labels, small)
     shown = partial(_tinted, mnist.test, mnist.test_labels, small, slice(tests))
     both = zip(shown(UNIFORM, UNBIASED), shown(1.0, BIASED), strict=True)
-    parts = {
-        "train": seen(train, rho, BIASED),
-        "validation": seen(validation, UNIFORM, UNBIASED),
-        "test": map(np.concatenate, both),
-    }
+    bias = {"train": (rho, BIASED), "validation": (UNIFORM, UNBIASED)}
+    parts: dict[str, Any] = {n: trained(indices, *bias[n]) for n, indices in seen.items()}
+    parts["test"] = map(np.concatenate, both)
     augment = partial(scaled, mean=0.5, deviation=0.5)
     return {name: TensorSplit(*tensors(*part), augment=augment) for name, part in parts.items()}
 

@@ -1,5 +1,6 @@
 """Images that fit into memory: CIFAR-10 and MNIST, and random changes of whole batches."""
 
+from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
@@ -105,20 +106,29 @@ def averaged(images: np.ndarray, factor: int) -> np.ndarray:
 
 def image_splits(
     source: Images,
-    train: np.ndarray,
-    validation: np.ndarray,
+    seen: Mapping[str, np.ndarray],
     test: Any = slice(None),
     *,
     mean: float = 0.0,
     deviation: float = 1.0,
 ) -> dict[str, TensorSplit]:
-    """The images with these indices as numbers; those to train on are shifted and mirrored."""
-    seen = partial(tensors, source.train, source.train_labels)
+    """The images with these indices as numbers; those to train on are shifted and mirrored.
+
+    Args:
+        source: The images.
+        seen: Indices of training images by name of the split: "train", and perhaps "validation".
+        test: Indices of test images.
+        mean: Subtracted from every number.
+        deviation: Divides every number.
+    """
     plain = partial(scaled, mean=mean, deviation=deviation)
+    augment = {"train": partial(_varied, mean, deviation)}
+    parts = {
+        name: tensors(source.train, source.train_labels, indices) for name, indices in seen.items()
+    }
+    parts["test"] = tensors(source.test, source.test_labels, test)
     return {
-        "train": TensorSplit(*seen(train), augment=partial(_varied, mean, deviation)),
-        "validation": TensorSplit(*seen(validation), augment=plain),
-        "test": TensorSplit(*tensors(source.test, source.test_labels, test), augment=plain),
+        name: TensorSplit(*part, augment=augment.get(name, plain)) for name, part in parts.items()
     }
 
 

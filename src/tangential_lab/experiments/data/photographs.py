@@ -91,13 +91,13 @@ def class_folders(
     return Photographs(root, listed["files"], listed["labels"], transform)
 
 
-def held_out(every: Photographs) -> dict[str, Photographs]:
-    """Splits for training and, with one in `HELD_OUT` photographs and their middle, validation."""
-    train, validation = hold_out(len(every), HELD_OUT)
-    return {
-        "train": every.only(train),
-        "validation": replace(every.only(validation), transform=central_view()),
-    }
+def training_splits(every: Photographs, *, held_out: bool) -> dict[str, Photographs]:
+    """Splits for training and, if `held_out`, validation: the middle of one in `HELD_OUT`."""
+    indices = hold_out(len(every), HELD_OUT, held_out=held_out)
+    splits = {name: every.only(chosen) for name, chosen in indices.items()}
+    if held_out:
+        splits["validation"] = replace(splits["validation"], transform=central_view())
+    return splits
 
 
 def random_view(size: int = 224) -> Transform:

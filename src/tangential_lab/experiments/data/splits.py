@@ -26,7 +26,21 @@ def three_splits(labels: np.ndarray, size: int) -> dict[str, np.ndarray]:
     return {"train": rest[train], "validation": rest[validation], "test": test}
 
 
-def hold_out(size: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices below `size` in two parts: all except every `step`-th, and every `step`-th."""
-    is_held_out = np.arange(size) % step == 0
-    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+def hold_out(size: int, step: int, *, held_out: bool) -> dict[str, np.ndarray]:
+    """Indices below `size` by name of the split: every `step`-th is for validation.
+
+    Without `held_out` all are for training, and there is no "validation".
+    """
+    if not held_out:
+        return {"train": np.arange(size)}
+    is_validation = np.arange(size) % step == 0
+    return {
+        "train": np.flatnonzero(~is_validation),
+        "validation": np.flatnonzero(is_validation),
+    }
+
+
+def check_held_out(preset: str, *, held_out: bool) -> None:
+    """Raise ValueError if a part of mini's training data would not be held out."""
+    if preset == "mini" and not held_out:
+        raise ValueError("held_out must be True with preset 'mini', got False")

@@ -72,6 +72,9 @@ def language(
 ) -> Task:
     """Predict the next character or word of a text with Transformer-XL.
 
+    Differences from the paper: the weight decay of Adam and its family, 1e-2, the settings of SGD,
+    and which layers have weight norm are our choice, because the paper does not say.
+
     Args:
         preset: "mini" is a net of 3 or 4 layers of width 128; "paper" is the base model on
             WikiText-103, evaluated as published, with 640 positions of memory.

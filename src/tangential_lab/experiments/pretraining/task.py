@@ -52,8 +52,8 @@ def pretraining(
 ) -> Task:
     """Pretrain a small GPT with normalised queries and keys: the loss after a fixed budget.
 
-    The rows of every head's queries and keys are scale-invariant units together; with an untied
-    head, so are the rows of the embedding.
+    Not an experiment of the paper. The rows of every head's queries and keys are scale-invariant
+    units together; with an untied head, so are the rows of the embedding.
 
     Args:
         preset: "mini" is a net of 4 layers of width 128 for 600 steps; "paper" is GPT-2 with 124

@@ -14,7 +14,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # of embeddings and labels; may 
 
 
 class Embedder(nn.Module):
-    """A trunk, a linear layer without bias, and division by the l2 norm.
+    """A trunk, a linear layer, and division by the l2 norm.
 
     Without bias the length of the layer's weight does not matter. A criterion that is a module is a
     part of the model, so that the optimizer gets its proxies.
@@ -24,6 +24,7 @@ class Embedder(nn.Module):
         features: Number of features.
         size: Size of the embedding.
         criterion: Loss of the embeddings and labels of a whole batch.
+        bias: Whether the layer has a bias, at first zero, as published.
         frozen: Whether the trunk's BatchNorms keep their statistics, scales and shifts.
         warm_up: Steps in which the trunk is not trained.
 
@@ -40,12 +41,15 @@ class Embedder(nn.Module):
         size: int,
         criterion: Criterion,
         *,
+        bias: bool = False,
         frozen: bool = False,
         warm_up: int = 0,
     ) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, nn.Linear(features, size, bias=False)
+        self.trunk, self.head = trunk, nn.Linear(features, size, bias=bias)
         nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
+        if bias:
+            nn.init.zeros_(self.head.bias)
         self.criterion, self.frozen, self.warm_up = criterion, frozen, warm_up
         self.holds_weights = warm_up > 0
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))

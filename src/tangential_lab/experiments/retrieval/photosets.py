@@ -53,17 +53,17 @@ class Row(NamedTuple):
 PhotoSet = tuple[DataSource, dict[str, Photographs]]  # classes of the training split count from 0
 
 
-def cub(data: Path | None) -> PhotoSet:
+def cub(data: Path | None, *, held_out: bool = True) -> PhotoSet:
     """CUB-200-2011: classes 1 to 100 are for training, the others for the test."""
     images, table = CUB.require(data)
     with CUB.reading(table, "a table of a class for each number of images.txt"):
         class_of = dict(_lines(CUB, table, 2))
         named = [(name, int(class_of[number])) for number, name in _lines(CUB, images, 2)]
     rows = [Row(f"images/{name}", label, label <= 100) for name, label in named]
-    return _photo_set("CUB-200-2011", CUB, images.parent, rows)
+    return _photo_set("CUB-200-2011", CUB, images.parent, rows, held_out=held_out)
 
 
-def cars(data: Path | None) -> PhotoSet:
+def cars(data: Path | None, *, held_out: bool = True) -> PhotoSet:
     """Cars-196: classes 1 to 98 are for training, the others for the test."""
     from scipy.io import loadmat
 
@@ -72,20 +72,20 @@ def cars(data: Path | None) -> PhotoSet:
         table = loadmat(notes, squeeze_me=True)["annotations"]
         named = zip(table["relative_im_path"], table["class"], strict=True)
         rows = [Row(str(file), int(label), bool(label <= 98)) for file, label in named]
-    return _photo_set("Cars-196", CARS, notes.parent, rows)
+    return _photo_set("Cars-196", CARS, notes.parent, rows, held_out=held_out)
 
 
-def sop(data: Path | None) -> PhotoSet:
+def sop(data: Path | None, *, held_out: bool = True) -> PhotoSet:
     """Stanford Online Products, with the archive's own halves of disjoint products."""
     tables, rows = SOP.require(data), []
     for table, is_training in zip(tables, (True, False), strict=True):
         lines = _lines(SOP, table, 4)[1:]  # after the names of the columns
         with SOP.reading(table, "a table of image_id, class_id, super_class_id, path"):
             rows += [Row(path, int(label), is_training) for _, label, _, path in lines]
-    return _photo_set("Stanford Online Products", SOP, tables[0].parent, rows)
+    return _photo_set("Stanford Online Products", SOP, tables[0].parent, rows, held_out=held_out)
 
 
-def inshop(data: Path | None) -> PhotoSet:
+def inshop(data: Path | None, *, held_out: bool = True) -> PhotoSet:
     """In-shop Clothes Retrieval: each query is compared with the gallery."""
     table, images = INSHOP.require(data)
     lines = _lines(INSHOP, table, 3)[1:]  # after a count and the names of the columns
@@ -94,7 +94,7 @@ def inshop(data: Path | None) -> PhotoSet:
             Row(f"Img/{name}", int(item.rsplit("_", 1)[1]), status == "train", ROLES[status])
             for name, item, status in lines
         ]
-    return _photo_set("In-shop Clothes Retrieval", INSHOP, images.parent, rows)
+    return _photo_set("In-shop Clothes Retrieval", INSHOP, images.parent, rows, held_out=held_out)
 
 
 def _lines(source: DataFolder, table: Path, count: int) -> list[list[str]]:
@@ -109,8 +109,10 @@ def _lines(source: DataFolder, table: Path, count: int) -> list[list[str]]:
     return [row for row in rows if len(row) == count]
 
 
-def _photo_set(about: str, source: DataFolder, folder: Path, rows: list[Row]) -> PhotoSet:
-    """The splits; the last tenth of the training classes is for validation."""
+def _photo_set(
+    about: str, source: DataFolder, folder: Path, rows: list[Row], *, held_out: bool
+) -> PhotoSet:
+    """The splits; if `held_out`, the last tenth of the training classes is for validation."""
     seen, test = ([row for row in rows if row.is_training is which] for which in (True, False))
     classes = sorted({row.label for row in seen})
     if len(classes) < 2 or not test:
@@ -121,15 +123,16 @@ def _photo_set(about: str, source: DataFolder, folder: Path, rows: list[Row]) ->
     for path in (folder / row.file for row in rows):
         if not path.is_file():
             raise source.error(f"{path} is missing, but listed in {folder}")
-    count = len(classes) - max(1, len(classes) // HELD_OUT)
+    count = len(classes) - (max(1, len(classes) // HELD_OUT) if held_out else 0)
     number = {label: i for i, label in enumerate(classes[:count])}
     train = [row._replace(label=number[row.label]) for row in seen if row.label in number]
     validation = [row for row in seen if row.label not in number]
     shares = f"{count} of {len(classes)} training classes; the others validation"
+    shares = shares if held_out else f"all {count} training classes"
+    parts = {"train": train, **({"validation": validation} if held_out else {}), "test": test}
     return described(f"{about} ({shares})", [folder]), {
-        "train": _photographs(folder, train, RANDOM_VIEW),
-        "validation": _photographs(folder, validation, CENTRAL_VIEW),
-        "test": _photographs(folder, test, CENTRAL_VIEW),
+        name: _photographs(folder, part, RANDOM_VIEW if name == "train" else CENTRAL_VIEW)
+        for name, part in parts.items()
     }
 
 

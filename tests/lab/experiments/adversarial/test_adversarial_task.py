@@ -123,10 +123,17 @@ def test_cifar_is_trained_on_a_folder_of_its_layout(home, tmp_path):
     assert (task.batch_size, task.epochs, task.data.about) == (128, 200, "CIFAR-10")
     assert {n: len(s) for n, s in task.splits.items()} == {"train": 9, "validation": 1, "test": 2}
     with torch.device("meta"):
-        assert count(task.model()) == 46_160_474
-    narrow = task._replace(batch_size=4, model=partial(wide_resnet, 16, 1))
+        assert count(task.model()) == 45_901_914
+    thin = partial(wide_resnet, 16, 1, shortcut="padding")
+    narrow = task._replace(batch_size=4, model=thin)
     found = rehearse(narrow, tmp_path)["test"]
     assert set(found) == {"attacked accuracy", "clean accuracy", "loss"}
+
+
+def test_all_of_cifar_is_trained_on_if_nothing_is_held_out(home):
+    splits = adversarial(preset="paper", data=home, held_out=False).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 10, "test": 2}
+    assert sorted(splits["train"].labels.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5]
 
 
 @pytest.mark.slow

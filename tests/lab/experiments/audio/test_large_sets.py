@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
+import torch
 from rehearsal import rehearse
 from tones import tone
 
@@ -13,6 +14,7 @@ from tangential_lab.experiments.audio import large_sets
 from tangential_lab.experiments.audio.harmonic_cnn import HarmonicCNN, HarmonicFilters
 from tangential_lab.experiments.audio.task import audio
 from tangential_lab.experiments.data.sources import DataError
+from tangential_lab.training import cosine_schedule
 
 
 def sounds_in(folder, names, seconds, rate=16000, form="WAV"):
@@ -92,6 +94,34 @@ def test_paper_splits(tiny):
         "events": ((14, 2, 8), (2, 1, 160000)),
     }[name]
     pickle.loads(pickle.dumps(task.splits))  # processes that load batches may need it
+
+
+def test_published_drops_of_the_learning_rate(tmp_path):
+    """After 80 + 20 and 80 + 20 + 20 of 200 epochs."""
+    tiny_commands(tmp_path)
+    task = audio(preset="paper", data=tmp_path, schedule="published")
+    assert task.epochs == 200
+    rates = [task.schedule(epoch / 200) for epoch in (0, 80, 99, 100, 119, 120, 199)]
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert audio(preset="paper", data=tmp_path).schedule is cosine_schedule
+
+
+def test_all_of_dcases_training_segments_are_trained_on_if_none_is_held_out(tmp_path):
+    tiny_events(tmp_path)
+    options = {"preset": "paper", "data": tmp_path, "subject": "events"}
+    parts, usual = (audio(**options, held_out=held_out).splits for held_out in (False, True))
+    assert {name: len(part) for name, part in parts.items()} == {"train": 16, "test": 8}
+    seen = torch.cat([usual["train"].labels, usual["validation"].labels]).sum(0)
+    assert torch.equal(parts["train"].labels.sum(0), seen)
+
+
+@pytest.mark.parametrize(
+    ("preset", "subject"), [("mini", "events"), ("paper", "keywords"), ("paper", "music")]
+)
+def test_a_validation_part_of_the_archive_cannot_be_trained_on(preset, subject, tmp_path):
+    expected = f"held_out must be True with preset '{preset}' and subject '{subject}', got False"
+    with pytest.raises(ValueError, match=expected):
+        audio(preset=preset, data=tmp_path, subject=subject, held_out=False)
 
 
 def test_paper_layout_without_a_part_is_named(tmp_path):

@@ -31,6 +31,11 @@ def test_photographs_have_class_test_set_and_textures(animals):
     assert labels.tolist() == rows[41:43].tolist()
 
 
+def test_all_animals_are_trained_on_if_none_is_held_out(animals):
+    splits = bias(preset="paper", source="imagenet", data=animals, held_out=False).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 84, "test": 42 + 19}
+
+
 @pytest.mark.slow
 def test_animals_are_trained_on_a_folder_of_their_layout(animals, tmp_path, monkeypatch):
     few = dict(list(nine_classes.CLASSES.items())[::14])

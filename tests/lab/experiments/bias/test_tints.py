@@ -80,6 +80,18 @@ def test_the_published_setting_is_kept(digits):
         assert count(task.model()) == 531_210 + 12_810
 
 
+def test_all_digits_are_trained_on_if_none_is_held_out(digits):
+    splits = bias(preset="paper", data=digits, held_out=False, rho=1.0).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 200, "test": 40}
+    usual = bias(preset="paper", data=digits, rho=1.0).splits
+    assert {name: len(split) for name, split in usual.items()} == {
+        "train": 180,
+        "validation": 20,
+        "test": 40,
+    }
+    assert splits["train"].labels[:, 0].bincount().tolist() == [20] * 10
+
+
 def test_digits_in_torchvisions_layout_are_read(digits):
     source = images.mnist(digits, complete=True)
     assert source.train.shape == (200, 1, 28, 28)

@@ -27,6 +27,12 @@ def test_crowds_are_shown_in_evaluation_alone(tiny):
     assert all("iscrowd" not in t for t in task.splits["train"].__getitems__([0, 1, 2])[1])
 
 
+def test_all_photographs_are_trained_on_if_none_is_held_out(tiny):
+    splits = detection(preset="paper", data=tiny, held_out=False).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 6, "test": 4}
+    assert all("iscrowd" not in t for t in splits["train"].__getitems__([0])[1])
+
+
 @pytest.mark.parametrize("detector", NETS)
 @pytest.mark.slow
 def test_detectors_are_trained_on_a_folder_of_cocos_layout(tiny, tmp_path, monkeypatch, detector):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from planned import plan_of
 from realdata import DATA, accept_copies, needs
 from rehearsal import count, rehearse, trained
 from torchvision import datasets
@@ -15,6 +16,9 @@ from tangential_lab.experiments.data.images import scaled
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.data.splits import stratified
 from tangential_lab.experiments.imagenet.task import imagenet
+from tangential_lab.studies import schedule
+from tangential_lab.studies.study import planned_optimizer
+from tangential_lab.training import OPTIMIZERS
 
 
 def photograph(path, colour, size=(40, 30)):
@@ -118,6 +122,28 @@ def test_imagenet_is_trained_on_a_folder_of_its_layout(tiny, tmp_path, monkeypat
     }
     scores = rehearse(task._replace(batch_size=4, loader_workers=1), tmp_path)
     assert set(scores["test"]) == {"accuracy", "loss"}
+
+
+def test_all_photographs_are_trained_on_if_none_is_held_out(tiny):
+    usual, every = (imagenet(preset="paper", data=tiny, held_out=h).splits for h in (True, False))
+    assert {name: len(split) for name, split in every.items()} == {"train": 8, "test": 2}
+    held_out = {*usual["train"].files, *usual["validation"].files}
+    assert set(every["train"].files) == held_out
+    assert every["train"].labels.tolist() == [0] * 4 + [1] * 4
+
+
+def test_the_analysis_without_decay_is_had_by_undecayed_and_no_search(tiny):
+    """`compare imagenet --preset paper --set schedule=steps --trials 0 --undecayed`."""
+    task = imagenet(preset="paper", data=tiny, schedule="steps", net="resnet18")
+    planned = {n: planned_optimizer(task, n, OPTIMIZERS[n]) for n in ("sgd", "sgdp")}
+    plan = plan_of(optimizers=planned, trials=0, seeds=1, undecayed=True, epochs=task.epochs)
+    specs = {(s.optimizer, s.phase): s.values for s in schedule.trials(plan, {})}
+    assert specs == {
+        ("sgd", "test"): {"lr": 0.1, "weight_decay": 1e-4},
+        ("sgdp", "test"): {"lr": 0.1, "weight_decay": 1e-5},
+        ("sgd", "undecayed"): {"lr": 0.1, "weight_decay": 0.0},
+        ("sgdp", "undecayed"): {"lr": 0.1, "weight_decay": 0.0},
+    }
 
 
 def test_a_photograph_is_seen_whole_at_the_end(tiny):

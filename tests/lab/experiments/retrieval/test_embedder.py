@@ -16,6 +16,17 @@ def test_embeddings_have_length_one():
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(12))
 
 
+def test_a_bias_begins_at_zero_and_moves_embeddings():
+    model, plain = small(bias=True), small()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    images, labels = a_batch()
+    assert torch.equal(model.head.bias, torch.zeros(8))
+    assert torch.equal(model(images), plain(images))
+    model(images, labels).backward()
+    assert model.head.bias.grad.abs().min() > 0
+    assert plain.head.bias is None
+
+
 def test_proxy_anchor_is_the_published_formula():
     """Kim et al. 2020, equation 4, written out for every proxy."""
     model, (images, labels) = small(classes=7), a_batch()  # the last class has no image

@@ -40,6 +40,17 @@ def test_paper_layouts(dataset, tmp_path):
     assert "(2 of 3 training classes; the others validation)" in task.about
 
 
+@pytest.mark.parametrize("dataset", TINY)
+def test_all_training_classes_are_trained_on_if_none_is_held_out(dataset, tmp_path):
+    TINY[dataset](tmp_path)
+    options = {"dataset": dataset, "pretrained": False, "held_out": False}
+    task = retrieval(preset="paper", data=tmp_path, **options)
+    parts = task.splits
+    assert {name: len(part) for name, part in parts.items()} == {"train": 9, "test": 6}
+    assert parts["train"].labels[:, 0].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert "(all 3 training classes)" in task.about
+
+
 def test_a_missing_or_broken_photograph_is_named(tmp_path):
     tiny_cub(tmp_path)
     victim = tmp_path / "CUB_200_2011/images/001.Bird/Bird_1.jpg"

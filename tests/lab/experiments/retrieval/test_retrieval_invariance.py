@@ -27,10 +27,11 @@ def pretrained(net):
     return net
 
 
-def audited(frozen):
+def audited(frozen, bias=False):
     torch.manual_seed(1)
     criterion = _criterion("proxyanchor", 4, 16)
-    model = Embedder(pretrained(residual_net()), 512, 16, criterion, frozen=frozen, warm_up=5)
+    trunk, options = pretrained(residual_net()), {"bias": bias, "frozen": frozen, "warm_up": 5}
+    model = Embedder(trunk, 512, 16, criterion, **options)
     batches = [a_batch(8, 4, seed, side=64) for seed in range(3)]
     loss = lambda model, batch: model(*batch, warm=True)
     return audit(model, batches, loss=loss)
@@ -54,9 +55,17 @@ def test_with_live_batch_norm_convolutions_are_scale_invariant_too():
     assert result.names("weight") == ["head.weight"]
 
 
-def test_a_bias_would_take_the_embeddings_invariance():
+def test_a_bias_takes_the_embeddings_invariance():
     """As in the published code; its weight and bias are scale-invariant together only."""
-    model = small(frozen=True)
-    model.head = nn.Linear(4, 8)
+    model = small(frozen=True, bias=True)
+    nn.init.normal_(model.head.bias)
     result = audit(model, [a_batch(seed=s) for s in range(3)], loss=lambda m, b: m(*b))
     assert "head.weight" in result.names("variant")
+
+
+@pytest.mark.slow
+def test_the_audit_sees_the_published_bias_although_it_begins_at_zero():
+    result = audited(frozen=False, bias=True)
+    assert "head.weight" in result.names("variant")
+    assert not result.names("weight")
+    assert {"criterion.proxies", "trunk.conv1.weight"} <= set(result.names("row"))

@@ -31,6 +31,14 @@ def test_the_trunk_is_held_for_the_published_epochs(tmp_path, monkeypatch):
     assert task.frozen_epochs == 1
 
 
+def test_the_embedding_has_a_bias_as_published(tmp_path):
+    tiny_sop(tmp_path)
+    task = retrieval(preset="paper", data=tmp_path, dataset="sop", pretrained=False)
+    head = task.model().head
+    assert head.weight.shape == (512, 2048)
+    assert torch.equal(head.bias, torch.zeros(512))
+
+
 def trunk(trained):
     return {k: v for k, v in trained.model.state_dict().items() if k.startswith("trunk.conv1")}
 
