@@ -13,6 +13,12 @@ from typing import Any
 
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.options import Option, checked, options_of
+from tangential_lab.experiments.user_tasks import (
+    code_of,
+    is_user_task,
+    make_user_task,
+    user_task_function,
+)
 from tangential_lab.names import unknown_name
 from tangential_lab.training import Task
 
@@ -22,11 +28,14 @@ __all__ = [
     "Option",
     "about",
     "checked",
+    "code_of",
+    "is_user_task",
     "make",
     "options",
     "parse_options",
     "task_function",
 ]
+OWN_TASK = "Your own task is FILE.py:FUNCTION."
 NAMES = (  # each is a module here, with a function of the same name
     *("digits", "imagenet", "detection", "adversarial", "bias"),
     *("audio", "retrieval", "language", "pretraining"),
@@ -34,13 +43,15 @@ NAMES = (  # each is a module here, with a function of the same name
 
 
 def task_function(name: str) -> Callable[..., Task]:
-    """The function that makes a task.
+    """The function that makes a task: one of ours, or a user's, FILE.py:FUNCTION, which is run.
 
     Raises:
-        ValueError: there is no such task.
+        ValueError: there is no such task, or the user's file cannot be run.
     """
+    if is_user_task(name):
+        return user_task_function(name)
     if name not in NAMES:
-        raise ValueError(unknown_name(name, NAMES, "task"))
+        raise ValueError(f"{unknown_name(name, NAMES, 'task')} {OWN_TASK}")
     return getattr(import_module(f"tangential_lab.experiments.{name}"), name)
 
 
@@ -74,7 +85,7 @@ def make(name: str, data: Path | None, chosen: dict[str, Any]) -> Task:
     """The task with these options.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `NAMES`, or FILE.py:FUNCTION.
         data: Folder that holds a folder for each data set; None looks at TANGENTIAL_DATA.
         chosen: Values of options by name.
 
@@ -83,6 +94,8 @@ def make(name: str, data: Path | None, chosen: dict[str, Any]) -> Task:
     """
     for key in chosen:
         _check_name(name, key)
+    if is_user_task(name):
+        return make_user_task(name, data, chosen)
     return task_function(name)(data=data, **chosen)
 
 

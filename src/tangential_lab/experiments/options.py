@@ -59,6 +59,12 @@ class Option(NamedTuple):
 def options_of(function: Callable[..., Task]) -> dict[str, Option]:
     """The options of a task's function, by name."""
     hints, parameters = get_type_hints(function), inspect.signature(function).parameters
+    for name, parameter in parameters.items():
+        if name != "data" and (name not in hints or parameter.default is parameter.empty):
+            raise ValueError(
+                f"{function.__name__}'s parameter {name!r} needs a type and a default value, such "
+                f"as {name}: int = 3, to be an option of the task"
+            )
     return {
         name: Option(name, hints[name], parameter.default)
         for name, parameter in parameters.items()

@@ -47,7 +47,7 @@ def write_overview(reports: Sequence[Report], folder: Path) -> list[Path]:
         entries=entries,
         optimizers=optimizers,
         findings=_findings(entries),
-        unfinished=[report.plan.task for report in reports if not report.complete],
+        unfinished=[report.plan.title for report in reports if not report.complete],
         untuned=[name for name, report in zip(names, done, strict=True) if report.untuned],
     )
     paths = write_page(text, figures, styles, folder)
@@ -58,7 +58,7 @@ def write_overview(reports: Sequence[Report], folder: Path) -> list[Path]:
 def _names(plans: Sequence[Plan]) -> list[str]:
     """Tasks with their options, with a number if two studies have the same."""
     plain = [
-        ", ".join([plan.task, *(f"{k} {v}" for k, v in plan.options.items())]) for plan in plans
+        ", ".join([plan.title, *(f"{k} {v}" for k, v in plan.options.items())]) for plan in plans
     ]
     return [
         name if plain.count(name) == 1 else f"{name} ({plain[: i + 1].count(name)})"

@@ -6,7 +6,7 @@ from tangential_lab.names import label
 from tangential_lab.reports.standings import Reach, Row, comparable
 from tangential_lab.reports.wording import enumeration, number, score, share, span
 from tangential_lab.statistics import Interval
-from tangential_lab.studies import Plan, schedule
+from tangential_lab.studies import Plan, schedule, tuning
 from tangential_lab.training import PHASE_NAMES, PHASES, Records
 
 # ---- the mechanism
@@ -130,7 +130,7 @@ def reached(name: str, goal: str, steps: Reach, seconds: Reach) -> str:
 
 def untuned(plan: Plan, records: Records) -> str:
     """The optimizers whose search should be wider; "" if all searches were wide enough."""
-    edges = schedule.at_edge(plan, records)
+    edges = tuning.at_edge(plan, records)
     kinds = {
         "lowest learning rate": [name for name, edge in edges.items() if edge.lower],
         "highest learning rate": [name for name, edge in edges.items() if edge.higher],

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tangential_lab import statistics
 from tangential_lab.statistics import Interval, interval
-from tangential_lab.studies import Plan, schedule
+from tangential_lab.studies import Plan, tuning
 from tangential_lab.training import Metric, Point, Record, Records, Spec
 
 Seeds = Mapping[int, Record]
@@ -111,7 +111,7 @@ def _chosen(plan: Plan, records: Records) -> dict[tuple[str, Spec], Spec]:
     for seed in {spec.seed for spec in records}:
         others = {s: r for s, r in records.items() if s.seed != seed} or records
         for name, optimizer in plan.optimizers.items():
-            best = schedule.best_point(plan, others, name)
+            best = tuning.best_point(plan, others, name)
             for phase, point in ("test", best), ("undecayed", without_decay(optimizer.published)):
                 spec = Spec(name, "tune", seed, tuple(point.items()))
                 if spec in records:
@@ -142,7 +142,7 @@ def rows(plan: Plan, records: Records, phase: str = "test") -> list[Row]:
     trials = trials_of(plan, records)
     points = {spec.optimizer: spec.values for spec in records if spec.phase == phase}
     if plan.sweep:
-        at = {"test": lambda name: schedule.best_point(plan, records, name)}
+        at = {"test": lambda name: tuning.best_point(plan, records, name)}
         at["undecayed"] = lambda name: without_decay(plan.optimizers[name].published)
         points = {name: at[phase](name) for name, kind in trials if kind == phase}
     made = [

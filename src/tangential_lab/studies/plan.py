@@ -105,6 +105,11 @@ class Plan(NamedTuple):
         steps = self.steps * self.optimizers[optimizer].decay_multiplier
         return point.get("lr", 0.0) * point.get("weight_decay", 0.0) * steps
 
+    @property
+    def title(self) -> str:
+        """The name of the task; of a user's task, that of its function."""
+        return self.task.rpartition(":")[2]
+
     def can_differ(self, optimizer: str, point: Point) -> bool:
         """Whether an optimizer can differ from the others at this point.
 

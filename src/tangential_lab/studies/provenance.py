@@ -71,8 +71,11 @@ def source(task: str) -> str:
 
     Docstrings, comments and formatting do not change it.
     """
-    names = {"tangential_lab.training.trial", f"tangential_lab.experiments.{task}"}
-    code: dict[str, Any] = {}
+    names, code = {"tangential_lab.training.trial"}, dict[str, Any]()
+    if experiments.is_user_task(task):
+        code[task] = experiments.code_of(task)
+    else:
+        names.add(f"tangential_lab.experiments.{task}")
     while names:
         name = names.pop()
         path = SOURCES.joinpath(*name.split("."))

@@ -52,5 +52,6 @@ from tangential_lab.training.user_code import (
     USER_COLOURS,
     describe_error,
     load_function,
+    read_with_neighbours,
     user_optimizer,
 )

@@ -103,8 +103,8 @@ class Metric(NamedTuple):
 class DataSource(NamedTuple):
     """Where a task's data come from."""
 
-    about: str  # which data, from where, in one line
-    checksum: str  # sha256 of the files, or of their names and sizes if there are too many
+    about: str = "the user's own data"  # which data, from where, in one line
+    checksum: str = ""  # sha256 of the files, or of their names and sizes if there are too many
 
 
 def cosine_schedule(done: float, warm_up: float = 0.0) -> float:
@@ -150,6 +150,12 @@ def class_balanced_batches(
         yield torch.cat([complete[i] for i in numbers.tolist()])
 
 
+USUAL: Mapping[str, Point] = {  # where a search begins if nothing is published
+    "sgd": {"lr": 0.1, "weight_decay": 1e-4},
+    "adam": {"lr": 1e-3, "weight_decay": 1e-2},
+}
+
+
 class Task(NamedTuple):
     """An experiment: everything that the training loop needs.
 
@@ -161,7 +167,6 @@ class Task(NamedTuple):
 
     name: str
     about: str  # data and model, in one line
-    data: DataSource
     metric: Metric
     epochs: float
     batch_size: int
@@ -170,7 +175,8 @@ class Task(NamedTuple):
     loss: Callable[[nn.Module, Batch], Tensor]
     predict: Callable[[nn.Module, Batch], Any]
     score: Callable[[list[Any]], dict[str, float]]  # the metric by its name, and others
-    published: Mapping[str, Point]  # without tuning, by optimizer family
+    published: Mapping[str, Point] = USUAL  # without tuning, by optimizer or family
+    data: DataSource = DataSource()
     groups: Callable[[nn.Module], ParamGroups] = single_group  # may have "lr_scale"
     schedule: Callable[[float], float] = cosine_schedule
     batch_order: Callable[[int, int, torch.Generator], Iterator[Tensor]] = shuffled_batches

@@ -59,7 +59,7 @@ def load_function(path: Path, name: str, code: bytes | None = None) -> Callable[
     Raises:
         ValueError: there is no such file or function, or the file cannot be run; names the line.
     """
-    code = _read_with_neighbours(path)[path] if code is None else code
+    code = read_with_neighbours(path)[path] if code is None else code
     try:
         module = _run(path, code)
     except (Exception, SystemExit) as error:
@@ -97,7 +97,7 @@ def describe_error(error: BaseException, file: Path | None = None) -> str:
     return " ".join(text.split()) + place
 
 
-def _read_with_neighbours(path: Path) -> dict[Path, bytes]:
+def read_with_neighbours(path: Path) -> dict[Path, bytes]:
     """The content of a file and of all files in its folder that it imports; nothing is run."""
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
@@ -168,7 +168,7 @@ def user_optimizer(number: int, name: str, source: str, about: str | None = None
     module, _, function = source.rpartition(":")
     if module.endswith(".py"):
         path = Path(module)
-        code = _read_with_neighbours(path)
+        code = read_with_neighbours(path)
         described = _described(name, source, code, about)  # before the file is run
         build = load_function(path, function, code[path])
     else:

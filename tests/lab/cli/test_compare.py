@@ -14,7 +14,8 @@ from processes import run, start
 
 from tangential_lab.studies import Store
 
-SMALL = ["compare", "digits", "--optimizers", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
+SIZES = ["--optimizers", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
+SMALL = ["compare", "digits", *SIZES, "--sweep"]  # 8 trials
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 
 
@@ -25,6 +26,13 @@ def command(*arguments):
 def output_of(*arguments, **options):
     status, text, _ = run(*arguments, stderr=subprocess.STDOUT, **options)
     return status, text
+
+
+def first_trial(process):
+    """The line about the first finished trial."""
+    while not (line := process.stdout.readline()).startswith("["):
+        assert line, "the command ended"
+    return line
 
 
 def workers_of(process):
@@ -49,21 +57,22 @@ def wait_until_ended(pids):
 
 @pytest.mark.slow
 def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
-    status, text = output_of(*SMALL, "--epochs", 1, "--undecayed", "--out", tmp_path)
+    arguments = ["compare", "digits", *SIZES, "--epochs", 1, "--undecayed", "--out", tmp_path]
+    status, text = output_of(*arguments)
     assert status == 0, text
-    assert "[ 12/12]" in text
     assert "SGDP" in text
     folder = tmp_path / "digits"
     with (folder / "trials.csv").open() as file:
         trials = list(csv.DictReader(file))
-    assert len(trials) == 12
+    count = len(trials)
+    assert f"[{count:3}/{count}]" in text
     assert {trial["phase"] for trial in trials} == {"tune", "test", "undecayed"}
     assert not (folder / "checkpoints").exists()
-    status, again = output_of(*SMALL, "--epochs", 1, "--undecayed", "--out", tmp_path)
+    status, again = output_of(*arguments)
     assert status == 0
-    assert "12 of 12 trials are already finished" in again
-    assert "[ 12/12]" not in again
-    end = "Each at its best point"
+    assert f"{count} of {count} trials are already finished" in again
+    assert f"{count}/{count}]" not in again
+    end = "At the baseline's learning rate"
     assert text[text.index(end) :] == again[again.index(end) :]
     status, report = output_of("report", "digits", "--out", tmp_path)
     assert status == 0
@@ -77,7 +86,7 @@ def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
 def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
     arguments = (*SMALL, "--epochs", 30, "--out", tmp_path)
     process = command(*arguments)
-    assert process.stdout.readline().startswith("[  1/8]")
+    assert first_trial(process).startswith("[  1/8]")
     os.killpg(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=100)
     assert process.returncode == 130, text
@@ -102,7 +111,7 @@ def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
 def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
     arguments = (*SMALL, "--epochs", 12, "--out", tmp_path)
     process = command(*arguments)
-    assert process.stdout.readline().startswith("[  1/8]")
+    assert first_trial(process).startswith("[  1/8]")
     workers = workers_of(process)
     os.killpg(process.pid, signal.SIGINT)
     while "Stopping" not in (line := process.stdout.readline()):
@@ -127,7 +136,7 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path):
     process = command(*SMALL, "--epochs", 3, "--out", tmp_path)
-    process.stdout.readline()
+    first_trial(process)
     os.kill(workers_of(process)[0], signal.SIGKILL)
     text, _ = process.communicate(timeout=200)
     assert process.returncode == 0, text
@@ -144,7 +153,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
 def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
     arguments = (*SMALL, "--epochs", 3, "--out", tmp_path)
     process = command(*arguments)
-    process.stdout.readline()
+    first_trial(process)
     workers = workers_of(process)
     process.kill()
     process.communicate(timeout=60)

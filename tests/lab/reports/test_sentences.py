@@ -9,7 +9,7 @@ import pytest
 from tangential_lab.reports import page, report, sentences, standings, tables, write_report
 from tangential_lab.reports.standings import Reach
 from tangential_lab.statistics import Interval
-from tangential_lab.studies import schedule
+from tangential_lab.studies import tuning
 from tangential_lab.studies.search import Widening
 from tangential_lab.training import Curves
 
@@ -118,10 +118,10 @@ def test_a_report_has_no_norms_if_no_weight_is_scale_invariant(older, tmp_path):
     ],
 )
 def test_a_best_point_at_the_edge_of_the_search_is_named(study, monkeypatch, edge, said):
-    monkeypatch.setattr(schedule, "at_edge", lambda plan, records: {"sgd": edge})
+    monkeypatch.setattr(tuning, "at_edge", lambda plan, records: {"sgd": edge})
     assert report(study.plan, study.records).untuned == f"At the edge, not tuned: {said}"
     assert f"At the edge, not tuned: {said}" in page(report(study.plan, study.records))
-    monkeypatch.setattr(schedule, "at_edge", lambda plan, records: {})
+    monkeypatch.setattr(tuning, "at_edge", lambda plan, records: {})
     assert not report(study.plan, study.records).untuned
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tangential_lab.__main__ import main
 from tangential_lab.cli.study.watch import WatchedStudy
-from tangential_lab.studies import Store, schedule
+from tangential_lab.studies import Store, schedule, tuning
 from tangential_lab.studies.storage import database
 from tangential_lab.studies.storage.records import (
     encode_record,
@@ -270,7 +270,7 @@ def test_trials_of_another_program_are_none_of_ours(study):
     store = Store(url, "s")
     plan = store.plan()
     assert len(store.records(plan)) == schedule.size(plan, {}) == 8
-    assert store.claim(plan, schedule.tuning_trials(plan, {})) is None
+    assert store.claim(plan, tuning.tuning_trials(plan, {})) is None
     store.close()
 
 

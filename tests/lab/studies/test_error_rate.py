@@ -7,7 +7,7 @@ import made_study as made
 import pytest
 
 from tangential_lab.reports import report
-from tangential_lab.studies import schedule
+from tangential_lab.studies import schedule, tuning
 
 NOISE = 0.01  # standard deviation of a score over seeds
 SHARED = 0.5  # of its variance: initialisation and batches are the same for all optimizers
@@ -36,7 +36,7 @@ def result(plan, surface, draw):
     return report(plan, records)
 
 
-RECORD = made.record(made.plan(), schedule.tuning_trials(made.plan(), {})[0], random.Random(0), 0.9)
+RECORD = made.record(made.plan(), tuning.tuning_trials(made.plan(), {})[0], random.Random(0), 0.9)
 
 
 def error_rate(surface, studies, seeds):

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tangential_lab.reports import report
-from tangential_lab.studies import schedule
+from tangential_lab.studies import tuning
 from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.storage import database
 from tangential_lab.studies.storage.records import (
@@ -24,7 +24,7 @@ from tangential_lab.studies.storage.trials import current_owner, parse_owner
 def test_rows_of_layers_must_match_their_names():
     plan = made.plan()
     record = made.record(
-        plan, schedule.tuning_trials(plan, {})[0], random.Random(0), 0.9, names=made.LAYERS
+        plan, tuning.tuning_trials(plan, {})[0], random.Random(0), 0.9, names=made.LAYERS
     )
     assert parse_record(json.dumps(record))["layers"]["names"] == made.LAYERS
     assert decode_record(encode_record(record)) == record
@@ -35,12 +35,12 @@ def test_rows_of_layers_must_match_their_names():
 
 def test_a_record_without_scale_invariant_weights():
     plan = made.plan()
-    record = made.record(plan, schedule.tuning_trials(plan, {})[0], random.Random(0), 0.9)
+    record = made.record(plan, tuning.tuning_trials(plan, {})[0], random.Random(0), 0.9)
     record |= dict.fromkeys(("norm", "effective_step", "memory_share"))
     record["curves"] = {name: record["curves"][name] for name in ("step", "loss", "lr")}
     assert decode_record(encode_record(record)) == record
     with pytest.raises(ValueError, match="has no norms of the scale-invariant weights"):
-        report(plan, {schedule.tuning_trials(plan, {})[0]: record})  # whose plan has some
+        report(plan, {tuning.tuning_trials(plan, {})[0]: record})  # whose plan has some
 
 
 def test_a_value_that_is_not_an_owner_is_none():

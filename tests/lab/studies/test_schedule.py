@@ -7,7 +7,7 @@ from zlib import crc32
 import pytest
 from planned import LR, STEPS, plan_of, scored
 
-from tangential_lab.studies import PlannedOptimizer, schedule
+from tangential_lab.studies import PlannedOptimizer, schedule, tuning
 from tangential_lab.studies.search import Widening, points_around, quasi_random_points
 from tangential_lab.training import OPTIMIZERS, Metric
 
@@ -46,7 +46,7 @@ def peak(lr=0.1, decay=0.3):
 )
 def test_a_small_search_is_a_centred_grid(trials, rates, decays):
     plan = plan_of(trials=trials)
-    specs = [s for s in schedule.tuning_trials(plan, {}) if s.optimizer == "sgdp" and s.seed == 0]
+    specs = [s for s in tuning.tuning_trials(plan, {}) if s.optimizer == "sgdp" and s.seed == 0]
     lrs = sorted({s.values["lr"] for s in specs})
     assert len(lrs) == rates
     assert len(specs) == rates * decays <= trials
@@ -62,7 +62,7 @@ def test_a_small_search_is_a_centred_grid(trials, rates, decays):
 @pytest.mark.parametrize("trials", [9, 16])
 def test_all_optimizers_are_tuned_alike(trials):
     plan = plan_of(trials=trials)
-    specs = schedule.tuning_trials(plan, {})
+    specs = tuning.tuning_trials(plan, {})
     assert len(specs) == len(set(specs)) == trials * 2 * len(OPTIMIZERS)
     relative = {
         name: sorted(
@@ -97,7 +97,7 @@ def test_quasi_random_points_are_a_prefix():
 def test_an_optimizer_without_settings_has_one_point():
     bare = PlannedOptimizer("x", "x", None, "#fff000", {}, {})
     plan = plan_of(optimizers={"bare": bare}, undecayed=False)
-    assert [spec.seed for spec in schedule.tuning_trials(plan, {})] == [0, 1]
+    assert [spec.seed for spec in tuning.tuning_trials(plan, {})] == [0, 1]
     assert schedule.size(plan, {}) == 2 + 3
 
 
@@ -114,16 +114,16 @@ def test_the_grid_is_widened_for_all_until_the_best_point_lies_inside(lr):
         end = min(lrs) if lr < 1 else max(lrs)
         assert len(lrs) == 3 + 2
         assert end == pytest.approx(LR[optimizer.family] * 3 ** math.copysign(3, lr - 1), rel=1e-3)
-    best = schedule.best_point(plan, records, "adamp")
+    best = tuning.best_point(plan, records, "adamp")
     assert best["lr"] == pytest.approx(LR["adam"] * lr, rel=1e-3)
-    assert schedule.at_edge(plan, records) == {}
+    assert tuning.at_edge(plan, records) == {}
     assert schedule.trials(plan, records) == schedule.trials(plan, dict(reversed(records.items())))
 
 
 def test_widening_ends_and_the_edge_is_told():
     plan = plan_of(optimizers={"sgd": plan_of().optimizers["sgd"]}, undecayed=False)
     records = finished(plan, lambda spec: spec.values["lr"] + over_run("sgd", spec.values))
-    assert schedule.at_edge(plan, records) == {"sgd": Widening(0, 1, 1)}
+    assert tuning.at_edge(plan, records) == {"sgd": Widening(0, 1, 1)}
     lrs = {spec.values["lr"] for spec in records}
     assert len(lrs) == 3 + 2
     decays = {round(over_run("sgd", spec.values), 2) for spec in records if spec.phase == "tune"}
@@ -133,8 +133,8 @@ def test_widening_ends_and_the_edge_is_told():
 def test_the_edge_of_quasi_random_points_is_told_at_a_similar_decay():
     plan = plan_of(trials=16)
     records = finished(plan, lambda spec: -spec.values["lr"])
-    assert set(schedule.at_edge(plan, records)) == set(OPTIMIZERS)
-    assert schedule.at_edge(plan, records)["sgd"] == Widening(lower=1)
+    assert set(tuning.at_edge(plan, records)) == set(OPTIMIZERS)
+    assert tuning.at_edge(plan, records)["sgd"] == Widening(lower=1)
 
 
 def test_a_sweep_is_not_widened_and_has_no_test():
@@ -151,21 +151,21 @@ def test_the_best_point_has_the_best_mean_over_seeds():
     plan = plan_of()
     lucky = lambda spec: 0.99 if (spec.seed, spec.values["lr"]) == (1, LR["sgd"]) else 0.5
     steady = lambda spec: 0.8 if spec.values["lr"] < LR["sgd"] else lucky(spec)
-    records = {s: scored(steady(s)) for s in schedule.tuning_trials(plan, {})}
-    assert schedule.best_point(plan, records, "sgd")["lr"] < LR["sgd"]
+    records = {s: scored(steady(s)) for s in tuning.tuning_trials(plan, {})}
+    assert tuning.best_point(plan, records, "sgd")["lr"] < LR["sgd"]
 
 
 def test_a_point_with_a_diverged_seed_ranks_last_and_lower_may_be_better():
     plan = plan_of(metric=Metric("perplexity", "", 100.0, higher_is_better=False))
-    specs = [s for s in schedule.tuning_trials(plan, {}) if s.optimizer == "sgd"]
+    specs = [s for s in tuning.tuning_trials(plan, {}) if s.optimizer == "sgd"]
     records = {s: scored(10 - s.values["lr"]) for s in specs}
     highest = max(s.values["lr"] for s in specs)
-    assert schedule.best_point(plan, records, "sgd")["lr"] == highest
+    assert tuning.best_point(plan, records, "sgd")["lr"] == highest
     for spec in specs:
         if spec.values["lr"] == highest and spec.seed == 1:
             records[spec] = scored(0.0, diverged=True)
-    assert schedule.best_point(plan, records, "sgd")["lr"] < highest
-    assert schedule.ranking(plan, records, "sgd")[-1].diverged
+    assert tuning.best_point(plan, records, "sgd")["lr"] < highest
+    assert tuning.ranking(plan, records, "sgd")[-1].diverged
 
 
 # ---- the test
@@ -222,7 +222,7 @@ def test_an_optimizer_that_is_behind_gets_its_runner_ups_tested():
         points = {spec.point for spec in more}
         assert {spec.optimizer for spec in more} == {behind}
         assert 1 <= len(points) <= schedule.RUNNER_UPS
-        assert tuple(schedule.best_point(pair(), records, behind).items()) not in points
+        assert tuple(tuning.best_point(pair(), records, behind).items()) not in points
         assert {spec.seed for spec in more} == set(range(1000, 1008))
 
 

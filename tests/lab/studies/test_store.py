@@ -11,7 +11,7 @@ from digits_study import begun
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
-from tangential_lab.studies import provenance, schedule
+from tangential_lab.studies import provenance, tuning
 from tangential_lab.studies.storage import database, trials
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.storage.trials import ClaimLostError
@@ -34,7 +34,7 @@ class TestStore:
     def test_every_trial_is_claimed_once(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         other = Store(store.url, "s")
-        specs, claims = schedule.tuning_trials(plan, {}), []
+        specs, claims = tuning.tuning_trials(plan, {}), []
         for turn in (store, other, store, other):
             claims.append(turn.claim(plan, specs))
         assert sorted(c.spec for c in claims) == sorted(specs)
@@ -42,11 +42,11 @@ class TestStore:
 
     def test_a_finished_trial_is_neither_lost_nor_run_again(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        claim = store.claim(plan, schedule.tuning_trials(plan, {}))
+        claim = store.claim(plan, tuning.tuning_trials(plan, {}))
         store.finish(claim, finished(plan, claim.spec))
         again = Store(store.url, "s")
         assert again.records(plan)[claim.spec]["score"] == 0.5
-        missing = [s for s in schedule.tuning_trials(plan, {}) if s not in again.records(plan)]
+        missing = [s for s in tuning.tuning_trials(plan, {}) if s not in again.records(plan)]
         assert claim.spec not in missing
         with pytest.raises(ClaimLostError):
             again.finish(claim, {"score": 0.7})
@@ -64,7 +64,7 @@ class TestStore:
         """It is written, in part or whole, and this process, which goes on, is not told."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         claim, real = (
-            store.claim(plan, schedule.tuning_trials(plan, {})),
+            store.claim(plan, tuning.tuning_trials(plan, {})),
             getattr(store.storage, act),
         )
 
@@ -80,10 +80,10 @@ class TestStore:
 
     def test_what_was_given_back_is_claimed_again(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        claim = store.claim(plan, schedule.tuning_trials(plan, {})[:1])
-        assert store.claim(plan, schedule.tuning_trials(plan, {})[:1]) is None
+        claim = store.claim(plan, tuning.tuning_trials(plan, {})[:1])
+        assert store.claim(plan, tuning.tuning_trials(plan, {})[:1]) is None
         store.give_back(claim)
-        again = store.claim(plan, schedule.tuning_trials(plan, {})[:1])
+        again = store.claim(plan, tuning.tuning_trials(plan, {})[:1])
         assert again.key == claim.key
         assert again.id != claim.id
         with pytest.raises(ClaimLostError):
@@ -94,7 +94,7 @@ class TestStore:
         self, digits, tmp_path, monkeypatch
     ):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        claim = store.claim(plan, schedule.tuning_trials(plan, {})[:1])
+        claim = store.claim(plan, tuning.tuning_trials(plan, {})[:1])
         stale = {claim.id}  # as if this machine had slept, or the database been gone
         monkeypatch.setattr(store.rdb, "_get_stale_trial_ids", lambda _: list(stale))
         assert store.claim(plan, [claim.spec]) is None
@@ -118,7 +118,7 @@ class TestStore:
         self, digits, tmp_path, monkeypatch
     ):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        other, spec = Store(store.url, "s"), schedule.tuning_trials(plan, {})[0]
+        other, spec = Store(store.url, "s"), tuning.tuning_trials(plan, {})[0]
         beat = store.beat
 
         def slowly(claim):
@@ -137,7 +137,7 @@ class TestStore:
     ):
         """Its owner is written, and this process, which lives, is not told."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        specs, real = schedule.tuning_trials(plan, {})[:1], getattr(store.storage, act)
+        specs, real = tuning.tuning_trials(plan, {})[:1], getattr(store.storage, act)
 
         def unheard(*arguments, **options):
             told = real(*arguments, **options)
@@ -164,7 +164,7 @@ class TestStore:
 
     def test_two_that_queue_at_once_leave_one_trial(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
-        spec = schedule.tuning_trials(plan, {})[0]
+        spec = tuning.tuning_trials(plan, {})[0]
         for _ in range(2):  # as if neither had seen the other
             store.storage.create_new_trial(
                 store._study_id(), trials.waiting_trial(plan.key(spec), spec)

@@ -5,7 +5,7 @@ from digits_study import study_request
 from planned import plan_of
 
 from tangential_lab import experiments
-from tangential_lab.studies import PlannedOptimizer, entry_for, schedule
+from tangential_lab.studies import PlannedOptimizer, entry_for, schedule, tuning
 from tangential_lab.studies.study import make_plan, planned_optimizer
 from tangential_lab.training import OPTIMIZERS, Spec, user_optimizer
 
@@ -29,7 +29,7 @@ def test_optimizers_are_searched_around_their_published_learning_rate():
 
 def test_whatever_decides_a_trial_is_in_its_key():
     plan = plan_of()
-    spec = schedule.tuning_trials(plan, {})[0]
+    spec = tuning.tuning_trials(plan, {})[0]
     changes = {
         "task": "t", "options": {"a": 1}, "data": ["d", "1"], "epochs": 2.0,
         "settings": {"precision": "bf16"},
@@ -37,7 +37,7 @@ def test_whatever_decides_a_trial_is_in_its_key():
     keys = {
         plan.key(spec),
         plan.key(spec._replace(seed=7)),
-        plan.key(schedule.tuning_trials(plan, {})[1]),
+        plan.key(tuning.tuning_trials(plan, {})[1]),
     }
     keys |= {plan._replace(**{name: value}).key(spec) for name, value in changes.items()}
     assert len(keys) == 3 + len(changes)
@@ -46,7 +46,7 @@ def test_whatever_decides_a_trial_is_in_its_key():
 
 def test_how_an_optimizer_is_shown_is_not_in_the_key_of_its_trials():
     plan = plan_of()
-    spec = schedule.tuning_trials(plan, {})[0]
+    spec = tuning.tuning_trials(plan, {})[0]
     shown = plan.optimizers[spec.optimizer]._replace(about="in other words", colour="#000000")
     others = plan.optimizers | {spec.optimizer: shown}
     assert plan._replace(optimizers=others).key(spec) == plan.key(spec)

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,20 +25,29 @@ from tangential_lab.cli.study.location import (
 from tangential_lab.cli.study.progress import Display
 from tangential_lab.cli.study.report import conclude
 from tangential_lab.errors import one_line
-from tangential_lab.names import one_of
+from tangential_lab.names import one_of, unknown_name
+from tangential_lab.reports import number
 from tangential_lab.studies import (
+    Estimate,
     Store,
     StudyRequest,
     WorkerOptions,
     interruptible,
     make_plan,
+    rehearse,
     run_study,
     run_worker,
 )
 from tangential_lab.terminal import say
 from tangential_lab.training import DEFAULT_OPTIMIZERS, OPTIMIZERS, usable_cores
 
-KnownTask = Annotated[str, Parameter(validator=one_of(experiments.NAMES, "task"))]
+
+def _check_task(_: Any, name: str) -> None:
+    if not experiments.is_user_task(name) and name not in experiments.NAMES:
+        raise ValueError(f"{unknown_name(name, experiments.NAMES, 'task')} {experiments.OWN_TASK}")
+
+
+KnownTask = Annotated[str, Parameter(validator=_check_task)]
 KnownOptimizer = Annotated[str, Parameter(validator=one_of(OPTIMIZERS, "optimizer"))]
 
 
@@ -68,7 +78,8 @@ def compare(
     Under torchrun or accelerate launch, the processes work on every trial together.
 
     Args:
-        task: What to train: see `tangential list`.
+        task: What to train: see `tangential list`; or your own, FILE.py:FUNCTION, a function that
+            returns a tangential_lab.training.Task. FILE.py is run, here and by workers.
         preset: mini (minutes on one core, the default) or paper (the published set-up).
         set: Options of the task, as name=value: see `tangential list`.
         optimizers: Optimizers to compare.
@@ -131,7 +142,7 @@ def default_name(task: str, options: dict[str, Any]) -> str:
     defaults = {name: option.default for name, option in experiments.options(task).items()}
     chosen = {key: value for key, value in options.items() if value != defaults[key]}
     parts = [k if v is True else f"no-{k}" if v is False else str(v) for k, v in chosen.items()]
-    return "-".join([task, *parts])
+    return "-".join([task.rpartition(":")[2], *parts])
 
 
 def _check_sweep(request: StudyRequest) -> None:
@@ -162,12 +173,7 @@ def _compare(
 ) -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     if is_first:
-        with warnings.catch_warnings(record=True) as caught:
-            task = experiments.make(request.task, worker.data, request.options)
-            plan = make_plan(request, task)
-        for warning in caught:
-            say(console, f"Note: {one_line(warning.message).removesuffix('.')}.")
-        store.begin(plan)
+        _begin(request, store, worker, workers, console)
     if "WORLD_SIZE" in os.environ:
         _work_together(store, worker, console, is_first=is_first)
     else:
@@ -177,6 +183,33 @@ def _compare(
                 display.show(records)
     if is_first:
         conclude(store, worker.folder, console)
+
+
+def _begin(
+    request: StudyRequest, store: Store, worker: WorkerOptions, workers: int, console: Console
+) -> None:
+    """Plan the study, try every optimizer for a few steps, and say how long it may take."""
+    say(console, "Preparing: data, audit of the model, first steps of every optimizer ...")
+    with warnings.catch_warnings(record=True) as caught:
+        task = experiments.make(request.task, worker.data, request.options)
+        plan = make_plan(request, task)
+        estimate = rehearse(plan, task)
+    for warning in caught:
+        say(console, f"Note: {one_line(warning.message).removesuffix('.')}.")
+    say(console, _expected(estimate, workers))
+    store.begin(plan)
+
+
+def _expected(estimate: Estimate, workers: int) -> str:
+    """How long the study will take."""
+    if not workers:
+        return "Waiting for workers on other machines."
+    left = timedelta(seconds=round(3600 * estimate.core_hours / workers))
+    by = f"{workers} workers" if workers > 1 else "one worker"
+    return (
+        f"{estimate.trials} trials of about {number(estimate.trial_s)} s each, without "
+        f"evaluations: about {left} with {by}, {number(estimate.core_hours)} core-hours in all."
+    )
 
 
 def _work_together(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
-from tangential_lab.studies import Plan, schedule
+from tangential_lab.studies import Plan, schedule, tuning
 from tangential_lab.terminal import say
 from tangential_lab.training import PHASE_NAMES, Record, Records, Spec
 
@@ -99,7 +99,7 @@ class Display:
         known = Counter(s.phase for s in self.known if s.optimizer == optimizer)
         tuned = [s for s in records if s.phase == "tune"]
         seeds = [r for s, r in records.items() if s.phase == "test"]
-        best = next(iter(schedule.ranking(self.plan, records, optimizer)), None)
+        best = next(iter(tuning.ranking(self.plan, records, optimizer)), None)
         point = best.point if best else {}
         mean = {"score": sum(r["score"] for r in seeds) / len(seeds)} if seeds else None
         return [

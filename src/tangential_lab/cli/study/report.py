@@ -28,7 +28,7 @@ from tangential_lab.reports import (
     write_report,
 )
 from tangential_lab.reports import report as report_of
-from tangential_lab.studies import Plan, Store, schedule
+from tangential_lab.studies import Plan, Store, tuning
 from tangential_lab.terminal import NO_BREAK_SPACE, fits, print_paths, wrapped
 
 NAME_WIDTH = 24  # longer names take several lines
@@ -78,7 +78,7 @@ def print_report(report: Report, console: Console) -> None:
     bare = f"At {lr} learning rate, without weight decay ({seeds})"
     _print_rows(bare, report.undecayed, report, console)
     _print_sentences(report.mechanisms, console)
-    if plan.sweep and schedule.is_grid(plan):
+    if plan.sweep and tuning.is_grid(plan):
         console.print(_grid(report))
     _print_rows(f"Each {best} ({seeds})", report.rows, report, console)
     _print_sentences(report.sentences, console)
@@ -105,9 +105,9 @@ def _grid(report: Report) -> Table:
     table.add_column("decay", justify="right")
     cells: dict[tuple[str, float], dict[float, str]] = {}
     for name, optimizer in plan.optimizers.items():
-        for tuned in schedule.ranking(plan, report.records, name):
+        for tuned in tuning.ranking(plan, report.records, name):
             multiple = float(f"{tuned.point['lr'] / optimizer.published['lr']:.2g}")
-            level = schedule.decay_level(plan, name, tuned.point)
+            level = tuning.decay_level(plan, name, tuned.point)
             shown = "diverged" if tuned.diverged else score(metric, tuned.score, unit=False)
             cells.setdefault((name, level), {})[multiple] = shown
     multiples = sorted({multiple for row in cells.values() for multiple in row})

@@ -16,8 +16,8 @@ from tangential_lab.reports.figures.description import (
 )
 from tangential_lab.reports.wording import capital, score, settings
 from tangential_lab.statistics import best_of_k
-from tangential_lab.studies import Plan, schedule
-from tangential_lab.studies.schedule import Tuned
+from tangential_lab.studies import Plan, tuning
+from tangential_lab.studies.tuning import Tuned
 from tangential_lab.training import Metric, Record, Records, Spec
 
 
@@ -28,7 +28,7 @@ def tuning_figures(plan: Plan, records: Records) -> list[Figure]:
         if spec.phase == "tune" and spec.optimizer in tried:
             tried[spec.optimizer][spec] = record
     tried = {name: trials for name, trials in tried.items() if trials}
-    if schedule.is_grid(plan):
+    if tuning.is_grid(plan):
         return [_over_rates(plan, tried), _over_rotation(plan, tried), _over_decay(plan, tried)]
     return [_all_trials(plan, tried), _budget(plan, tried)]
 
@@ -37,8 +37,8 @@ def _over_rates(plan: Plan, tried: dict[str, Records]) -> Figure:
     """The score over the learning rate: one panel per weight decay."""
     levels: dict[float, dict[str, list[Tuned]]] = {}
     for name in tried:
-        for point in schedule.ranking(plan, tried[name], name):
-            level = schedule.decay_level(plan, name, point.point)
+        for point in tuning.ranking(plan, tried[name], name):
+            level = tuning.decay_level(plan, name, point.point)
             levels.setdefault(level, {}).setdefault(name, []).append(point)
     panels = [
         Panel(
@@ -57,7 +57,7 @@ def _over_rates(plan: Plan, tried: dict[str, Records]) -> Figure:
 def _over_rotation(plan: Plan, tried: dict[str, Records]) -> Figure:
     """The score of every point over the angle by which its weights turn per step."""
     series = [
-        _curve(plan, name, [t for t in schedule.ranking(plan, trials, name) if _angle(t)], _angle)
+        _curve(plan, name, [t for t in tuning.ranking(plan, trials, name) if _angle(t)], _angle)
         for name, trials in tried.items()
     ]
     series = [one for one in series if len(one.x)]
@@ -75,9 +75,9 @@ def _over_decay(plan: Plan, tried: dict[str, Records]) -> Figure:
     series = []
     for name, trials in tried.items():
         best: dict[float, Tuned] = {}
-        for point in schedule.ranking(plan, trials, name):
-            best.setdefault(schedule.decay_level(plan, name, point.point), point)
-        level = lambda tuned, name=name: schedule.decay_level(plan, name, tuned.point)
+        for point in tuning.ranking(plan, trials, name):
+            best.setdefault(tuning.decay_level(plan, name, point.point), point)
+        level = lambda tuned, name=name: tuning.decay_level(plan, name, tuned.point)
         series.append(_curve(plan, name, list(best.values()), level))
     axis = Axis("decay over the run: lr × weight decay × steps")
     panel = Panel("", axis, metric_axis(plan.metric), series)
@@ -140,7 +140,7 @@ def _points(plan: Plan, tried: dict[str, Records], setting: str) -> list[Series]
 
 
 def _series(plan: Plan, name: str, trials: Records, setting: str) -> Series:
-    best = schedule.best_point(plan, trials, name)
+    best = tuning.best_point(plan, trials, name)
     return Series(
         name,
         [spec.values[setting] for spec in trials],
