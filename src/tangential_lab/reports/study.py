@@ -122,6 +122,19 @@ class Report:
         return [finding.mechanism for finding in self.findings if finding.mechanism]
 
     @property
+    def next_steps(self) -> dict[str, str]:
+        """Commands that answer the next questions after a sweep, with what each answers."""
+        if not (self.plan.sweep and self.complete):
+            return {}
+        names = " ".join(self.plan.optimizers)
+        return {
+            f"tangential compare {self.plan.task} --trials 9 --seeds 8 --optimizers {names}": "a "
+            "verdict on fresh seeds",
+            "tangential audit torchvision:resnet50": "which weights of a model are scale-invariant",
+            "tangential compare FILE.py:FUNCTION --sweep": "the same curves for your own task",
+        }
+
+    @property
     def sentences(self) -> list[str]:
         """The sentences about scores and cost, the headline first."""
         texts = [text for finding in self.findings for text in finding.texts]

@@ -82,6 +82,9 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_grid(report))
     _print_rows(f"Each {best} ({seeds})", report.rows, report, console)
     _print_sentences(report.sentences, console)
+    _print_sentences(
+        [f"Next, {what}: {command}" for command, what in report.next_steps.items()], console
+    )
 
 
 def _print_sentences(texts: list[str], console: Console) -> None:
