@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tangential.backends import described
 from tangential_lab import experiments
-from tangential_lab.cli import audit, diagnose
+from tangential_lab.cli import audit, data, diagnose
 from tangential_lab.cli.lemmas import lemmas
 from tangential_lab.cli.study.compare import compare
 from tangential_lab.cli.study.report import report
@@ -61,5 +61,6 @@ def info() -> None:
 
 for command in (compare, worker, report, watch, list_, toy, lemmas, info):
     app.command(command)
+app.command(data.app)
 app.command(audit.command, name="audit")
 app.command(diagnose.command, name="diagnose")

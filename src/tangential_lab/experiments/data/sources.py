@@ -22,12 +22,37 @@ class DataError(ValueError):
     """Data are missing or broken."""
 
 
+class Download(NamedTuple):
+    """A file that the authors of a data set offer.
+
+    An archive (.zip, .tar, .tar.gz, .tgz) is unpacked, and another .gz file is decompressed.
+    """
+
+    url: str
+    path: str = "."  # inside the folder of the data set: a file, or where an archive is unpacked
+    root: str = "."  # the folder of the archive that is unpacked, without its own name
+    sha256: str | None = None  # of the file at `url`, if it never changes and is known
+
+
 class DataFolder(NamedTuple):
     """A data set in the layout that its authors publish."""
 
     name: str  # its folder, inside the folder of all data sets
     files: tuple[str, ...]  # paths inside it that must exist
-    download_hint: str  # a sentence for error messages: where to get the data set
+    download_hint: str  # a sentence for error messages: where to get the data set, "Get ..."
+    title: str = ""
+    publisher: str = ""
+    licence: str = ""
+    megabytes: int | None = None  # about, on the disk; None if unknown
+    used_by: str = ""  # the tasks that read it, and their options
+    downloads: tuple[Download, ...] = ()  # none: users must get it themselves
+    sha256: str | None = None  # of the list of checksums: see `downloads.checksums`
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a published checksum is known, of the files or of every download."""
+        downloads = [download.sha256 for download in self.downloads]
+        return self.sha256 is not None or (bool(downloads) and None not in downloads)
 
     def find(self, data: Path | None) -> list[Path] | None:
         """The paths of the files, or None if there is no such folder.
@@ -53,11 +78,17 @@ class DataFolder(NamedTuple):
         if paths is None:
             home = data_home(data)
             searched = f"{home} has no folder {self.name!r}" if home else "no data folder was given"
-            raise self.error(
+            raise DataError(
                 f"{searched}: pass --data DIR (or set TANGENTIAL_DATA) so that DIR/{self.name} "
-                f"contains {', '.join(self.files)}"
+                f"contains {', '.join(self.files)}. {self._how_to_get_it()}"
             )
         return paths
+
+    def _how_to_get_it(self) -> str:
+        if not self.downloads:
+            return self.download_hint
+        command = f"tangential data fetch {self.name} --data DIR"
+        return f"Run `{command}`, or g{self.download_hint.removeprefix('G')}"
 
     def error(self, text: str) -> DataError:
         """An error that ends with where to get the data set."""
@@ -84,6 +115,14 @@ class DataFolder(NamedTuple):
         """The same for a text file, which is opened."""
         with self.reading(path, kind), path.open(newline="", encoding="utf-8") as file:
             yield file
+
+
+def github_archive(repository: str, commit: str) -> Download:
+    """All files of a commit. GitHub packs them anew at times, so the archive has no checksum."""
+    name = repository.partition("/")[2]
+    return Download(
+        f"https://github.com/{repository}/archive/{commit}.zip", root=f"{name}-{commit}"
+    )
 
 
 def data_home(data: Path | None) -> Path | None:

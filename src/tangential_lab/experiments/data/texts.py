@@ -16,12 +16,55 @@ Unit = Literal["character", "word"]
 PARTS = {"train": "train", "validation": "valid", "test": "test"}  # and the names in WikiText
 FILES = tuple(f"wiki.{part}.tokens" for part in PARTS.values())
 WIKITEXT = "(Merity et al. 2016), the files of words, not the raw text."
-WIKITEXT2 = sources.DataFolder("wikitext-2", FILES, f"Get WikiText-2 {WIKITEXT}")
-WIKITEXT103 = sources.DataFolder("wikitext-103", FILES, f"Get WikiText-103 {WIKITEXT}")
+WIKITEXT2 = sources.DataFolder(
+    "wikitext-2",
+    FILES,
+    f"Get WikiText-2 {WIKITEXT}",
+    title="WikiText-2: 2 million words of Wikipedia",
+    publisher="S. Merity and others",
+    licence="CC BY-SA",
+    megabytes=13,
+    used_by="language, pretraining text=wikitext2",
+    downloads=(
+        sources.Download("https://wikitext.smerity.com/wikitext-2-v1.zip", root="wikitext-2"),
+    ),
+    sha256="4898df5c4bca6d72d0da630d8539ed1fe54d74345c71bd609af50d17f8a1dc0a",
+)
+WIKITEXT103 = sources.DataFolder(
+    "wikitext-103",
+    FILES,
+    f"Get WikiText-103 {WIKITEXT}",
+    title="WikiText-103: 103 million words of Wikipedia",
+    publisher="S. Merity and others",
+    licence="CC BY-SA",
+    megabytes=545,
+    used_by="language preset=paper",
+    downloads=(
+        sources.Download(
+            "https://wikitext.smerity.com/wikitext-103-v1.zip",
+            root="wikitext-103",
+            sha256="242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590",
+        ),
+    ),
+)
 SHAKESPEARE = sources.DataFolder(
     "tinyshakespeare",
     ("input.txt",),
     "Get data/tinyshakespeare/input.txt of https://github.com/karpathy/char-rnn.",
+    title="tinyshakespeare: 40,000 lines of plays",
+    publisher="A. Karpathy",
+    licence="public domain",
+    megabytes=1,
+    used_by="language, pretraining",
+    downloads=(
+        sources.Download(
+            "https://raw.githubusercontent.com/karpathy/char-rnn/"
+            "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
+            "input.txt",
+            sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        ),
+    ),
+    sha256="681e82c1ad2f513b1894132f780317918d6fa2acd49cd5831883796babca94de",
 )
 VERSION = 1  # of the encodings; a change makes the cache encode again
 END, UNKNOWN = "<eos>", "<unk>"

@@ -15,12 +15,29 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from tangential_lab.experiments.data.photographs import read_photograph
-from tangential_lab.experiments.data.sources import Arrays, DataFolder, described, prepared
+from tangential_lab.experiments.data.sources import (
+    Arrays,
+    DataFolder,
+    described,
+    github_archive,
+    prepared,
+)
 from tangential_lab.experiments.detection.boxes import Boxed
 from tangential_lab.training import DataSource
 
 BCCD = DataFolder(
-    "BCCD_Dataset", ("BCCD",), "Get it by `git clone https://github.com/Shenggan/BCCD_Dataset`."
+    "BCCD_Dataset",
+    ("BCCD",),
+    "Get it by `git clone https://github.com/Shenggan/BCCD_Dataset`.",
+    title="BCCD: 364 photographs of blood cells",
+    publisher="Shenggan, cosmicad and akshaylamba",
+    licence="MIT",
+    megabytes=9,
+    used_by="detection",
+    downloads=(
+        github_archive("Shenggan/BCCD_Dataset", "d272fb14cdff6e473fafeeeba32aba5f560e9e43"),
+    ),
+    sha256="d667401163501a8b71221fbcd3999859fbe4bc90ab617f1e50883bd5be96b31a",
 )
 BCCD_SIZE = (240, 320)  # half the height and width of a photograph
 CELLS = ("RBC", "WBC", "Platelets")
@@ -31,6 +48,11 @@ COCO = DataFolder(
     (*(f"annotations/instances_{half}.json" for half in HALVES), *HALVES),
     "Get 2017 Train images, 2017 Val images and 2017 Train/Val annotations from "
     "https://cocodataset.org/#download and unpack them there.",
+    title="COCO 2017: 123,287 photographs with boxes",
+    publisher="COCO Consortium (Lin et al. 2014)",
+    licence="boxes CC BY 4.0; photographs by their owners on Flickr",
+    megabytes=20_000,
+    used_by="detection preset=paper",
 )
 
 

@@ -23,6 +23,11 @@ IMAGENET = DataFolder(
     "imagenet",
     ("train", "val"),
     "Get ImageNet from https://image-net.org: train/ and val/ with a folder for every class.",
+    title="ImageNet 2012",
+    publisher="ImageNet (Russakovsky et al. 2015)",
+    licence="research only, after an agreement",
+    megabytes=145_000,
+    used_by="imagenet preset=paper",
 )
 BLOCKS = 3  # of ResNet-20 in each of three stages: 1 + 2 * 3 * 3 + 1 = 20 layers
 WIDTH = 16  # channels of its first stage; the others have twice and four times as many

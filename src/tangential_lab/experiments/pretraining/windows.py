@@ -17,6 +17,11 @@ FINEWEB = DataFolder(
     "fineweb10B",
     (".",),
     "Get shards by data/cached_fineweb10B.py of https://github.com/KellerJordan/modded-nanogpt.",
+    title="FineWeb, 10 billion tokens of GPT-2",
+    publisher="Hugging Face; K. Jordan",
+    licence="ODC-By 1.0",
+    megabytes=20_600,
+    used_by="pretraining preset=paper",
 )
 
 

@@ -20,6 +20,15 @@ OMNIGLOT = sources.DataFolder(
     Omniglot.folder,
     ("images_background", "images_evaluation"),
     "Get it by torchvision.datasets.Omniglot(DIR, background, download=True), both halves.",
+    title="Omniglot: 1,623 characters, 20 drawings of each",
+    publisher="B. Lake and others",
+    licence="MIT",
+    megabytes=16,
+    used_by="retrieval",
+    downloads=tuple(
+        sources.Download(f"{Omniglot.download_url_prefix}/{half}.zip")
+        for half in ("images_background", "images_evaluation")
+    ),
 )
 DRAWINGS = 20  # of every character
 SIDE, POOLED = 105, 3  # pixels of a drawing, and of a square that is averaged into one pixel

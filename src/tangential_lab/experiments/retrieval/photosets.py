@@ -11,7 +11,7 @@ import numpy as np
 from torchvision.transforms import v2
 
 from tangential_lab.experiments.data.photographs import Photographs, central_view, random_view
-from tangential_lab.experiments.data.sources import DataFolder, described
+from tangential_lab.experiments.data.sources import DataFolder, Download, described
 from tangential_lab.training import DataSource
 
 BOTH, QUERY, GALLERY = 0, 1, 2  # the role of an image in evaluation
@@ -20,21 +20,47 @@ CUB = DataFolder(
     "CUB_200_2011",
     ("images.txt", "image_class_labels.txt"),
     "Get it from https://www.vision.caltech.edu/datasets/cub_200_2011, unpacked.",
+    title="CUB-200-2011: 11,788 photographs of birds",
+    publisher="Caltech (Wah et al. 2011)",
+    licence="non-commercial research",
+    megabytes=1_200,
+    used_by="retrieval preset=paper",
+    downloads=(
+        Download(
+            "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+            root="CUB_200_2011",
+            sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+        ),
+    ),
 )
 CARS = DataFolder(
     "cars196",
     ("cars_annos.mat",),
     "Get car_ims.tgz, unpacked, and cars_annos.mat, formerly at ai.stanford.edu/~jkrause/cars.",
+    title="Cars-196: 16,185 photographs of cars",
+    publisher="Stanford (Krause et al. 2013)",
+    licence="non-commercial research",
+    megabytes=2_000,
+    used_by="retrieval preset=paper dataset=cars",
 )
 SOP = DataFolder(
     "Stanford_Online_Products",
     ("Ebay_train.txt", "Ebay_test.txt"),
     "Get it from https://cvgl.stanford.edu/projects/lifted_struct, unpacked.",
+    title="Stanford Online Products: 120,053 photographs",
+    publisher="Stanford (Oh Song et al. 2016)",
+    licence="not stated",
+    megabytes=3_100,
+    used_by="retrieval preset=paper dataset=sop",
 )
 INSHOP = DataFolder(
     "Inshop_Clothes",
     ("Eval/list_eval_partition.txt", "Img"),
     "Get In-shop Clothes Retrieval from https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.",
+    title="In-shop Clothes Retrieval: 52,712 photographs",
+    publisher="The Chinese University of Hong Kong (Liu et al. 2016)",
+    licence="non-commercial research, after an agreement",
+    used_by="retrieval preset=paper dataset=inshop",
 )
 RANDOM_VIEW = v2.Compose([v2.ToImage(), random_view()])
 CENTRAL_VIEW = v2.Compose([v2.ToImage(), central_view()])

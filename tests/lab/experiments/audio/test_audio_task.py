@@ -105,7 +105,7 @@ def test_a_short_training_hears_digits():
 def test_missing_data_are_named(preset, subject, tmp_path, monkeypatch):
     monkeypatch.delenv("TANGENTIAL_DATA", raising=False)
     for where in (None, tmp_path):
-        with pytest.raises(DataError, match=r"pass --data DIR .*\. Get .*(from|by) "):
+        with pytest.raises(DataError, match=r"pass --data DIR .*[. ][Gg]et .*(from|by) "):
             audio(preset=preset, data=where, subject=subject)
 
 
