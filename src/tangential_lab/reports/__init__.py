@@ -8,7 +8,7 @@
 
 from tangential_lab.reports.html import error_page
 from tangential_lab.reports.overview import write_overview
-from tangential_lab.reports.standings import Row
+from tangential_lab.reports.rows import Row
 from tangential_lab.reports.study import Report, page, report, write_report
 from tangential_lab.reports.wording import (
     gap,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tangential_lab.names import label
 from tangential_lab.reports import html, tables, verdicts
 from tangential_lab.reports.figures import Axis, Figure, Panel, Series
-from tangential_lab.reports.standings import Row
+from tangential_lab.reports.rows import Row
 from tangential_lab.reports.study import Report, adjust_jointly, write_page
 from tangential_lab.statistics import profile
 from tangential_lab.studies import Plan

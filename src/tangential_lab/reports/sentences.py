@@ -3,7 +3,8 @@
 import math
 
 from tangential_lab.names import label
-from tangential_lab.reports.standings import Reach, Row, comparable
+from tangential_lab.reports.rows import Reach, Row
+from tangential_lab.reports.standings import comparable
 from tangential_lab.reports.wording import enumeration, number, score, share, span
 from tangential_lab.statistics import Interval
 from tangential_lab.studies import Plan, schedule, tuning

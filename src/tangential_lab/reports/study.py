@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tangential.files import write_atomically
 from tangential_lab.reports import html, sentences, standings, tables, verdicts
 from tangential_lab.reports.figures import Figure, draw, study_figures
-from tangential_lab.reports.standings import Row
+from tangential_lab.reports.rows import Row
 from tangential_lab.reports.verdicts import Side
 from tangential_lab.studies import Plan, schedule
 from tangential_lab.styles import LineStyle, on_light

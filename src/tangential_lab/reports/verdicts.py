@@ -3,7 +3,7 @@
 from typing import Literal
 
 from tangential_lab.names import label
-from tangential_lab.reports.standings import Comparison, Row
+from tangential_lab.reports.rows import Comparison, Row
 from tangential_lab.reports.wording import capital, enumeration, gap, p_value, score, span
 from tangential_lab.statistics import ALPHA, MIN_SEEDS
 from tangential_lab.studies import Plan

@@ -3,7 +3,7 @@
 import math
 import re
 
-from tangential_lab.reports.standings import Range
+from tangential_lab.reports.rows import Range
 from tangential_lab.statistics import Interval
 from tangential_lab.training import Metric
 

@@ -1,8 +1,8 @@
 """Users' Python files as modules, and the optimizers in them.
 
 A file becomes the module `tangential_lab.training.user_code.FOLDER.STEM`, which any process finds
-by its name. So a file may define dataclasses, its classes can be pickled, it can import
-other files in its folder, and two files may have the same name.
+by its name. So its classes can be pickled, it can import other files in its folder, and two files
+may have the same name.
 """
 
 import ast

@@ -7,7 +7,7 @@ import made_study as made
 
 from tangential_lab.reports import report, write_overview
 from tangential_lab.reports.overview import steps_to_target
-from tangential_lab.reports.standings import Reach
+from tangential_lab.reports.rows import Reach
 
 PAIR = ("sgd", "sgdp")
 

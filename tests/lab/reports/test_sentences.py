@@ -7,7 +7,7 @@ import made_study as made
 import pytest
 
 from tangential_lab.reports import page, report, sentences, standings, tables, write_report
-from tangential_lab.reports.standings import Reach
+from tangential_lab.reports.rows import Reach
 from tangential_lab.statistics import Interval
 from tangential_lab.studies import tuning
 from tangential_lab.studies.search import Widening

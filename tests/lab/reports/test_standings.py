@@ -7,7 +7,7 @@ import made_study as made
 import pytest
 
 from tangential_lab.reports import page, report, standings, wording
-from tangential_lab.reports.standings import Range, Reach
+from tangential_lab.reports.rows import Range, Reach
 from tangential_lab.statistics import interval
 from tangential_lab.training import Spec
 
