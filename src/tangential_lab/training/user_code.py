@@ -52,19 +52,18 @@ def load_function(path: Path, name: str, code: bytes | None = None) -> Callable[
     """Run a Python file and return one of its functions or classes.
 
     Args:
-        path: Path of the file.
-        name: Name of the function.
+        path: The file.
+        name: The function.
         code: Content of the file, if it has been read already.
 
-    Raises:
-        ValueError: there is no such file or function, or the file cannot be run; names the line.
+    A missing file or function, or a file that cannot be run, is a ValueError that names the line.
     """
     code = read_with_neighbours(path)[path] if code is None else code
     try:
         module = _run(path, code)
     except (Exception, SystemExit) as error:
         raise ValueError(f"{path} cannot be run: {describe_error(error, path)}") from error
-    functions = [n for n, x in vars(module).items() if callable(x) and not n.startswith("_")]
+    functions = [n for n, x in vars(module).items() if callable(x) and n[0] != "_"]
     if name not in functions:
         raise ValueError(f"{path} has no function {name!r}.{did_you_mean(name, functions)}")
     return getattr(module, name)
