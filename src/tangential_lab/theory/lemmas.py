@@ -1,59 +1,36 @@
-"""The paper's claims, and claims derived from them, measured on steps of real optimizers.
-
-The optimizers run with eps = 0: with the published 1e-8, (|w| + eps)^2 leaves a share of
-2 eps / |w| of the radial part in the step. A `rule` is "SGDP" or "AdamP".
-"""
+"""The paper's lemmas on the norm of a weight, measured on real steps; the list of all claims."""
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim import SGD
 
-from tangential import maths
 from tangential_lab.theory.claims import (
-    BETA2,
     DEFAULT,
-    DERIVED,
     PAPER,
-    Build,
     Lemma,
     Simulation,
-    Step,
-    adamp,
-    adamw,
-    angle_rad,
-    check_choice,
     random_weight,
-    sgdp,
     square,
     take_steps,
     tangent,
     worst_case,
 )
 from tangential_lab.theory.equilibria import EQUILIBRIA, equilibrium
+from tangential_lab.theory.steps import (
+    BUILDERS,
+    PLAIN,
+    effective_step,
+    estimated_effective_step,
+    great_circle,
+    projected_angle,
+    projected_norm,
+)
 
 NEGLIGIBLE = 1e-18  # a term of this size changes no sum in float64
-
-Rule = Literal["SGDP", "AdamP"]
-
-PROJECTED: dict[Rule, Build] = {"SGDP": sgdp, "AdamP": adamp}
-PLAIN: dict[Rule, Build] = {
-    "SGDP": lambda weight, s: SGD([weight], s.lr, s.beta),  # decay would be part of its momentum
-    "AdamP": adamw,
-}
-
-
-class ProjectedStep(NamedTuple):
-    """A step of a projected optimizer: its units before and after, and what moved them."""
-
-    before: Tensor  # [units, fan]
-    after: Tensor  # [units, fan]
-    radial: Tensor  # [units]: norms before the step, shortened by the weight decay
-    tangential: Tensor  # lr q [units, fan]: lr times the update without its radial part
 
 
 def all_lemmas() -> Iterator[Lemma]:
@@ -66,7 +43,9 @@ def all_lemmas() -> Iterator[Lemma]:
     yield momentum_norm()
     yield momentum_growth()
     for check in (projected_norm, projected_angle, great_circle):
-        yield from map(check, PROJECTED)
+        yield from map(check, PLAIN)
+    for check in (effective_step, estimated_effective_step):
+        yield from map(check, BUILDERS)
     yield from map(equilibrium, EQUILIBRIA)
 
 
@@ -92,7 +71,7 @@ def momentum_norm(simulation: Simulation = DEFAULT) -> Lemma:
     True
     """
     cases, squares = [], []
-    for t, step in enumerate(take_steps(PLAIN["SGDP"], simulation)):
+    for t, step in enumerate(take_steps(lambda weight, s: SGD([weight], s.lr, s.beta), simulation)):
         squares.append(square(step.optimizer.state[step.weight].get("momentum_buffer", step.grad)))
         shares = [1.0] + [2 * simulation.beta**age for age in range(1, t + 1)]
         sums = sum(share * p for share, p in zip(shares, reversed(squares), strict=True))
@@ -142,85 +121,3 @@ def _gradient(past: Tensor, weight: Tensor, length: Tensor, noise: Tensor) -> Te
     radial = past - tangent(past, of=weight)
     around = normalize(tangent(noise, of=weight), dim=1)
     return radial + (length**2 - square(radial)[:, None]).sqrt() * around - past
-
-
-def projected_norm(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
-    """A projected, decayed step turns |w|^2 into (1 - lr decay')^2 |w|^2 + lr^2 |q|^2.
-
-    q is the update without its radial part, decay' the part of the decay that acts on
-    projected weights.
-
-    >>> projected_norm("SGDP").holds
-    True
-    """
-    cases = [
-        (step.radial**2 + square(step.tangential), square(step.after))
-        for step in _projected_steps(rule, simulation)
-    ]
-    return worst_case(f"{rule}: squared norm after a projected, decayed step", DERIVED, cases)
-
-
-def projected_angle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
-    """A projected, decayed step turns w by atan(lr |q| / ((1 - lr decay') |w|)), in radians.
-
-    >>> projected_angle("AdamP").holds
-    True
-    """
-    cases = [
-        (step.tangential.norm(dim=1).atan2(step.radial), angle_rad(step.before, step.after))
-        for step in _projected_steps(rule, simulation)
-    ]
-    return worst_case(f"{rule}: angle of a projected, decayed step, rad", DERIVED, cases)
-
-
-def great_circle(rule: Rule, simulation: Simulation = DEFAULT) -> Lemma:
-    """A projected step keeps the direction of w on the great circle of the plain step.
-
-    So the projection changes how far w turns, but not in which direction. The error is the distance
-    on the unit sphere from the projected weight to the half circle from w through the plain weight.
-    SGDP is compared with torch's SGD, AdamP with torch's AdamW.
-
-    >>> great_circle("SGDP").holds
-    True
-    """
-    check_choice("rule", rule, PROJECTED)
-    plain_weight, _ = random_weight(simulation)
-    plain = PLAIN[rule](plain_weight, simulation)
-    cases = []
-    for before, weight, grad, _ in take_steps(PROJECTED[rule], simulation):
-        plain_weight.data, plain_weight.grad = before.clone(), grad.clone()
-        plain.step()  # its moments have seen the same gradients
-        start, end, plain_end = (_units(w, simulation) for w in (before, weight, plain_weight))
-        turn = tangent(normalize(end, dim=1), of=start)
-        direction = normalize(tangent(plain_end, of=start), dim=1)
-        distance = (turn - turn.norm(dim=1, keepdim=True) * direction).norm(dim=1)
-        cases.append((torch.zeros_like(distance), distance))
-    return worst_case(f"{rule}: distance from the plain step's great circle", DERIVED, cases)
-
-
-def _projected_steps(rule: Rule, simulation: Simulation) -> Iterator[ProjectedStep]:
-    check_choice("rule", rule, PROJECTED)
-    lr, beta, ratio = simulation.lr, simulation.beta, simulation.wd_ratio
-    decay = simulation.decay * (maths.matched(beta) if isinstance(ratio, str) else ratio)
-    shrinkage = 1 - lr * (decay / (1 - beta) if rule == "SGDP" else decay)
-    for step in take_steps(PROJECTED[rule], simulation):
-        units, after = _units(step.before, simulation), _units(step.weight, simulation).clone()
-        update = _units(_update(step, beta), simulation)
-        radial = shrinkage * units.norm(dim=1)
-        yield ProjectedStep(units, after, radial, lr * tangent(update, of=units))
-
-
-def _update(step: Step, beta: float) -> Tensor:
-    """The update of a step before its projection, from the optimizer's state."""
-    state = step.optimizer.state[step.weight]
-    if "momentum_buffer" in state:
-        return state["momentum_buffer"]
-    moments, count = (state["exp_avg"], state["exp_avg_sq"]), float(state["step"])
-    options = {"betas": (beta, BETA2), "eps": 0, "nesterov": False}
-    return maths.adam_update(torch, step.grad, *moments, count, **options)
-
-
-def _units(rows: Tensor, simulation: Simulation) -> Tensor:
-    """The units [units, fan], each projected as one vector: the rows, or the whole weight."""
-    rows = rows.detach()
-    return rows.reshape(1, -1) if simulation.projection == "weight" else rows

@@ -29,7 +29,7 @@ def test_it_prints_claimed_measured_and_error(monkeypatch, capsys):
     assert code == 0
     assert table == [
         ["one is one", "logic", "1", "1", "1.0e-16", "1e-12", "holds"],
-        ["angle", "derived", "0.02000", "0.02050", "2.50 %", "3 %", "holds"],
+        ["angle", "derived", "0.02000", "0.02050", "2.5 %", "3 %", "holds"],
         ["nothing", "logic", "0", "2.0e-16", "2.0e-16", "1e-12", "holds"],
     ]
     assert "Does not hold" not in out
@@ -44,7 +44,7 @@ def test_it_fits_a_narrow_terminal(width, monkeypatch, capsys):
     assert code == 0
     assert max(map(len, out.splitlines())) <= width
     assert "…" not in out
-    for number in ("28.324149105", "28.3241491049", "5.0e-16", "1e-12", "2.50 %"):
+    for number in ("28.324149105", "28.3241491049", "5.0e-16", "1e-12", "2.5 %"):
         assert f" {number} " in out
 
 
