@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -12,44 +12,69 @@ from rich.console import Console
 from rich.table import Table
 
 from tangential_lab.cli.parameters import Many
+from tangential_lab.cli.toy_gate import print_gate
 from tangential_lab.files import check_writable, make_writable_folder
-from tangential_lab.terminal import first_that_fits, print_paths
+from tangential_lab.terminal import first_that_fits, print_paths, say
 from tangential_lab.theory import (
+    COMPARED,
+    LR_OFFSETS,
     MOMENTUM,
     STEPS_SHOWN,
+    Comparison,
     Problem,
     ToyRun,
+    compare_with_paper,
     draw_toy,
     run_toy,
     toy_files,
 )
+from tangential_lab.theory.gate import EXAMPLES, chance_rates, draw_gate, examine, gate_files
 
 Momentum = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 
 
 def toy(
-    problem: Problem,
+    problem: Literal[Problem, "gate"],
     /,
     *,
     momentum: Annotated[tuple[Momentum, ...] | None, Many, Parameter(show_default=False)] = None,
     out: Path = Path("runs/toy"),
 ) -> None:
-    """Show the slowdown on a problem in 2D or 3D, with a table, a figure and an animation.
+    """Show the slowdown in 2D or 3D, or what the gate does: tables, a figure and an animation.
 
     Args:
-        problem: "2d", a cosine in the plane, or "3d", Rosenbrock's valley on the sphere.
-        momentum: One row of panels per value; by default .9, .95 and .99 for 2d, .9 for 3d.
+        problem: "2d", a cosine in the plane; "3d", Rosenbrock's valley on the sphere; "gate", what
+            the gate's threshold delta does to random weights and to those of small modules.
+        momentum: One row of panels per value; by default .9, .95 and .99 for 2d, .9 for 3d. The
+            gate has none.
         out: Folder for the files: PNG and SVG, and for 2d a GIF.
     """
+    if problem == "gate" and momentum is not None:
+        raise ValueError("--momentum is for 2d and 3d: leave it out for gate")
     console = Console()
     import_module("matplotlib")  # before any work
     make_writable_folder(out)
-    for path in toy_files(problem, out):
+    for path in gate_files(out) if problem == "gate" else toy_files(problem, out):
         check_writable(path)
+    if problem == "gate":
+        _show_gate(console, out)
+        return
     runs = run_toy(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
     tables = _tables_2d(runs) if problem == "2d" else _tables_3d(runs)
     console.print(first_that_fits(tables, console.width))
+    if problem == "3d" and (published := [run for run in runs if run.published]):
+        comparisons = list(map(compare_with_paper, published))
+        tables = [_comparison_table(comparisons, between) for between in (" to ", "\nto ")]
+        console.print(first_that_fits(tables, console.width))
+        say(console, _why_ends_differ(comparisons))
     print_paths(console, draw_toy(problem, runs, out), style="dim")
+
+
+def _show_gate(console: Console, out: Path) -> None:
+    with console.status("taking steps ..."):
+        rates, examined = chance_rates(), list(map(examine, EXAMPLES))
+    print_gate(console, rates, examined)
+    print_paths(console, draw_gate(rates, examined, out), style="dim")
 
 
 def _tables_2d(runs: list[ToyRun]) -> list[Table]:
@@ -83,11 +108,37 @@ def _tables_3d(runs: list[ToyRun]) -> list[Table]:
         if run.published:
             wide.add_row("", "  paper's figure", *_published_cells(run, steps), style="dim")
     tables = [wide]
-    for some in (steps[1:5] + steps[6:], (10, 50, 200)):
+    for some in (steps[1:5] + steps[6:], (10, 25, 50)):
         headings = (*(f"t = {t}" for t in some), "to\noptimum")
         tables.append(_table(title, "optimizer", *headings, names=1))
         _add_rows(tables[-1], runs, lambda run, some=some: _rows_3d(run, some))
     return tables
+
+
+def _comparison_table(comparisons: list[Comparison], between: str) -> Table:
+    """How far our norms are from the paper's at first, and all distances at the end."""
+    title = f"Largest difference of norms to t = {COMPARED}; final distance to the optimum"
+    headings = ("norms\ndiffer", "ours", "paper's", f"ours, lr\n± {max(LR_OFFSETS):.0e}")
+    table = _table(title, "optimizer", *headings, names=1)
+    for c in comparisons:
+        nearby = f"{min(c.nearby_distances):.3f}{between}{max(c.nearby_distances):.3f}"
+        distances = f"{c.distance:.3f}", f"{c.published_distance:.3f}"
+        name = c.name.replace(", ", ",\n")
+        table.add_row(name, f"{100 * c.difference:.1f} %", *distances, nearby)
+    return table
+
+
+def _why_ends_differ(comparisons: list[Comparison]) -> str:
+    difference = max(c.difference for c in comparisons)
+    early, late = (float(max(c.apart[t] for c in comparisons)) for t in (25, -1))
+    nearby = [distance for c in comparisons for distance in c.nearby_distances]
+    return (
+        "Why the ends differ: the valley is chaotic past about 30 steps, so paths whose learning "
+        "rates round to the same 4 decimals, which is all that is known of the paper's, are at "
+        f"most {early:.3f} apart after 25 steps but up to {late:.2f} at the end, {min(nearby):.2f} "
+        f"to {max(nearby):.2f} from the optimum: compare the first {COMPARED} steps by number "
+        f"(our norms are within {100 * difference:.1f} % of the paper's), later ones by shape."
+    )
 
 
 def _rows_3d(run: ToyRun, steps: tuple[int, ...]) -> list[list[str]]:
@@ -116,7 +167,7 @@ def _table(title: str, *headings: str, names: int) -> Table:
 
 def _cells_3d(run: ToyRun, steps: tuple[int, ...]) -> list[str]:
     """The norm after each of these steps, and the final distance to the optimum."""
-    return [f"{x:.3f}" for x in (*run.path.norms[[*steps]], run.distance)]
+    return [f"{x:.3f}" for x in (*run.path.norms[[*steps]], run.path.to_optimum)]
 
 
 def _published_cells(run: ToyRun, steps: tuple[int, ...]) -> list[str]:

@@ -168,7 +168,7 @@ def _ball(ball: Any, runs: list[ToyRun]) -> None:
 
 
 def _trace(axes: Any, run: ToyRun, x: Any, y: Any, **style: Any) -> Trace:
-    colour, dashed, _ = run.optimizer
+    colour, dashed = run.optimizer.colour, run.optimizer.dashed
     [line] = axes.plot(x, y, color=colour, linestyle="--" if dashed else "-", **style)
     [head] = axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=6)
     return Trace(line, head, x, y)

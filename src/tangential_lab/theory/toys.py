@@ -47,6 +47,12 @@ class Path(NamedTuple):
         """Norm of the weight before every step and after the last [steps + 1]."""
         return self.weights.norm(dim=1)
 
+    @property
+    def to_optimum(self) -> float:
+        """Distance from the end of a 3D path to the optimum, on the chart."""
+        psi, phi = chart(self.weights[-1])
+        return math.dist((float(psi), float(phi)), OPTIMUM_3D)
+
 
 def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> Path:
     """Minimise (1 - cos(w, w*))^2 in the plane, w* = (0, -1), from (sin .001, cos .001).
@@ -145,7 +151,8 @@ class ToyOptimizer(NamedTuple):
 
     colour: str
     dashed: bool
-    build: Callable[[list[Tensor], float], Optimizer]  # from the weight and the momentum
+    lr: float
+    build: Callable[[list[Tensor], float, float], Optimizer]  # from the weight, lr and momentum
 
 
 class ToyRun(NamedTuple):
@@ -157,33 +164,27 @@ class ToyRun(NamedTuple):
     path: Path
 
     @property
-    def distance(self) -> float:
-        """Distance from the end of a 3D path to the optimum, on the chart."""
-        psi, phi = chart(self.path.weights[-1])
-        return math.dist((float(psi), float(phi)), OPTIMUM_3D)
-
-    @property
     def published(self) -> tuple[float, ...]:
         """The paper's values for a 3D path; () if it has none."""
         return PUBLISHED_3D.get(self.name, ()) if self.momentum == PUBLISHED_MOMENTUM else ()
 
 
 def _sgd(colour: str, lr: float, decay: float = 0.0) -> ToyOptimizer:
-    return ToyOptimizer(colour, False, lambda w, m: SGD(w, lr, m, weight_decay=decay))
+    return ToyOptimizer(colour, False, lr, lambda w, lr, m: SGD(w, lr, m, weight_decay=decay))
 
 
 def _sgdp(lr: float) -> dict[str, ToyOptimizer]:
     colour, published = OPTIMIZERS["sgdp"].colour, OPTIMIZERS["sgdp-published"].colour
     with_buffer = partial(SGDP, project_buffer=True)
     return {
-        "SGDP": ToyOptimizer(colour, False, lambda w, m: SGDP(w, lr, m)),
-        "SGDP, published buffer": ToyOptimizer(published, True, lambda w, m: with_buffer(w, lr, m)),
+        "SGDP": ToyOptimizer(colour, False, lr, SGDP),
+        "SGDP, published buffer": ToyOptimizer(published, True, lr, with_buffer),
     }
 
 
 TOY_OPTIMIZERS: dict[Problem, dict[str, ToyOptimizer]] = {
     "2d": {
-        "SGD": ToyOptimizer(OPTIMIZERS["adam"].colour, False, lambda w, _: SGD(w, 0.01)),
+        "SGD": ToyOptimizer(OPTIMIZERS["adam"].colour, False, 0.01, lambda w, lr, _: SGD(w, lr)),
         "SGD + momentum": _sgd(OPTIMIZERS["sgd"].colour, 0.01),
         **_sgdp(0.01),
     },
@@ -203,7 +204,7 @@ def run_toy(problem: Problem, momentum: Iterable[float]) -> list[ToyRun]:
     """
     minimise = {"2d": cosine_2d, "3d": rosenbrock_3d}[problem]
     return [
-        ToyRun(name, optimizer, m, minimise(lambda w, o=optimizer, m=m: o.build(w, m)))
+        ToyRun(name, optimizer, m, minimise(lambda w, o=optimizer, m=m: o.build(w, o.lr, m)))
         for m in momentum
         for name, optimizer in TOY_OPTIMIZERS[problem].items()
     ]

@@ -11,6 +11,7 @@ from processes import call, table_rows
 
 from tangential_lab.cli import toy
 from tangential_lab.theory import pictures as picture
+from tangential_lab.theory.gate import pictures as gate_pictures
 from tangential_lab.theory.toys import TOY_OPTIMIZERS
 from tangential_lab.training import OPTIMIZERS
 
@@ -55,6 +56,13 @@ def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
     code, text, _ = call(capsys, "toy", "3d", "--out", tmp_path)
     assert code == 0
     table = {row[1]: row for row in table_rows(text)}
+    compared = {row[0]: row[1:] for row in table_rows(text) if len(row) == 5}
+    assert compared["SGD + momentum"][:3] == ["1.3 %", "0.234", "0.255"]
+    low, high = map(float, compared["SGD + momentum"][3].split(" to "))
+    assert low < 0.255 < high
+    said = " ".join(text.split())
+    assert "Why the ends differ: the valley is chaotic past about 30 steps" in said
+    assert "(our norms are within 1.3 % of the paper's)" in said
     assert set(TOY_OPTIMIZERS["3d"]) < set(table)
     assert table["SGD + momentum"][3] == "1.233"
     assert [row[1] for row in table_rows(text)].count("paper's figure") == 3
@@ -64,6 +72,31 @@ def test_toy_3d_prints_norms_beside_the_papers_and_draws(tmp_path, capsys):
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
     for one in TOY_OPTIMIZERS["3d"].values():
         assert tuple(int(one.colour[i : i + 2], 16) for i in (1, 3, 5)) in colours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [60, 80])
+def test_toy_gate_prints_rates_and_advice_and_draws(width, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(toy, "EXAMPLES", ["Conv2d, BatchNorm", "Conv2d, GroupNorm(2)"])
+    code, text, _ = call(capsys, "toy", "gate", "--out", tmp_path)
+    assert code == 0
+    assert max(map(len, text.splitlines()[:-2])) <= width  # the last two are paths
+    assert "…" not in text
+    rates = {row[0]: row[1:] for row in table_rows(text)}
+    formula, weight = map(float, rates["0.1"][:2])
+    assert formula == 7.97
+    assert weight == pytest.approx(formula, abs=0.4)  # 5 standard deviations of 100,000 pairs
+    assert rates["0.1"][-1] == "0"
+    assert set(rates["Conv2d, BatchNorm"][:-1]) == {"100/0"}
+    assert rates["by unit of 4 rows"][1].startswith("0.01")
+    assert "leave delta at 0.1 and pass tangential.param_groups(model," in " ".join(text.split())
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["gate.png", "gate.svg"]
+    with Image.open(tmp_path / "gate.png") as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
+    for colour in (gate_pictures.BY_ROW, gate_pictures.BY_WEIGHT):
+        assert tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) in colours
+    assert ET.parse(tmp_path / "gate.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
 @pytest.mark.slow
@@ -109,11 +142,12 @@ assert "matplotlib.pyplot" not in sys.modules
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["4d"], 'Invalid value "4d" for PROBLEM. Choose from: "2d", "3d".'),
+        (["4d"], 'Invalid value "4d" for PROBLEM. Choose from: "2d", "3d", "gate".'),
         (["2d", "--momentum", "1"], "for --momentum. Must be < 1."),
         (["2d", "--momentum", ".9", "-.5"], "for --momentum. Must be >= 0."),
         (["2d", "--momentum", "nan"], "for --momentum. Must be < 1."),
         (["2d", "--momentum", "much"], 'unable to convert "much" into float'),
+        (["gate", "--momentum", ".9"], "--momentum is for 2d and 3d: leave it out for gate"),
         (["3d", "--momentun", ".9"], "Did you mean --momentum?"),
     ],
 )

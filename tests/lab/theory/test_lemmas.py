@@ -5,34 +5,15 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from simulations import SIMULATIONS, holds
 
 from tangential import SGDP, AdamP
 from tangential_lab.theory import claims, lemmas, steps
 from tangential_lab.theory.claims import Simulation
 from tangential_lab.theory.equilibria import EQUILIBRIA, equilibrium
 
-SIMULATIONS = st.builds(
-    Simulation,
-    shape=st.tuples(st.integers(1, 6), st.integers(4, 40)),
-    lr=st.floats(-1.5, 0.0).map(lambda e: 10**e),
-    beta=st.sampled_from([0.0, 0.5, 0.9, 0.99]) | st.floats(0.1, 0.95),
-    decay=st.floats(0.0, 0.01),
-    wd_ratio=st.sampled_from([0.0, 0.1, 1.0, "matched"]),
-    projection=st.sampled_from(["auto", "row", "weight"]),
-    steps=st.integers(1, 12),
-    seed=st.integers(0, 2**32),
-)
 few = settings(max_examples=40)
 by_rule = pytest.mark.parametrize("rule", ["SGDP", "AdamP"])
-by_optimizer = pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "SGDP", "AdamP"])
-
-
-def holds(lemma):
-    """Printed in full where it fails."""
-    assert lemma.exact
-    assert lemma.error < 1e-12, lemma
-    return True
 
 
 @few
@@ -98,67 +79,6 @@ def test_checks_fail_where_nothing_is_projected(check, rule, monkeypatch):
     plain = lambda weight, simulation: build(weight, simulation._replace(projection="off"))
     monkeypatch.setitem(steps.BUILDERS, rule, plain)
     assert getattr(steps, check)(rule).error > 1e-5
-
-
-@by_optimizer
-@few
-@given(SIMULATIONS)
-def test_effective_step_of_any_step(optimizer, simulation):
-    assert holds(steps.effective_step(optimizer, simulation))
-
-
-@by_optimizer
-@few
-@given(SIMULATIONS)
-def test_estimated_effective_step_keeps_to_its_bound(optimizer, simulation):
-    lemma = steps.estimated_effective_step(optimizer, simulation)
-    assert not lemma.exact
-    assert lemma.error < lemma.bound + 1e-12, lemma
-
-
-@by_rule
-@few
-@given(SIMULATIONS)
-def test_bound_of_the_estimate_is_reached_by_projected_steps(rule, simulation):
-    """So the bound hides no error: what is allowed is what was measured."""
-    lemma = steps.estimated_effective_step(rule, simulation)
-    assert lemma.error == pytest.approx(lemma.bound, abs=1e-12)
-    from_estimate = math.sqrt(2 / (1 + math.sqrt(1 - lemma.claimed**2))) - 1
-    assert lemma.error == pytest.approx(from_estimate, rel=1e-6, abs=1e-12)
-
-
-def test_estimate_of_a_step_by_hand():
-    """From (1, 0) by lr p = (0, 1): 45 degrees, so sqrt(2 - sqrt 2) instead of 1 / sqrt 2."""
-    before, after, update = torch.tensor(
-        [[[1.0, 0.0]], [[1.0, -1.0]], [[0.0, 1.0]]], dtype=torch.float64
-    )
-    step = steps.UnitStep(before, after, update, update, torch.ones(1, dtype=torch.float64))
-    assert step.angle_rad.item() == pytest.approx(math.pi / 4)
-    assert step.effective.item() == pytest.approx(math.sqrt(2 - math.sqrt(2)))
-
-
-@by_optimizer
-def test_effective_step_is_missed_where_a_step_goes_elsewhere(optimizer, monkeypatch):
-    build = steps.BUILDERS[optimizer]
-
-    def moved(weight, simulation):
-        result = build(weight, simulation)
-        result.register_step_post_hook(lambda *_: weight.data[0].add_(0.01))
-        return result
-
-    monkeypatch.setitem(steps.BUILDERS, optimizer, moved)
-    assert not steps.effective_step(optimizer).holds
-    if optimizer in steps.PLAIN:
-        assert not steps.estimated_effective_step(optimizer).holds
-
-
-def test_estimate_fails_where_nothing_is_projected(monkeypatch):
-    build = steps.BUILDERS["AdamP"]
-    plain = lambda weight, simulation: build(weight, simulation._replace(projection="off"))
-    monkeypatch.setitem(steps.BUILDERS, "AdamP", plain)
-    lemma = steps.estimated_effective_step("AdamP")
-    assert not lemma.holds
-    assert lemma.error > lemma.bound
 
 
 def test_published_eps_leaves_what_is_said(monkeypatch):
@@ -246,22 +166,6 @@ def test_equilibrium_is_missed_without_projection(monkeypatch):
 def test_unknown_rule_is_named(check):
     with pytest.raises(ValueError, match="rule must be 'SGDP' or 'AdamP', got 'AdmP'"):
         getattr(steps, check)("AdmP")
-
-
-@pytest.mark.parametrize("check", ["effective_step", "estimated_effective_step"])
-def test_unknown_optimizer_is_named(check):
-    with pytest.raises(ValueError, match=r"optimizer must be 'SGD' or .* or 'AdamP', got 'Adam'"):
-        getattr(steps, check)("Adam")
-
-
-def test_worst_estimate_is_the_one_that_exceeds_its_bound():
-    claimed, measured = torch.ones(3), torch.tensor([1.5, 1.1, 1.0])
-    lemma = claims.worst_case("name", "source", [(claimed, measured)], [torch.tensor([1, 0.05, 0])])
-    assert (lemma.measured, lemma.bound) == pytest.approx((1.1, 0.05))
-    assert not lemma.holds
-    lemma = claims.worst_case("name", "source", [(claimed, measured)], [torch.tensor([1, 0.2, 0])])
-    assert (lemma.measured, lemma.bound) == pytest.approx((1.5, 1))
-    assert lemma.holds
 
 
 def test_unknown_equilibrium_is_named():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tangential import SGDP
+from tangential_lab.theory import compare_with_paper, run_toy
 from tangential_lab.theory.toys import OPTIMUM_3D, chart, cosine_2d, rosenbrock, rosenbrock_3d
 
 # momentum, loss before step 50, norm after it, loss before step 499, norm after it
@@ -133,3 +134,23 @@ def test_optimum_is_the_optimum():
 def test_a_path_has_steps(problem, steps):
     with pytest.raises(ValueError, match=f"steps must be an integer >= 1, got {steps}"):
         problem(BUILD["gd"](0.0), steps)
+
+
+@pytest.mark.slow
+def test_comparison_measures_what_the_papers_figure_allows():
+    """Paths that round to the same learning rate agree at first, and not at the end."""
+    compared = [compare_with_paper(run) for run in run_toy("3d", [0.9]) if run.published]
+    assert len(compared) == 3
+    for one in compared:
+        assert one.difference < 0.015
+        assert len(one.apart) == 201
+        assert one.apart[0] == 0
+        assert one.apart[25] < 0.005
+        assert one.apart[200] > 0.2
+        assert max(one.nearby_distances) - min(one.nearby_distances) > 0.2
+
+
+def test_a_path_that_the_paper_has_not_is_not_compared():
+    [run] = [run for run in run_toy("3d", [0.5]) if run.name == "SGDP"]
+    with pytest.raises(ValueError, match=r"the paper has no path of SGDP at momentum 0\.5"):
+        compare_with_paper(run)
