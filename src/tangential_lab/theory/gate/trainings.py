@@ -58,7 +58,7 @@ def examine(name: str, deltas: Iterable[float] = DELTAS, steps: int = STEPS) -> 
     Raises:
         ValueError: `name` is not a key of EXAMPLES, or `steps` is less than 3.
 
-    >>> examined = examine("convolution, BatchNorm", [0.1], steps=3)
+    >>> examined = examine("Conv2d, BatchNorm", [0.1], steps=3)
     >>> examined.units.projection, examined.by_delta[0.1].by_row
     ('row', 1.0)
     """
