@@ -62,7 +62,9 @@ def finished(plan, *, steps=600, logs=60, names=LAYERS, **changed):
         for spec in specs:
             skill, draw = SKILL.get(spec.optimizer, 0.95), draws[spec.optimizer]
             if spec.phase == "tune":
-                rate = math.log10(spec.values["lr"]) + (1 if "sgd" in spec.optimizer else 2)
+                rate = math.log10(spec.values.get("lr", 0.1)) + (
+                    1 if "sgd" in spec.optimizer else 2
+                )
                 lost = sum(s.optimizer == spec.optimizer for s in records) == 3
                 score = skill - 0.02 * rate**2
                 made = record(plan, spec, draw, score, steps, logs, [], diverged=lost)

@@ -46,8 +46,8 @@ def test_trials(plan: Plan, records: Records) -> list[Spec]:
     specs = [Spec(name, "test", 0, tuple(point.items())) for name, point in best.items()]
     if plan.undecayed:
         for name, point in best.items():
-            lr = best[plan.baseline(name) or name].get("lr", float("nan"))
-            replaced = {"lr": lr, "weight_decay": 0.0}
+            of_baseline = best[plan.baseline(name) or name]
+            replaced = {"lr": of_baseline.get("lr", point.get("lr")), "weight_decay": 0.0}
             bare = {setting: replaced.get(setting, value) for setting, value in point.items()}
             specs.append(Spec(name, "undecayed", 0, tuple(bare.items())))
     return _on_test_seeds(plan, specs)

@@ -50,7 +50,7 @@ def test_the_verdict_comes_first(chromium, url, study):
         assert text.index(study.headline) < text.index("95 % interval") < text.index("ms per step")
         top = opened.locator(".verdict").bounding_box()
         assert top["y"] < 200
-        assert opened.locator("table").first.bounding_box()["y"] < WIDE["height"] / 2
+        assert opened.locator("table").first.bounding_box()["y"] < WIDE["height"]
 
 
 @pytest.mark.slow

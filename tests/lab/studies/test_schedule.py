@@ -190,6 +190,18 @@ def test_undecayed_trials_are_at_the_baselines_lr():
             assert spec.values == {"lr": LR[OPTIMIZERS[spec.optimizer].family], "weight_decay": 0}
 
 
+def test_an_undecayed_trial_keeps_its_own_lr_if_its_baseline_has_none():
+    known = plan_of().optimizers["sgd"]
+    optimizers = {
+        "sgd": known._replace(space={"scale": (0.1, 1.0)}, published={"scale": 0.5}),
+        "sgdp": known._replace(baseline="sgd", published={"lr": 0.2, "weight_decay": 1e-4}),
+    }
+    specs = schedule.trials(plan_of(optimizers=optimizers, trials=0, seeds=1), {})
+    assert [s.values for s in specs if s.phase == "undecayed"] == [
+        {"scale": 0.5}, {"lr": 0.2, "weight_decay": 0.0}
+    ]  # fmt: skip
+
+
 def test_without_tuning_optimizers_run_at_the_published_settings():
     plan = plan_of(trials=0, seeds=1, undecayed=False)
     specs = schedule.trials(plan, {})

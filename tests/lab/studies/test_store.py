@@ -34,7 +34,7 @@ class TestStore:
     def test_every_trial_is_claimed_once(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         other = Store(store.url, "s")
-        specs, claims = tuning.tuning_trials(plan, {}), []
+        specs, claims = tuning.tuning_trials(plan, {})[:4], []
         for turn in (store, other, store, other):
             claims.append(turn.claim(plan, specs))
         assert sorted(c.spec for c in claims) == sorted(specs)
