@@ -45,6 +45,7 @@ def calls_of_resnet50(build, dtype):
         (torch.bfloat16, "stochastic", 410),
     ],
 )
+@pytest.mark.slow
 def test_calls_of_a_foreach_step(dtype, low_precision, most):
     calls = calls_of_resnet50(
         lambda ps: AdamP(ps, foreach=True, low_precision=low_precision), dtype

@@ -65,6 +65,7 @@ def test_the_interval_of_a_share_is_that_of_its_log_odds():
 
 
 @pytest.mark.parametrize(("n", "samples"), [(2, 500), (5, 2000), (8, 500)])
+@pytest.mark.slow
 def test_the_bootstrap_interval_has_its_coverage(n, samples):
     """The plain percentile bootstrap does not."""
     drawn = np.random.default_rng(n).normal(0.3, 2, size=(samples, n))

@@ -92,6 +92,7 @@ def table_of_rows(draw):
 
 @given(st.data(), st.sampled_from(["auto", "row", "weight", "off"]), st.sampled_from([0.1, 0.5, 2]))
 @settings(max_examples=300)
+@pytest.mark.slow
 def test_gate_is_the_gate_of_maths(data, projection, delta):
     fan, sums = table_of_rows(data.draw)
     eps = data.draw(st.sampled_from([1e-8, 0.0, 1.0]))
@@ -119,6 +120,7 @@ def test_gate_is_the_gate_of_maths(data, projection, delta):
     "options", [{}, {"caution": True}, {"low_precision": "stochastic"}, {"low_precision": "kahan"}]
 )
 @every_rule
+@pytest.mark.slow
 def test_n_threads_are_one_thread(cls, options, dtype):
     shapes = [*LARGE, (9, 5), (7,), (300, 100)]
     start = [torch.randn(shape).to(dtype) for shape in shapes]

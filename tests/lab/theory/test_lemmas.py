@@ -126,6 +126,7 @@ def test_all_hold_as_printed(printed):
         assert lemma.holds
 
 
+@pytest.mark.slow
 def test_equilibria_are_the_published_formulas(printed):
     """At lr x decay = 1e-3 (SGD) and 1e-2 (Adam), beta .9."""
     claimed = [lemma.claimed for lemma in printed[-len(EQUILIBRIA) :]]

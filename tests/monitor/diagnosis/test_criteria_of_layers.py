@@ -55,6 +55,7 @@ def test_an_optimizer_that_does_not_project_does_not_project_wrongly(audited):
     assert WRONG not in kinds(log)
 
 
+@pytest.mark.slow
 def test_layers_with_different_lrs_rotate_unequally():
     def make(weights):
         first, *rest = weights
@@ -71,6 +72,7 @@ def test_layers_with_different_lrs_rotate_unequally():
     )
 
 
+@pytest.mark.slow
 def test_a_large_norm_makes_a_layer_slow():
     """All layers have the same lr, so the sentence does not name it."""
 
