@@ -137,7 +137,7 @@ def effective_step(optimizer: Name, simulation: Simulation = DEFAULT) -> Lemma:
 
 
 def estimated_effective_step(optimizer: Name, simulation: Simulation = DEFAULT) -> Lemma:
-    """The effective step is about lr |p| / |w_new|; the error allowed is that of each step.
+    """The effective step is about lr |p| / |w_new|; every step may have its own error.
 
     By the law of sines, sin(angle) = (lr |p| / |w_new|) (|q| / |p|). So the estimate is exactly
     (|p| / |q|) cos(angle / 2) times the effective step: at most 1 - |q| / |p| too large, because

@@ -34,7 +34,7 @@ def test_estimated_effective_step_keeps_to_its_bound(optimizer, simulation):
 @few
 @given(SIMULATIONS)
 def test_bound_of_the_estimate_is_reached_by_projected_steps(rule, simulation):
-    """So the bound hides no error: what is allowed is what was measured."""
+    """So the bound hides no error: the largest error reaches it."""
     lemma = steps.estimated_effective_step(rule, simulation)
     assert lemma.error == pytest.approx(lemma.bound, abs=1e-12)
     from_estimate = math.sqrt(2 / (1 + math.sqrt(1 - lemma.claimed**2))) - 1
