@@ -1,6 +1,7 @@
 """The report of a study: its rows, sentences and figures; its page and its files."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,10 +127,8 @@ class Report:
         """Commands that answer the next questions after a sweep, with what each answers."""
         if not (self.plan.sweep and self.complete):
             return {}
-        names = " ".join(self.plan.optimizers)
         return {
-            f"tangential compare {self.plan.task} --trials 9 --seeds 8 --optimizers {names}": "a "
-            "verdict on fresh seeds",
+            _verdict_command(self.plan): "a verdict on fresh seeds",
             "tangential audit torchvision:resnet50": "which weights of a model are scale-invariant",
             "tangential compare FILE.py:FUNCTION --sweep": "the same curves for your own task",
         }
@@ -139,6 +138,21 @@ class Report:
         """The sentences about scores and cost, the headline first."""
         texts = [text for finding in self.findings for text in finding.texts]
         return [text for text in (self.headline, self.untuned, self.uncompared, *texts) if text]
+
+
+def _verdict_command(plan: Plan) -> str:
+    """The command of a study with test seeds, of the same task and optimizers as a sweep."""
+    spelled = {True: "yes", False: "no"}
+    options = [
+        f"{name}={spelled[value] if isinstance(value, bool) else value}"
+        for name, value in plan.options.items()
+    ]
+    ours = [name for name, optimizer in plan.optimizers.items() if not optimizer.source]
+    users = [f"{name}={o.source}" for name, o in plan.optimizers.items() if o.source]
+    words = ["tangential", "compare", plan.task, *(["--set", *options] if options else [])]
+    words += ["--trials", "9", "--seeds", "8", "--epochs", f"{plan.epochs:g}"]
+    words += ["--optimizers", *ours, *(["--optimizer", *users] if users else [])]
+    return shlex.join(words)
 
 
 def report(plan: Plan, records: Records) -> Report:

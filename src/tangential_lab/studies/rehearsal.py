@@ -17,7 +17,7 @@ STEPS = 3  # of every optimizer; the first one is not timed
 
 
 class Estimate(NamedTuple):
-    """How long a study takes, from a few steps and one batch of the evaluation."""
+    """How long the training steps of a study take, without its evaluations."""
 
     trial_s: float  # a mean over the optimizers
     trials: int  # that are known to run
@@ -45,8 +45,8 @@ def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     torch.manual_seed(0)
     model = task.model().to(device or "cpu")
-    everything = frozenset(plan.invariant)
-    groups = training.split_groups(task.groups(model), model, everything, spec.values.get("lr"))
+    invariant = frozenset(plan.invariant)
+    groups = training.split_groups(task.groups(model), model, invariant, spec.values.get("lr"))
     share, step_s = training.ProcessShare(0, 1), []
     batches = training.training_batches(task._replace(loader_workers=0), 0, 0, share)
     try:
@@ -57,7 +57,7 @@ def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
             task.loss(model, send_to_device(batch, device)).backward()
             optimizer.step()
             step_s.append(time.perf_counter() - start)
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    except Exception as error:
         raise ValueError(
             f"{spec.optimizer} cannot train {plan.title}: {training.describe_error(error)}. Leave "
             "it out of --optimizers, or let your own optimizer (--optimizer) give it only the "

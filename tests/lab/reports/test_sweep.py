@@ -97,6 +97,28 @@ def test_the_terminal_shows_mechanism_then_curves_then_verdict(width, capsys):
     assert places == sorted(places)
 
 
+def test_the_next_command_has_the_sweeps_task_options_and_optimizers():
+    before = sweep()
+    mine = GRID["sgdp"]._replace(source="my own.py:make")
+    plan = before.plan._replace(
+        options={"preset": "mini", "norm": True}, optimizers={"sgd": GRID["sgd"], "mine": mine}
+    )
+    records = made.finished(plan, logs=4)
+    command, *_ = report(plan, records).next_steps
+    assert command == (
+        "tangential compare digits --set preset=mini norm=yes --trials 9 --seeds 8 --epochs 30 "
+        "--optimizers sgd --optimizer 'mine=my own.py:make'"
+    )
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(capsys):
+    from rich.console import Console
+
+    plan = sweep().plan._replace(optimizers={"[red]x": GRID["sgd"]})
+    print_report(report(plan, made.finished(plan, logs=4)), Console(width=120))
+    assert capsys.readouterr().out.count("[red]x") >= 3 + 3
+
+
 # ---- runner-ups
 
 

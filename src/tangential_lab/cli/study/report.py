@@ -103,7 +103,9 @@ def _grid(report: Report) -> Table:
     """Mean scores: one row per optimizer and weight decay, one column per learning rate."""
     plan, metric = report.plan, report.plan.metric
     unit = f", {metric.unit}" if metric.unit else ""
-    table = Table(title=f"Mean {metric.name}{unit}, by learning rate", title_justify="left")
+    table = Table(
+        title=f"Mean {escape(metric.name + unit)}, by learning rate", title_justify="left"
+    )
     table.add_column("optimizer", overflow="fold")
     table.add_column("decay", justify="right")
     cells: dict[tuple[str, float], dict[float, str]] = {}
@@ -118,7 +120,7 @@ def _grid(report: Report) -> Table:
         heading = "lr" if multiple == 1 else f"{multiple:g} lr"
         table.add_column(heading, justify="right", no_wrap=True)
     for (name, level), row in sorted(cells.items(), key=lambda item: item[0][1]):
-        table.add_row(label(name), f"{level:g}", *(row.get(x, "") for x in multiples))
+        table.add_row(escape(label(name)), f"{level:g}", *(row.get(x, "") for x in multiples))
     return table
 
 
