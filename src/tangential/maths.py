@@ -114,6 +114,32 @@ def orthogonal(xp, ww, gg, gw, threshold, eps):
     return (abs(gw) / norms < threshold) & xp.isfinite(norms)
 
 
+class Votes(NamedTuple):
+    """What the gate has decided so far, each a count [units]: steps, by row, by weight."""
+
+    steps: Array
+    row: Array
+    weight: Array
+
+
+def latched(xp, gate: Gate, votes: Votes, *, steps: int, wait: bool) -> tuple[Gate, Votes]:
+    """The gate, but after `steps` steps always what it has decided at more than half of them.
+
+    `votes` start at 0. With `wait`, no unit is projected during these steps.
+    """
+    ones, zeros = xp.ones_like(votes.steps), xp.zeros_like(votes.steps)
+    early = votes.steps < steps
+    votes = Votes(
+        votes.steps + xp.where(early, ones, zeros),
+        votes.row + xp.where(early & gate.row, ones, zeros),
+        votes.weight + xp.where(early & gate.weight, ones, zeros),
+    )
+    if wait:
+        gate = Gate(early & ~early, early & ~early)
+    row = xp.where(early, gate.row, 2 * votes.row > steps)
+    return Gate(row, xp.where(early, gate.weight, 2 * votes.weight > steps)), votes
+
+
 def coef(xp, gate: Gate, ww, xw, total: Total, *, eps):
     """Coefficient c [units] that makes x - c w orthogonal to w; 0 where the gate does not fire.
 
