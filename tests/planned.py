@@ -18,6 +18,7 @@ def plan_of(**changes):
             {"lr": LR[r.family], "weight_decay": 1e-4},
             r.decay_multiplier,
             r.differs_by_decay,
+            r.leader,
         )
         for name, r in OPTIMIZERS.items()
     }

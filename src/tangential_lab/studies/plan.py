@@ -23,6 +23,7 @@ class PlannedOptimizer(NamedTuple):
     published: Point  # its settings without tuning
     decay_multiplier: float = 1.0  # times lr * weight_decay that a weight shrinks per step
     differs_by_decay: bool = False  # without weight decay, it is the same as another optimizer
+    leader: str | None = None  # whose point and recorded angles it takes
     resumes: bool = True  # its state_dict holds all that its steps change
 
 
@@ -98,7 +99,24 @@ class Plan(NamedTuple):
         parts = [self.task, self.options, self.data[1], self.epochs, self.settings, spec]
         if optimizer.source:  # a user's: `about` has the fingerprint of its code
             parts.append(optimizer.about)
+        if self.records_angles(spec):
+            parts.append("angles")
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def tuned(self) -> list[str]:
+        """The optimizers that have points of their own."""
+        return [name for name, optimizer in self.optimizers.items() if not optimizer.leader]
+
+    def records_angles(self, spec: Spec) -> bool:
+        """Whether another optimizer of this study needs the angles of a trial."""
+        leaders = {optimizer.leader for optimizer in self.optimizers.values()}
+        return spec.phase != "tune" and spec.optimizer in leaders
+
+    def leader_of(self, spec: Spec) -> Spec | None:
+        """The trial whose angles a trial needs."""
+        leader = self.optimizers[spec.optimizer].leader
+        return spec._replace(optimizer=leader) if leader else None
 
     def decay_over_run(self, optimizer: str, point: Point) -> float:
         """What weight decay does over a run: the log by which it would shrink a weight."""

@@ -32,6 +32,12 @@ def missing(plan: Plan, records: Records) -> list[Spec]:
     return [spec for spec in trials(plan, records) if spec not in records]
 
 
+def ready(plan: Plan, records: Records) -> list[Spec]:
+    """The missing trials that can run now: those whose leader has finished, if they have one."""
+    needed = {spec: plan.leader_of(spec) for spec in missing(plan, records)}
+    return [spec for spec, leader in needed.items() if leader is None or leader in records]
+
+
 def size(plan: Plan, records: Records) -> int:
     """The number of trials: those that are known, and the test trials to come."""
     known = trials(plan, records)
@@ -46,7 +52,8 @@ def test_trials(plan: Plan, records: Records) -> list[Spec]:
     specs = [Spec(name, "test", 0, tuple(point.items())) for name, point in best.items()]
     if plan.undecayed:
         for name, point in best.items():
-            of_baseline = best[plan.baseline(name) or name]
+            leader = plan.optimizers[name].leader or name
+            of_baseline = best[plan.baseline(leader) or leader]
             replaced = {"lr": of_baseline.get("lr", point.get("lr")), "weight_decay": 0.0}
             bare = {setting: replaced.get(setting, value) for setting, value in point.items()}
             specs.append(Spec(name, "undecayed", 0, tuple(bare.items())))

@@ -63,6 +63,7 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
         if name in OPTIMIZERS:
             raise ValueError(f"optimizer {name!r} is the laboratory's own: choose another name")
     invariant = scale_invariant_weights(task)
+    _check_leaders(request, invariant)
     epochs = request.epochs or task.epochs
     plan = Plan(
         task=request.task,
@@ -98,6 +99,24 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
                 stacklevel=2,
             )
     return plan
+
+
+def _check_leaders(request: StudyRequest, invariant: list[str]) -> None:
+    """Raise a ValueError if an optimizer that takes the angles of another one cannot do so."""
+    for name in request.optimizers:
+        leader = OPTIMIZERS[name].leader
+        if leader is None:
+            continue
+        needs = {
+            f"{leader} among the optimizers": leader in request.optimizers,
+            "a study with test seeds: leave out --sweep": not request.sweep,
+            "weights on one device: leave out --sharded": not request.sharded,
+            "steps that are never skipped: use --precision no or bf16": request.precision != "fp16",
+            "a model with scale-invariant weights, but the audit proves none": bool(invariant),
+        }
+        for need, met in needs.items():
+            if not met:
+                raise ValueError(f"{name} takes the angles of {leader}, so it needs {need}")
 
 
 def _planned_optimizers(
@@ -136,6 +155,7 @@ def planned_optimizer(
         published=training.untuned_point(name, entry, task.published),
         decay_multiplier=entry.decay_multiplier,
         differs_by_decay=entry.differs_by_decay,
+        leader=entry.leader,
         resumes=resumes,
     )
 

@@ -52,7 +52,8 @@ def ranking(plan: Plan, records: Records, optimizer: str) -> list[Tuned]:
 
 
 def best_point(plan: Plan, records: Records, optimizer: str) -> Point:
-    """The best tuned point of an optimizer; without tuning trials, its published point."""
+    """The best tuned point of an optimizer or its leader; without tuning, its published point."""
+    optimizer = plan.optimizers[optimizer].leader or optimizer
     tuned = ranking(plan, records, optimizer)
     return tuned[0].point if tuned else plan.optimizers[optimizer].published
 
@@ -72,7 +73,7 @@ def at_edge(plan: Plan, records: Records) -> dict[str, Widening]:
     if plan.sweep or not specs or any(spec not in records for spec in specs):
         return {}
     tuning = {spec: records[spec] for spec in specs}
-    edges = {name: _edges_of_drawn(plan, tuning, name) for name in plan.optimizers}
+    edges = {name: _edges_of_drawn(plan, tuning, name) for name in plan.tuned}
     edges |= _edges(plan, widening, tuning)
     return {name: edge for name, edge in edges.items() if any(edge)}
 
@@ -113,7 +114,7 @@ def _search(plan: Plan, records: Records) -> tuple[list[Spec], Widening]:
 
 
 def _points_on_seeds(plan: Plan, widening: Widening) -> list[Spec]:
-    points = {name: _points(plan, name, widening) for name in plan.optimizers}
+    points = {name: _points(plan, name, widening) for name in plan.tuned}
     specs = [
         Spec(name, "tune", seed, tuple(tried[i].items()))
         for i in range(max(map(len, points.values()), default=0))
@@ -141,12 +142,12 @@ def decay_level(plan: Plan, optimizer: str, point: Point) -> float:
 
 def is_grid(plan: Plan) -> bool:
     """Whether all optimizers are searched on a grid."""
-    return plan.optimizers.keys() == _grids(plan, Widening()).keys()
+    return list(_grids(plan, Widening())) == plan.tuned
 
 
 def _grids(plan: Plan, widening: Widening) -> dict[str, Grid]:
     """The grids of the optimizers that are searched on one."""
-    grids = {name: _grid(plan, name, widening) for name in plan.optimizers}
+    grids = {name: _grid(plan, name, widening) for name in plan.tuned}
     return {name: grid for name, grid in grids.items() if grid}
 
 

@@ -3,6 +3,7 @@
 task        what is trained; what identifies a trial
 optimizers  the laboratory's own optimizers, and search spaces
 user_code   users' Python files as modules, and the optimizers in them
+rotation    the angles by which steps turn weights: recorded, or prescribed to AdamW
 batches     loads batches that depend only on the seed and the step
 trial       the training loop; it uses curves, checkpoint and distributed
 
@@ -26,6 +27,7 @@ from tangential_lab.training.optimizers import (
     split_groups,
     untuned_point,
 )
+from tangential_lab.training.rotation import recorded_angles
 from tangential_lab.training.task import (
     PHASE_NAMES,
     PHASES,

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
+from tangential_lab.training.rotation import RescaledAdamW
 from tangential_lab.training.task import ParamGroups, Point
 
 Family = Literal["sgd", "adam"]  # a task gives its published points by family
@@ -32,6 +34,7 @@ class OptimizerEntry(NamedTuple):
     colour: str
     space: Space | None = None  # searched log-uniformly; None: around the published point
     differs_by_decay: bool = False  # without weight decay, it is the same as another entry
+    leader: str | None = None  # the entry whose point and recorded angles it takes
 
     @property
     def decay_multiplier(self) -> float:
@@ -107,6 +110,22 @@ OPTIMIZERS = {
         "adam",
         "#7d8500",
         differs_by_decay=True,
+    ),
+    "adamw-rescaled": OptimizerEntry(
+        RescaledAdamW,
+        "AdamW, its steps scaled to AdamP's angles, weight by weight and step by step",
+        "adamp",
+        "adam",
+        "#00848f",
+        leader="adamp",
+    ),
+    "adamw-retracted": OptimizerEntry(
+        partial(RescaledAdamW, retract=True),
+        "AdamW with AdamP's angles and constant norms",
+        "adamp",
+        "adam",
+        "#5b6d2f",
+        leader="adamp",
     ),
     "sgdp-published": OptimizerEntry(
         _sgd(SGDP, project_buffer=True),

@@ -23,6 +23,7 @@ from tangential_lab.training.batches import (
 )
 from tangential_lab.training.curves import Clock, Curves
 from tangential_lab.training.optimizers import OptimizerEntry, split_groups
+from tangential_lab.training.rotation import AngleRecorder, RescaledAdamW, angles_text
 from tangential_lab.training.task import PHASES, Batch, Record, Spec, Task
 
 MOST_LOGS = 200  # logged steps of a trial, at most
@@ -45,6 +46,8 @@ class TrialOptions(NamedTuple):
     stop: Callable[[], bool] = bool  # called between steps; True stops the trial
     evaluations: int = 0  # during the trial, besides the one at its end
     layers: bool = False  # keep the curves of every weight
+    record_angles: bool = False  # by which every step turns the scale-invariant weights
+    angles: Tensor | None = None  # [steps, units], recorded by its leader's trial
 
 
 class Trial:
@@ -70,7 +73,11 @@ class Trial:
         self.model = distributed.distribute(self.accelerator, model, sharded=self.sharded)
         inner = self.accelerator.unwrap_model(self.model)
         groups = split_groups(task.groups(inner), inner, options.invariant, spec.values.get("lr"))
-        self.optimizer = self.accelerator.prepare(entry.build(groups, **spec.values))
+        optimizer = entry.build(groups, **spec.values)
+        if isinstance(optimizer, RescaledAdamW):
+            optimizer.angles = options.angles
+        self.recorder = AngleRecorder(optimizer, groups) if options.record_angles else None
+        self.optimizer = self.accelerator.prepare(optimizer)
         if self.share.rank:
             set_seed(spec.seed + 7919 * self.share.rank)  # each process has its own dropout
         self.lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -145,7 +152,9 @@ class Trial:
         loss = total.item() / (self.step - 1 - last)
         self.loss.zero_()
         self.curves.add(self.step - 1, loss, lr)
-        self.diverged = not math.isfinite(loss)
+        angles = self.options.angles
+        has_ended = angles is not None and len(angles) <= self.step < self.steps  # it diverged
+        self.diverged = has_ended or not math.isfinite(loss)
 
     # ---- results
 
@@ -195,6 +204,7 @@ class Trial:
             "seconds": {**seconds, "total": sum(seconds.values())},
             "scores": self.scores,
             **self.curves.record(),
+            "angles": angles_text(self.recorder.angles) if self.recorder else None,
         }
 
     # ---- checkpoints
@@ -226,6 +236,7 @@ class Trial:
             "curves": {"columns": self.curves.columns, "layers": self.curves.layers},
             "scores": self.scores,
             "seconds": self.clock.seconds,
+            "angles": self.recorder.angles if self.recorder else [],
         }
         self.saved_at = time.monotonic()
         if self.accelerator.is_main_process:
@@ -245,5 +256,7 @@ class Trial:
         self.step, self.scores = state["step"], state["scores"]
         self.clock.seconds = state["seconds"]
         self.loss.copy_(state["loss"])
+        if self.recorder:
+            self.recorder.angles = state["angles"]
         curves = state["curves"]
         self.curves.columns, self.curves.layers = curves["columns"], curves["layers"]

@@ -63,6 +63,7 @@ class TrialRecord(TypedDict):
     scores: Scores
     curves: Curves
     layers: Layers | None
+    angles: NotRequired[str | None]  # as `training.recorded_angles` reads them
     provenance: Provenance
 
 

@@ -13,6 +13,7 @@ from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from tangential.files import write_atomically
 from tangential_lab import experiments, training
@@ -105,10 +106,10 @@ class Worker:
             return "done"
         records = self.store.retry(lambda: self.store.records(plan))
         self.on_records(records)
-        missing = schedule.missing(plan, records)
-        if not missing:
+        if not schedule.missing(plan, records):
             return "done"
-        return self.store.retry(lambda: self.store.claim(plan, missing))
+        ready = schedule.ready(plan, records)
+        return self.store.retry(lambda: self.store.claim(plan, ready))
 
     def run(self, plan: Plan, task: Task, claim: ClaimedTrial, *, is_first: bool) -> None:
         """Train a trial, from its last checkpoint if there is one, and store its record."""
@@ -149,6 +150,8 @@ class Worker:
             stop=lambda: lost.is_set() or self.stop(),
             evaluations=task.evaluations if is_test else 0,
             layers=is_test,
+            record_angles=plan.records_angles(spec),
+            angles=self._angles(plan, spec),
         )
         try:
             trial = Trial(task, entry, spec, options)
@@ -168,6 +171,18 @@ class Worker:
         if trial.accelerator.is_main_process:
             self._save_record(record, folder)
         return record
+
+    def _angles(self, plan: Plan, spec: Spec) -> Tensor | None:
+        """The angles that a trial needs: those of its leader's trial, which is finished."""
+        if (leader := plan.leader_of(spec)) is None:
+            return None
+        from tangential_lab.training.distributed import this_process, value_of_first_process
+
+        record = None
+        if this_process().is_main_process:
+            record = self.store.retry(lambda: self.store.records(plan))[leader]
+        record = value_of_first_process(record)
+        return training.recorded_angles(record["angles"], record["steps"])
 
     def _save_record(self, record: Record, folder: Path) -> None:
         """Save a record to disk, in case this worker dies before the database has it."""
