@@ -30,10 +30,21 @@ def test_import_loads_torch_and_nothing_heavier():
 import sys, torch
 before = set(sys.modules)
 import tangential, tangential_lab.theory.lemmas, tangential_lab.theory.toys
+[getattr(tangential, name) for name in tangential.__all__]
 new = {{m.split('.')[0] for m in set(sys.modules) - before}} - set(sys.stdlib_module_names)
 print(sorted(new), [m for m in {HEAVY} if m in sys.modules and m not in before])
 """
     assert python(code).stdout == "['tangential', 'tangential_lab'] []\n"
+
+
+def test_names_are_imported_when_they_are_used():
+    code = """
+import sys, tangential
+print(set(tangential.__all__) < set(dir(tangential)), "torch" in sys.modules, end=" ")
+tangential.maths, tangential.AdamP
+print("torch" in sys.modules, hasattr(tangential, "AdamQ"))
+"""
+    assert python(code).stdout == "True False True False\n"
 
 
 def test_maths_needs_no_library_at_all():
