@@ -25,7 +25,7 @@ lint: .venv/dev
 	.venv/bin/ruff format --check
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
-	.venv/bin/clang-format --dry-run --Werror native/*
+	.venv/bin/clang-format --dry-run --Werror native/*/*
 
 bench: .venv/dev
 	.venv/bin/python bench/step.py
@@ -44,7 +44,7 @@ sanitize: .venv/dev
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y $(PYTHON)-venv; }
 	$(PYTHON) -m venv .venv
 
-KERNEL := CMakeLists.txt $(wildcard native/*)
+KERNEL := CMakeLists.txt $(wildcard native/*/*)
 
 .venv/lab .venv/dev: .venv/%: pyproject.toml constraints.txt $(KERNEL) | .venv/bin/pip
 	@echo "installing tangential[$*] into .venv (the first time, PyTorch takes a few minutes)"

@@ -28,7 +28,7 @@ from tangential.backends import native
 
 pytestmark = needs_kernel
 kernel = native.kernel
-# More than one block of 32,768 elements: the verdict is guessed, or the rows are split.
+# More than one block of 32,768 elements: the decision is guessed, or the rows are split.
 LARGE = [(100, 700), (40, 1000), (3, 40_001), (30_000, 2), (64, 64, 3, 3), (70_001,), (1, 50_000)]
 
 
@@ -75,11 +75,11 @@ def test_large_weights_are_the_oracle(rule, name, options, instruction_set, monk
 
 
 def table_of_rows(draw):
-    fan = draw(st.integers(1, 9))
+    unit_size = draw(st.integers(1, 9))
     units = draw(st.integers(1, 6))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
-    w, g, u = rng.standard_normal((3, units, fan))
+    w, g, u = rng.standard_normal((3, units, unit_size))
     if draw(st.booleans()):
         g -= (g * w).sum(1, keepdims=True) / (w * w).sum(1, keepdims=True) * w
     elif draw(st.booleans()):
@@ -87,17 +87,21 @@ def table_of_rows(draw):
     for spoilt in draw(st.lists(st.sampled_from([0.0, 1e-200, 1e200, np.nan, np.inf]), max_size=2)):
         rng.choice([w, g, u])[rng.integers(units)] = spoilt
     with np.errstate(all="ignore"):
-        return fan, np.stack([(x * y).sum(1) for x, y in ((w, w), (g, g), (g, w), (u, w))])
+        return unit_size, np.stack([(x * y).sum(1) for x, y in ((w, w), (g, g), (g, w), (u, w))])
 
 
 @given(st.data(), st.sampled_from(["auto", "row", "weight", "off"]), st.sampled_from([0.1, 0.5, 2]))
 @settings(max_examples=300)
 @pytest.mark.slow
 def test_gate_is_the_gate_of_maths(data, projection, delta):
-    fan, sums = table_of_rows(data.draw)
+    unit_size, sums = table_of_rows(data.draw)
     eps = data.draw(st.sampled_from([1e-8, 0.0, 1.0]))
-    verdict, coefs = kernel.gate(
-        [tuple(row) for row in sums.T.tolist()], fan, kernel.Projection[projection], delta, eps
+    decision, coefs = kernel.gate(
+        [tuple(row) for row in sums.T.tolist()],
+        unit_size,
+        kernel.Projection[projection],
+        delta,
+        eps,
     )
     moments = maths.Moments(*sums)
     with np.errstate(all="ignore"):
@@ -105,10 +109,10 @@ def test_gate_is_the_gate_of_maths(data, projection, delta):
             gate = maths.Gate(np.zeros(1, bool), np.zeros(1, bool))
         else:
             options = {"projection": projection, "delta": delta, "eps": eps}
-            size = fan * sums.shape[1]
-            gate = maths.gate(np, moments, np.sum, unit_size=fan, size=size, **options)
+            size = unit_size * sums.shape[1]
+            gate = maths.gate(np, moments, np.sum, unit_size=unit_size, size=size, **options)
         expected = maths.coef(np, gate, moments.ww, moments.uw, np.sum, eps=eps)
-    assert (verdict == kernel.Verdict.row, verdict == kernel.Verdict.weight) == (
+    assert (decision == kernel.Verdict.row, decision == kernel.Verdict.weight) == (
         gate.row.all(),
         gate.weight.all(),
     )
@@ -216,8 +220,8 @@ def test_error_is_at_most_twice_that_of_eager(case, shape, dtype, offset, thread
         torch.set_num_threads(before)
 
 
-def plan(dtype="float32", state_dtype="float32", units=2, fan=3, size=6):
-    layout = kernel.Dtype[dtype], kernel.Dtype[state_dtype], units, fan, size, 0
+def plan(dtype="float32", state_dtype="float32", units=2, unit_size=3, size=6):
+    layout = kernel.Dtype[dtype], kernel.Dtype[state_dtype], units, unit_size, size, 0
     return kernel.Plan([layout])
 
 

@@ -27,8 +27,8 @@ def test_a_plan_uses_located_addresses_only_once():
         plan.plan.step(plan.tensors, kernel.Options(), 1)
 
 
-def plan(dtype="float32", state_dtype="float32", units=2, fan=3, size=6):
-    layout = kernel.Dtype[dtype], kernel.Dtype[state_dtype], units, fan, size, 0
+def plan(dtype="float32", state_dtype="float32", units=2, unit_size=3, size=6):
+    layout = kernel.Dtype[dtype], kernel.Dtype[state_dtype], units, unit_size, size, 0
     return kernel.Plan([layout])
 
 
@@ -42,9 +42,9 @@ def test_plan_refuses_what_it_has_no_code_for():
             plan(weight, state)
     for weight, state in taken:
         assert plan(weight, state).rows == 2
-    for units, fan, size in [(2, 3, 7), (-1, 3, 6), (2, 4, 6), (2, -3, -6), (2**62, 4, 0)]:
-        with pytest.raises(ValueError, match=r"units \* fan"):
-            plan(units=units, fan=fan, size=size)
+    for units, unit_size, size in [(2, 3, 7), (-1, 3, 6), (2, 4, 6), (2, -3, -6), (2**62, 4, 0)]:
+        with pytest.raises(ValueError, match=r"units \*"):
+            plan(units=units, unit_size=unit_size, size=size)
 
 
 def test_a_step_refuses_options_whose_buffers_it_was_not_given():

@@ -1,4 +1,4 @@
-#include "tensors.h"
+#include "python/tensors.h"
 
 #include <algorithm>
 #include <cmath>
@@ -86,7 +86,8 @@ std::pair<Tensors::Form, std::vector<Tensors::Axis>> Tensors::form_of(PyObject* 
   return {form, axes};
 }
 
-bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb::list& left) {
+bool Tensors::locate(const nb::object& params, const nb::dict& states,
+                     const nb::list& other_params) {
   if (taken_) throw std::runtime_error("tensors: another thread is in a step of these weights");
   const nb::object sequence = nb::steal(PySequence_Fast(params.ptr(), "params: expected a list"));
   if (!sequence.is_valid()) nb::raise_python_error();
@@ -106,13 +107,13 @@ bool Tensors::locate(const nb::object& params, const nb::dict& states, const nb:
           !locate_weight(param.ptr(), grad.ptr(), state.ptr(), ours))
         return false;
       ours++;
-    } else if (others < left.size() && left[others].is(param)) {
+    } else if (others < other_params.size() && other_params[others].is(param)) {
       others++;
     } else {
       return false;
     }
   }
-  return located_ = ours == size() && others == left.size();
+  return located_ = ours == size() && others == other_params.size();
 }
 
 const Memory* Tensors::take() {

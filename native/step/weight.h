@@ -1,9 +1,9 @@
 // One weight on its way through a step.
 //
-//   sample -> speculate ( -> correct)     large weights: predict the gate's verdict from a few
+//   sample -> speculate ( -> correct)     large weights: predict the gate's decision from a few
 //   rows,
 //                                         apply every row while it is in cache, correct mistakes
-//   advance -> apply                      small weights: all updates are stored until the verdict
+//   advance -> apply                      small weights: all updates are stored until the decision
 //   measure ( -> agree) -> finish         the rest: first the moments, then all updates once more;
 //                                         `agree` for cautious steps
 //
@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "plan.h"
+#include "step/plan.h"
 
 namespace tangential {
 
@@ -59,7 +59,7 @@ class Weight {
   const Layout& layout() const { return layout_; }
   int64_t blocks() const { return blocks_; }
   Stage stage() const { return stage_; }
-  Verdict verdict() const { return verdict_; }
+  Decision decision() const { return decision_; }
   int64_t update_bytes() const;  // that `run` needs at `u`
 
   void begin(const Options& options, const InstructionSet& set, uint32_t seed, const Memory& memory,
@@ -70,7 +70,7 @@ class Weight {
  private:
   bool gated() const { return layout_.units > 0; }
   int64_t rows() const { return gated() ? layout_.units : 1; }
-  int64_t fan() const { return gated() ? layout_.fan : layout_.size; }
+  int64_t row_size() const { return gated() ? layout_.unit_size : layout_.size; }
   bool whole_rows() const { return blocks_per_row_ == 1; }  // a block has no parts of rows
 
   Stage first_stage() const;
@@ -102,7 +102,7 @@ class Weight {
   }
   double coef_of(double ww, double xw) const { return coef(ww, xw, o_->eps); }
   double chosen(const double* of_rows, double of_weight, int64_t row) const;
-  double factor(Verdict verdict, int64_t row) const;
+  double factor(Decision decision, int64_t row) const;
 
   Layout layout_;
   int64_t blocks_per_row_, rows_per_block_, blocks_;
@@ -115,7 +115,7 @@ class Weight {
   double enlarge_ = 0;                           // 1 / the share of elements that agree
   uint32_t seed_ = 0;
   Stage stage_ = Stage::done;
-  Verdict verdict_ = Verdict::none, predicted_ = Verdict::none;
+  Decision decision_ = Decision::none, predicted_ = Decision::none;
 };
 
 inline void add(Moments& to, const Moments& more) {

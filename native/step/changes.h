@@ -4,19 +4,19 @@
 #include <cstdint>
 #include <vector>
 
-#include "dispatch.h"
+#include "rows/dispatch.h"
 
 namespace tangential {
 
-// `units` vectors of `fan` consecutive elements.
-struct MovedWeight {
+// `units` vectors of `unit_size` consecutive elements.
+struct WeightChange {
   Dtype dtype;  // float32 or float64
-  int64_t units, fan;
+  int64_t units, unit_size;
   const void *before, *after, *g;
   double keep;       // a in after = a before + e
   Moments* moments;  // [units], written; with e for u
 };
 
-void measure(const std::vector<MovedWeight>& weights, const InstructionSet& set, int threads);
+void measure(const std::vector<WeightChange>& weights, const InstructionSet& set, int threads);
 
 }  // namespace tangential

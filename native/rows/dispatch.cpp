@@ -1,11 +1,11 @@
-#include "dispatch.h"
+#include "rows/dispatch.h"
 
 namespace tangential {
 
 #define DECLARE(isa)                                  \
   namespace isa {                                     \
   const RowFunctions* rows(Dtype, Dtype, Rule, bool); \
-  MeasureMoved measure_moved(Dtype);                  \
+  MeasureChange measure_change(Dtype);                \
   }
 
 DECLARE(plain)
@@ -22,14 +22,14 @@ std::vector<InstructionSet> instruction_sets() {
                     __builtin_cpu_supports("bmi2");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    sets.push_back({"AVX-512", avx512::rows, avx512::measure_moved});
-  if (avx2) sets.push_back({"AVX2", avx2::rows, avx2::measure_moved});
-  sets.push_back({"SSE2", plain::rows, plain::measure_moved});
+    sets.push_back({"AVX-512", avx512::rows, avx512::measure_change});
+  if (avx2) sets.push_back({"AVX2", avx2::rows, avx2::measure_change});
+  sets.push_back({"SSE2", plain::rows, plain::measure_change});
   return sets;
 #elif defined(__aarch64__)
-  return {{"NEON", plain::rows, plain::measure_moved}};
+  return {{"NEON", plain::rows, plain::measure_change}};
 #else
-  return {{"portable", plain::rows, plain::measure_moved}};
+  return {{"portable", plain::rows, plain::measure_change}};
 #endif
 }
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "plan.h"
+#include "step/plan.h"
 
 namespace tangential::test {
 
@@ -123,7 +123,7 @@ struct TestWeight {
         step(float(s % 3)) {}
 
   int64_t rows() const { return std::max<int64_t>(1, layout.units); }
-  int64_t fan() const { return layout.size / rows(); }
+  int64_t unit_size() const { return layout.size / rows(); }
   bool operator==(const TestWeight& o) const {
     return w == o.w && g == o.g && m == o.m && v == o.v && low == o.low && step == o.step;
   }

@@ -5,7 +5,7 @@
 #include <random>
 #include <utility>
 
-#include "test_reference.h"
+#include "tests/reference.h"
 
 namespace tangential::test {
 
@@ -27,16 +27,16 @@ inline Vector gradient(const TestWeight& weight, Aim aim) {
   const Vector w = weight.w.read();
   Vector g = normal(weight.layout.size);
   if (!weight.layout.units) return g;
-  const size_t fan = size_t(weight.fan()), rows = size_t(weight.rows());
-  project(g, w, weight.fan(), TINY);
+  const size_t unit_size = size_t(weight.unit_size()), rows = size_t(weight.rows());
+  project(g, w, weight.unit_size(), TINY);
   for (size_t row = 0; row < rows; row++) {
     double squares = TINY, strength = 0;
-    for (size_t i = row * fan; i < (row + 1) * fan; i++) squares += w[i] * w[i];
+    for (size_t i = row * unit_size; i < (row + 1) * unit_size; i++) squares += w[i] * w[i];
     if (aim == Aim::none) strength = 1;
     if (aim == Aim::weight) strength = row % 2 ? 1 : -1;
     if (aim == Aim::late_row && row + 2 == rows) strength = .6;
     if (aim == Aim::long_row && row + 2 == rows) strength = 50;
-    for (size_t i = row * fan; i < (row + 1) * fan; i++) {
+    for (size_t i = row * unit_size; i < (row + 1) * unit_size; i++) {
       if (strength != 0) g[i] += strength * w[i] / std::sqrt(squares);
       if (aim == Aim::row && row % 7 == 3) g[i] = 0;
     }
@@ -52,7 +52,7 @@ struct Kind {
 };
 
 struct Shape {
-  int64_t units, fan, size;
+  int64_t units, unit_size, size;
 };
 
 struct Stepper {
@@ -67,11 +67,11 @@ struct Stepper {
 
   static std::vector<TestWeight> weights(const Kind& kind, const std::vector<Shape>& shapes) {
     std::vector<TestWeight> all;
-    for (const auto& [units, fan, size] : shapes) {
-      const Layout layout{kind.dtype, kind.state, units, fan, size};
+    for (const auto& [units, unit_size, size] : shapes) {
+      const Layout layout{kind.dtype, kind.state, units, unit_size, size};
       TestWeight& weight = all.emplace_back(layout, uint32_t(all.size()));
       Vector x = normal(size);
-      for (int64_t i = 0; i < size; i++) x[size_t(i)] *= i / weight.fan() % 11 != 5;
+      for (int64_t i = 0; i < size; i++) x[size_t(i)] *= i / weight.unit_size() % 11 != 5;
       weight.w.write(x);
     }
     return all;
@@ -95,7 +95,7 @@ struct Stepper {
                     const GateRecord& record) const {
     const Moments* row = record.rows;
     for (size_t i = 0; i < weights.size(); i++) {
-      check(record.verdicts[i] == wanted[i].verdict, "a recorded verdict");
+      check(record.decisions[i] == wanted[i].decision, "a recorded decision");
       Vector w = weights[i].w.read();
       if (kind.rounding == Rounding::kahan) {
         const Vector low = weights[i].low.read();
@@ -103,8 +103,8 @@ struct Stepper {
       }
       for (int64_t r = 0; r < weights[i].layout.units; r++, row++) {
         double ww = 0;
-        for (int64_t k = 0; k < weights[i].fan(); k++) {
-          const double x = w[size_t(r * weights[i].fan() + k)];
+        for (int64_t k = 0; k < weights[i].unit_size(); k++) {
+          const double x = w[size_t(r * weights[i].unit_size() + k)];
           ww += x * x;
         }
         // true also if neither is finite
@@ -150,8 +150,8 @@ struct Stepper {
       }
       std::vector<TestWeight> after[3] = {weights, weights, weights};
       std::vector<Moments> rows(plan.rows());
-      std::vector<Verdict> verdicts(plan.size());
-      const GateRecord record{rows.data(), verdicts.data()};
+      std::vector<Decision> decisions(plan.size());
+      const GateRecord record{rows.data(), decisions.data()};
       for (int threads : {3, 1, 2})
         step(after[threads - 1], o, threads, threads == 3 ? &record : nullptr);
       check_record(weights, wanted, record);
@@ -159,7 +159,7 @@ struct Stepper {
         describe(o, aim, weights[i]);
         compare(weights[i], after[0][i], wanted[i], o);
         check(after[0][i] == after[1][i] && after[0][i] == after[2][i], "threads change bits");
-        outcomes[int(wanted[i].verdict)]++;
+        outcomes[int(wanted[i].decision)]++;
       }
       weights = std::move(after[0]);
     }

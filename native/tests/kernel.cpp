@@ -10,8 +10,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "moved.h"
-#include "test_stepper.h"
+#include "step/changes.h"
+#include "tests/stepper.h"
 
 using namespace tangential;
 using namespace tangential::test;
@@ -47,7 +47,7 @@ void test_grid(const std::vector<InstructionSet>& sets) {
   }
   context = "grid";
   check(Stepper::outcomes[0] && Stepper::outcomes[1] && Stepper::outcomes[2],
-        "a verdict never came");
+        "a decision never came");
 }
 
 void test_poison(const std::vector<InstructionSet>& sets) {
@@ -78,44 +78,45 @@ void test_gate() {
   context = "gate";
   const auto automatic = Projection::automatic;
   const Moments sound{4, 4, 0, 1};
-  check(gate(0, sound, 2, 4, automatic, .1, 1e-8) == Verdict::row, "orthogonal rows");
-  check(gate(1, sound, 2, 4, automatic, .1, 1e-8) == Verdict::weight, "an orthogonal weight");
+  check(gate(0, sound, 2, 4, automatic, .1, 1e-8) == Decision::row, "orthogonal rows");
+  check(gate(1, sound, 2, 4, automatic, .1, 1e-8) == Decision::weight, "an orthogonal weight");
   for (double Moments::* sum : {&Moments::ww, &Moments::gg, &Moments::gw}) {
     Moments bad = sound;
     bad.*sum = NOT_A_NUMBER;
     check(!orthogonal(bad, threshold(.1, 2), 1e-8), "a row of NaN");
-    check(gate(1, bad, 2, 4, automatic, .1, 1e-8) == Verdict::none, "a weight of NaN");
+    check(gate(1, bad, 2, 4, automatic, .1, 1e-8) == Decision::none, "a weight of NaN");
   }
   check(coef(NOT_A_NUMBER, 1, 1e-8) == 0 && coef(1, INF, 1e-8) == 0, "a part that is not finite");
 }
 
 // A copy, the weight after a step, and a gradient, in rows that end within a vector.
 template <class Real>
-void test_moved(const InstructionSet& set, Dtype dtype) {
-  context = std::string("moved ") + set.name;
-  constexpr int64_t ROWS = 40, FAN = 5003;
+void test_changes(const InstructionSet& set, Dtype dtype) {
+  context = std::string("changes ") + set.name;
+  constexpr int64_t ROWS = 40, UNIT_SIZE = 5003;
   std::vector<Real> all[3];
   for (auto& values : all)
-    for (double x : normal(ROWS * FAN)) values.push_back(Real(x));
+    for (double x : normal(ROWS * UNIT_SIZE)) values.push_back(Real(x));
   std::vector<Moments> measured[3];
   for (int threads : {1, 2, 3}) {
     auto& moments = measured[threads - 1];
     moments.resize(ROWS);
-    measure({{dtype, ROWS, FAN, all[0].data(), all[1].data(), all[2].data(), .5, moments.data()}},
-            set, threads);
+    measure(
+        {{dtype, ROWS, UNIT_SIZE, all[0].data(), all[1].data(), all[2].data(), .5, moments.data()}},
+        set, threads);
     check(!std::memcmp(moments.data(), measured[0].data(), ROWS * sizeof(Moments)),
           "threads change moments");
   }
   for (int64_t row = 0; row < ROWS; row++) {
     double ww = 0, gg = 0, gw = 0, ew = 0, ee = 0;
-    for (int64_t i = row * FAN; i < (row + 1) * FAN; i++) {
+    for (int64_t i = row * UNIT_SIZE; i < (row + 1) * UNIT_SIZE; i++) {
       const double w = all[0][size_t(i)], g = all[2][size_t(i)], e = all[1][size_t(i)] - .5 * w;
       ww += w * w, gg += g * g, gw += g * w, ew += e * w, ee += e * e;
     }
     const Moments& s = measured[0][size_t(row)];
-    const double near = FAN * (dtype == Dtype::float64 ? 1e-13 : 1e-6);
+    const double near = UNIT_SIZE * (dtype == Dtype::float64 ? 1e-13 : 1e-6);
     for (auto [x, y] : {std::pair(s.ww, ww), {s.gg, gg}, {s.gw, gw}, {s.uw, ew}, {s.uu, ee}})
-      check(std::fabs(x - y) < near, "a moment of a moved row");
+      check(std::fabs(x - y) < near, "a moment of a changed row");
   }
 }
 
@@ -153,8 +154,8 @@ void test_refusals(const InstructionSet& set) {
   using enum Dtype;
   for (auto [dtype, state] : {std::pair(float64, float32), {float32, float64}, {float16, bfloat16}})
     check_refused([&] { Plan({{{dtype, state, 2, 3, 6}, 0}}, set); }, "dtypes without code");
-  for (auto [units, fan, size] : {Shape{2, 3, 7}, {-1, 3, 6}, {2, 4, 6}, {1, -6, -6}})
-    check_refused([&] { Plan({{{float32, float32, units, fan, size}, 0}}, set); }, "a shape");
+  for (auto [units, unit_size, size] : {Shape{2, 3, 7}, {-1, 3, 6}, {2, 4, 6}, {1, -6, -6}})
+    check_refused([&] { Plan({{{float32, float32, units, unit_size, size}, 0}}, set); }, "a shape");
 
   Stepper stepper(set, {float32, float32}, LARGE[0]);
   std::vector<TestWeight> weights = stepper.start;
@@ -192,8 +193,8 @@ int main() {
   test_zero_factor(sets[0]);
   test_gate();
   for (const InstructionSet& set : sets) {
-    test_moved<float>(set, Dtype::float32);
-    test_moved<double>(set, Dtype::float64);
+    test_changes<float>(set, Dtype::float32);
+    test_changes<double>(set, Dtype::float64);
   }
   test_refusals(sets[0]);
   test_fork(sets[0]);

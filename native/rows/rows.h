@@ -83,14 +83,14 @@ struct RowFunctions {
 };
 
 // A row before and after the step of any optimizer, and its gradient: n consecutive elements each.
-struct MovedRow {
+struct RowChange {
   const void *before, *after, *g;
   int64_t n;
   double keep;  // a in after = a before + e
 };
 
-// The moments of a moved row, with e for u.
-using MeasureMoved = void (*)(const MovedRow&, Moments&);
+// The moments of a row and its change, with e for u.
+using MeasureChange = void (*)(const RowChange&, Moments&);
 
 // The functions for a pair of dtypes; null where no code exists for the pair.
 using RowTable = const RowFunctions* (*)(Dtype weight, Dtype state, Rule rule, bool nesterov);

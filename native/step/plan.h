@@ -7,8 +7,8 @@
 #include <memory>
 #include <vector>
 
-#include "dispatch.h"
-#include "gate.h"
+#include "rows/dispatch.h"
+#include "step/gate.h"
 
 namespace tangential {
 
@@ -21,10 +21,10 @@ struct Options {
   Rounding rounding = Rounding::nearest;
 };
 
-// `units` vectors of `fan` consecutive elements; units = 0 for a weight that is never projected.
+// `units` vectors of `unit_size` consecutive elements; no units: the weight is never projected.
 struct Layout {
   Dtype dtype, state_dtype;
-  int64_t units, fan, size;
+  int64_t units, unit_size, size;
 
   auto operator<=>(const Layout&) const = default;
 };
@@ -42,8 +42,8 @@ struct Memory {
 
 // What the gate saw and decided, for a monitor.
 struct GateRecord {
-  Moments* rows;      // [Plan::rows], weight after weight
-  Verdict* verdicts;  // [Plan::size]
+  Moments* rows;        // [Plan::rows], weight after weight
+  Decision* decisions;  // [Plan::size]
 };
 
 // What a step needs apart from the buffers of its weights: made once, used in every step.

@@ -1,6 +1,6 @@
 // What each stage does to a block of a weight.
 
-#include "weight.h"
+#include "step/weight.h"
 
 namespace tangential {
 namespace {
@@ -44,37 +44,37 @@ template <class F>
 void Weight::for_rows(int64_t block, F f) const {
   if (!whole_rows()) {
     const int64_t row = block / blocks_per_row_, start = block % blocks_per_row_ * BLOCK;
-    return f(row, segment(row * fan() + start, std::min(BLOCK, fan() - start)));
+    return f(row, segment(row * row_size() + start, std::min(BLOCK, row_size() - start)));
   }
   const int64_t first = block * rows_per_block_;
   const int64_t last = std::min(first + rows_per_block_, rows());
-  for (int64_t row = first; row < last; row++) f(row, segment(row * fan(), fan()));
+  for (int64_t row = first; row < last; row++) f(row, segment(row * row_size(), row_size()));
 }
 
 void Weight::sample() {
   const Constants c = constants();
   const int64_t candidates = std::min(CANDIDATES, rows());
   int64_t orthogonal = 0;
-  predicted_ = Verdict::none;
-  for (int64_t i = 0; i < candidates && orthogonal < SAMPLES && fan() > 1; i++) {
+  predicted_ = Decision::none;
+  for (int64_t i = 0; i < candidates && orthogonal < SAMPLES && row_size() > 1; i++) {
     // multiples of the golden ratio spread even a few rows over the whole weight
     const int64_t row = rows() * int64_t(uint32_t(i + 1) * 0x9e3779b9u) >> 32;
     Moments moments;
-    functions_->measure(segment(row * fan(), fan()), c, moments);
+    functions_->measure(segment(row * row_size(), row_size()), c, moments);
     if (moments.gg == 0) continue;
     if (!orthogonal_row(moments)) return;
     orthogonal++;
   }
-  if (orthogonal) predicted_ = Verdict::row;
+  if (orthogonal) predicted_ = Decision::row;
 }
 
 void Weight::speculate(int64_t block, void* u) {
   BlockSums& sums = space_.blocks[block] = {};
-  if (predicted_ == Verdict::row) return project_rows(block, u, sums);
+  if (predicted_ == Decision::row) return project_rows(block, u, sums);
   const Constants c = constants();
   for_rows(block, [&](int64_t row, const Segment& s) {
     Moments moments;
-    functions_->advance_apply(s, c, factor(Verdict::none, row), moments);
+    functions_->advance_apply(s, c, factor(Decision::none, row), moments);
     collect_row(row, moments, sums);
   });
 }
@@ -86,14 +86,14 @@ void Weight::project_rows(int64_t block, void* u, BlockSums& sums) {
   PendingRow pending{};
   bool waits = false;
   for_rows(block, [&](int64_t row, const Segment& s) {
-    void* const row_update = update(u, row % 2 * fan());
+    void* const row_update = update(u, row % 2 * row_size());
     Moments moments;
     if (waits)
       functions_->advance_and_apply(s, c, row_update, moments, pending);
     else
       functions_->advance(s, c, row_update, moments);
     collect_row(row, moments, sums);
-    const double r = factor(Verdict::row, row);
+    const double r = factor(Decision::row, row);
     waits = certain || reversible(r);
     sums.postponed += !waits;
     pending = {s, r, row_update, std::isfinite(moments.ww)};
@@ -104,7 +104,7 @@ void Weight::project_rows(int64_t block, void* u, BlockSums& sums) {
 void Weight::correct(int64_t block) const {
   const Constants c = constants();
   for_rows(block, [&](int64_t row, const Segment& s) {
-    const double r = factor(verdict_, row), previous = factor(predicted_, row);
+    const double r = factor(decision_, row), previous = factor(predicted_, row);
     const bool postponed = !reversible(previous);
     if (postponed || r != previous) functions_->correct(s, c, postponed ? -1 : previous, r);
   });
@@ -123,10 +123,10 @@ void Weight::advance(void* u) {
 void Weight::apply(void* u) const {
   const Constants c = constants();
   const bool finite = std::isfinite(space_.blocks[0].moments.ww);
-  if (verdict_ != Verdict::row)
-    return functions_->apply(segment(0, layout_.size), c, factor(verdict_, 0), u, finite);
+  if (decision_ != Decision::row)
+    return functions_->apply(segment(0, layout_.size), c, factor(decision_, 0), u, finite);
   for_rows(0, [&](int64_t row, const Segment& s) {
-    functions_->apply(s, c, factor(verdict_, row), update(u, s.index), finite);
+    functions_->apply(s, c, factor(decision_, row), update(u, s.index), finite);
   });
 }
 
@@ -162,12 +162,12 @@ void Weight::finish(int64_t block) const {
 
 void Weight::finish_row(int64_t row, const Segment& s, const Constants& c) const {
   const bool keep = o_->project_buffer && o_->rule == Rule::sgd && !o_->nesterov;
-  if (!o_->caution && (!keep || verdict_ == Verdict::none))
-    return functions_->step(s, c, factor(verdict_, row));
+  if (!o_->caution && (!keep || decision_ == Decision::none))
+    return functions_->step(s, c, factor(decision_, row));
   // u is projected, so r has only the decay, and the radial part that caution added to u
   const double cu = chosen(space_.coefs, coef_, row);
   const double cg = o_->caution ? chosen(space_.coefs_g, coef_g_, row) : 0;
-  const double damp = verdict_ == Verdict::none ? 1 : o_->wd_ratio;
+  const double damp = decision_ == Decision::none ? 1 : o_->wd_ratio;
   const double added = o_->caution ? chosen(space_.coefs_new, coef_new_, row) * enlarge_ : 0;
   const double r = -o_->lr * (o_->decay * damp - added);
   functions_->step_tangent(s, c, r, cu, cg, o_->caution ? enlarge_ : 0, keep);
@@ -187,14 +187,14 @@ bool Weight::record_row(int64_t row, const Moments& moments) const {
 }
 
 double Weight::chosen(const double* of_rows, double of_weight, int64_t row) const {
-  if (verdict_ == Verdict::none) return 0;
-  return verdict_ == Verdict::row ? of_rows[row] : of_weight;
+  if (decision_ == Decision::none) return 0;
+  return decision_ == Decision::row ? of_rows[row] : of_weight;
 }
 
 // r in w <- w + (r w - lr u) of a row
-double Weight::factor(Verdict verdict, int64_t row) const {
-  if (verdict == Verdict::none) return -o_->lr * o_->decay;
-  const double c = verdict == Verdict::row ? space_.coefs[row] : coef_;
+double Weight::factor(Decision decision, int64_t row) const {
+  if (decision == Decision::none) return -o_->lr * o_->decay;
+  const double c = decision == Decision::row ? space_.coefs[row] : coef_;
   return -o_->lr * (o_->decay * o_->wd_ratio - c);
 }
 

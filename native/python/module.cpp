@@ -4,9 +4,9 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include "moved.h"
-#include "plan.h"
-#include "tensors.h"
+#include "python/tensors.h"
+#include "step/changes.h"
+#include "step/plan.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -18,8 +18,8 @@ using LayoutTuple = std::tuple<Dtype, Dtype, int64_t, int64_t, int64_t, uint32_t
 
 void make_plan(Plan* self, const std::vector<LayoutTuple>& weights, const std::string& wanted) {
   std::vector<WeightSpec> specs;
-  for (const auto& [dtype, state_dtype, units, fan, size, seed] : weights)
-    specs.push_back({{dtype, state_dtype, units, fan, size}, seed});
+  for (const auto& [dtype, state_dtype, units, unit_size, size, seed] : weights)
+    specs.push_back({{dtype, state_dtype, units, unit_size, size}, seed});
   for (const InstructionSet& set : instruction_sets())
     if (wanted.empty() || wanted == set.name) {
       new (self) Plan(specs, set);
@@ -45,29 +45,31 @@ void step(Plan& plan, Tensors& tensors, const Options& options, int threads,
 }
 
 void step_recorded(Plan& plan, Tensors& tensors, const Options& options, int threads,
-                   const Array<double>& rows, const Array<int32_t>& verdicts) {
-  if (verdicts.size() != plan.size())
-    throw nb::value_error("verdicts: expected as many as the plan has weights");
+                   const Array<double>& rows, const Array<int32_t>& decisions) {
+  if (decisions.size() != plan.size())
+    throw nb::value_error("decisions: expected as many as the plan has weights");
   if (rows.size() * sizeof(double) != plan.rows() * sizeof(Moments))
     throw nb::value_error("rows: expected [plan.rows, 5]");
   const GateRecord record{reinterpret_cast<Moments*>(rows.data()),
-                          reinterpret_cast<Verdict*>(verdicts.data())};
+                          reinterpret_cast<Decision*>(decisions.data())};
   step(plan, tensors, options, threads, &record);
 }
 
-// Per weight: dtype, units, fan, the addresses before and after the step and of the gradient, keep.
-using MovedTuple = std::tuple<Dtype, int64_t, int64_t, uintptr_t, uintptr_t, uintptr_t, double>;
+// Per weight: dtype, units, unit_size, the addresses of the weight before and after the step and of
+// its gradient, keep.
+using ChangeTuple = std::tuple<Dtype, int64_t, int64_t, uintptr_t, uintptr_t, uintptr_t, double>;
 
-void measure_moved(const std::vector<MovedTuple>& weights, const Array<double>& rows, int threads) {
-  std::vector<MovedWeight> all;
+void measure_changes(const std::vector<ChangeTuple>& weights, const Array<double>& rows,
+                     int threads) {
+  std::vector<WeightChange> all;
   auto* moments = reinterpret_cast<Moments*>(rows.data());
   int64_t units = 0;
-  for (const auto& [dtype, count, fan, before, after, g, keep] : weights) {
+  for (const auto& [dtype, count, unit_size, before, after, g, keep] : weights) {
     if (dtype != Dtype::float32 && dtype != Dtype::float64)
       throw nb::value_error("dtype: must be float32 or float64");
     const auto pointer = [](uintptr_t p) { return reinterpret_cast<const void*>(p); };
-    all.push_back(
-        {dtype, count, fan, pointer(before), pointer(after), pointer(g), keep, moments + units});
+    all.push_back({dtype, count, unit_size, pointer(before), pointer(after), pointer(g), keep,
+                   moments + units});
     units += count;
   }
   if (rows.size() * sizeof(double) != size_t(units) * sizeof(Moments))
@@ -92,25 +94,25 @@ PyType_Slot collected[] = {{Py_tp_traverse, reinterpret_cast<void*>(traverse)},
                            {Py_tp_clear, reinterpret_cast<void*>(clear)},
                            {0, nullptr}};
 
-// The gate for a table of moments [rows]: its verdict, and the coefficient of every row.
-std::pair<Verdict, std::vector<double>> gate_of(
-    const std::vector<std::tuple<double, double, double, double>>& table, int64_t fan,
+// The gate for a table of moments [rows]: its decision, and the coefficient of every row.
+std::pair<Decision, std::vector<double>> gate_of(
+    const std::vector<std::tuple<double, double, double, double>>& table, int64_t unit_size,
     Projection projection, double delta, double eps) {
   Moments whole;
   int64_t failing = 0;
   for (const auto& [ww, gg, gw, uw] : table) {
-    failing += !orthogonal({ww, gg, gw, uw}, threshold(delta, fan), eps);
+    failing += !orthogonal({ww, gg, gw, uw}, threshold(delta, unit_size), eps);
     whole.ww += ww, whole.gg += gg, whole.gw += gw, whole.uw += uw;
   }
-  const int64_t size = fan * int64_t(table.size());
-  const Verdict verdict = gate(failing, whole, fan, size, projection, delta, eps);
+  const int64_t size = unit_size * int64_t(table.size());
+  const Decision decision = gate(failing, whole, unit_size, size, projection, delta, eps);
   std::vector<double> coefs;
   for (const auto& [ww, gg, gw, uw] : table) {
-    coefs.push_back(verdict == Verdict::none  ? 0
-                    : verdict == Verdict::row ? coef(ww, uw, eps)
-                                              : coef(whole.ww, whole.uw, eps));
+    coefs.push_back(decision == Decision::none  ? 0
+                    : decision == Decision::row ? coef(ww, uw, eps)
+                                                : coef(whole.ww, whole.uw, eps));
   }
-  return {verdict, coefs};
+  return {decision, coefs};
 }
 
 }  // namespace
@@ -135,10 +137,10 @@ NB_MODULE(_native, m) {
       .value("row", Projection::row)
       .value("weight", Projection::weight)
       .value("off", Projection::off);
-  nb::enum_<Verdict>(m, "Verdict")
-      .value("none", Verdict::none)
-      .value("row", Verdict::row)
-      .value("weight", Verdict::weight);
+  nb::enum_<Decision>(m, "Decision")
+      .value("none", Decision::none)
+      .value("row", Decision::row)
+      .value("weight", Decision::weight);
   nb::class_<Options>(m, "Options")
       .def(nb::init<>())
       .def_rw("rule", &Options::rule)
@@ -165,15 +167,17 @@ NB_MODULE(_native, m) {
             step(plan, tensors, options, threads);
           },
           "tensors"_a, "options"_a, "threads"_a)
-      .def("step", step_recorded, "tensors"_a, "options"_a, "threads"_a, "rows"_a, "verdicts"_a)
+      .def("step", step_recorded, "tensors"_a, "options"_a, "threads"_a, "rows"_a, "decisions"_a)
       .def_prop_ro("rows", &Plan::rows)
       .def_prop_ro("bytes", &Plan::bytes);
   nb::class_<Tensors>(m, "Tensors", nb::type_slots(collected))
       .def(nb::init<nb::list, const nb::list&, const nb::tuple&, const nb::object&>(), "weights"_a,
            "states"_a, "names"_a, "exchange"_a.none())
-      .def("locate", &Tensors::locate, "params"_a, "states"_a, "left"_a)
+      .def("locate", &Tensors::locate, "params"_a, "states"_a, "other_params"_a)
       .def("release", &Tensors::release)
       .def_prop_ro("bytes", &Tensors::bytes);
-  m.def("measure_moved", measure_moved, "weights"_a, "rows"_a, "threads"_a);
-  m.def("gate", gate_of, "table"_a, "fan"_a, "projection"_a, "delta"_a, "eps"_a);
+  m.def("measure_changes", measure_changes, "weights"_a, "rows"_a, "threads"_a);
+  m.def("gate", gate_of, "table"_a, "unit_size"_a, "projection"_a, "delta"_a, "eps"_a);
+  m.attr("measure_moved") = m.attr("measure_changes");  // until all callers use the new names
+  m.attr("Verdict") = m.attr("Decision");
 }

@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "weight.h"
+#include "step/weight.h"
 
 namespace tangential {
 

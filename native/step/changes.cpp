@@ -1,9 +1,9 @@
-#include "moved.h"
+#include "step/changes.h"
 
 #include <algorithm>
 #include <atomic>
 
-#include "threads.h"
+#include "step/threads.h"
 
 namespace tangential {
 namespace {
@@ -12,7 +12,7 @@ constexpr int64_t BLOCK = 1 << 16;  // elements that a thread takes at a time; a
 
 struct Work {
   struct Task {
-    const MovedWeight* weight;
+    const WeightChange* weight;
     int64_t first, last;  // rows
   };
 
@@ -23,15 +23,16 @@ struct Work {
   void run() {
     for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks.size();) {
       const auto& [weight, first, last] = tasks[i];
-      const MovedWeight& w = *weight;
-      const int64_t bytes = w.fan * (w.dtype == Dtype::float64 ? 8 : 4);
+      const WeightChange& w = *weight;
+      const int64_t bytes = w.unit_size * (w.dtype == Dtype::float64 ? 8 : 4);
       const auto at = [&](const void* p, int64_t row) {
         return static_cast<const char*>(p) + row * bytes;
       };
       for (int64_t row = first; row < last; row++) {
-        const MovedRow moved{at(w.before, row), at(w.after, row), at(w.g, row), w.fan, w.keep};
+        const RowChange change{at(w.before, row), at(w.after, row), at(w.g, row), w.unit_size,
+                               w.keep};
         w.moments[row] = {};
-        set.measure_moved(w.dtype)(moved, w.moments[row]);
+        set.measure_change(w.dtype)(change, w.moments[row]);
       }
     }
   }
@@ -39,10 +40,10 @@ struct Work {
 
 }  // namespace
 
-void measure(const std::vector<MovedWeight>& weights, const InstructionSet& set, int threads) {
+void measure(const std::vector<WeightChange>& weights, const InstructionSet& set, int threads) {
   Work work{set, {}};
-  for (const MovedWeight& w : weights) {
-    const int64_t rows = std::max<int64_t>(1, BLOCK / std::max<int64_t>(1, w.fan));
+  for (const WeightChange& w : weights) {
+    const int64_t rows = std::max<int64_t>(1, BLOCK / std::max<int64_t>(1, w.unit_size));
     for (int64_t first = 0; first < w.units; first += rows)
       work.tasks.push_back({&w, first, std::min(first + rows, w.units)});
   }

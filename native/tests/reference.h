@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "test_memory.h"
+#include "tests/memory.h"
 
 namespace tangential::test {
 
@@ -11,41 +11,43 @@ constexpr double TINY = 1e-30;  // instead of 0 / 0 where a row is 0
 
 struct Expected {
   Vector w, g, m, v;
-  Verdict verdict = Verdict::none;
+  Decision decision = Decision::none;
   double largest_w = 0, largest_m = 0;  // before the step
   std::vector<size_t> doubtful{};       // elements whose sign, for caution, depends on rounding
 };
 
-// Remove the part of x along w in every piece of `fan` elements, unless it is not finite.
-inline void project(Vector& x, const Vector& w, int64_t fan, double eps) {
-  for (auto [a, b] = std::pair(x.data(), w.data()); a < x.data() + x.size(); a += fan, b += fan) {
+// Remove the part of x along w in every piece of `unit_size` elements, unless it is not finite.
+inline void project(Vector& x, const Vector& w, int64_t unit_size, double eps) {
+  for (auto [a, b] = std::pair(x.data(), w.data()); a < x.data() + x.size();
+       a += unit_size, b += unit_size) {
     double squares = 0, radial = 0;
-    for (int64_t i = 0; i < fan; i++) squares += b[i] * b[i];
+    for (int64_t i = 0; i < unit_size; i++) squares += b[i] * b[i];
     const double norm = std::sqrt(squares) + eps;
-    for (int64_t i = 0; i < fan; i++) radial += a[i] * (b[i] / norm);
+    for (int64_t i = 0; i < unit_size; i++) radial += a[i] * (b[i] / norm);
     if (!std::isfinite(radial)) continue;
-    for (int64_t i = 0; i < fan; i++) a[i] -= radial * (b[i] / norm);
+    for (int64_t i = 0; i < unit_size; i++) a[i] -= radial * (b[i] / norm);
   }
 }
 
-inline bool all_orthogonal(const Vector& x, const Vector& y, int64_t fan, const Options& o) {
-  for (auto [a, b] = std::pair(x.data(), y.data()); a < x.data() + x.size(); a += fan, b += fan) {
+inline bool all_orthogonal(const Vector& x, const Vector& y, int64_t unit_size, const Options& o) {
+  for (auto [a, b] = std::pair(x.data(), y.data()); a < x.data() + x.size();
+       a += unit_size, b += unit_size) {
     double aa = 0, bb = 0, ab = 0;
-    for (int64_t i = 0; i < fan; i++) aa += a[i] * a[i], bb += b[i] * b[i], ab += a[i] * b[i];
+    for (int64_t i = 0; i < unit_size; i++) aa += a[i] * a[i], bb += b[i] * b[i], ab += a[i] * b[i];
     const double norms = std::max(std::sqrt(aa), o.eps) * std::max(std::sqrt(bb), o.eps);
-    if (!(std::fabs(ab) / norms < o.delta / std::sqrt(double(fan)))) return false;
+    if (!(std::fabs(ab) / norms < o.delta / std::sqrt(double(unit_size)))) return false;
   }
   return true;
 }
 
-inline Verdict decide(const TestWeight& weight, const Vector& w, const Vector& g,
-                      const Options& o) {
-  const int64_t size = weight.layout.size, fan = weight.fan();
-  if (!weight.layout.units || o.projection == Projection::off) return Verdict::none;
-  if (o.projection == Projection::weight) return size > 1 ? Verdict::weight : Verdict::none;
-  if (o.projection == Projection::row) return fan > 1 ? Verdict::row : Verdict::none;
-  if (fan > 1 && all_orthogonal(w, g, fan, o)) return Verdict::row;
-  return size > 1 && all_orthogonal(w, g, size, o) ? Verdict::weight : Verdict::none;
+inline Decision decide(const TestWeight& weight, const Vector& w, const Vector& g,
+                       const Options& o) {
+  const int64_t size = weight.layout.size, unit_size = weight.unit_size();
+  if (!weight.layout.units || o.projection == Projection::off) return Decision::none;
+  if (o.projection == Projection::weight) return size > 1 ? Decision::weight : Decision::none;
+  if (o.projection == Projection::row) return unit_size > 1 ? Decision::row : Decision::none;
+  if (unit_size > 1 && all_orthogonal(w, g, unit_size, o)) return Decision::row;
+  return size > 1 && all_orthogonal(w, g, size, o) ? Decision::weight : Decision::none;
 }
 
 inline double largest(const Vector& x) {
@@ -79,10 +81,10 @@ inline Expected expected(const TestWeight& weight, const Options& o) {
       u[i] = o.nesterov ? g[i] + o.beta1 * e.m[i] : e.m[i];
     }
   }
-  e.verdict = decide(weight, e.w, g, o);
+  e.decision = decide(weight, e.w, g, o);
   const auto tangent = [&](Vector& x) {
-    if (e.verdict == Verdict::none || x.empty()) return;
-    project(x, e.w, e.verdict == Verdict::row ? weight.fan() : weight.layout.size, o.eps);
+    if (e.decision == Decision::none || x.empty()) return;
+    project(x, e.w, e.decision == Decision::row ? weight.unit_size() : weight.layout.size, o.eps);
   };
   tangent(u);
   if (o.project_buffer && !adam && !o.nesterov) e.m = u;
@@ -91,7 +93,7 @@ inline Expected expected(const TestWeight& weight, const Options& o) {
     const double largest_u = largest(u), largest_g = largest(g);
     double agreeing = 0;
     for (size_t i = 0; i < n; i++) {
-      const bool exact = e.g[i] == 0 && e.verdict != Verdict::weight;
+      const bool exact = e.g[i] == 0 && e.decision != Decision::weight;
       const double least = std::min(std::fabs(u[i]) / largest_u, std::fabs(g[i]) / largest_g);
       if (least < weight.w.format().tolerance / 4 && !exact) e.doubtful.push_back(i);
       u[i] = u[i] * g[i] > 0 ? u[i] : 0;
@@ -100,7 +102,7 @@ inline Expected expected(const TestWeight& weight, const Options& o) {
     for (double& x : u) x /= std::max(agreeing / double(n), 1e-3);
     tangent(u);
   }
-  const double decay = o.decay * (e.verdict == Verdict::none ? 1 : o.wd_ratio);
+  const double decay = o.decay * (e.decision == Decision::none ? 1 : o.wd_ratio);
   for (size_t i = 0; i < n; i++) e.w[i] = e.w[i] * (1 - o.lr * decay) - o.lr * u[i];
   return e;
 }

@@ -2,7 +2,7 @@
 // Only rows.cpp includes this file.
 #pragma once
 
-#include "rows.h"
+#include "rows/rows.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -2,14 +2,15 @@
 
 #include <vector>
 
-#include "rows.h"
+#include "rows/rows.h"
 
 namespace tangential {
 
 struct InstructionSet {
   const char* name;
   RowTable rows;
-  MeasureMoved (*measure_moved)(Dtype weight);  // null where a dtype is too narrow for differences
+  MeasureChange (*measure_change)(
+      Dtype weight);  // null where a dtype is too narrow for differences
 };
 
 // Those that this machine can run, the fastest first.

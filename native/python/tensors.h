@@ -3,8 +3,8 @@
 
 #include <compare>
 
-#include "plan.h"
-#include "torch_tensor.h"
+#include "python/torch_tensor.h"
+#include "step/plan.h"
 
 namespace tangential {
 
@@ -18,11 +18,11 @@ class Tensors {
   Tensors(nanobind::list weights, const nanobind::list& states, const nanobind::tuple& names,
           const nanobind::object& exchange);
 
-  // Find all memory, for one step. True if exactly our weights and those in `left` have a gradient,
+  // Find all memory, for one step. True if exactly our weights and `other_params` have a gradient,
   // each in the order of `params`, and if every weight of ours, its gradient and its state have
   // memory and the strides that they had. Throws during a step.
   bool locate(const nanobind::object& params, const nanobind::dict& states,
-              const nanobind::list& left);
+              const nanobind::list& other_params);
 
   int traverse(visitproc visit, void* arg) const;  // for Python's garbage collector
   void clear();

@@ -2,7 +2,7 @@
 // Only rows.cpp includes this file.
 #pragma once
 
-#include "row_vectors.h"
+#include "rows/vectors.h"
 
 namespace tangential::ISA {
 namespace {

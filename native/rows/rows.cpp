@@ -5,9 +5,9 @@
 // Sums use 64 bytes of lanes whatever WIDTH is, and then add lane by lane, so that the same fused
 // multiply-adds give the same bits with every vector width.
 
-#include "rows.h"
+#include "rows/rows.h"
 
-#include "row_loops.h"
+#include "rows/loops.h"
 
 namespace tangential::ISA {
 namespace {
@@ -22,12 +22,12 @@ const RowFunctions* functions_for(Rule rule, bool nesterov) {
 }
 
 template <class Real>
-void measure_moved(const MovedRow& moved, Moments& moments) {
+void measure_change(const RowChange& change, Moments& moments) {
   using R = Rows<Real, Real, Rule::sgd, false>;
   using V = Vector<Real>;
   const Segment s{
-      (void*)moved.before, (void*)moved.g, (void*)moved.after, nullptr, nullptr, moved.n, 0};
-  const Real keep = (Real)moved.keep;
+      (void*)change.before, (void*)change.g, (void*)change.after, nullptr, nullptr, change.n, 0};
+  const Real keep = (Real)change.keep;
   for (int64_t start = 0; start < s.n; start += FOLD) {
     LaneMoments<Real> lanes;
     for_packs<Real, Real, Real>(
@@ -45,9 +45,9 @@ void measure_moved(const MovedRow& moved, Moments& moments) {
 
 }  // namespace
 
-MeasureMoved measure_moved(Dtype weight) {
-  return weight == Dtype::float32   ? measure_moved<float>
-         : weight == Dtype::float64 ? measure_moved<double>
+MeasureChange measure_change(Dtype weight) {
+  return weight == Dtype::float32   ? measure_change<float>
+         : weight == Dtype::float64 ? measure_change<double>
                                     : nullptr;
 }
 

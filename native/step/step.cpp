@@ -2,8 +2,8 @@
 #include <cmath>
 #include <utility>
 
-#include "plan_impl.h"
-#include "threads.h"
+#include "step/plan_impl.h"
+#include "step/threads.h"
 
 namespace tangential {
 namespace {
@@ -108,7 +108,7 @@ void Plan::Impl::run_group(size_t group, char* thread_scratch) {
     Weight w(layouts[entries[i].layout]);
     begin(w, i, space, correction);
     for (; w.stage() != Stage::done; w.next()) w.run(0, thread_scratch);
-    if (record) record->verdicts[i] = w.verdict();
+    if (record) record->decisions[i] = w.decision();
   }
 }
 

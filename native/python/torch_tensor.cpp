@@ -1,4 +1,4 @@
-#include "torch_tensor.h"
+#include "python/torch_tensor.h"
 
 #include <tuple>
 

@@ -5,12 +5,12 @@
 #include <cmath>
 #include <cstdint>
 
-#include "rows.h"
+#include "rows/rows.h"
 
 namespace tangential {
 
 enum class Projection : int { automatic, row, weight, off };
-enum class Verdict : int32_t { none, row, weight };
+enum class Decision : int32_t { none, row, weight };
 
 // |cos(w, g)| < threshold, each norm at least eps. False where a norm overflows, and for NaN: every
 // comparison with it is false. (std::fmax would be a call.)
@@ -24,17 +24,17 @@ inline bool orthogonal(const Moments& s, double threshold, double eps) {
 inline double threshold(double delta, int64_t size) { return delta / std::sqrt(double(size)); }
 
 // failing: how many rows are not orthogonal; whole: the moments of the weight.
-inline Verdict gate(int64_t failing, const Moments& whole, int64_t fan, int64_t size,
-                    Projection projection, double delta, double eps) {
+inline Decision gate(int64_t failing, const Moments& whole, int64_t unit_size, int64_t size,
+                     Projection projection, double delta, double eps) {
   switch (projection) {
-    case Projection::off: return Verdict::none;
-    case Projection::row: return fan > 1 ? Verdict::row : Verdict::none;
-    case Projection::weight: return size > 1 ? Verdict::weight : Verdict::none;
+    case Projection::off: return Decision::none;
+    case Projection::row: return unit_size > 1 ? Decision::row : Decision::none;
+    case Projection::weight: return size > 1 ? Decision::weight : Decision::none;
     case Projection::automatic: break;
   }
-  if (failing == 0 && fan > 1) return Verdict::row;
-  return size > 1 && orthogonal(whole, threshold(delta, size), eps) ? Verdict::weight
-                                                                    : Verdict::none;
+  if (failing == 0 && unit_size > 1) return Decision::row;
+  return size > 1 && orthogonal(whole, threshold(delta, size), eps) ? Decision::weight
+                                                                    : Decision::none;
 }
 
 // c for which x - c w has no radial part; 0 where c is not finite.

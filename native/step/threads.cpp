@@ -1,4 +1,4 @@
-#include "threads.h"
+#include "step/threads.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,11 +1,11 @@
-#include "plan.h"
+#include "step/plan.h"
 
 #include <algorithm>
 #include <map>
 #include <new>
 #include <stdexcept>
 
-#include "plan_impl.h"
+#include "step/plan_impl.h"
 
 namespace tangential {
 namespace {
@@ -16,9 +16,10 @@ void check(const Layout& layout, const InstructionSet& set) {
   if (!set.rows(layout.dtype, layout.state_dtype, Rule::adam, false))
     throw std::invalid_argument(
         "weights: there is no code for the dtypes of a weight and its state");
-  if (layout.units < 0 || layout.fan < 0 || layout.size < 0 ||
-      (layout.units && (layout.fan > layout.size || layout.units * layout.fan != layout.size)))
-    throw std::invalid_argument("weights: units * fan must be the size of the weight");
+  if (layout.units < 0 || layout.unit_size < 0 || layout.size < 0 ||
+      (layout.units &&
+       (layout.unit_size > layout.size || layout.units * layout.unit_size != layout.size)))
+    throw std::invalid_argument("weights: units * unit_size must be the size of the weight");
 }
 
 }  // namespace
@@ -82,7 +83,7 @@ void Plan::step(const Memory* memory, const Options& options, int threads,
   impl.begin_large();
   impl.run(std::max(threads, 1));
   for (size_t k = 0; record && k < impl.large.size(); k++)
-    record->verdicts[impl.large_entries[k]] = impl.large[k].verdict();
+    record->decisions[impl.large_entries[k]] = impl.large[k].decision();
 }
 
 // Whether a step has all buffers that it reads and writes.

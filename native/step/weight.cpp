@@ -1,4 +1,4 @@
-#include "weight.h"
+#include "step/weight.h"
 
 namespace tangential {
 namespace {
@@ -8,7 +8,7 @@ constexpr double LEAST_KEPT = 1e-3;  // as in tangential.maths
 }  // namespace
 
 Weight::Weight(const Layout& layout) : layout_(layout) {
-  const int64_t row = std::max<int64_t>(1, fan());
+  const int64_t row = std::max<int64_t>(1, row_size());
   blocks_per_row_ = small(layout) ? 1 : (row + BLOCK - 1) / BLOCK;
   rows_per_block_ = small(layout) ? rows() : std::max<int64_t>(1, BLOCK / row);
   blocks_ =
@@ -16,7 +16,7 @@ Weight::Weight(const Layout& layout) : layout_(layout) {
 }
 
 int64_t Weight::update_bytes() const {
-  const int64_t stored = small(layout_) ? layout_.size : whole_rows() ? 2 * fan() : 0;
+  const int64_t stored = small(layout_) ? layout_.size : whole_rows() ? 2 * row_size() : 0;
   return gated() ? stored * std::max<int64_t>(width(layout_.dtype), 4) : 0;
 }
 
@@ -29,9 +29,9 @@ void Weight::begin(const Options& options, const InstructionSet& set, uint32_t s
   seed_ = seed;
   scale1_ = scale1;
   scale2_ = scale2;
-  threshold_ = threshold(options.delta, fan());
-  verdict_ = Verdict::none;
-  predicted_ = Verdict::row;
+  threshold_ = threshold(options.delta, row_size());
+  decision_ = Decision::none;
+  predicted_ = Decision::row;
   stage_ = first_stage();
 }
 
@@ -41,7 +41,7 @@ Stage Weight::first_stage() const {
   if (o_->caution || o_->project_buffer) return Stage::measure;
   if (small(layout_)) return Stage::advance;
   if (!whole_rows()) return Stage::measure;
-  if (o_->projection == Projection::row && fan() > 1) return Stage::speculate;
+  if (o_->projection == Projection::row && row_size() > 1) return Stage::speculate;
   const bool exact = width(layout_.dtype) >= 4;  // narrower weights cannot be reversed
   return o_->projection == Projection::automatic && exact && reversible(-o_->lr * o_->decay)
              ? Stage::sample
@@ -68,8 +68,8 @@ void Weight::next() {
     case Stage::speculate: {
       decide();
       const auto postponed = [](const BlockSums& sums) { return sums.postponed > 0; };
-      const bool right =
-          verdict_ == predicted_ && std::none_of(space_.blocks, space_.blocks + blocks_, postponed);
+      const bool right = decision_ == predicted_ &&
+                         std::none_of(space_.blocks, space_.blocks + blocks_, postponed);
       stage_ = right ? Stage::done : Stage::correct;
       break;
     }
@@ -106,7 +106,7 @@ void Weight::decide() {
       add(whole, moments);
     }
   }
-  verdict_ = gate(failing, whole, fan(), layout_.size, o_->projection, o_->delta, o_->eps);
+  decision_ = gate(failing, whole, row_size(), layout_.size, o_->projection, o_->delta, o_->eps);
   coef_ = coef_of(whole.ww, whole.uw);
   coef_g_ = coef_of(whole.ww, whole.gw);
 }

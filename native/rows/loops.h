@@ -1,7 +1,7 @@
 // The loops over a row: one template for all rules and dtypes. Only rows.cpp includes this file.
 #pragma once
 
-#include "row_packs.h"
+#include "rows/packs.h"
 
 namespace tangential::ISA {
 namespace {
