@@ -5,6 +5,7 @@ search      the tuning points: a grid, or quasi-random points
 tuning      the trials of the search, and its best points
 schedule    which trials a study has, given those that are finished
 rehearsal   the first steps of every optimizer, before the study starts
+request     what a user asks of a study
 study       a plan from a user's request, and running it on this machine
 storage     the plan and the trials in a database that workers share
 workers     the processes that run trials
@@ -16,10 +17,11 @@ from tangential_lab.studies import schedule as schedule
 from tangential_lab.studies import tuning as tuning
 from tangential_lab.studies.plan import LEAST_DECAY, Plan, PlannedOptimizer
 from tangential_lab.studies.rehearsal import Estimate, rehearse
+from tangential_lab.studies.request import StudyRequest
 from tangential_lab.studies.storage.database import database_errors
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.storage.urls import file_url
-from tangential_lab.studies.study import StudyRequest, interruptible, make_plan, run_study
+from tangential_lab.studies.study import make_plan, run_study
 from tangential_lab.studies.workers.pool import StudyFailedError
 from tangential_lab.studies.workers.worker import (
     TrialFailedError,

@@ -59,6 +59,7 @@ class Plan(NamedTuple):
     steps: int  # of a trial
     invariant: list[str]  # names of the weights that the audit proved scale-invariant
     settings: dict[str, Any]  # as in `Settings`
+    given: bool = False  # the user's settings replace published ones
 
     def text(self) -> str:
         """The plan as JSON, for the database."""

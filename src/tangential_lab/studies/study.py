@@ -1,13 +1,12 @@
 """A study on this machine: its plan from a user's request, and its workers."""
 
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from threading import Event
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -15,55 +14,35 @@ from tangential import audit
 from tangential_lab import training
 from tangential_lab.studies import provenance, schedule
 from tangential_lab.studies.plan import LEAST_DECAY, Plan, PlannedOptimizer
+from tangential_lab.studies.request import StudyRequest, check_leaders, check_request
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.workers.pool import StudyFailedError, WorkerPool
 from tangential_lab.studies.workers.worker import WorkerOptions
-from tangential_lab.training import OPTIMIZERS, OptimizerEntry, ProcessShare, Records, Task
+from tangential_lab.training import (
+    OPTIMIZERS,
+    OptimizerEntry,
+    Point,
+    ProcessShare,
+    Records,
+    Task,
+)
 
 AUDIT_BATCHES, AUDIT_BATCH_SIZE = 3, 16
 POLL_S = 0.5
 TUNING_SEEDS = 2  # of a study that is not a sweep
 
 
-class StudyRequest(NamedTuple):
-    """What the user wants to compare."""
-
-    task: str
-    options: dict[str, Any]  # of the task
-    optimizers: tuple[str, ...]
-    user_optimizers: dict[str, str]  # name -> source
-    trials: int
-    seeds: int
-    epochs: float | None
-    undecayed: bool
-    precision: str
-    threads: int
-    sharded: bool
-    sweep: bool = False  # a search alone, on `seeds` seeds
-
-
 def make_plan(request: StudyRequest, task: Task) -> Plan:
     """The plan for a request. It audits the task's model and tests the user's optimizers.
 
     Raises:
-        ValueError: a user's optimizer cannot be used or has a built-in one's name, a part of the
-            model would never be trained, or the task has no data for a search.
+        ValueError: a user's optimizer cannot be used or has a built-in one's name, a given setting
+            cannot be used, a part of the model would never be trained, or the task has no data for
+            a search.
     """
-    if request.trials and "validation" not in task.splits:
-        raise ValueError(
-            f"trials must be 0 with {task.name}, because it has no validation split, got "
-            f"{request.trials}: pass --trials 0, or leave out held_out=no"
-        )
-    if request.epochs is not None and request.epochs <= task.frozen_epochs:
-        raise ValueError(
-            f"epochs must be more than {task.frozen_epochs:g} with {task.name}, because a part of "
-            f"its weights is frozen until then, got {request.epochs:g}"
-        )
-    for name in request.user_optimizers:
-        if name in OPTIMIZERS:
-            raise ValueError(f"optimizer {name!r} is the laboratory's own: choose another name")
+    check_request(request, task)
     invariant = scale_invariant_weights(task)
-    _check_leaders(request, invariant)
+    check_leaders(request, invariant)
     epochs = request.epochs or task.epochs
     plan = Plan(
         task=request.task,
@@ -88,6 +67,7 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
             "versions": provenance.versions(),
             "source": provenance.source(request.task),
         },
+        given=bool(request.given),
     )
     for name in plan.optimizers:
         points = [spec.values for spec in schedule.trials(plan, {}) if spec.optimizer == name]
@@ -99,24 +79,6 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
                 stacklevel=2,
             )
     return plan
-
-
-def _check_leaders(request: StudyRequest, invariant: list[str]) -> None:
-    """Raise a ValueError if an optimizer that takes the angles of another one cannot do so."""
-    for name in request.optimizers:
-        leader = OPTIMIZERS[name].leader
-        if leader is None:
-            continue
-        needs = {
-            f"{leader} among the optimizers": leader in request.optimizers,
-            "a study with test seeds: leave out --sweep": not request.sweep,
-            "weights on one device: leave out --sharded": not request.sharded,
-            "steps that are never skipped: use --precision no or bf16": request.precision != "fp16",
-            "a model with scale-invariant weights, but the audit proves none": bool(invariant),
-        }
-        for need, met in needs.items():
-            if not met:
-                raise ValueError(f"{name} takes the angles of {leader}, so it needs {need}")
 
 
 def _planned_optimizers(
@@ -136,14 +98,20 @@ def _planned_optimizers(
     entries = {name: OPTIMIZERS[name] for name in request.optimizers} | users
     return {
         name: planned_optimizer(
-            task, name, entry, sources.get(name, ""), resumes=name not in unresumable
+            task, name, entry, sources.get(name, ""), request.given, resumes=name not in unresumable
         )
         for name, entry in entries.items()
     }
 
 
 def planned_optimizer(
-    task: Task, name: str, entry: OptimizerEntry, source: str = "", *, resumes: bool = True
+    task: Task,
+    name: str,
+    entry: OptimizerEntry,
+    source: str = "",
+    given: Mapping[str, Point] = MappingProxyType({}),
+    *,
+    resumes: bool = True,
 ) -> PlannedOptimizer:
     """What a plan says about an optimizer."""
     return PlannedOptimizer(
@@ -152,7 +120,7 @@ def planned_optimizer(
         baseline=entry.baseline,
         colour=entry.colour,
         space=entry.space,
-        published=training.untuned_point(name, entry, task.published),
+        published=training.untuned_point(name, entry, task.published, given),
         decay_multiplier=entry.decay_multiplier,
         differs_by_decay=entry.differs_by_decay,
         leader=entry.leader,
@@ -170,7 +138,9 @@ def _test_user_optimizers(
         model = task.model()
     groups = preflight.shapes(training.split_groups(task.groups(model), model, invariant, 1.0))
     reasons = preflight.unresumable(
-        preflight.PreflightRequest(request.user_optimizers, dict(task.published), groups)
+        preflight.PreflightRequest(
+            request.user_optimizers, dict(task.published), dict(request.given), groups
+        )
     )
     for name, reason in reasons.items():
         warnings.warn(
@@ -196,31 +166,6 @@ def scale_invariant_weights(task: Task) -> list[str]:
             warnings.warn(f"{task.name}'s weights cannot be audited: {error}", stacklevel=2)
             return []
     return [*result.names("row"), *result.names("weight")]
-
-
-@contextmanager
-def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second has its usual effect.
-
-    A KeyboardInterrupt could interrupt the saving of a trial. `stopping` is called, too.
-    """
-    stop, usual = Event(), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-    def handle(*_: Any) -> None:
-        stop.set()
-        stopping()
-        restore()
-
-    for number in usual:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        restore()
 
 
 def run_study(

@@ -21,9 +21,11 @@ from tangential_lab.training.batches import (
 from tangential_lab.training.curves import CLOCK_PARTS, MEAN_COLUMNS, Curves
 from tangential_lab.training.optimizers import (
     DEFAULT_OPTIMIZERS,
+    FAMILIES,
     OPTIMIZERS,
     OptimizerEntry,
     Space,
+    check_given,
     split_groups,
     untuned_point,
 )

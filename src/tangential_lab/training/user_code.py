@@ -18,11 +18,11 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import TracebackException
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 from tangential_lab.errors import shorten
 from tangential_lab.names import did_you_mean
-from tangential_lab.training.optimizers import Family, OptimizerEntry, Space, factory
+from tangential_lab.training.optimizers import FAMILIES, OptimizerEntry, Space, factory
 
 USER_COLOURS = ("#332288", "#3a9a8a", "#661100", "#5f93c8", "#aa4466", "#777777")
 __path__: list[str] = []  # makes this module a package of folders, each named by its path in hex
@@ -177,8 +177,8 @@ def user_optimizer(number: int, name: str, source: str, about: str | None = None
         code = {path: path.read_bytes() for path in paths}
         described = _described(name, source, code, about)
     family: Any = getattr(build, "family", "adam")
-    if family not in get_args(Family):
-        raise ValueError(f"{name}.family must be {' or '.join(get_args(Family))}, got {family!r}")
+    if family not in FAMILIES:
+        raise ValueError(f"{name}.family must be {' or '.join(FAMILIES)}, got {family!r}")
     baseline = getattr(build, "baseline", "sgd" if family == "sgd" else "adamw")
     if not (baseline is None or isinstance(baseline, str)):
         raise ValueError(f"{name}.baseline must be the name of an optimizer, got {baseline!r}")

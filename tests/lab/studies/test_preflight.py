@@ -128,7 +128,7 @@ def path(tmp_path):
 
 def tried(source, groups=GROUPS):
     """In this process."""
-    request = PreflightRequest({}, {"sgd": POINT, "adam": POINT | {"lr": 1e-3}}, groups)
+    request = PreflightRequest({}, {"sgd": POINT, "adam": POINT | {"lr": 1e-3}}, {}, groups)
     return preflight._test("mine", str(source), request, lambda act: None)
 
 
@@ -184,14 +184,14 @@ def test_a_state_that_cannot_be_read_again_is_found(path):
 @pytest.mark.slow
 def test_a_process_that_ends_is_an_error(factory, words, path):
     with pytest.raises(ValueError, match=words):
-        unresumable(PreflightRequest({"x": f"{path}:{factory}"}, {"adam": POINT}, GROUPS))
+        unresumable(PreflightRequest({"x": f"{path}:{factory}"}, {"adam": POINT}, {}, GROUPS))
 
 
 @pytest.mark.slow
 def test_a_file_that_ends_the_process_when_it_is_loaded(tmp_path):
     (tmp_path / "mine.py").write_text("import os\nos._exit(0)\n")
     with pytest.raises(ValueError, match=r"ended \(exit status 0\) when optimizer 'x' was loaded"):
-        unresumable(PreflightRequest({"x": f"{tmp_path}/mine.py:own"}, {"adam": POINT}, GROUPS))
+        unresumable(PreflightRequest({"x": f"{tmp_path}/mine.py:own"}, {"adam": POINT}, {}, GROUPS))
 
 
 def test_groups_are_those_of_a_trial_and_small():

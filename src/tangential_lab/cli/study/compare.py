@@ -22,8 +22,9 @@ from tangential_lab.cli.study.location import (
     checked_name,
     study_errors,
 )
-from tangential_lab.cli.study.progress import Display
+from tangential_lab.cli.study.progress import Display, interruptible
 from tangential_lab.cli.study.report import conclude
+from tangential_lab.cli.study.settings import NOTHING_GIVEN, GivenSettings
 from tangential_lab.errors import one_line
 from tangential_lab.names import one_of, unknown_name
 from tangential_lab.reports import number
@@ -32,7 +33,6 @@ from tangential_lab.studies import (
     Store,
     StudyRequest,
     WorkerOptions,
-    interruptible,
     make_plan,
     rehearse,
     run_study,
@@ -60,6 +60,7 @@ def compare(
     optimizers: Annotated[tuple[KnownOptimizer, ...], Many] = DEFAULT_OPTIMIZERS,
     optimizer: Annotated[tuple[str, ...], Many] = (),
     trials: CountOrZero = 16,
+    given: GivenSettings = NOTHING_GIVEN,
     seeds: Count = 5,
     sweep: bool = False,
     epochs: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1_000_000))] = None,
@@ -90,7 +91,8 @@ def compare(
         trials: Points of the search per optimizer; each is trained on two tuning seeds. Fewer than
             16 are a grid around the published learning rate, crossed with what weight decay does
             over the run. From 16 on they are quasi-random. With 0, every optimizer runs at the
-            published settings of the task.
+            published settings of the task, or at those of --lr and --weight-decay.
+        given: Settings in place of published ones, with --trials 0.
         seeds: Number of test seeds, the same for all optimizers; 8 or more allow a verdict.
         sweep: Run the whole grid on these seeds instead, and show curves: nothing is chosen, so
             there are no test seeds. Scores are those of the validation split.
@@ -123,6 +125,7 @@ def compare(
             threads=threads,
             sharded=sharded,
             sweep=sweep,
+            given=given.points(),
         )
         _check_sweep(request)
         folder, store = location.create(

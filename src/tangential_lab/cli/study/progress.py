@@ -1,8 +1,13 @@
-"""The progress of a study: a live table on a terminal, one line per trial elsewhere."""
+"""The progress of a study: a live table on a terminal, one line per trial elsewhere; Ctrl-C."""
 
+import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -114,3 +119,28 @@ class Display:
         if record.get("diverged"):
             return "diverged"
         return score(self.plan.metric, record["score"])
+
+
+@contextmanager
+def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second has its usual effect.
+
+    A KeyboardInterrupt could interrupt the saving of a trial. `stopping` is called, too.
+    """
+    stop, usual = Event(), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def handle(*_: Any) -> None:
+        stop.set()
+        stopping()
+        restore()
+
+    for number in usual:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        restore()

@@ -74,7 +74,8 @@ def print_report(report: Report, console: Console) -> None:
     plan, lr = report.plan, "the published" if report.plan.sweep else "the baseline's"
     count = plan.tuning_seeds if plan.sweep else plan.seeds
     seeds = f"{count} paired seeds" if count > 1 else "one seed"
-    best = "at the point that is best on the other seeds" if plan.sweep else "at its best point"
+    best = "at its best point" if plan.trials else "at its settings"
+    best = "at the point that is best on the other seeds" if plan.sweep else best
     bare = f"At {lr} learning rate, without weight decay ({seeds})"
     _print_rows(bare, report.undecayed, report, console)
     _print_sentences(report.mechanisms, console)

@@ -10,8 +10,8 @@ from tangential_lab.cli.study.location import (
     TrialFiles,
     study_errors,
 )
-from tangential_lab.cli.study.progress import Display
-from tangential_lab.studies import WorkerOptions, interruptible, run_worker
+from tangential_lab.cli.study.progress import Display, interruptible
+from tangential_lab.studies import WorkerOptions, run_worker
 
 
 def worker(

@@ -29,6 +29,7 @@ class PreflightRequest(NamedTuple):
 
     sources: dict[str, str]  # by name
     published: Mapping[str, dict[str, float]]  # the task's settings, by family
+    given: Mapping[str, dict[str, float]]  # the user's settings in their place
     groups: ParamGroups  # as in a trial, but with shapes instead of parameters
 
 
@@ -74,7 +75,7 @@ def _test(name: str, source: str, request: PreflightRequest, tell: Callable[[str
     who = f"optimizer {name!r}"
     tell(f"{who} was loaded")
     entry, file = training.user_optimizer(0, name, source), Path(source.rpartition(":")[0])
-    point = training.untuned_point(name, entry, request.published)
+    point = training.untuned_point(name, entry, request.published, request.given)
     drawn = torch.Generator().manual_seed(0)
     values = [torch.randn(s, generator=drawn) for group in request.groups for s in group["params"]]
     try:
