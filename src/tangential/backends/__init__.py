@@ -1,10 +1,10 @@
 """How a step is taken: states advance, rows are summed, the gate decides, weights move.
 
-`native` (the compiled kernel) steps all weights that it supports in one call. The other weights
-go to a backend (`eager`, `foreach`), which defines `batches` (the weights it processes together)
-and `RULES` (how their states advance). `batch`: the records of a step. `step`: updates,
-moments, gate, new weights. `rows`: the units of a weight. `sums`: inner products of many weights.
-`rounding`: bf16/fp16 weights. `sharded`: DTensors.
+`native` (the compiled kernel) steps all weights on the CPU that it supports in one call, `triton`
+those on a GPU in four launches. The other weights go to a backend (`eager`, `foreach`), which
+defines `batches` (the weights it processes together) and `RULES` (how their states advance).
+`batch`: the records of a step. `step`: updates, moments, gate, new weights. `rows`: the units of a
+weight. `sums`: inner products of many weights. `rounding`: bf16/fp16 weights. `sharded`: DTensors.
 """
 
 from importlib.metadata import version
@@ -12,8 +12,15 @@ from types import ModuleType
 
 import torch
 
-from tangential.backends import eager, foreach, native, sharded
-from tangential.backends.batch import LowPrecision, Rule, State, StepOptions, WeightState
+from tangential.backends import eager, foreach, native, sharded, triton
+from tangential.backends.batch import (
+    LowPrecision,
+    Rule,
+    Scaling,
+    State,
+    StepOptions,
+    WeightState,
+)
 from tangential.backends.rounding import is_narrow
 from tangential.backends.rows import (
     Projection,
@@ -35,6 +42,7 @@ __all__ = [
     "Projection",
     "Rows",
     "Rule",
+    "Scaling",
     "State",
     "StepOptions",
     "StepSums",
@@ -55,6 +63,7 @@ __all__ = [
     "shards_of",
     "splits_units",
     "step",
+    "triton",
     "widen",
     "with_watcher",
     "without_watcher",

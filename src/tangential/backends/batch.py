@@ -46,6 +46,23 @@ class StepOptions(NamedTuple):
         return self.betas[0] if self.rule == "adam" else self.momentum
 
 
+class Scaling(NamedTuple):
+    """What GradScaler has set: its factor of the gradients, and whether to skip this step."""
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+
+    @property
+    def skips(self) -> bool:
+        """Whether to skip this step; this waits for the device."""
+        return self.found_inf is not None and bool(float(self.found_inf))
+
+    @property
+    def unscale(self) -> float:
+        """The factor that restores the gradients; this waits for the device."""
+        return 1.0 if self.grad_scale is None else 1 / float(self.grad_scale)
+
+
 class WeightState(NamedTuple):
     """A weight with its optimizer state and its units.
 

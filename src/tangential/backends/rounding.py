@@ -80,17 +80,17 @@ def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
     else:
         steps = [int(step) for step in counts(batch.states)]
     seeds = [
-        _hashed(step + _hashed(weight.position + 0x9E3779B9))
+        hashed(step + hashed(weight.position + 0x9E3779B9))
         for step, weight in zip(steps, weights, strict=True)
     ]
     device = ws[0].device
     first = torch.arange(max(w.numel() for w in ws), device=device)
     positions_of = [_positions(x.param, w, first) for x, w in zip(weights, ws, strict=True)]
     if len(ws) == 1:
-        return _hashed(positions_of[0] ^ seeds[0])
+        return hashed(positions_of[0] ^ seeds[0])
     seeds = torch.tensor(seeds, device="cpu").to(device, non_blocking=True).unbind()
     seed = torch.cat([seed.expand(w.numel()) for seed, w in zip(seeds, ws, strict=True)])
-    return _hashed(torch.cat(positions_of) ^ seed)
+    return hashed(torch.cat(positions_of) ^ seed)
 
 
 def _positions(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def _positions(param: Tensor, w: Tensor, first: Tensor) -> Tensor:
     return position.reshape(-1)
 
 
-def _hashed(x: Any) -> Any:
+def hashed(x: Any) -> Any:
     """C. Wellons' "lowbias32" of 64-bit integers or of an integer; the kernel uses it, too."""
     x = x & 0xFFFFFFFF  # a copy, which the rest changes in place
     x ^= x >> 16

@@ -110,6 +110,32 @@ class StepSums(NamedTuple):
     options: StepOptions
 
 
+ROW, WEIGHT = 1, 2  # a kernel's decisions
+
+
+def step_sums(
+    params: list[Tensor],
+    rows: list[Rows],
+    sums: Tensor,
+    decisions: Tensor,
+    options: StepOptions,
+) -> StepSums:
+    """The sums of weights that a kernel has stepped.
+
+    Args:
+        params: The weights that the gate has judged.
+        rows: Their units.
+        sums: ww, gg, gw, uw and uu of every unit [units of all, 5].
+        decisions: The gate's decision about every weight [weights].
+        options: The options of their group.
+    """
+    table = Table(rows, sums)
+    decision = table.of_weights(decisions)
+    gate = maths.Gate(decision == ROW, decision == WEIGHT)
+    *moments, uu = sums.unbind(1)
+    return StepSums(params, table, maths.Moments(*moments), uu, gate, options)
+
+
 Watch = Callable[[StepSums], None]
 
 

@@ -29,9 +29,10 @@ class AdamP(Projected):
         nesterov: Use Nesterov momentum.
         maximize: Maximize the objective instead.
         foreach: Process many weights per operation (True), or one weight at a time (False).
-        fused: Use the compiled kernel for contiguous CPU weights and foreach for others (True);
-            no kernel (False); by default, the fastest available. With True, GradScaler leaves
-            unscaling to the step, as with torch's fused optimizers.
+        fused: Use a kernel for weights whose rows are contiguous (True): the compiled one on the
+            CPU, Triton's on a GPU (not yet measured on one); or no kernel (False). By default, the
+            compiled kernel on the CPU, and foreach for all other weights. With True, GradScaler
+            leaves unscaling to the step, as with torch's fused optimizers.
         low_precision: How float16 and bfloat16 weights are rounded: to nearest (None; small steps
             are lost), "stochastic", or "kahan", which keeps what rounding lost in an extra buffer
             `compensation`.

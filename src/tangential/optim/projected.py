@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer, ParamsT, required
 
-from tangential.backends import Rule, State, StepOptions, Watch, native, rows_of
+from tangential.backends import Rule, State, StepOptions, Watch, native, rows_of, triton
 from tangential.optim import flattened, options
 from tangential.optim.checkpoints import adopt
 from tangential.optim.options import Group
@@ -51,14 +51,14 @@ class Projected(Optimizer):
 
         Trainers then refuse to clip gradients, so this needs an explicit `fused=True`.
         """
-        return all(group["fused"] is True and _on_cpu(group) for group in self.param_groups)
+        return all(group["fused"] is True and _can_fuse(group) for group in self.param_groups)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group as torch.optim does; options left out take the defaults.
 
         Raises:
             ValueError: an option is out of range, or asks for rows that a weight does not have.
-            RuntimeError: `fused` is True, but the kernel is missing.
+            RuntimeError: `fused` is True, but the kernel for the device of the weights is missing.
         """
         if not isinstance(param_group["params"], (Tensor, set)):
             param_group["params"] = list(param_group["params"])  # it may be a generator
@@ -71,8 +71,8 @@ class Projected(Optimizer):
                 flattened.check_group({**group, "params": tensors})
             if self._has_all_groups:
                 flattened.check([*self.param_groups, {**group, "params": tensors}])
-        if group["fused"] and not native.kernel:
-            raise RuntimeError(f"fused is True, but {native.reason()}")
+        if group["fused"] and (missing := _missing_kernel(_tensors(param_group["params"]))):
+            raise RuntimeError(f"fused is True, but {missing}")
         super().add_param_group(options.storable(param_group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -148,6 +148,17 @@ def _tensors(params: Any) -> list[Tensor]:
     params = [params] if isinstance(params, Tensor) else params
     params = [p[1] if isinstance(p, tuple) else p for p in params]
     return [p for p in params if isinstance(p, Tensor) and not is_lazy(p)]
+
+
+def _missing_kernel(params: list[Tensor]) -> str:
+    """Why the kernel for these weights is missing; "" if it is there."""
+    on_gpu = bool(params) and all(param.is_cuda for param in params)
+    return triton.reason() if on_gpu else native.reason()
+
+
+def _can_fuse(group: Group) -> bool:
+    """Whether a kernel steps the weights of a group: the compiled one, or Triton's."""
+    return _on_cpu(group) or all(triton.runs_on(param.device) for param in group["params"])
 
 
 def _on_cpu(group: Group) -> bool:

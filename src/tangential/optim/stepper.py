@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tangential.backends import (
+    Scaling,
     State,
     StepOptions,
     Watch,
@@ -16,12 +17,14 @@ from tangential.backends import (
     native,
     sharded,
     step,
+    triton,
 )
 from tangential.optim import flattened
 from tangential.optim.checks import check_capture, check_lr, check_weight
 from tangential.optim.options import Group, resolved
 
 States = dict[Tensor, State]
+Plan = native.StepPlan | triton.TritonPlan
 
 
 class _GroupStep(NamedTuple):
@@ -31,15 +34,20 @@ class _GroupStep(NamedTuple):
     first: int  # the index of its first weight in the optimizer
     params: list[Tensor]
     options: StepOptions
-    plan: native.StepPlan | None
+    plan: Plan | None
     others: list[WeightState]
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether the device decides to skip the step, if GradScaler wants that."""
+        return isinstance(self.plan, triton.TritonPlan) and not self.others
 
 
 class Stepper:
     """Takes an optimizer's steps, and keeps every group's kernel plan while it stays valid."""
 
     def __init__(self) -> None:
-        self.plans: dict[int, native.StepPlan] = {}
+        self.plans: dict[int, Plan] = {}
 
     def step(self, optimizer: Any) -> None:
         """Take one step of all groups of an AdamP or SGDP. If a check raises, nothing has changed.
@@ -52,13 +60,11 @@ class Stepper:
             del self.plans[number]  # it would keep a removed group's weights alive
         firsts = [0, *accumulate(len(group["params"]) for group in groups)]
         steps = [self._checked(n, firsts[n], optimizer) for n in range(len(groups))]
-        found_inf = getattr(optimizer, "found_inf", None)
-        if found_inf is not None and float(found_inf):
+        scaling = Scaling(*(getattr(optimizer, x, None) for x in Scaling._fields))
+        if not all(group_step.is_on_device for group_step in steps) and scaling.skips:
             return
-        grad_scale = getattr(optimizer, "grad_scale", None)
-        unscale = 1.0 if grad_scale is None else 1 / float(grad_scale)
         planned = [self._planned(group_step, optimizer) for group_step in steps]
-        tasks = [_take_step(group_step, unscale, optimizer.watch) for group_step in planned]
+        tasks = [_take_step(group_step, scaling, optimizer.watch) for group_step in planned]
         sharded.run_together(task for group_tasks in tasks for task in group_tasks)
 
     def release(self) -> None:
@@ -78,7 +84,7 @@ class Stepper:
         options = resolved(optimizer.rule, group)
         check_lr(options.lr, params)
         plan = self.plans.get(number)
-        if plan and native.wanted(options) and plan.locate(options, params, states, first):
+        if plan and plan.is_wanted(options) and plan.locate(options, params, states, first):
             others = plan.others(states)
         else:
             self.plans.pop(number, None)
@@ -100,9 +106,11 @@ class Stepper:
         for weight in active:
             _complete(weight, options, optimizer.buffers)
             states[weight.param] = weight.state
-        if plan is not None or not active or not native.wanted(options):
+        on_device = active and triton.runs_on(active[0].param.device)
+        planner = triton.TritonPlan if on_device else native.StepPlan
+        if plan is not None or not active or not planner.is_wanted(options):
             return group_step
-        plan = native.StepPlan(active, options, params, first)
+        plan = planner(active, options, params, first)
         if not plan.locate(options, params, states, first):
             return group_step
         self.plans[number] = plan
@@ -140,19 +148,23 @@ def moment_dtype(param: Tensor, *, wide: bool) -> torch.dtype:
 
 
 def _step_count(step: Any) -> Tensor:
-    """The step count as a CPU tensor, so that reading it does not wait for a device."""
-    if isinstance(step, Tensor) and step.is_cpu and step.is_floating_point() and step.dim() == 0:
+    """The step count as a CPU tensor, so that reading it does not wait for a device.
+
+    The weights that Triton takes have theirs on the device, and keep it.
+    """
+    if isinstance(step, Tensor) and step.is_floating_point() and step.dim() == 0:
         return step
     return torch.as_tensor(step, dtype=torch.float32, device="cpu").detach().clone().reshape(())
 
 
-def _take_step(group_step: _GroupStep, unscale: float, watch: Watch | None) -> list[sharded.Task]:
+def _take_step(group_step: _GroupStep, scaling: Scaling, watch: Watch | None) -> list[sharded.Task]:
     """Take a group's step; return the tasks that must run together with those of other groups."""
     options, plan, others = group_step.options, group_step.plan, group_step.others
     if plan is not None:
-        plan.step(options, unscale, watch)
+        plan.step(options, scaling, watch)
     if not others:
         return []
+    unscale = scaling.unscale
     grads = [weight.param.grad for weight in others if weight.param.grad is not None]
     if unscale != 1 and grads:
         torch._foreach_mul_(grads, unscale)

@@ -7,7 +7,28 @@ monitor. `plan`: one step.
 """
 
 from tangential.backends.native.compiled import kernel, reason, wanted
-from tangential.backends.native.layouts import WeightChange, can_measure, measure
-from tangential.backends.native.plan import StepPlan
+from tangential.backends.native.layouts import (
+    WeightChange,
+    can_measure,
+    fields,
+    has_blocks,
+    is_dense,
+    is_plain,
+    measure,
+)
+from tangential.backends.native.plan import StepPlan, others
 
-__all__ = ["StepPlan", "WeightChange", "can_measure", "kernel", "measure", "reason", "wanted"]
+__all__ = [
+    "StepPlan",
+    "WeightChange",
+    "can_measure",
+    "fields",
+    "has_blocks",
+    "is_dense",
+    "is_plain",
+    "kernel",
+    "measure",
+    "others",
+    "reason",
+    "wanted",
+]

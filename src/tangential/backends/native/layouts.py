@@ -26,19 +26,19 @@ def layout_of(weight: WeightState, options: StepOptions) -> tuple[Any, ...] | No
     assert grad is not None
     buffers = {name: weight.state[name] for name in fields(options) if name in weight.state}
     step = buffers.pop("step", None)
-    if step is not None and not (_is_plain(step) and step.is_cpu and step.numel() == 1):
+    if step is not None and not (is_plain(step) and step.is_cpu and step.numel() == 1):
         return None
     if step is not None and step.dtype != torch.float32:
         return None
     parts = [param, grad, *buffers.values()]
-    if has_own_dispatch(param) or not all(map(_is_plain, parts[1:])):
+    if has_own_dispatch(param) or not all(map(is_plain, parts[1:])):
         return None
     if param.is_conj() or param.is_neg() or not all(x.is_cpu for x in parts):
         return None
     dtypes = _dtypes(param, grad, buffers)
-    if dtypes is None or not _is_dense(param, parts):
+    if dtypes is None or not is_dense(param, parts):
         return None
-    if not _has_blocks(param, rows, options.units.row_axis):
+    if not has_blocks(param, rows, options.units.row_axis):
         return None
     units, unit_size = (rows.units, rows.unit_size) if rows else (0, 0)
     kinds = [kernel.Dtype[name] for name in dtypes]
@@ -58,12 +58,12 @@ def _dtypes(param: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> list[str
     return names if names[0] in DTYPES else None
 
 
-def _is_plain(x: Tensor) -> bool:
+def is_plain(x: Tensor) -> bool:
     """Whether x holds its values in memory as they are: no subclass, no lazy conj or neg."""
     return type(x) in (Tensor, Parameter) and not x.is_conj() and not x.is_neg()
 
 
-def _is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
+def is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
     """Whether the weight is dense, and `parts` have its shape and strides."""
     shape, strides = weight.shape, weight.stride()
     axes = sorted((i for i, n in enumerate(shape) if n > 1), key=strides.__getitem__)
@@ -75,7 +75,7 @@ def _is_dense(weight: Tensor, parts: list[Tensor]) -> bool:
     return all(x.shape == shape and all(x.stride(i) == strides[i] for i in axes) for x in parts)
 
 
-def _has_blocks(weight: Tensor, rows: Rows | None, row_axis: int) -> bool:
+def has_blocks(weight: Tensor, rows: Rows | None, row_axis: int) -> bool:
     """Whether the units of a dense weight are contiguous blocks."""
     if rows is None or rows.units == 1:
         return True
@@ -97,8 +97,8 @@ def can_measure(change: WeightChange) -> bool:
     """Whether the kernel can sum the products of a change."""
     w, parts = change.before, [change.before, change.after, change.grad]
     real_and_wide = w.dtype in (torch.float32, torch.float64)
-    on_cpu = all(_is_plain(x) and x.is_cpu and x.dtype == w.dtype and not freed(x) for x in parts)
-    blocks = _is_dense(w, parts) and _has_blocks(w, change.rows, change.units.row_axis)
+    on_cpu = all(is_plain(x) and x.is_cpu and x.dtype == w.dtype and not freed(x) for x in parts)
+    blocks = is_dense(w, parts) and has_blocks(w, change.rows, change.units.row_axis)
     return bool(kernel and real_and_wide and on_cpu and blocks)
 
 

@@ -5,14 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential import maths
-from tangential.backends.batch import State, StepOptions, WeightState
+from tangential.backends.batch import Scaling, State, StepOptions, WeightState
 from tangential.backends.native import compiled
 from tangential.backends.native.layouts import fields, layout_of
+from tangential.backends.rows import Units
 from tangential.backends.sharded import is_summed_elsewhere, shards_of
-from tangential.backends.sums import StepSums, Table, Watch
-
-ROW, WEIGHT = 1, 2  # the kernel's decisions
+from tangential.backends.sums import StepSums, Watch, step_sums
 
 
 class StepPlan:
@@ -57,17 +55,16 @@ class StepPlan:
 
     def others(self, states: dict[Tensor, State]) -> list[WeightState]:
         """The weights that the kernel does not take, and shards without a gradient, in order."""
-        others = [x._replace(state=states.get(x.param, {})) for x in self.other_weights]
-        units = self.geometry[0]
-        absent = [
-            WeightState.of(param, position, units, states)
-            for position, param in self.shards
-            if param.grad is None and is_summed_elsewhere(param)
-        ]
-        return sorted(others + absent, key=lambda weight: weight.position)
+        return others(self.other_weights, self.shards, self.geometry[0], states)
 
-    def step(self, options: StepOptions, unscale: float, watch: Watch | None) -> None:
+    @staticmethod
+    def is_wanted(options: StepOptions) -> bool:
+        """Whether a step with these options should use it."""
+        return compiled.wanted(options)
+
+    def step(self, options: StepOptions, scaling: Scaling, watch: Watch | None) -> None:
         """Advance what `locate` has found by one step, in place."""
+        unscale = scaling.unscale
         # before the step, while the memory that `locate` has read is still in the cache
         torch.autograd.graph.increment_version(self.params)
         if unscale != 1:
@@ -84,12 +81,9 @@ class StepPlan:
 
     def _step_sums(self, sums: Tensor, decisions: Tensor, options: StepOptions) -> StepSums:
         judged = [i for i, rows in enumerate(self.rows) if rows is not None]
-        table = Table([rows for rows in self.rows if rows is not None], sums)
-        decision = table.of_weights(decisions[judged])
-        gate = maths.Gate(decision == ROW, decision == WEIGHT)
-        *moments, uu = sums.unbind(1)
         params = [self.params[i] for i in judged]
-        return StepSums(params, table, maths.Moments(*moments), uu, gate, options)
+        rows = [rows for rows in self.rows if rows is not None]
+        return step_sums(params, rows, sums, decisions[judged], options)
 
     def release(self) -> None:
         """Drop the references to gradients and states that `locate` has found."""
@@ -110,6 +104,29 @@ class StepPlan:
             layouts += (p.shape, p.stride(), p.dtype, p.device, type(g))
             layouts += (g.shape, g.stride(), g.dtype, g.device, g.is_neg(), g.is_conj())
         return layouts
+
+
+def others(
+    weights: list[WeightState],
+    shards: list[tuple[int, Tensor]],
+    units: Units,
+    states: dict[Tensor, State],
+) -> list[WeightState]:
+    """The weights that a kernel does not take, and shards without a gradient, in order.
+
+    Args:
+        weights: Those with a gradient that the kernel does not take.
+        shards: The positions and weights of the group that are sharded.
+        units: Their units.
+        states: The optimizer's states.
+    """
+    left = [x._replace(state=states.get(x.param, {})) for x in weights]
+    absent = [
+        WeightState.of(param, position, units, states)
+        for position, param in shards
+        if param.grad is None and is_summed_elsewhere(param)
+    ]
+    return sorted(left + absent, key=lambda weight: weight.position)
 
 
 def _geometry(options: StepOptions) -> tuple[Any, ...]:

@@ -1,0 +1,99 @@
+"""Compile the Triton kernels for several GPUs, without one, and print what each of them needs.
+
+    python bench/gpu_static.py            sm_80 (A100), sm_90 (H100, H200), sm_100 (B200)
+    python bench/gpu_static.py 90         one of them
+
+Per kernel: registers of a thread, bytes that spill from registers to memory (0 is wanted), and
+shared memory.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from tangential.backends.triton import kernels
+from tangential.backends.triton.launches import WARPS
+
+ARCHITECTURES = (80, 90, 100)
+PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+USUAL = {
+    "adam": True, "nesterov": False, "maximize": False, "projection": 0, "rounding": 0,
+    "watched": False, "lr_on_device": False, "scaled": False, "weight": tl.float32,
+    "moment": tl.float32, "lost": 0,
+}  # fmt: skip
+FORMS = {
+    "AdamP float32": {},
+    "SGDP float32": {"adam": False},
+    "AdamP bfloat16, stochastic": {
+        "weight": tl.bfloat16, "moment": tl.bfloat16, "lost": 16, "rounding": 1,
+    },
+}  # fmt: skip
+INTEGERS = {"tiles": "*i32", "guesses": "*i32", "decisions": "*i32", "amended": "*i32"}
+FLOATS = dict.fromkeys(("corrections", "coefs", "sums"), "*fp32")
+ABSENT = ("lr", "grad_scale", "found_inf")
+
+
+class Needs(NamedTuple):
+    """What a compiled kernel needs."""
+
+    registers: int
+    spilt_bytes: int
+    shared_bytes: int
+
+
+def needs(name: str, form: dict[str, Any], architecture: int) -> Needs:
+    """Compile a kernel for a GPU of this architecture."""
+    fields = kernels.Tables._fields
+    types = dict.fromkeys(fields, "*i64") | INTEGERS | FLOATS
+    types |= dict.fromkeys(ABSENT, "constexpr")
+    signature = {
+        "t": kernels.Tables(**types),
+        "n": kernels.Numbers(*["fp32"] * len(kernels.Numbers._fields)),
+        "f": "constexpr",
+    }
+    constants: dict[Any, Any] = {(0, fields.index(field)): None for field in ABSENT}
+    source = ASTSource(
+        getattr(kernels, name), signature, constants | {"f": kernels.Form(**(USUAL | form))}
+    )
+    options = {"num_warps": WARPS}
+    compiled = triton.compile(source, GPUTarget("cuda", architecture, 32), options)
+    said = _assembled(compiled.asm["ptx"])
+    registers = re.search(r"Used (\d+) registers", said)
+    spilt = re.findall(r"(\d+) bytes spill", said)
+    assert registers, said
+    return Needs(int(registers[1]), sum(map(int, spilt)), compiled.metadata.shared)
+
+
+def _assembled(ptx: str) -> str:
+    """What the assembler says about a program."""
+    target = re.search(r"\.target (\w+)", ptx)
+    assert target
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        command = [PTXAS, "-v", f"--gpu-name={target[1]}", source, "-o", source.with_suffix(".bin")]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+def main() -> None:
+    """Print a table."""
+    for architecture in map(int, sys.argv[1:] or ARCHITECTURES):
+        for title, form in FORMS.items():
+            for name in ("guess", "advance", "judge", "amend"):
+                found = needs(name, form, architecture)
+                print(
+                    f"sm_{architecture:<4} {title:28} {name:8} {found.registers:4} registers, "
+                    f"{found.spilt_bytes} bytes spilt, {found.shared_bytes} bytes shared"
+                )
+
+
+if __name__ == "__main__":
+    main()

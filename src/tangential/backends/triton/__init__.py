@@ -1,0 +1,10 @@
+"""The Triton backend: it steps all weights of a group on a GPU in four launches.
+
+`available`: what Triton can step. `plan`: the step of a group. `launches`: tables on the device,
+and the launches. `kernels`: the kernels, imported at the first step on a GPU.
+"""
+
+from tangential.backends.triton.available import reason, runs_on, wanted
+from tangential.backends.triton.plan import TritonPlan
+
+__all__ = ["TritonPlan", "reason", "runs_on", "wanted"]
