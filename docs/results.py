@@ -29,8 +29,8 @@ from tangential_lab.studies import Plan
 HERE = Path(__file__).parent / "results"
 CLOSING = """
 "Leans ahead" and "leans behind" are not verdicts: by chance alone, one comparison in twenty has a
-95 % interval that excludes 0, and every study makes three comparisons. How a study is made fair is
-in the [README](../../README.md). `python docs/results.py` writes these pages.
+95 % interval that excludes 0, and every study makes several comparisons. How a study is made fair
+is in the [README](../../README.md). `python docs/results.py` writes these pages.
 """
 
 
@@ -85,7 +85,7 @@ def without(study: Report, withdrawn: Collection[str]) -> Report:
     """The report without the comparisons of these optimizers."""
     return replace(
         study,
-        rows=[r._replace(against=None) if r.optimizer in withdrawn else r for r in study.rows],
+        rows=[r._replace(comparisons=[]) if r.optimizer in withdrawn else r for r in study.rows],
     )
 
 
@@ -128,14 +128,14 @@ def core_hours(study: Report) -> float:
 
 def undetected(study: Report) -> str:
     """The largest difference that could go undetected here: the widest interval's half."""
-    halves = [row.against.difference.half for row in study.rows if row.against]
+    halves = [pair.difference.half for row in study.rows for pair in row.comparisons]
     return wording.gap(study.plan.metric, max(halves)).removeprefix("+")
 
 
 def pair(study: Report, optimizer: str) -> str:
     """SGDP against SGD."""
-    baseline = study.plan.baseline(optimizer) or "no baseline"
-    return f"{label(optimizer)} against {label(baseline)}"
+    baselines = map(label, study.plan.baselines(optimizer) or ["no baseline"])
+    return f"{label(optimizer)} against {' and '.join(baselines)}"
 
 
 def spaces(plan: Plan) -> str:

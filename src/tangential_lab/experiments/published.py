@@ -3,6 +3,8 @@
 from typing import TypeAlias
 
 Point: TypeAlias = tuple[float, float]  # learning rate, weight decay
+# of tasks whose published table compares AdamP with Adam; AdamW, too, has AdamP's kind of decay
+ADAM_AND_ADAMW = {"adamp": ("adamw", "adam")}
 
 
 def untuned(*, sgd: Point, adam: Point, **others: Point) -> dict[str, dict[str, float]]:

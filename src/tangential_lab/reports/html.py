@@ -113,6 +113,7 @@ def _environment() -> Any:
     environment.globals.update(wording=wording, label=label, height_px=height_px)
     environment.globals.update(whisker=whisker, min_seeds=MIN_SEEDS)
     environment.filters.update(number=wording.number, p=wording.p_value, keep_units=keep_units)
+    environment.filters.update(label=label)
     return environment
 
 

@@ -51,7 +51,7 @@ def write_overview(reports: Sequence[Report], folder: Path) -> list[Path]:
         untuned=[name for name, report in zip(names, done, strict=True) if report.untuned],
     )
     paths = write_page(text, figures, styles, folder)
-    rows = [_cells(entry, row) for entry in entries for row in entry.rows]
+    rows = [cells for entry in entries for row in entry.rows for cells in _cells(entry, row)]
     return [*paths, *tables.write_rows(rows, folder / "studies")]
 
 
@@ -66,15 +66,17 @@ def _names(plans: Sequence[Plan]) -> list[str]:
     ]
 
 
-def _cells(entry: Entry, row: Row) -> dict[str, Any]:
+def _cells(entry: Entry, row: Row) -> list[dict[str, Any]]:
+    """An optimizer in a study, once for each of its comparisons."""
     cells = {"study": entry.name, "optimizer": row.optimizer, "metric": entry.metric.name}
     score = {"score": row.score.mean, "score_low": row.score.low, "score_high": row.score.high}
     cells |= score | {"steps_to_target": row.steps.mean if row.steps else None}
-    if row.against:
-        mean, low, high, _ = row.against.difference
-        cells |= {"minus": row.against.baseline, "difference": mean}
-        cells |= {"difference_low": low, "difference_high": high}
-    return cells
+    names = ("difference", "difference_low", "difference_high")
+    pairs = [
+        {"minus": pair.baseline, **dict(zip(names, pair.difference[:3], strict=True))}
+        for pair in row.comparisons
+    ]
+    return [cells | pair for pair in pairs or [{}]]
 
 
 # ---- which optimizer is ahead
@@ -82,7 +84,10 @@ def _cells(entry: Entry, row: Row) -> dict[str, Any]:
 
 def _findings(entries: Sequence[Entry]) -> list[str]:
     pairs = dict.fromkeys(
-        (row.optimizer, row.against.baseline) for e in entries for row in e.rows if row.against
+        (row.optimizer, pair.baseline)
+        for e in entries
+        for row in e.rows
+        for pair in row.comparisons
     )
     return [_finding(entries, *pair) for pair in pairs]
 
@@ -92,8 +97,8 @@ def _finding(entries: Sequence[Entry], optimizer: str, baseline: str) -> str:
     sides = []
     for entry in entries:
         row = entry.row(optimizer)
-        if row and row.against and row.against.baseline == baseline:
-            sides.append(verdicts.side(entry.metric, row.against))
+        if row and (against := row.against(baseline)):
+            sides.append(verdicts.side(entry.metric, against))
     words = {"even": "no difference detected", "unknown": "too few seeds (one)"}
     counts = {words.get(s, s): sides.count(s) for s in verdicts.PHRASES if s in sides}
     first, *rest = (f"{phrase} in {count}" for phrase, count in counts.items())

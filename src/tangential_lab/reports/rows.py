@@ -1,4 +1,4 @@
-"""What a report says about an optimizer: its results, and its comparison with its baseline."""
+"""What a report says about an optimizer: its results, and its comparisons with its baselines."""
 
 import math
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Reach(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """An optimizer against its baseline, over the seeds that both have.
+    """An optimizer against a baseline, over the seeds that both have.
 
     Ratios are the optimizer's value over the baseline's, for pairs in which neither diverged.
     """
@@ -85,4 +85,8 @@ class Row(NamedTuple):
     optimizer_s: Interval
     steps: Reach | None
     seconds: Reach | None
-    against: Comparison | None
+    comparisons: list[Comparison]
+
+    def against(self, baseline: str) -> Comparison | None:
+        """The comparison with this baseline, if there is one."""
+        return next((pair for pair in self.comparisons if pair.baseline == baseline), None)

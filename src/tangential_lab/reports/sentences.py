@@ -1,6 +1,7 @@
-"""Sentences of a report about mechanism, cost and search; `verdicts` has the others."""
+"""Texts of a report, except those about scores, which are in `verdicts`."""
 
 import math
+import shlex
 
 from tangential_lab.names import label
 from tangential_lab.reports.rows import Reach, Row
@@ -13,18 +14,21 @@ from tangential_lab.training import PHASE_NAMES, PHASES, Records
 # ---- the mechanism
 
 
-def fair_mechanism(optimizer: str, rows: list[Row], undecayed: list[Row]) -> str:
+def fair_mechanism(
+    plan: Plan, optimizer: str, baseline: str, rows: list[Row], undecayed: list[Row]
+) -> str:
     """The sentence about the mechanism in trials that differ only in the update, or "".
 
-    These are the trials without weight decay, or those at the best points if settings agree.
+    These are the trials without weight decay, or those at the best points if settings agree. Decay
+    may act in another way under a baseline that is not the usual one: Adam's is coupled.
     """
+    same_decay = plan.optimizers[optimizer].baseline == baseline
     for candidates, without_decay in ((undecayed, True), (rows, False)):
         by_name = {row.optimizer: row for row in candidates}
-        row = by_name.get(optimizer)
-        if row and row.against:
-            other = by_name[row.against.baseline]
-            text = mechanism(row, other) if comparable(row.point, other.point) else ""
-            if text:
+        row, other = by_name.get(optimizer), by_name.get(baseline)
+        if row and other and row.against(baseline) and comparable(row.point, other.point):
+            fair = same_decay or not row.point.get("weight_decay")
+            if fair and (text := mechanism(row, other)):
                 return f"{_settings(row, other, without_decay=without_decay)}: {text}"
     return ""
 
@@ -40,8 +44,8 @@ def _settings(row: Row, other: Row, *, without_decay: bool) -> str:
 
 
 def mechanism(row: Row, other: Row) -> str:
-    """How the update changed the weights, compared with the baseline's update; or ""."""
-    against = row.against
+    """How the update changed the weights, compared with a baseline's update; or ""."""
+    against = row.against(other.optimizer)
     assert against is not None
     name, baseline = label(row.optimizer), label(other.optimizer)
     shares = row.memory_share.mean, other.memory_share.mean
@@ -81,11 +85,10 @@ def _times(
 # ---- the cost
 
 
-def cost(plan: Plan, row: Row, rows: list[Row], target: float) -> str:
-    """The cost of a step relative to the baseline's, and the steps that both need to the target."""
-    against = row.against
+def cost(plan: Plan, row: Row, other: Row, target: float) -> str:
+    """The cost of a step relative to a baseline's, and the steps that both need to the target."""
+    against = row.against(other.optimizer)
     assert against is not None
-    other = next(r for r in rows if r.optimizer == against.baseline)
     name, baseline = label(row.optimizer), label(other.optimizer)
     times = _times(
         against.step_s, row.step_s.mapped(_ms), other.step_s.mapped(_ms),
@@ -154,6 +157,35 @@ def uncompared(plan: Plan, rows: list[Row]) -> str:
         f"Not compared: {enumeration([*map(label, names)])}, because weight decay, the only "
         "difference from another optimizer, does almost nothing at the best point."
     )
+
+
+# ---- after a sweep
+
+
+def next_steps(plan: Plan) -> dict[str, str]:
+    """Commands that answer the next questions, with what each answers."""
+    return {
+        _verdict_command(plan): "a verdict on fresh seeds",
+        "tangential audit torchvision:resnet50": "which weights of a model are scale-invariant",
+        "tangential compare FILE.py:FUNCTION --sweep": "the same curves for your own task",
+    }
+
+
+def _verdict_command(plan: Plan) -> str:
+    """The command of a study with test seeds, of the same task and optimizers as a sweep."""
+    spelled = {True: "yes", False: "no"}
+    options = [
+        f"{name}={spelled[value] if isinstance(value, bool) else value}"
+        for name, value in plan.options.items()
+    ]
+    ours = [name for name, optimizer in plan.optimizers.items() if not optimizer.source]
+    users = [f"{name}={o.source}" for name, o in plan.optimizers.items() if o.source]
+    words = ["tangential", "compare", plan.task, *(["--set", *options] if options else [])]
+    words += ["--trials", "9", "--seeds", "8", "--epochs", f"{plan.epochs:g}"]
+    words += ["--optimizers", *ours, *(["--optimizer", *users] if users else [])]
+    chosen = [f"{name}={b}" for name in plan.chosen_baselines for b in plan.baselines(name)]
+    words += ["--baseline", *chosen] if chosen else []
+    return shlex.join(words)
 
 
 # ---- while the study runs

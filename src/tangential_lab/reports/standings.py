@@ -1,7 +1,8 @@
-"""The results of each optimizer over its seeds, and its comparison with its baseline."""
+"""The results of each optimizer over its seeds, and its comparisons with its baselines."""
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import fmean, median
 from typing import Any
 
@@ -72,17 +73,20 @@ def rows(plan: Plan, records: Records, phase: str = "test") -> list[Row]:
         _row(plan, trials, name, phase, points[name]) for name in plan.optimizers if name in points
     ]
     if phase == "test":
-        made = [_with_runner_ups(plan.metric, row, trials, records) for row in made]
+        more = partial(_with_runner_ups, plan.metric, trials=trials, records=records)
+        made = [
+            row._replace(comparisons=[more(row.optimizer, pair) for pair in row.comparisons])
+            for row in made
+        ]
     return adjusted(made)
 
 
 def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -> Row:
     seeds, finished = trials[optimizer, phase], finished_seeds(trials, optimizer, phase)
     records, sound = [*seeds.values()], [*finished.values()]
-    baseline = plan.baseline(optimizer)
-    if not plan.can_differ(optimizer, point):
-        baseline = None
-    other = trials.get((baseline, phase), {}) if baseline else {}
+    baselines = plan.baselines(optimizer) if plan.can_differ(optimizer, point) else []
+    if phase == "undecayed":
+        baselines = baselines[:1]  # the one at whose learning rate the optimizer ran
     names = dict.fromkeys(name for record in sound for name in record["metrics"])
     target = target_score(plan, trials)
     return Row(
@@ -99,7 +103,11 @@ def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -
         optimizer_s=interval(r["optimizer_s"] for r in sound),
         steps=_reach(plan, records, "step", target),
         seconds=_reach(plan, records, "time_s", target),
-        against=_comparison(plan, seeds, str(baseline), other) if seeds.keys() & other else None,
+        comparisons=[
+            _comparison(plan, seeds, baseline, other)
+            for baseline in baselines
+            if seeds.keys() & (other := trials.get((baseline, phase), {})).keys()
+        ],
     )
 
 
@@ -145,40 +153,39 @@ def _comparison(plan: Plan, seeds: Seeds, baseline: str, other: Seeds) -> Compar
     )
 
 
-def _with_runner_ups(metric: Metric, row: Row, trials: Trials, records: Records) -> Row:
-    """The row, with the differences if the worse of the two had chosen a runner-up."""
-    if row.against is None:
-        return row
-    ahead = metric.oriented(row.against.difference.mean) > 0
-    worse, better = row.optimizer, row.against.baseline
+def _with_runner_ups(
+    metric: Metric, optimizer: str, against: Comparison, trials: Trials, records: Records
+) -> Comparison:
+    """The comparison, with the differences if the worse of the two had chosen a runner-up."""
+    ahead = metric.oriented(against.difference.mean) > 0
+    worse, better = optimizer, against.baseline
     if ahead:
         worse, better = better, worse
     points: dict[Any, dict[int, float]] = {}
     for spec, record in records.items():
         if spec.phase == "runner-up" and spec.optimizer == worse:
             points.setdefault(spec.point, {})[spec.seed] = record["score"]
-    differences, ps = [], [row.against.p]
+    differences, ps = [], [against.p]
     for scores in points.values():
         pair = [trials[better, "test"][seed]["score"] for seed in scores], [*scores.values()]
         a, b = pair if ahead else reversed(pair)
         differences.append(statistics.difference(a, b))
         ps.append(statistics.permutation_p(a, b))
-    return row._replace(against=row.against._replace(runner_ups=differences, p=max(ps)))
+    return against._replace(runner_ups=differences, p=max(ps))
 
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:
     """The rows with both p adjusted by Holm for all comparisons in these rows."""
-    pairs = [row.against for row in rows if row.against]
+    pairs = [pair for row in rows for pair in row.comparisons]
     differ = iter(statistics.holm([pair.p for pair in pairs]))
     equal = iter(statistics.holm([pair.p_equal for pair in pairs]))
     return [
         row._replace(
-            against=row.against._replace(
-                family=len(pairs), p_holm=next(differ), p_equal_holm=next(equal)
-            )
+            comparisons=[
+                pair._replace(family=len(pairs), p_holm=next(differ), p_equal_holm=next(equal))
+                for pair in row.comparisons
+            ]
         )
-        if row.against
-        else row
         for row in rows
     ]
 

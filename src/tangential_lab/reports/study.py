@@ -1,7 +1,6 @@
 """The report of a study: its rows, sentences and figures; its page and its files."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +18,7 @@ from tangential_lab.training import MEAN_COLUMNS, OPTIMIZERS, Record, Records, t
 
 
 class Finding(NamedTuple):
-    """The sentences about an optimizer and its baseline."""
+    """The sentences about an optimizer and one of its baselines."""
 
     optimizer: str
     baseline: str
@@ -74,10 +73,11 @@ class Report:
     @cached_property
     def styles(self) -> dict[str, LineStyle]:
         """How each optimizer is drawn; built-in optimizers get current colours, not the plan's."""
+        baselines = {baseline for _, baseline in self.plan.comparisons}
         return {
             name: LineStyle(
                 on_light(OPTIMIZERS[name].colour if name in OPTIMIZERS else optimizer.colour),
-                optimizer.baseline is None,
+                name in baselines,
                 mark,
             )
             for mark, (name, optimizer) in enumerate(self.plan.optimizers.items())
@@ -102,19 +102,21 @@ class Report:
 
     @cached_property
     def findings(self) -> list[Finding]:
-        """One for each optimizer that has a baseline."""
-        plan = self.plan
+        """One for each comparison."""
+        plan, by_name = self.plan, {row.optimizer: row for row in self.rows}
         return [
             Finding(
-                optimizer=row.optimizer,
-                baseline=row.against.baseline,
-                side=verdicts.side(plan.metric, row.against),
-                verdict=verdicts.verdict(plan, row, self.rows),
-                mechanism=sentences.fair_mechanism(row.optimizer, self.rows, self.undecayed),
-                cost=sentences.cost(plan, row, self.rows, self.target),
+                optimizer=name,
+                baseline=pair.baseline,
+                side=verdicts.side(plan.metric, pair),
+                verdict=verdicts.verdict(plan, row, by_name[pair.baseline]),
+                mechanism=sentences.fair_mechanism(
+                    plan, name, pair.baseline, self.rows, self.undecayed
+                ),
+                cost=sentences.cost(plan, row, by_name[pair.baseline], self.target),
             )
-            for row in self.rows
-            if row.against and self.complete
+            for name, row in (by_name.items() if self.complete else ())
+            for pair in row.comparisons
         ]
 
     @property
@@ -127,32 +129,13 @@ class Report:
         """Commands that answer the next questions after a sweep, with what each answers."""
         if not (self.plan.sweep and self.complete):
             return {}
-        return {
-            _verdict_command(self.plan): "a verdict on fresh seeds",
-            "tangential audit torchvision:resnet50": "which weights of a model are scale-invariant",
-            "tangential compare FILE.py:FUNCTION --sweep": "the same curves for your own task",
-        }
+        return sentences.next_steps(self.plan)
 
     @property
     def sentences(self) -> list[str]:
         """The sentences about scores and cost, the headline first."""
         texts = [text for finding in self.findings for text in finding.texts]
         return [text for text in (self.headline, self.untuned, self.uncompared, *texts) if text]
-
-
-def _verdict_command(plan: Plan) -> str:
-    """The command of a study with test seeds, of the same task and optimizers as a sweep."""
-    spelled = {True: "yes", False: "no"}
-    options = [
-        f"{name}={spelled[value] if isinstance(value, bool) else value}"
-        for name, value in plan.options.items()
-    ]
-    ours = [name for name, optimizer in plan.optimizers.items() if not optimizer.source]
-    users = [f"{name}={o.source}" for name, o in plan.optimizers.items() if o.source]
-    words = ["tangential", "compare", plan.task, *(["--set", *options] if options else [])]
-    words += ["--trials", "9", "--seeds", "8", "--epochs", f"{plan.epochs:g}"]
-    words += ["--optimizers", *ours, *(["--optimizer", *users] if users else [])]
-    return shlex.join(words)
 
 
 def report(plan: Plan, records: Records) -> Report:

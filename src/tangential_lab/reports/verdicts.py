@@ -47,9 +47,9 @@ def headline(plan: Plan, rows: list[Row]) -> str:
     """All comparisons in one sentence."""
     phrases: dict[Side, list[str]] = {}
     for row in rows:
-        if row.against:
-            at = side(plan.metric, row.against)
-            phrases.setdefault(at, []).append(_phrase(at, row, plan.metric))
+        for against in row.comparisons:
+            at = side(plan.metric, against)
+            phrases.setdefault(at, []).append(_phrase(at, row, against, plan.metric))
     if not phrases:
         return "Nothing is compared: no optimizer here has its baseline in the study."
     if "even" in phrases:
@@ -59,26 +59,25 @@ def headline(plan: Plan, rows: list[Row]) -> str:
     return f"{capital(plan.metric.name)}: {'; '.join(parts)}."
 
 
-def verdict(plan: Plan, row: Row, rows: list[Row]) -> str:
-    """What the metric says about an optimizer and its baseline."""
-    metric, against = plan.metric, row.against
+def verdict(plan: Plan, row: Row, other: Row) -> str:
+    """What the metric says about an optimizer and one of its baselines."""
+    metric, against = plan.metric, row.against(other.optimizer)
     assert against is not None
     at = side(metric, against)
-    phrase = _phrase(at, row, metric)
+    phrase = _phrase(at, row, against, metric)
     phrase = capital(phrase) if at in ("even", "unknown") else phrase  # others begin with a name
     text = f"{phrase}: {metric.name} {gap(metric, against.difference.mean)}"
     more = [
         _detectable(at, metric, against),
-        _runner_ups(metric, row),
-        _diverged(metric, row, rows),
+        _runner_ups(metric, row, against),
+        _diverged(metric, row, other),
     ]
     return " ".join([f"{text} ({_evidence(metric, against)}).", *filter(None, more)])
 
 
-def _phrase(at: Side, row: Row, metric: Metric) -> str:
-    assert row.against is not None
+def _phrase(at: Side, row: Row, against: Comparison, metric: Metric) -> str:
     margin = gap(metric, metric.margin).removeprefix("+")
-    return PHRASES[at].format(label(row.optimizer), label(row.against.baseline), margin=margin)
+    return PHRASES[at].format(label(row.optimizer), label(against.baseline), margin=margin)
 
 
 def _detectable(at: Side, metric: Metric, against: Comparison) -> str:
@@ -89,10 +88,8 @@ def _detectable(at: Side, metric: Metric, against: Comparison) -> str:
     return f"So many seeds show differences from about {least} on."
 
 
-def _runner_ups(metric: Metric, row: Row) -> str:
+def _runner_ups(metric: Metric, row: Row, against: Comparison) -> str:
     """What the difference would be if the worse optimizer had chosen another point."""
-    against = row.against
-    assert against is not None
     count = len(against.runner_ups)
     if not count:
         return ""
@@ -122,11 +119,11 @@ def _evidence(metric: Metric, against: Comparison) -> str:
     return "; ".join(parts)
 
 
-def _diverged(metric: Metric, row: Row, rows: list[Row]) -> str:
-    assert row.against is not None
-    pair = [row, *(other for other in rows if other.optimizer == row.against.baseline)]
+def _diverged(metric: Metric, row: Row, other: Row) -> str:
     counts = [
-        f"{r.diverged} of {r.seeds} seeds of {label(r.optimizer)}" for r in pair if r.diverged
+        f"{r.diverged} of {r.seeds} seeds of {label(r.optimizer)}"
+        for r in (row, other)
+        if r.diverged
     ]
     if not counts:
         return ""

@@ -60,6 +60,8 @@ class Plan(NamedTuple):
     invariant: list[str]  # names of the weights that the audit proved scale-invariant
     settings: dict[str, Any]  # as in `Settings`
     given: bool = False  # the user's settings replace published ones
+    # by optimizer, in place of its usual one
+    chosen_baselines: dict[str, list[str]] = {}  # noqa: RUF012 - it is never changed
 
     def text(self) -> str:
         """The plan as JSON, for the database."""
@@ -137,7 +139,13 @@ class Plan(NamedTuple):
         only_decay = self.optimizers[optimizer].differs_by_decay
         return not only_decay or self.decay_over_run(optimizer, point) >= LEAST_DECAY
 
-    def baseline(self, optimizer: str) -> str | None:
-        """The baseline of `optimizer` if it is in this study, else None."""
-        baseline = self.optimizers[optimizer].baseline
-        return baseline if baseline in self.optimizers else None
+    def baselines(self, optimizer: str) -> list[str]:
+        """What `optimizer` is compared with in this study, the most important one first."""
+        usual = self.optimizers[optimizer].baseline
+        chosen = self.chosen_baselines.get(optimizer, [usual] if usual else [])
+        return [name for name in chosen if name in self.optimizers]
+
+    @property
+    def comparisons(self) -> list[tuple[str, str]]:
+        """Every optimizer with each of its baselines."""
+        return [(name, baseline) for name in self.optimizers for baseline in self.baselines(name)]

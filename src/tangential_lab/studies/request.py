@@ -23,6 +23,7 @@ class StudyRequest(NamedTuple):
     sharded: bool
     sweep: bool = False  # a search alone, on `seeds` seeds
     given: Mapping[str, Point] = MappingProxyType({})  # in place of published settings
+    baselines: Mapping[str, list[str]] = MappingProxyType({})  # in place of the task's and its own
 
 
 def check_request(request: StudyRequest, task: Task) -> None:

@@ -53,7 +53,7 @@ def test_trials(plan: Plan, records: Records) -> list[Spec]:
     if plan.undecayed:
         for name, point in best.items():
             leader = plan.optimizers[name].leader or name
-            of_baseline = best[plan.baseline(leader) or leader]
+            of_baseline = best[next(iter(plan.baselines(leader)), leader)]
             replaced = {"lr": of_baseline.get("lr", point.get("lr")), "weight_decay": 0.0}
             bare = {setting: replaced.get(setting, value) for setting, value in point.items()}
             specs.append(Spec(name, "undecayed", 0, tuple(bare.items())))
@@ -67,7 +67,7 @@ def runner_up_trials(plan: Plan, records: Records) -> list[Spec]:
     it also beats every point of the other that its tuning cannot tell from the best one.
     """
     behind = dict.fromkeys(
-        loser for name in plan.optimizers if (loser := _behind(plan, records, name))
+        loser for pair in plan.comparisons if (loser := _behind(plan, records, *pair))
     )
     specs = [
         Spec(name, "runner-up", 0, tuple(point.items()))
@@ -88,10 +88,9 @@ def runner_ups(plan: Plan, records: Records, optimizer: str) -> list[Point]:
     return [point.point for point in others if plan.metric.oriented(point.score) >= least]
 
 
-def _behind(plan: Plan, records: Records, optimizer: str) -> str | None:
-    """Which of an optimizer and its baseline scored worse, if the interval excludes 0."""
-    baseline = plan.baseline(optimizer)
-    if baseline is None or plan.seeds < MIN_SEEDS:
+def _behind(plan: Plan, records: Records, optimizer: str, baseline: str) -> str | None:
+    """Which of an optimizer and a baseline scored worse, if the interval excludes 0."""
+    if plan.seeds < MIN_SEEDS:
         return None
     gap = difference(*(_test_scores(plan, records, name) for name in (optimizer, baseline)))
     if gap.covers(0):

@@ -37,8 +37,8 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
 
     Raises:
         ValueError: a user's optimizer cannot be used or has a built-in one's name, a given setting
-            cannot be used, a part of the model would never be trained, or the task has no data for
-            a search.
+            cannot be used, two optimizers are compared twice, a part of the model would never be
+            trained, or the task has no data for a search.
     """
     check_request(request, task)
     invariant = scale_invariant_weights(task)
@@ -69,6 +69,7 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
         },
         given=bool(request.given),
     )
+    plan = plan._replace(chosen_baselines=_chosen_baselines(request, task, plan))
     for name in plan.optimizers:
         points = [spec.values for spec in schedule.trials(plan, {}) if spec.optimizer == name]
         if not any(plan.can_differ(name, point) for point in points):
@@ -79,6 +80,21 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
                 stacklevel=2,
             )
     return plan
+
+
+def _chosen_baselines(request: StudyRequest, task: Task, plan: Plan) -> dict[str, list[str]]:
+    """The baselines that the task or the user gives the optimizers of this plan."""
+    given = {name: list(some) for name, some in {**task.baselines, **request.baselines}.items()}
+    chosen = {name: some for name, some in given.items() if name in plan.optimizers}
+    pairs = plan._replace(chosen_baselines=chosen).comparisons
+    for optimizer, baseline in pairs:
+        if (baseline, optimizer) in pairs:
+            raise ValueError(
+                f"{optimizer}={baseline} and {baseline}={optimizer} are the same comparison: leave "
+                f"one of them out of --baseline, or give {baseline} a baseline other than its "
+                f"usual one, {optimizer}"
+            )
+    return chosen
 
 
 def _planned_optimizers(

@@ -186,3 +186,5 @@ class Task(NamedTuple):
     loader_workers: int = 0  # processes that load batches
     frozen_epochs: float = 0.0  # in which a part of the weights is not trained
     audit_loss: Callable[[nn.Module, Batch], Tensor] | None = None  # by default `loss`
+    # by optimizer, in place of its usual one; those that are not in a study are left out
+    baselines: Mapping[str, tuple[str, ...]] = {}

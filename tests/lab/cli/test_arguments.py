@@ -4,7 +4,7 @@ import pytest
 from processes import call
 
 from tangential_lab import experiments
-from tangential_lab.cli.study.compare import default_name
+from tangential_lab.cli.study.options import default_name
 from tangential_lab.training import DEFAULT_OPTIMIZERS, OPTIMIZERS
 
 

@@ -11,7 +11,7 @@ from shutil import copy
 import made_study as made
 import pytest
 
-from tangential_lab.cli.study.compare import default_name
+from tangential_lab.cli.study.options import default_name
 from tangential_lab.experiments import NAMES, options
 from tangential_lab.names import label
 from tangential_lab.reports import report

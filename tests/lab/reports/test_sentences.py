@@ -19,7 +19,7 @@ PAIR = ("sgd", "sgdp")
 def test_mechanism_and_cost_are_the_measured_ratios(study):
     mine, theirs = made.row_of(study, "sgdp"), made.row_of(study, "sgd")
     cost = study.findings[0].cost
-    assert f"takes {mine.against.step_s.mean:.2f}× as long as one of SGD (" in cost
+    assert f"takes {mine.comparisons[0].step_s.mean:.2f}× as long as one of SGD (" in cost
     assert f"({1000 * mine.step_s.mean:.1f} against {1000 * theirs.step_s.mean:.1f} ms; " in cost
     assert f"SGDP reached {100 * study.target:.2f} % after {mine.steps.mean:.0f} steps (" in cost
     mine, theirs = (next(r for r in study.undecayed if r.optimizer == name) for name in PAIR[::-1])
@@ -38,7 +38,7 @@ def test_mechanism_and_cost_are_the_measured_ratios(study):
 def test_a_ratio_whose_interval_covers_one_is_no_difference():
     ratio = Interval(1.02, 0.98, 1.06, 5)
     rows = made.scored(sgd=[0.9] * 8, sgdp=[0.9] * 8).rows
-    mine = rows[1]._replace(against=rows[1].against._replace(norm=ratio))
+    mine = rows[1]._replace(comparisons=[rows[1].comparisons[0]._replace(norm=ratio)])
     text = sentences.mechanism(mine, rows[0])
     assert "no difference detected in the final weight norm (" in text
     assert "; ratio 1.02, 95 % interval 0.980 to 1.06); " in text
@@ -59,19 +59,20 @@ def test_a_ratio_whose_interval_covers_one_is_no_difference():
 )
 def test_norms_are_compared_only_if_the_settings_allow_it(mine, theirs, allowed):
     assert standings.comparable(mine, theirs) is allowed
-    rows = made.scored(sgd=[0.9] * 8, sgdp=[0.9] * 8).rows
-    rows = [rows[0]._replace(point=theirs), rows[1]._replace(point=mine)]
-    assert bool(sentences.fair_mechanism("sgdp", rows, [])) is allowed
+    result = made.scored(sgd=[0.9] * 8, sgdp=[0.9] * 8)
+    rows = [result.rows[0]._replace(point=theirs), result.rows[1]._replace(point=mine)]
+    assert bool(sentences.fair_mechanism(result.plan, "sgdp", "sgd", rows, [])) is allowed
 
 
 def test_norms_without_weight_decay_are_preferred(study):
     bare = [r._replace(norm=Interval(7.0, 6.0, 8.0, 5)) for r in study.undecayed]
-    text = sentences.fair_mechanism("sgdp", study.rows, bare)
+    text = sentences.fair_mechanism(study.plan, "sgdp", "sgd", study.rows, bare)
     lr = bare[0].point["lr"]
     assert text.startswith(f"At the same learning rate {lr:.3g}, without weight decay: ")
     assert "(7.00 against 7.00; " in text
     same = [row._replace(point={"lr": 0.1}) for row in study.rows]
-    assert sentences.fair_mechanism("sgdp", same, []).startswith("At the same settings: ")
+    text = sentences.fair_mechanism(study.plan, "sgdp", "sgd", same, [])
+    assert text.startswith("At the same settings: ")
 
 
 def test_a_trial_without_scale_invariant_weights_records_no_norms():

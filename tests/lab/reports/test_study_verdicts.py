@@ -34,7 +34,7 @@ def test_verdict(seeds, mine, side, words):
     (finding,) = result.findings
     assert finding.side == side
     assert finding.verdict.startswith(words)
-    against = made.row_of(result, "sgdp").against
+    against = made.row_of(result, "sgdp").comparisons[0]
     low, high = (f"{100 * x:+.2f}" for x in against.difference[1:3])
     assert f"95 % interval {low} to {high}; {seeds} paired seeds; P(better) " in finding.verdict
     assert against.difference.covers(0) is (side == "even")
@@ -47,7 +47,7 @@ def test_with_many_seeds_p_must_be_small_too():
     same = {"sgd": [0.9] * 8, "adamw": [0.9] * 8}
     result = made.scored(seeds=8, **same, sgdp=mixed, adamp=mixed, **{"adamp-matched": mixed})
     for one in ("sgdp", "adamp", "adamp-matched"):
-        against = made.row_of(result, one).against
+        against = made.row_of(result, one).comparisons[0]
         assert not against.difference.covers(0)
         assert against.p < 0.05 < against.p_holm
     assert [finding.side for finding in result.findings] == ["even"] * 3
@@ -70,17 +70,17 @@ def test_p_is_shown_only_if_so_many_seeds_can_make_it_small(seeds, shown):
 
 def test_p_is_adjusted_for_all_comparisons_of_a_page():
     one = made.scored(seeds=8, sgd=[0.9] * 8, sgdp=BETTER)
-    assert made.row_of(one, "sgdp").against.p_holm == 2 / 2**8
+    assert made.row_of(one, "sgdp").comparisons[0].p_holm == 2 / 2**8
     assert one.findings[0].side == "ahead"
     many = adjust_jointly([one] * 7)
-    assert [made.row_of(each, "sgdp").against.p_holm for each in many] == [14 / 2**8] * 7
+    assert [made.row_of(each, "sgdp").comparisons[0].p_holm for each in many] == [14 / 2**8] * 7
     assert {each.findings[0].side for each in many} == {"even"}
     assert many[0].headline == "Accuracy: no difference detected between SGDP and SGD."
     assert " by Holm" not in many[0].findings[0].verdict  # .055 is the least that there can be
 
 
 def test_p_is_adjusted_over_all_comparisons(study):
-    compared = [row.against for row in study.rows if row.against]
+    compared = [pair for row in study.rows for pair in row.comparisons]
     assert len(compared) == 3
     assert all(c.p_holm >= c.p for c in compared)
     assert min(c.p_holm for c in compared) == pytest.approx(3 * min(c.p for c in compared))
@@ -95,7 +95,7 @@ def test_lower_is_better_for_perplexity():
     assert finding.verdict.startswith(
         "SGDP is ahead of SGD: perplexity -1 (lower is better; 95 % interval -1.1"
     )
-    assert made.row_of(result, "sgdp").against.better == 1
+    assert made.row_of(result, "sgdp").comparisons[0].better == 1
     assert result.headline == "Perplexity: SGDP is ahead of SGD."
     assert result.target == 25.0
 
@@ -126,7 +126,7 @@ def test_diverged_seeds_are_counted_and_named():
     mine = made.row_of(result, "sgdp")
     assert mine.diverged == 2
     assert mine.score.mean == pytest.approx(0.61)
-    assert mine.norm.n == mine.against.norm.n == 3
+    assert mine.norm.n == mine.comparisons[0].norm.n == 3
     assert mine.steps.reached == 3
 
 
@@ -154,7 +154,7 @@ def test_nothing_is_claimed_if_the_interval_covers_zero():
         drawn = [0.9 + 0.01 * math.sin(7 * seed + i) for i in range(8)]
         other = [0.905 + 0.01 * math.cos(3 * seed + 2 * i) for i in range(8)]
         result = made.scored(sgd=drawn, sgdp=other)
-        against = made.row_of(result, "sgdp").against
+        against = made.row_of(result, "sgdp").comparisons[0]
         told = against.p_holm <= 0.05 and not against.difference.covers(0)
         text = result.findings[0].verdict
         assert bool(re.match("SGDP is (ahead of|behind) SGD", text)) is told

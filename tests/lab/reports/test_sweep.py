@@ -174,7 +174,7 @@ def test_an_arm_about_decay_is_compared_only_if_decay_does_something(decay, comp
     optimizers["adamp-matched"] = optimizers["adamp-matched"]._replace(differs_by_decay=True)
     plan = made.plan(optimizers, trials=0, seeds=8, undecayed=False)
     result = report(plan, made.finished(plan, logs=4))
-    assert (made.row_of(result, "adamp-matched").against is not None) is compared
-    assert made.row_of(result, "adamp").against is not None
+    assert bool(made.row_of(result, "adamp-matched").comparisons) is compared
+    assert made.row_of(result, "adamp").comparisons
     assert bool(result.uncompared) is not compared
     assert compared or "Not compared: AdamP-matched" in page(result)

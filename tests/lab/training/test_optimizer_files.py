@@ -11,7 +11,7 @@ import torch
 from planned import plan_of
 
 from tangential_lab import experiments as tasks
-from tangential_lab.cli.study.compare import _sources
+from tangential_lab.cli.study.options import parse_sources
 from tangential_lab.studies import PlannedOptimizer, entry_for, study
 from tangential_lab.studies.workers import preflight
 from tangential_lab.training import describe_error, load_function
@@ -203,9 +203,9 @@ class TestSpaces:
 
 
 def test_two_optimizers_of_one_name_are_refused():
-    assert _sources(["a=m:x", "b=m:x"]) == {"a": "m:x", "b": "m:x"}
+    assert parse_sources(["a=m:x", "b=m:x"]) == {"a": "m:x", "b": "m:x"}
     with pytest.raises(ValueError, match="two --optimizer have the name 'a'"):
-        _sources(["a=m:x", "b=m:x", "a=m:y"])
+        parse_sources(["a=m:x", "b=m:x", "a=m:y"])
 
 
 @pytest.mark.parametrize("baseline", ["sdg", "mine"])

@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -21,6 +20,12 @@ from tangential_lab.cli.study.location import (
     TrialFiles,
     checked_name,
     study_errors,
+)
+from tangential_lab.cli.study.options import (
+    check_sweep,
+    default_name,
+    parse_baselines,
+    parse_sources,
 )
 from tangential_lab.cli.study.progress import Display, interruptible
 from tangential_lab.cli.study.report import conclude
@@ -59,6 +64,7 @@ def compare(
     set: Annotated[tuple[str, ...], Many] = (),  # noqa: A002
     optimizers: Annotated[tuple[KnownOptimizer, ...], Many] = DEFAULT_OPTIMIZERS,
     optimizer: Annotated[tuple[str, ...], Many] = (),
+    baseline: Annotated[tuple[str, ...], Many] = (),
     trials: CountOrZero = 16,
     given: GivenSettings = NOTHING_GIVEN,
     seeds: Count = 5,
@@ -88,6 +94,8 @@ def compare(
             factory(params, lr, weight_decay) returns an optimizer. `params` are groups, dicts
             with "params", as torch's optimizers take them. FILE.py is run, here and by workers,
             and each optimizer is tried once before the study starts.
+        baseline: What an optimizer is compared with, as optimizer=baseline, in place of its usual
+            baseline; several for one optimizer are several comparisons.
         trials: Points of the search per optimizer; each is trained on two tuning seeds. Fewer than
             16 are a grid around the published learning rate, crossed with what weight decay does
             over the run. From 16 on they are quasi-random. With 0, every optimizer runs at the
@@ -112,11 +120,12 @@ def compare(
     console = Console()
     with study_errors():
         options = experiments.parse_options(task, [*([f"preset={preset}"] if preset else []), *set])
+        sources = parse_sources(optimizer)
         request = StudyRequest(
             task=task,
             options=options,
             optimizers=tuple(dict.fromkeys(optimizers)),
-            user_optimizers=_sources(optimizer),
+            user_optimizers=sources,
             trials=trials,
             seeds=seeds,
             epochs=epochs,
@@ -126,8 +135,9 @@ def compare(
             sharded=sharded,
             sweep=sweep,
             given=given.points(),
+            baselines=parse_baselines(baseline, [*optimizers, *sources]),
         )
-        _check_sweep(request)
+        check_sweep(request)
         folder, store = location.create(
             default_name(task, options) if study is None else checked_name(study)
         )
@@ -138,37 +148,6 @@ def compare(
             workers = torch.cuda.device_count() or usable_cores()
         with store.undamaged():
             _compare(request, store, worker, workers, console)
-
-
-def default_name(task: str, options: dict[str, Any]) -> str:
-    """The name of a study: its task, and the options that differ from the defaults."""
-    defaults = {name: option.default for name, option in experiments.options(task).items()}
-    chosen = {key: value for key, value in options.items() if value != defaults[key]}
-    parts = [k if v is True else f"no-{k}" if v is False else str(v) for k, v in chosen.items()]
-    return "-".join([task.rpartition(":")[2], *parts])
-
-
-def _check_sweep(request: StudyRequest) -> None:
-    if request.sweep and not request.trials:
-        raise ValueError("--sweep needs a search: give --trials 1 or more, got 0")
-    if request.sweep and request.undecayed:
-        raise ValueError(
-            "--sweep has trials without weight decay already: leave out --undecayed, which adds "
-            "them to a study with test seeds"
-        )
-
-
-def _sources(given: Sequence[str]) -> dict[str, str]:
-    """Names and sources of the user's own optimizers."""
-    sources: dict[str, str] = {}
-    for text in given:
-        name, equals, source = text.partition("=")
-        if not (name and equals and source):
-            raise ValueError(f"--optimizer must be name=module:factory, got {text!r}")
-        if name in sources:
-            raise ValueError(f"two --optimizer have the name {name!r}: use different names")
-        sources[name] = source
-    return sources
 
 
 def _compare(

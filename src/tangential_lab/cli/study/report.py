@@ -30,15 +30,19 @@ from tangential_lab.reports import (
 from tangential_lab.reports import report as report_of
 from tangential_lab.studies import Plan, Store, tuning
 from tangential_lab.terminal import NO_BREAK_SPACE, fits, print_paths, wrapped
+from tangential_lab.training import Metric
 
 NAME_WIDTH = 24  # longer names take several lines
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, and a function that returns the lines of a cell."""
+    """A column of a table: its heading, and a function that returns the lines of a cell.
+
+    The parts of a line stand below one another where the terminal is narrow.
+    """
 
     heading: str
-    cell: Callable[[Row], list[str]]
+    cell: Callable[[Row], list[list[str]]]
 
 
 def report(studies: list[str], /, *, location: Location = DEFAULT_LOCATION) -> None:
@@ -146,17 +150,17 @@ def _columns(plan: Plan) -> list[Column]:
         unsigned_zero(f"{100 * x:.0f} %") if math.isfinite(x) else ""
     )
     mechanism = [
-        Column("norm", lambda row: [_mean(row.norm)]),
-        Column("effective step", lambda row: [_mean(row.effective_step)]),
-        Column("growth by momentum", lambda row: [share(row.memory_share.mean)]),
+        Column("norm", lambda row: [[_mean(row.norm)]]),
+        Column("effective step", lambda row: [[_mean(row.effective_step)]]),
+        Column("growth by momentum", lambda row: [[share(row.memory_share.mean)]]),
     ]
     return [
-        Column("lr", lambda row: [setting(row.point, "lr")]),
-        Column("decay", lambda row: [setting(row.point, "weight_decay")]),
-        Column(metric.name + unit, lambda row: _with_interval(*near_score(metric, row.score))),
-        Column("minus baseline", lambda row: _difference(plan, row)),
+        Column("lr", lambda row: [[setting(row.point, "lr")]]),
+        Column("decay", lambda row: [[setting(row.point, "weight_decay")]]),
+        Column(metric.name + unit, lambda row: [_with_interval(*near_score(metric, row.score))]),
+        Column("minus baseline", lambda row: _differences(metric, row)),
         *(mechanism if plan.invariant else []),
-        Column("ms per step", lambda row: [number(1000 * row.step_s.mean)]),
+        Column("ms per step", lambda row: [[number(1000 * row.step_s.mean)]]),
     ]
 
 
@@ -173,7 +177,8 @@ def _table(
         diverged = f"{between}({row.diverged} diverged)" if row.diverged else ""
         lines = escape("\n".join(wrap(label(row.optimizer), NAME_WIDTH)))
         name = f"[{plan.optimizers[row.optimizer].colour}]{lines}[/]{diverged}"
-        table.add_row(name, *(between.join(column.cell(row)) for column in columns))
+        cells = ("\n".join(map(between.join, column.cell(row))) for column in columns)
+        table.add_row(name, *map(escape, cells))
     return table
 
 
@@ -185,9 +190,12 @@ def _with_interval(mean: str, low: str, high: str) -> list[str]:
     return [mean, f"({low} to {high})"] if low else [mean]
 
 
-def _difference(plan: Plan, row: Row) -> list[str]:
-    if not row.against:
-        return [""]
-    difference = row.against.difference
-    texts = [gap(plan.metric, x, unit=False) for x in difference[:3]]
-    return _with_interval(*texts) if difference.known else texts[:1]
+def _differences(metric: Metric, row: Row) -> list[list[str]]:
+    """The difference from each baseline, which is named if there are several."""
+    lines = []
+    for pair in row.comparisons:
+        texts = [gap(metric, x, unit=False) for x in pair.difference[:3]]
+        parts = _with_interval(*texts) if pair.difference.known else texts[:1]
+        several = len(row.comparisons) > 1
+        lines.append([f"{label(pair.baseline)} {parts[0]}", *parts[1:]] if several else parts)
+    return lines

@@ -13,7 +13,7 @@ from tangential_lab.experiments.data import embedded, images
 from tangential_lab.experiments.data.losses import accuracy, classification_loss, joined
 from tangential_lab.experiments.data.splits import check_held_out, hold_out
 from tangential_lab.experiments.options import checked
-from tangential_lab.experiments.published import step_schedule, untuned
+from tangential_lab.experiments.published import ADAM_AND_ADAMW, step_schedule, untuned
 from tangential_lab.training import Metric, Task
 
 HELD_OUT = 10  # one in HELD_OUT training images of CIFAR-10 is for validation
@@ -69,6 +69,7 @@ def adversarial(
         predict=partial(_predict, attack),
         score=_score,
         audit_loss=classification_loss,
+        baselines=ADAM_AND_ADAMW,
         **settings,
     )
 

@@ -15,7 +15,7 @@ from tangential_lab.experiments.audio.harmonic_cnn import HarmonicCNN, HarmonicF
 from tangential_lab.experiments.audio.sounds import Recordings, SoundSet
 from tangential_lab.experiments.data.losses import accuracy, joined
 from tangential_lab.experiments.options import checked
-from tangential_lab.experiments.published import step_schedule, untuned
+from tangential_lab.experiments.published import ADAM_AND_ADAMW, step_schedule, untuned
 from tangential_lab.training import (
     Batch,
     Metric,
@@ -134,6 +134,7 @@ def audio(
         predict=partial(_predict, partial(F.softmax, dim=-1) if is_keyword else torch.sigmoid),
         score=_words if is_keyword else _tagged,
         published=setting.published,
+        baselines=ADAM_AND_ADAMW,
         schedule=SCHEDULES[schedule],
         groups=MINI_GROUPS if preset == "mini" else single_group,
         evaluation_batch_size=16 if setting.chunks > 2 else 64,

@@ -18,7 +18,7 @@ from tangential_lab.experiments.data import images
 from tangential_lab.experiments.data.losses import whole_batch
 from tangential_lab.experiments.data.splits import check_held_out, hold_out, stratified
 from tangential_lab.experiments.options import checked
-from tangential_lab.experiments.published import step_schedule, untuned
+from tangential_lab.experiments.published import ADAM_AND_ADAMW, step_schedule, untuned
 from tangential_lab.training import Batch, Metric, Task, loader_processes
 
 HELD_OUT = 10  # one in HELD_OUT training digits is for validation
@@ -75,6 +75,7 @@ def bias(
         model=(lambda: rebias.Pair(f(), g())) if rebiased else f,
         loss=partial(_rebias_loss, width, hsic) if rebiased else _plain_loss,
         predict=partial(_predict, rebiased),
+        baselines=ADAM_AND_ADAMW,
         **settings,
     )
 

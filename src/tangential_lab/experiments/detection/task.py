@@ -16,7 +16,7 @@ from tangential_lab.experiments.detection.boxes import Boxed, Prediction, averag
 from tangential_lab.experiments.detection.centernet import CenterNet, resdcn18
 from tangential_lab.experiments.detection.ssd import Detector, Layout, ssd300
 from tangential_lab.experiments.options import checked
-from tangential_lab.experiments.published import step_schedule, untuned
+from tangential_lab.experiments.published import ADAM_AND_ADAMW, step_schedule, untuned
 from tangential_lab.training import (
     Metric,
     Split,
@@ -110,6 +110,7 @@ def detection(
         predict=_predict,
         evaluation_batch_size=32,
         evaluations=5,
+        baselines=ADAM_AND_ADAMW,
         **settings,
     )
 
