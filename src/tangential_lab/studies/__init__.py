@@ -18,8 +18,8 @@ from tangential_lab.studies import tuning as tuning
 from tangential_lab.studies.plan import LEAST_DECAY, Plan, PlannedOptimizer
 from tangential_lab.studies.rehearsal import Estimate, rehearse
 from tangential_lab.studies.request import StudyRequest
-from tangential_lab.studies.storage.database import database_errors
-from tangential_lab.studies.storage.store import Store
+from tangential_lab.studies.storage.database import check_storage, database_errors
+from tangential_lab.studies.storage.store import STARTING_S, Store
 from tangential_lab.studies.storage.urls import file_url
 from tangential_lab.studies.study import make_plan, run_study
 from tangential_lab.studies.workers.pool import StudyFailedError

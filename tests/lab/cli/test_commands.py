@@ -81,7 +81,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(database, "PAUSE_S", 0)  # at what is no database
     (tmp_path / "file").write_text("text")
     for module, name in (
-        *((compare, "_compare"), (worker, "run_worker"), (report, "conclude"), (watch, "serve")),
+        *((compare.experiments, "make"), (worker, "run_worker"), (report, "conclude")),
+        (watch, "serve"),
         *((toy, "run_toy"), (lemmas, "all_lemmas"), (location.Store, "plan")),
     ):
         monkeypatch.setattr(module, name, begin)

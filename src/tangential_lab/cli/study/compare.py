@@ -35,6 +35,7 @@ from tangential_lab.names import one_of, unknown_name
 from tangential_lab.reports import number
 from tangential_lab.studies import (
     Estimate,
+    Plan,
     Store,
     StudyRequest,
     WorkerOptions,
@@ -138,39 +139,41 @@ def compare(
             baselines=parse_baselines(baseline, [*optimizers, *sources]),
         )
         check_sweep(request)
-        folder, store = location.create(
-            default_name(task, options) if study is None else checked_name(study)
-        )
-        worker = WorkerOptions(files.data, folder, files.checkpoint_s)
+        name = default_name(task, options) if study is None else checked_name(study)
+        worker = WorkerOptions(files.data, location.out / name, files.checkpoint_s)
         if reason := native.reason():
             say(console, f"Note: {reason}; until then trials run on foreach.")
         if workers is None:
             workers = torch.cuda.device_count() or usable_cores()
-        with store.undamaged():
-            _compare(request, store, worker, workers, console)
+        _compare(request, location, worker, workers, console)
 
 
 def _compare(
-    request: StudyRequest, store: Store, worker: WorkerOptions, workers: int, console: Console
+    request: StudyRequest, location: Location, worker: WorkerOptions, workers: int, console: Console
 ) -> None:
-    is_first = os.environ.get("RANK", "0") == "0"
-    if is_first:
-        _begin(request, store, worker, workers, console)
-    if "WORLD_SIZE" in os.environ:
-        _work_together(store, worker, console, is_first=is_first)
-    else:
-        plan = store.plan()
-        with Display(plan, console) as display, interruptible(display.stopping) as stop:
-            for records in run_study(store, plan, worker, workers, stop, display.say):
-                display.show(records)
-    if is_first:
-        conclude(store, worker.folder, console)
+    is_first, together = os.environ.get("RANK", "0") == "0", "WORLD_SIZE" in os.environ
+    plan = _accepted_plan(request, location, worker, workers, console) if is_first else None
+    store = _begun(plan, location, worker.folder.name, together=together)
+    with store.undamaged():
+        if together:
+            _work_together(store, worker, console, is_first=is_first)
+        else:
+            plan = store.plan()
+            with Display(plan, console) as display, interruptible(display.stopping) as stop:
+                for records in run_study(store, plan, worker, workers, stop, display.say):
+                    display.show(records)
+        if is_first:
+            conclude(store, worker.folder, console)
 
 
-def _begin(
-    request: StudyRequest, store: Store, worker: WorkerOptions, workers: int, console: Console
-) -> None:
-    """Plan the study, try every optimizer for a few steps, and say how long it may take."""
+def _accepted_plan(
+    request: StudyRequest, location: Location, worker: WorkerOptions, workers: int, console: Console
+) -> Plan:
+    """Plan the study, try every optimizer for a few steps, and say how long it may take.
+
+    Nothing is created, so that a study that is refused leaves nothing.
+    """
+    location.check(worker.folder.name)
     say(console, "Preparing: data, audit of the model, first steps of every optimizer ...")
     with warnings.catch_warnings(record=True) as caught:
         task = experiments.make(request.task, worker.data, request.options)
@@ -179,7 +182,20 @@ def _begin(
     for warning in caught:
         say(console, f"Note: {one_line(warning.message).removesuffix('.')}.")
     say(console, _expected(estimate, workers))
-    store.begin(plan)
+    return plan
+
+
+def _begun(plan: Plan | None, location: Location, name: str, *, together: bool) -> Store:
+    """The store of the study, which the process that has a plan begins."""
+    store = location.create(name) if plan else None
+    if plan and store:
+        with store.undamaged():
+            store.begin(plan)
+    if together:
+        from tangential_lab.training.distributed import this_process
+
+        this_process().wait_for_everyone()  # until the first process has begun the study
+    return store or location.create(name)
 
 
 def _expected(estimate: Estimate, workers: int) -> str:
@@ -197,9 +213,8 @@ def _expected(estimate: Estimate, workers: int) -> str:
 def _work_together(
     store: Store, worker: WorkerOptions, console: Console, *, is_first: bool
 ) -> None:
-    from tangential_lab.training.distributed import leave_process_group, this_process
+    from tangential_lab.training.distributed import leave_process_group
 
-    this_process().wait_for_everyone()  # until the first process has begun the study
     with Display(store.plan(), console) as display, interruptible(display.stopping) as stop:
         show = display.show if is_first else lambda _: None
         run_worker(store, worker, stop.is_set, display.say, show)

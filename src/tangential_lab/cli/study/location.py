@@ -9,11 +9,13 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat
 
 from tangential_lab.errors import TRACEBACK, report_errors
-from tangential_lab.files import make_writable_folder
+from tangential_lab.files import check_folder, make_writable_folder
 from tangential_lab.studies import (
+    STARTING_S,
     Store,
     StudyFailedError,
     TrialFailedError,
+    check_storage,
     database_errors,
     file_url,
 )
@@ -35,11 +37,17 @@ class Location:
     storage: Annotated[str | None, Parameter(env_var="TANGENTIAL_STORAGE")] = None
     out: Path = Path("runs")
 
-    def create(self, study: str) -> tuple[Path, Store]:
-        """The folder and the store of a study; both are made if they do not exist."""
+    def check(self, study: str) -> None:
+        """Raise now the error that `create` would raise later; nothing is left."""
+        folder = self.out / study
+        check_folder(folder)
+        check_storage(self.storage or file_url(folder / "study.db"), STARTING_S)
+
+    def create(self, study: str) -> Store:
+        """The store of a study; it and the study's folder are made if they do not exist."""
         folder = self.out / study
         make_writable_folder(folder)
-        return folder, Store(self.storage, study) if self.storage else stored_in(folder)
+        return Store(self.storage, study) if self.storage else stored_in(folder)
 
     def open(self, study: str) -> tuple[Path, Store]:
         """The folder and the store of a study that exists.

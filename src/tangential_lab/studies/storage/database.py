@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tangential_lab.errors import root_cause
+from tangential_lab.files import check_folder
 from tangential_lab.studies.search import optuna, without_experimental_warnings
 from tangential_lab.studies.storage.urls import (
     SECRET,
@@ -37,13 +38,21 @@ UNREADABLE = (ValueError, TypeError, LookupError, AssertionError, AttributeError
 PACKAGES = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
 
 
+def check_storage(url: str, wait_s: float) -> None:
+    """Raise now the ValueError or OSError that creating it would raise later; nothing is left."""
+    parsed = checked_url(url)
+    if is_file(url) and not _path(parsed).exists():  # connecting would create the file
+        check_folder(_path(parsed).parent)
+    else:
+        _connected(url, wait_s, lambda: _check_tables(parsed, _options(url), create=True))
+
+
 def open_storage(url: str, wait_s: float, *, create: bool) -> Any:
     """Optuna's storage in this database; arguments and errors are those of `Store`."""
-    shown, parsed = f"--storage {without_password(url)!r}", checked_url(url)
-    options = {"connect_args": {"timeout": WAIT_S}} if is_file(url) else {"pool_pre_ping": True}
+    parsed, options = checked_url(url), _options(url)
     full = parsed.render_as_string(hide_password=False)  # without the braces of Optuna's templates
     if is_file(url):
-        _check_path(parsed.database or "", create=create)
+        _check_path(_path(parsed), create=create)
 
     def connect() -> Any:
         if is_file(url) or not create:  # a server's database may have other programs' tables
@@ -52,28 +61,45 @@ def open_storage(url: str, wait_s: float, *, create: bool) -> Any:
             full, engine_kwargs=options, heartbeat_interval=BEAT_S, grace_period=GRACE_S
         )
 
+    storage = _connected(url, wait_s, connect)
+    if is_file(url):
+        _one_writer_at_a_time(storage.engine)
+    return storage
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Arguments of SQLAlchemy's engine."""
+    return {"connect_args": {"timeout": WAIT_S}} if is_file(url) else {"pool_pre_ping": True}
+
+
+def _connected(url: str, wait_s: float, connect: Callable[[], Any]) -> Any:
+    """The result of `connect`, tried again while the database starts; ValueError if it fails."""
+    shown = f"--storage {without_password(url)!r}"
     # Optuna's warnings repeat pages of SQL; the last error is raised anyway
     optuna().logging.set_verbosity(optuna().logging.ERROR)
     try:
-        storage = _retried(connect, wait_s)
+        return _retried(connect, wait_s)
     except ImportError as error:
         module = getattr(root_cause(error), "name", None) or "a driver"
         install = f"run pip install {PACKAGES.get(module, module)}"
         raise ValueError(f"{shown} needs a driver that is not installed: {install}") from error
     except (RuntimeError, *database_errors()) as error:  # RuntimeError: other tables
         raise ValueError(f"{shown} cannot be opened: {first_line(error, url)}") from error
-    if is_file(url):
-        _one_writer_at_a_time(storage.engine)
-    return storage
 
 
-def _check_path(path: str, *, create: bool) -> None:
-    """Make the folder of an SQLite file, or raise ValueError if the file must exist already."""
+def _path(url: "URL") -> Path:
+    """The file of an SQLite database."""
+    path = url.database or ""
     if path.startswith("file:"):  # SQLite's own form of a URL
         path = unquote(path.removeprefix("file:").removeprefix("//"))
-    elif create:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not (create or Path(path).exists()):
+    return Path(path)
+
+
+def _check_path(path: Path, *, create: bool) -> None:
+    """Make the folder of an SQLite file, or raise ValueError if the file must exist already."""
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
         raise ValueError(
             f"no such database: {path}. Use the file of a study that `tangential compare` "
             "has started"
