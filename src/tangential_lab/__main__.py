@@ -1,7 +1,8 @@
 """The command `tangential`. Most subcommands need the extra `lab`; without it they say so."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 from tangential_lab.errors import exit_on_interrupt, exit_with, report_errors
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     try:
-        with exit_on_interrupt():  # importing torch takes seconds
+        with exit_on_interrupt(), _said_to_load():
             from tangential_lab.cli.app import run
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("tangential"):
@@ -31,6 +32,20 @@ def _run(arguments: list[str]) -> None:
         _run_without_lab(arguments, error.name)
     else:
         run(arguments)
+
+
+@contextmanager
+def _said_to_load() -> Iterator[None]:
+    """Tells a terminal that PyTorch is loading, which takes seconds; the line disappears again."""
+    text, terminal = "Loading PyTorch ...", sys.stderr
+    if terminal is None or not terminal.isatty():
+        yield
+        return
+    print(text, end="\r", file=terminal, flush=True)
+    try:
+        yield
+    finally:
+        print(" " * len(text), end="\r", file=terminal, flush=True)
 
 
 def _run_without_lab(arguments: list[str], missing: str) -> None:

@@ -1,11 +1,10 @@
 """The first steps of every optimizer on a study's own task, before the study starts."""
 
 import time
-from itertools import islice
+from statistics import median
 from typing import NamedTuple
 
 import torch
-from accelerate.utils import send_to_device
 
 from tangential_lab import training
 from tangential_lab.studies import schedule
@@ -13,7 +12,8 @@ from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.workers.worker import entry_for
 from tangential_lab.training import Spec, Task
 
-STEPS = 3  # of every optimizer; the first one is not timed
+STEPS = 3  # of every optimizer, at least; the first one is not timed
+LEAST_S = 0.5  # of every optimizer's steps together
 
 
 class Estimate(NamedTuple):
@@ -35,27 +35,36 @@ def rehearse(plan: Plan, task: Task) -> Estimate:
         ValueError: an optimizer cannot be built for this model, or cannot step.
     """
     first = {spec.optimizer: spec for spec in schedule.trials(plan, {})}
-    with torch.random.fork_rng():
-        times = [_trial_s(plan, task, spec) for spec in first.values()]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.settings["threads"])  # as a worker has
+    try:
+        with torch.random.fork_rng():
+            times = [_trial_s(plan, task, spec) for spec in first.values()]
+    finally:
+        torch.set_num_threads(threads)
     return Estimate(sum(times) / len(times), schedule.size(plan, {}))
 
 
 def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
     """The time of a trial of this optimizer."""
+    from accelerate.utils import send_to_device  # loading Accelerate takes a second
+
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     torch.manual_seed(0)
     model = task.model().to(device or "cpu")
     invariant = frozenset(plan.invariant)
     groups = training.split_groups(task.groups(model), model, invariant, spec.values.get("lr"))
-    share, step_s = training.ProcessShare(0, 1), []
+    share, step_s = training.ProcessShare(0, 1), list[float]()
     batches = training.training_batches(task._replace(loader_workers=0), 0, 0, share)
     try:
         optimizer = entry_for(plan, spec).build(groups, **spec.values)
-        for batch in islice(batches, STEPS):
-            start = time.perf_counter()
+        while len(step_s) < STEPS or sum(step_s) < LEAST_S:
+            batch, start = next(batches), time.perf_counter()
             optimizer.zero_grad()
             task.loss(model, send_to_device(batch, device)).backward()
             optimizer.step()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             step_s.append(time.perf_counter() - start)
     except Exception as error:
         raise ValueError(
@@ -63,4 +72,4 @@ def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
             "it out of --optimizers, or let your own optimizer (--optimizer) give it only the "
             "weights that it can train, and another one the rest"
         ) from error
-    return plan.steps * min(step_s[1:] or step_s)
+    return plan.steps * median(step_s[1:])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from threading import Event
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,7 +28,7 @@ from tangential_lab.training import (
 )
 
 AUDIT_BATCHES, AUDIT_BATCH_SIZE = 3, 16
-POLL_S = 0.5
+POLL_S = 0.5  # seconds
 TUNING_SEEDS = 2  # of a study that is not a sweep
 
 
@@ -184,6 +184,13 @@ def scale_invariant_weights(task: Task) -> list[str]:
     return [*result.names("row"), *result.names("weight")]
 
 
+class Snapshot(NamedTuple):
+    """How far a study is."""
+
+    records: Records  # of the finished trials
+    shares: list[float]  # of their steps that the running trials on this machine have done
+
+
 def run_study(
     store: Store,
     plan: Plan,
@@ -191,8 +198,8 @@ def run_study(
     workers: int,
     stop: Event,
     notify: Callable[[str], Any],
-) -> Iterator[Records]:
-    """Run the plan with workers on this machine; yield its records now and after every new one.
+) -> Iterator[Snapshot]:
+    """Run the plan with workers on this machine; yield how far it is, now and every `POLL_S`.
 
     A worker that dies is replaced, and another worker takes its trial. With 0 workers it waits for
     workers on other machines.
@@ -203,7 +210,7 @@ def run_study(
             changed the plan of the study.
     """
     records = store.records(plan)
-    yield records
+    yield Snapshot(records, [])
     pool = WorkerPool(store, options, notify)
     try:
         pool.start(workers if schedule.missing(plan, records) else 0)
@@ -212,10 +219,8 @@ def run_study(
             ended = pool.ended()  # before the records: workers may end after the last trial
             if store.retry(store.plan).text() != plan.text():
                 raise StudyFailedError("another command has changed the plan of this study")
-            new = store.retry(lambda: store.records(plan))
-            if len(new) > len(records):
-                records = new
-                yield records
+            records = store.retry(lambda: store.records(plan))
+            yield Snapshot(records, pool.shares())
             if schedule.missing(plan, records):
                 pool.replace(ended, workers)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -40,6 +41,27 @@ class Spec(NamedTuple):
 
 
 Records = dict[Spec, Record]
+
+
+class TrialStopped(Exception):  # noqa: N818 - nothing is wrong
+    """The trial was asked to stop; its state is on disk."""
+
+
+class TrialOptions(NamedTuple):
+    """How a trial is run; its `Spec` says what it is."""
+
+    epochs: float
+    invariant: frozenset[str] = frozenset()  # names of the scale-invariant weights
+    precision: str = "no"  # "no", "bf16" or "fp16"
+    folder: Path | None = None  # of its checkpoints
+    sharded: bool = False  # shard the weights over the processes (FSDP2) instead of copying (DDP)
+    checkpoint_s: float = 60.0  # seconds between checkpoints
+    stop: Callable[[], bool] = bool  # called between steps; True stops the trial
+    on_share: Callable[[float], Any] = lambda share: None  # gets the share of steps that are done
+    evaluations: int = 0  # during the trial, besides the one at its end
+    layers: bool = False  # keep the curves of every weight
+    record_angles: bool = False  # by which every step turns the scale-invariant weights
+    angles: Tensor | None = None  # [steps, units], recorded by its leader's trial
 
 
 def trial_title(optimizer: str, phase: str, seed: int) -> str:

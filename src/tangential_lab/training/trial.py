@@ -3,10 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Callable
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate.utils import send_to_device, set_seed
@@ -24,30 +22,18 @@ from tangential_lab.training.batches import (
 from tangential_lab.training.curves import Clock, Curves
 from tangential_lab.training.optimizers import OptimizerEntry, split_groups
 from tangential_lab.training.rotation import AngleRecorder, RescaledAdamW, angles_text
-from tangential_lab.training.task import PHASES, Batch, Record, Spec, Task
+from tangential_lab.training.task import (
+    PHASES,
+    Batch,
+    Record,
+    Spec,
+    Task,
+    TrialOptions,
+    TrialStopped,
+)
 
 MOST_LOGS = 200  # logged steps of a trial, at most
 LOG_EVERY = 10  # steps between two logged steps, at least
-
-
-class TrialStopped(Exception):  # noqa: N818 - nothing is wrong
-    """The trial was asked to stop; its state is on disk."""
-
-
-class TrialOptions(NamedTuple):
-    """How a trial is run; its `Spec` says what it is."""
-
-    epochs: float
-    invariant: frozenset[str] = frozenset()  # names of the scale-invariant weights
-    precision: str = "no"  # "no", "bf16" or "fp16"
-    folder: Path | None = None  # of its checkpoints
-    sharded: bool = False  # shard the weights over the processes (FSDP2) instead of copying (DDP)
-    checkpoint_s: float = 60.0  # seconds between checkpoints
-    stop: Callable[[], bool] = bool  # called between steps; True stops the trial
-    evaluations: int = 0  # during the trial, besides the one at its end
-    layers: bool = False  # keep the curves of every weight
-    record_angles: bool = False  # by which every step turns the scale-invariant weights
-    angles: Tensor | None = None  # [steps, units], recorded by its leader's trial
 
 
 class Trial:
@@ -133,6 +119,7 @@ class Trial:
         self._lap("step")
         self.loss += loss.detach()
         self.step += 1
+        self.options.on_share(self.step / self.steps)
         if self._is_logged(self.step - 1):
             self._log(self.lrs[0] * factor)
         if self.step in self.evaluated_at:

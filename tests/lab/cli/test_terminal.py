@@ -150,7 +150,7 @@ def test_no_zero_has_a_minus():
     found = report(plan, made.finished(plan))
     row = found.rows[0]._replace(memory_share=Interval(tiny, tiny, tiny, 5))
     share = next(c for c in command._columns(plan) if c.heading == "growth by momentum")
-    assert share.cell(row) == ["0 %"]
+    assert share.cell(row) == [["0 %"]]
 
 
 def test_a_note_on_a_study_wraps_at_words(capsys):

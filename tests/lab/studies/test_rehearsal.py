@@ -1,6 +1,7 @@
 """The first steps of every optimizer before a study: what fails is named, the time is estimated."""
 
 import pytest
+import torch
 from digits_study import begun
 from processes import call
 
@@ -26,17 +27,17 @@ def flat(params, lr, weight_decay):
 
 def test_the_estimate_counts_all_trials(digits, tmp_path):
     _, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
+    threads = torch.get_num_threads()
     estimate = rehearse(plan, digits)
     assert estimate.trials == schedule.size(plan, {})
     assert 0 < estimate.trial_s < 60
     assert estimate.core_hours == pytest.approx(estimate.trial_s * estimate.trials / 3600)
+    assert torch.get_num_threads() == threads
     longer = rehearse(plan._replace(steps=1000 * plan.steps), digits)
     assert longer.trial_s > 100 * estimate.trial_s
 
 
 def test_the_rehearsal_changes_no_random_state(digits, tmp_path):
-    import torch
-
     _, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     torch.manual_seed(3)
     expected = torch.rand(2)

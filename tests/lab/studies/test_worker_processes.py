@@ -50,10 +50,24 @@ def test_a_run_in_which_weights_stay_as_they_were_is_refused(digits):
 def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     running = study.run_study(store, plan, WorkerOptions(None, tmp_path, 60.0), 0, Event(), print)
-    assert next(running) == {}
+    assert next(running) == ({}, [])
     Store(store.url, "s").begin(plan._replace(seeds=3))
     with pytest.raises(StudyFailedError, match="has changed the plan of this study"):
         next(running)
+
+
+@pytest.mark.slow
+def test_the_share_of_the_steps_that_a_running_trial_has_done_is_known(digits, tmp_path):
+    sizes = {"optimizers": ("sgdp",), "trials": 0, "seeds": 1, "epochs": 40}
+    store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits, **sizes)
+    options = WorkerOptions(None, tmp_path, 60.0)
+    seen = list(study.run_study(store, plan, options, 1, Event(), print))
+    shares = [share for snapshot in seen for share in snapshot.shares]
+    assert len(shares) > 1
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    assert [len(snapshot.records) for snapshot in (seen[0], seen[-1])] == [0, 1]
+    assert not seen[-1].shares
 
 
 def test_every_worker_has_a_gpu_of_its_own_before_cuda_is_asked(monkeypatch):

@@ -160,8 +160,8 @@ def _compare(
         else:
             plan = store.plan()
             with Display(plan, console) as display, interruptible(display.stopping) as stop:
-                for records in run_study(store, plan, worker, workers, stop, display.say):
-                    display.show(records)
+                for snapshot in run_study(store, plan, worker, workers, stop, display.say):
+                    display.show(*snapshot)
         if is_first:
             conclude(store, worker.folder, console)
 
@@ -174,10 +174,12 @@ def _accepted_plan(
     Nothing is created, so that a study that is refused leaves nothing.
     """
     location.check(worker.folder.name)
-    say(console, "Preparing: data, audit of the model, first steps of every optimizer ...")
+    say(console, "Preparing: data ...")
     with warnings.catch_warnings(record=True) as caught:
         task = experiments.make(request.task, worker.data, request.options)
+        say(console, "Preparing: audit of the model ...")
         plan = make_plan(request, task)
+        say(console, "Preparing: first steps of every optimizer ...")
         estimate = rehearse(plan, task)
     for warning in caught:
         say(console, f"Note: {one_line(warning.message).removesuffix('.')}.")
@@ -216,8 +218,11 @@ def _work_together(
     from tangential_lab.training.distributed import leave_process_group
 
     with Display(store.plan(), console) as display, interruptible(display.stopping) as stop:
-        show = display.show if is_first else lambda _: None
-        run_worker(store, worker, stop.is_set, display.say, show)
+        arguments = (store, worker, stop.is_set, display.say)
+        if is_first:
+            run_worker(*arguments, display.show, display.show_share)
+        else:
+            run_worker(*arguments)
     leave_process_group()
     if stop.is_set():
         raise KeyboardInterrupt

@@ -1,9 +1,10 @@
 """The progress of a study: a live table on a terminal, one line per trial elsewhere; Ctrl-C."""
 
+import math
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
@@ -14,12 +15,17 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies import Plan, schedule, tuning
 from tangential_lab.terminal import say
 from tangential_lab.training import PHASE_NAMES, Record, Records, Spec
+
+REFRESH_S = 0.25  # between changes of a live table
+SILENCE_S = 30.0  # without a line, where there is no terminal
+MOST_SHARES = 8  # of running trials that are shown each
 
 
 class Display:
@@ -30,7 +36,9 @@ class Display:
         self.records: Records = {}
         self.known, self.size = schedule.trials(plan, {}), schedule.size(plan, {})
         self.finished_before: int | None = None  # trials of earlier runs of the command
-        self.start = time.monotonic()
+        self.start = self.shown_at = time.monotonic()
+        self.shares: Sequence[float] = ()  # of their steps that the running trials have done
+        self.running = Text(self._running())
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -49,8 +57,22 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def show(self, records: Records) -> None:
-        """Show the finished trials; the first call passes those of earlier runs."""
+    def show(self, records: Records, shares: Sequence[float] = ()) -> None:
+        """Show the finished trials, and the shares of their steps that running trials have done.
+
+        The first call passes the trials of earlier runs of the command.
+        """
+        self.shares = shares
+        if self.finished_before is None or len(records) != len(self.records):
+            self._show_finished(records)
+        self._show_running()
+
+    def show_share(self, share: float) -> None:
+        """Show the share of its steps that the only running trial has done; NaN if none runs."""
+        self.shares = () if math.isnan(share) else (share,)
+        self._show_running()
+
+    def _show_finished(self, records: Records) -> None:
         before, self.records = self.records, records
         self.size = schedule.size(self.plan, records)
         self.known = schedule.trials(self.plan, records)
@@ -58,13 +80,36 @@ class Display:
             self.finished_before, before = len(records), records
             if records:
                 self.say(f"{len(records)} of {self.size} trials are already finished")
-        self.progress.update(self.bar, completed=len(records), total=self.size, left=self._left())
+        self._update()
         if self.console.is_terminal:
             self.live.update(self.table())
             return
         new = [spec for spec in records if spec not in before]
         for number, spec in enumerate(new, len(before) + 1):
             self.say(self._line(number, spec))
+
+    def _show_running(self) -> None:
+        pause_s = REFRESH_S if self.console.is_terminal else SILENCE_S
+        if time.monotonic() - self.shown_at < pause_s:
+            return
+        self._update()
+        if self.shares and not self.console.is_terminal:
+            self.say("; ".join(filter(None, [self._running(), self._left()])))
+
+    def _update(self) -> None:
+        done = len(self.records) + sum(self.shares)
+        self.progress.update(self.bar, completed=done, total=self.size, left=self._left())
+        self.running.plain = self._running()
+        self.shown_at = time.monotonic()
+
+    def _running(self) -> str:
+        """The shares of their steps that the running trials have done."""
+        if not self.shares and len(self.records) == (self.finished_before or 0):
+            return "waiting for workers"
+        percents = [f"{100 * share:.0f} %" for share in sorted(self.shares, reverse=True)]
+        if len(percents) > MOST_SHARES:
+            return f"{len(percents)} trials are running: {percents[-1]} to {percents[0]} done"
+        return f"running: {', '.join(percents)} done" if percents else ""
 
     def stopping(self) -> None:
         """Say that the study stops as soon as the running trials are saved."""
@@ -73,13 +118,14 @@ class Display:
     def say(self, text: str) -> None:
         """Print a sentence above the table, wrapped at words."""
         say(self.console, text)
+        self.shown_at = time.monotonic()
 
     def _left(self) -> str:
         finished = len(self.records) - (self.finished_before or 0)
         if not finished:
             return ""
-        per_trial_s = (time.monotonic() - self.start) / finished
-        left_s = round(per_trial_s * (self.size - len(self.records)))
+        per_trial_s = (time.monotonic() - self.start) / (finished + sum(self.shares))
+        left_s = round(per_trial_s * (self.size - len(self.records) - sum(self.shares)))
         return f"{timedelta(seconds=left_s)} left"
 
     def _line(self, number: int, spec: Spec) -> str:
@@ -97,7 +143,7 @@ class Display:
             table.add_column(heading, justify="right", no_wrap=True)
         for name, optimizer in self.plan.optimizers.items():
             table.add_row(f"[{optimizer.colour}]{escape(label(name))}[/]", *self._results(name))
-        return Group(self.progress, table)
+        return Group(self.progress, self.running, table)
 
     def _results(self, optimizer: str) -> list[str]:
         records = {s: r for s, r in self.records.items() if s.optimizer == optimizer}

@@ -40,4 +40,6 @@ def worker(
             Display(plan, Console()) as display,
             interruptible(display.stopping) as stop,
         ):
-            run_worker(store, worker_options, stop.is_set, display.say, display.show)
+            run_worker(
+                store, worker_options, stop.is_set, display.say, display.show, display.show_share
+            )

@@ -1,6 +1,7 @@
 """Child processes with their messages, and the workers of a study on this machine."""
 
 import itertools
+import math
 import multiprocessing
 import os
 import signal
@@ -109,12 +110,17 @@ class WorkerPool:
         self.stop, self.store = SPAWN.RawValue("b", 0), store
         self.arguments = (torch.cuda.device_count(), store.url, store.name, options, self.stop)
         self.notify, self.deaths, self.numbers = notify, 0, itertools.count()
-        self.workers: list[Child] = []
+        self.workers: dict[Child, Any] = {}  # with the share of its trial's steps that are done
 
     def start(self, count: int) -> None:
         """Start this many workers."""
         for number in itertools.islice(self.numbers, count):
-            self.workers.append(start(_worker, number, *self.arguments))
+            share = SPAWN.RawValue("d", math.nan)
+            self.workers[start(_worker, number, *self.arguments, share)] = share
+
+    def shares(self) -> list[float]:
+        """The share of the steps that each running trial has done."""
+        return [x for share in self.workers.values() if not math.isnan(x := share.value)]
 
     def ended(self) -> list[tuple[Child, str]]:
         """The workers that have ended, and how; StudyFailedError if one sent an error message."""
@@ -127,7 +133,7 @@ class WorkerPool:
     def replace(self, ended: list[tuple[Child, str]], count: int) -> None:
         """Replace these of the study's `count` workers; StudyFailedError if too many have ended."""
         for worker, how in ended:
-            self.workers.remove(worker)
+            del self.workers[worker]
             self.deaths += 1
             trial = self.store.retry(partial(self.store.run_by, worker.process.pid))
             during = f"{how}, {f'in {trial}' if trial else 'between trials'}"
@@ -158,7 +164,14 @@ class WorkerPool:
 
 
 def _worker(
-    number: int, gpus: int, url: str, name: str, options: WorkerOptions, stop: Any, messages: Any
+    number: int,
+    gpus: int,
+    url: str,
+    name: str,
+    options: WorkerOptions,
+    stop: Any,
+    share: Any,
+    messages: Any,
 ) -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study's process handles it
@@ -168,7 +181,8 @@ def _worker(
     try:
         store = Store(url, name, PATIENCE_S, create=False)
         with store.undamaged():
-            run_worker(store, options, lambda: bool(stop.value), print)
+            on_share = lambda x: setattr(share, "value", x)
+            run_worker(store, options, lambda: bool(stop.value), print, on_share=on_share)
         return
     except (ValueError, OSError, *database_errors()) as error:
         cause = root_cause(error) if isinstance(error, database_errors()) else error

@@ -1,6 +1,7 @@
 """A worker: runs trials of a study, one after another, until none is left."""
 
 import json
+import math
 import shutil
 import signal
 import time
@@ -53,11 +54,13 @@ def run_worker(
     stop: Callable[[], bool],
     notify: Callable[[str], Any],
     on_records: Callable[[Records], Any] = lambda records: None,
+    on_share: Callable[[float], Any] = lambda share: None,
 ) -> None:
     """Run trials until the study is complete or `stop`, called between steps, returns True.
 
     Under torchrun or `accelerate launch` all processes work on one trial together. `notify` gets
-    a message when something unusual happens, `on_records` the finished trials before every claim.
+    a message when something unusual happens, `on_records` the finished trials before every claim,
+    `on_share` after every step the share of the trial's steps that are done, then NaN.
 
     Raises:
         ValueError: this machine does not have the study's data, packages or code.
@@ -69,7 +72,7 @@ def run_worker(
     plan = store.retry(store.plan)
     typed(Settings, plan.settings, "plan.settings")
     torch.set_num_threads(plan.settings["threads"])
-    worker = Worker(store, options, stop, notify, on_records)
+    worker = Worker(store, options, stop, notify, on_records, on_share)
     while True:
         task = worker.task_for(plan)
         claim = value_of_first_process(worker.claim(plan) if is_first else None)
@@ -91,6 +94,7 @@ class Worker:
     stop: Callable[[], bool]
     notify: Callable[[str], Any]
     on_records: Callable[[Records], Any]
+    on_share: Callable[[float], Any]
     made: tuple[Any, Task] | None = None
 
     def task_for(self, plan: Plan) -> Task:
@@ -128,6 +132,7 @@ class Worker:
             self.notify("A trial was given to another worker: this worker sent no heartbeat.")
         finally:
             over.set()
+            self.on_share(math.nan)
 
     def _train(
         self, plan: Plan, task: Task, claim: ClaimedTrial, folder: Path, lost: Event
@@ -148,6 +153,7 @@ class Worker:
             sharded=plan.settings["sharded"],
             checkpoint_s=self.options.checkpoint_s,
             stop=lambda: lost.is_set() or self.stop(),
+            on_share=self.on_share,
             evaluations=task.evaluations if is_test else 0,
             layers=is_test,
             record_angles=plan.records_angles(spec),
