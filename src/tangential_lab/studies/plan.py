@@ -21,7 +21,7 @@ class PlannedOptimizer(NamedTuple):
     colour: str
     space: Space | None  # a user's own, searched log-uniformly; None: around the published lr
     published: Point  # its settings without tuning
-    decay_multiplier: float = 1.0  # times lr * weight_decay that a weight shrinks per step
+    decay_multiplier: float = 1.0  # times lr * weight_decay that a weight shrinks per step; a mean
     differs_by_decay: bool = False  # without weight decay, it is the same as another optimizer
     leader: str | None = None  # whose point and recorded angles it takes
     resumes: bool = True  # its state_dict holds all that its steps change

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tangential_lab.training import OPTIMIZERS, Point, Task, check_given
+from tangential_lab.training import NO_HANDOVER, OPTIMIZERS, Point, Task, check_given
 
 
 class StudyRequest(NamedTuple):
@@ -50,7 +50,7 @@ def check_request(request: StudyRequest, task: Task) -> None:
     check_given(request.given, [*ours, *request.user_optimizers])
 
 
-def check_leaders(request: StudyRequest, invariant: list[str]) -> None:
+def check_leaders(request: StudyRequest, task: Task, invariant: list[str]) -> None:
     """Raise a ValueError if an optimizer that takes the angles of another one cannot do so."""
     for name in request.optimizers:
         leader = OPTIMIZERS[name].leader
@@ -61,6 +61,7 @@ def check_leaders(request: StudyRequest, invariant: list[str]) -> None:
             "a study with test seeds: leave out --sweep": not request.sweep,
             "weights on one device: leave out --sharded": not request.sharded,
             "steps that are never skipped: use --precision no or bf16": request.precision != "fp16",
+            "a task without a handover to another optimizer": task.handover is NO_HANDOVER,
             "a model with scale-invariant weights, but the audit proves none": bool(invariant),
         }
         for need, met in needs.items():

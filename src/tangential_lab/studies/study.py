@@ -42,7 +42,7 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
     """
     check_request(request, task)
     invariant = scale_invariant_weights(task)
-    check_leaders(request, invariant)
+    check_leaders(request, task, invariant)
     epochs = request.epochs or task.epochs
     plan = Plan(
         task=request.task,
@@ -137,7 +137,7 @@ def planned_optimizer(
         colour=entry.colour,
         space=entry.space,
         published=training.untuned_point(name, entry, task.published, given),
-        decay_multiplier=entry.decay_multiplier,
+        decay_multiplier=entry.decay_multiplier * task.handover.after,
         differs_by_decay=entry.differs_by_decay,
         leader=entry.leader,
         resumes=resumes,

@@ -5,7 +5,7 @@ optimizers  the laboratory's own optimizers, and search spaces
 user_code   users' Python files as modules, and the optimizers in them
 rotation    the angles by which steps turn weights: recorded, or prescribed to AdamW
 batches     loads batches that depend only on the seed and the step
-trial       the training loop; it uses curves, checkpoint and distributed
+trial       the training loop; it uses curves, evaluation, checkpoint and distributed
 
 Import `trial` and `distributed` where they are used: they load Accelerate, which takes seconds.
 """
@@ -31,10 +31,12 @@ from tangential_lab.training.optimizers import (
 )
 from tangential_lab.training.rotation import recorded_angles
 from tangential_lab.training.task import (
+    NO_HANDOVER,
     PHASE_NAMES,
     PHASES,
     Batch,
     DataSource,
+    Handover,
     Metric,
     ParamGroups,
     Phase,

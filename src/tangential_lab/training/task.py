@@ -178,6 +178,21 @@ USUAL: Mapping[str, Point] = {  # where a search begins if nothing is published
 }
 
 
+class Handover(NamedTuple):
+    """Another optimizer takes over from the compared one, as in some published recipes."""
+
+    after: float  # this share of the training
+    optimizer: str  # one of ours
+    point: Point  # its settings; the task's schedule multiplies its learning rate
+
+    def point_after(self, before: Point) -> Point:
+        """Its settings after the compared optimizer's: without weight decay if that has none."""
+        return self.point | {k: 0.0 for k in ("weight_decay",) if before.get(k) == 0}
+
+
+NO_HANDOVER = Handover(1.0, "sgd", {})
+
+
 class Task(NamedTuple):
     """An experiment: everything that the training loop needs.
 
@@ -208,5 +223,6 @@ class Task(NamedTuple):
     loader_workers: int = 0  # processes that load batches
     frozen_epochs: float = 0.0  # in which a part of the weights is not trained
     audit_loss: Callable[[nn.Module, Batch], Tensor] | None = None  # by default `loss`
+    handover: Handover = NO_HANDOVER
     # by optimizer, in place of its usual one; those that are not in a study are left out
     baselines: Mapping[str, tuple[str, ...]] = {}

@@ -3,28 +3,22 @@
 import math
 import time
 import warnings
-from itertools import zip_longest
 from typing import Any
 
 import torch
 from accelerate.utils import send_to_device, set_seed
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from tangential import Monitor
 from tangential_lab.training import checkpoint, distributed
-from tangential_lab.training.batches import (
-    ProcessShare,
-    evaluation_batches,
-    steps_per_epoch,
-    training_batches,
-)
+from tangential_lab.training.batches import ProcessShare, steps_per_epoch, training_batches
 from tangential_lab.training.curves import Clock, Curves
-from tangential_lab.training.optimizers import OptimizerEntry, split_groups
+from tangential_lab.training.evaluation import score
+from tangential_lab.training.optimizers import OPTIMIZERS, OptimizerEntry, split_groups
 from tangential_lab.training.rotation import AngleRecorder, RescaledAdamW, angles_text
 from tangential_lab.training.task import (
     PHASES,
     Batch,
+    Point,
     Record,
     Spec,
     Task,
@@ -57,17 +51,11 @@ class Trial:
         set_seed(spec.seed)
         model = task.model()
         self.model = distributed.distribute(self.accelerator, model, sharded=self.sharded)
-        inner = self.accelerator.unwrap_model(self.model)
-        groups = split_groups(task.groups(inner), inner, options.invariant, spec.values.get("lr"))
-        optimizer = entry.build(groups, **spec.values)
-        if isinstance(optimizer, RescaledAdamW):
-            optimizer.angles = options.angles
-        self.recorder = AngleRecorder(optimizer, groups) if options.record_angles else None
-        self.optimizer = self.accelerator.prepare(optimizer)
+        self._train_with(entry, spec.values)
         if self.share.rank:
             set_seed(spec.seed + 7919 * self.share.rank)  # each process has its own dropout
-        self.lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = max(1, round(options.epochs * steps_per_epoch(task)))
+        self.handover_step = max(1, round(task.handover.after * self.steps))
         self.log_every = max(LOG_EVERY, math.ceil(self.steps / MOST_LOGS))
         matrices = [name for name, p in model.named_parameters() if p.dim() > 1]
         invariant = [name for name in matrices if name in options.invariant]
@@ -80,6 +68,23 @@ class Trial:
         self.clock, self.saved_at = Clock(), time.monotonic()
 
     # ---- training
+
+    def _train_with(self, entry: OptimizerEntry, point: Point) -> None:
+        """Train with this optimizer from now on."""
+        inner, lr = self.accelerator.unwrap_model(self.model), point.get("lr")
+        groups = split_groups(self.task.groups(inner), inner, self.options.invariant, lr)
+        optimizer = entry.build(groups, **point)
+        if isinstance(optimizer, RescaledAdamW):
+            optimizer.angles = self.options.angles
+        self.recorder = AngleRecorder(optimizer, groups) if self.options.record_angles else None
+        self.optimizer = self.accelerator.prepare(optimizer)
+        self.lrs = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _hand_over(self) -> None:
+        """Train with the optimizer that takes over."""
+        self.accelerator.free_memory()  # else it would unscale the gradients for both optimizers
+        handover = self.task.handover
+        self._train_with(OPTIMIZERS[handover.optimizer], handover.point_after(self.spec.values))
 
     def train(self) -> Record:
         """Train to the end, from the newest checkpoint if there is one; return the record.
@@ -94,11 +99,14 @@ class Trial:
         # the last step is logged, and every `log_every`-th one before it
         shift = (1 - self.steps) % self.log_every
         number = lambda: self.step + shift  # the optimizer does not count steps that a scaler skips
-        with Monitor(inner, self.optimizer, self.log_every, self.curves, step=number):
-            self.clock.lap("other")
-            while self.step < self.steps and not self.diverged:
-                self._advance(next(batches))
-                self._save_if_due()
+        for end in sorted({self.handover_step, self.steps}):
+            with Monitor(inner, self.optimizer, self.log_every, self.curves, step=number):
+                self.clock.lap("other")
+                while self.step < end and not self.diverged:
+                    self._advance(next(batches))
+                    self._save_if_due()
+            if self.step == self.handover_step < self.steps and not self.diverged:
+                self._hand_over()
         return self._record()
 
     def _advance(self, batch: Batch) -> None:
@@ -147,33 +155,15 @@ class Trial:
 
     def evaluate(self) -> dict[str, float]:
         """The task's metrics on the split of this trial's phase; NaN if the model diverged."""
-        predictions, metric = self._predictions(), self.task.metric.name
-        numbers = (x for x in tree_leaves(predictions) if isinstance(x, (float, Tensor)))
-        is_finite = all(torch.as_tensor(x).isfinite().all() for x in numbers)
-        metrics = self.task.score(predictions) if is_finite else {metric: math.nan}
+        split = self.task.splits[PHASES[self.spec.phase]]
+        # processes that share weights predict all batches, because they gather weights together
+        share = ProcessShare() if self.sharded else self.share
+        metrics = score(self.task, split, self.model, self.accelerator, share, self.clock)
         seconds = self.clock.seconds
         self.scores["step"].append(self.step)
         self.scores["time_s"].append(round(sum(seconds.values()) - seconds["evaluation"], 4))
-        self.scores["score"].append(metrics[metric])
+        self.scores["score"].append(metrics[self.task.metric.name])
         return metrics
-
-    def _predictions(self) -> list[Any]:
-        """The predictions of all batches in order, on every process.
-
-        Processes that share weights predict all batches, for they gather the weights together.
-        """
-        share = ProcessShare() if self.sharded else self.share
-        split, local = self.task.splits[PHASES[self.spec.phase]], []
-        self.model.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            for batch in evaluation_batches(self.task, split, share):
-                batch = send_to_device(batch, self.accelerator.device)
-                self.clock.lap("other")
-                local.append(self.task.predict(self.model, batch))
-                self.clock.lap("evaluation")
-        self.model.train()
-        by_process = [local] if self.sharded else distributed.values_of_all_processes(local)
-        return [x for turn in zip_longest(*by_process) for x in turn if x is not None]
 
     def _record(self) -> Record:
         metrics = {} if self.diverged else self.evaluate()
@@ -234,11 +224,13 @@ class Trial:
 
     def _restore(self) -> None:
         """Continue from the newest checkpoint, if there is one."""
-        folder, trained = self.options.folder, (self.accelerator, self.model, self.optimizer)
-        loaded = checkpoint.load(folder) if folder else None
+        loaded = checkpoint.load(self.options.folder) if self.options.folder else None
         state = distributed.value_of_first_process(loaded)
         if state is None:
             return
+        if state["step"] > self.handover_step:
+            self._hand_over()
+        trained = (self.accelerator, self.model, self.optimizer)
         checkpoint.restore_state(*trained, state, sharded=self.sharded)
         self.step, self.scores = state["step"], state["scores"]
         self.clock.seconds = state["seconds"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from tangential_lab.studies import schedule, tuning
 from tangential_lab.studies.study import make_plan
-from tangential_lab.training import OPTIMIZERS
+from tangential_lab.training import OPTIMIZERS, Handover
 
 FOLLOWERS = {name for name, entry in OPTIMIZERS.items() if entry.leader}
 
@@ -82,6 +82,14 @@ def test_a_follower_needs_scale_invariant_weights(digits):
         make_plan(
             study_request(optimizers=("adamp", "adamw-rescaled"), trials=0),
             digits._replace(model=lambda: flat),
+        )
+
+
+def test_a_follower_needs_a_leader_that_trains_to_the_end(digits):
+    with pytest.raises(ValueError, match="needs a task without a handover to another optimizer"):
+        make_plan(
+            study_request(optimizers=("adamp", "adamw-rescaled"), trials=0),
+            digits._replace(handover=Handover(0.5, "sgd", {"lr": 0.1, "weight_decay": 0.0})),
         )
 
 

@@ -25,7 +25,7 @@ from accelerate.state import AcceleratorState
 from tangential_lab import experiments as tasks
 from tangential_lab.training import steps_per_epoch
 from tangential_lab.training import Spec
-from tangential_lab.training import OPTIMIZERS
+from tangential_lab.training import OPTIMIZERS, Handover
 from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 torch.set_num_threads(1)
@@ -54,8 +54,10 @@ def channels_last():
     return wide(digits).model().to(memory_format=torch.channels_last)
 
 
+HALFWAY = Handover(0.5, "sgd", {"lr": 0.05, "weight_decay": 1e-2})
 TASKS = {
     "digits": lambda: wide(digits),
+    "handover": lambda: wide(digits)._replace(handover=HALFWAY),
     "channels_last": lambda: wide(digits)._replace(model=channels_last),
     "bf16": lambda: digits,
     "rebias": lambda: wide(tasks.make("bias", folder, {}))._replace(batch_size=6),
@@ -69,7 +71,7 @@ def train(how, optimizer):
     task = TASKS[name]()
     spec = Spec(optimizer, "test", 1000, (("lr", 0.02), ("weight_decay", 1e-2)))
     run = TrialOptions(2, weights, evaluations=2, layers=True, sharded="shards" in ways)
-    if name != "digits":
+    if name not in ("digits", "handover"):
         run = run._replace(epochs=4 / steps_per_epoch(task), evaluations=0)
     if name == "bf16":
         run = run._replace(precision="bf16")
@@ -149,12 +151,13 @@ def close(found, expected):
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
-    alone = run("digits alone", tmp_path, 1)["digits alone"]
-    ways = ("copies", "shards", "copies resumed", "shards resumed")
-    together = run(",".join(f"digits {way}" for way in ways), tmp_path, 2)
-    assert len(together) == 4
+    alone = run("digits,handover", tmp_path, 1)
+    ways = ["copies", "shards", "copies resumed", "shards resumed"]
+    hows = [f"digits {way}" for way in ways] + [f"handover {way}" for way in ways[2:]]
+    together = run(",".join(hows), tmp_path, 2)
+    assert len(together) == 6
     for how, found in together.items():
-        for optimizer, record in alone.items():
+        for optimizer, record in alone[how.split()[0]].items():
             assert found[optimizer]["loss"] == pytest.approx(record["loss"], rel=1e-9), (
                 how,
                 optimizer,

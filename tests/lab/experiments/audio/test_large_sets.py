@@ -14,7 +14,7 @@ from tangential_lab.experiments.audio import large_sets
 from tangential_lab.experiments.audio.harmonic_cnn import HarmonicCNN, HarmonicFilters
 from tangential_lab.experiments.audio.task import audio
 from tangential_lab.experiments.data.sources import DataError
-from tangential_lab.training import cosine_schedule
+from tangential_lab.training import NO_HANDOVER, cosine_schedule
 
 
 def sounds_in(folder, names, seconds, rate=16000, form="WAV"):
@@ -96,14 +96,17 @@ def test_paper_splits(tiny):
     pickle.loads(pickle.dumps(task.splits))  # processes that load batches may need it
 
 
-def test_published_drops_of_the_learning_rate(tmp_path):
-    """After 80 + 20 and 80 + 20 + 20 of 200 epochs."""
+def test_the_published_schedule(tmp_path):
+    """Adam for 80 of 200 epochs; then SGD: 20 epochs at 1e-3, 20 at 1e-4, 80 at 1e-5."""
     tiny_commands(tmp_path)
     task = audio(preset="paper", data=tmp_path, schedule="published")
     assert task.epochs == 200
     rates = [task.schedule(epoch / 200) for epoch in (0, 80, 99, 100, 119, 120, 199)]
     assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert audio(preset="paper", data=tmp_path).schedule is cosine_schedule
+    assert task.handover == (80 / 200, "sgd", {"lr": 1e-3, "weight_decay": 1e-4})
+    usual = audio(preset="paper", data=tmp_path)
+    assert usual.schedule is cosine_schedule
+    assert usual.handover is NO_HANDOVER
 
 
 def test_all_of_dcases_training_segments_are_trained_on_if_none_is_held_out(tmp_path):
