@@ -12,7 +12,7 @@ def plan_of(**changes):
         name: PlannedOptimizer(
             "",
             r.about,
-            r.baseline,
+            r.baseline(OPTIMIZERS),
             r.colour,
             None,
             {"lr": LR[r.family], "weight_decay": 1e-4},

@@ -10,7 +10,12 @@ from tangential_lab import styles
 from tangential_lab.reports import report
 from tangential_lab.studies import Plan, PlannedOptimizer
 from tangential_lab.theory.toys import TOY_OPTIMIZERS
-from tangential_lab.training import DEFAULT_OPTIMIZERS, OPTIMIZERS, USER_COLOURS
+from tangential_lab.training import (
+    ANALYSED_OPTIMIZERS,
+    DEFAULT_OPTIMIZERS,
+    OPTIMIZERS,
+    USER_COLOURS,
+)
 
 COLOURS = [
     *(optimizer.colour for optimizer in OPTIMIZERS.values()),
@@ -60,9 +65,10 @@ def test_an_old_study_is_drawn_in_todays_colours():
 
 @pytest.mark.parametrize("cones", BLIND)
 @pytest.mark.parametrize("paper", ["light", "dark"])
-def test_all_eyes_can_tell_the_default_optimizers_apart(cones, paper):
+@pytest.mark.parametrize("names", [DEFAULT_OPTIMIZERS, ANALYSED_OPTIMIZERS])
+def test_all_eyes_can_tell_the_default_optimizers_apart(names, cones, paper):
     """At least 20 units of CIELAB; 2.3 units can just be seen."""
-    drawn = [OPTIMIZERS[name].colour for name in DEFAULT_OPTIMIZERS]
+    drawn = [OPTIMIZERS[name].colour for name in names]
     drawn = [styles.on_dark(colour) for colour in drawn] if paper == "dark" else drawn
     seen = [lab(np.asarray(BLIND[cones]) @ linear(colour)) for colour in drawn]
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 20

@@ -32,7 +32,8 @@ def digits(*, preset: Literal["mini"] = "mini", data: Path | None = None) -> Tas
         batch_size=64,
         splits=splits,
         model=_model,
-        published=untuned(sgd=(0.1, 1e-4), adam=(1e-2, 1e-2)),
+        # except for Adam's coupled decay: lr * weight_decay * steps is about 1, times 1 - momentum
+        published=untuned(sgd=(0.1, 4e-3), adam=(1e-2, 1e-2), adamw=(1e-2, 0.4), adamp=(1e-2, 0.4)),
         **CLASSIFICATION,
     )
 

@@ -3,9 +3,11 @@
 - `study`: the report of one study, its page and its files; `overview`: several studies on one page
 - `standings`: each optimizer's results and its comparison with its baseline; `statistics`
 - `verdicts`: who leads; `sentences`: mechanism, cost, search; `wording`: numbers as text
+- `analysis`: sentences of an analysis; `next_steps`: what to run after a study
 - `figures`: figures as plain data, and as still pictures; `html`: pages; `tables`: CSV and Parquet
 """
 
+from tangential_lab.reports.analysis import caveats
 from tangential_lab.reports.html import error_page
 from tangential_lab.reports.overview import write_overview
 from tangential_lab.reports.rows import Row
@@ -25,6 +27,7 @@ __all__ = [
     "Interval",
     "Report",
     "Row",
+    "caveats",
     "error_page",
     "gap",
     "near_score",

@@ -1,7 +1,6 @@
 """Texts of a report, except those about scores, which are in `verdicts`."""
 
 import math
-import shlex
 
 from tangential_lab.names import label
 from tangential_lab.reports.rows import Reach, Row
@@ -157,35 +156,6 @@ def uncompared(plan: Plan, rows: list[Row]) -> str:
         f"Not compared: {enumeration([*map(label, names)])}, because weight decay, the only "
         "difference from another optimizer, does almost nothing at the best point."
     )
-
-
-# ---- after a sweep
-
-
-def next_steps(plan: Plan) -> dict[str, str]:
-    """Commands that answer the next questions, with what each answers."""
-    return {
-        _verdict_command(plan): "a verdict on fresh seeds",
-        "tangential audit torchvision:resnet50": "which weights of a model are scale-invariant",
-        "tangential compare FILE.py:FUNCTION --sweep": "the same curves for your own task",
-    }
-
-
-def _verdict_command(plan: Plan) -> str:
-    """The command of a study with test seeds, of the same task and optimizers as a sweep."""
-    spelled = {True: "yes", False: "no"}
-    options = [
-        f"{name}={spelled[value] if isinstance(value, bool) else value}"
-        for name, value in plan.options.items()
-    ]
-    ours = [name for name, optimizer in plan.optimizers.items() if not optimizer.source]
-    users = [f"{name}={o.source}" for name, o in plan.optimizers.items() if o.source]
-    words = ["tangential", "compare", plan.task, *(["--set", *options] if options else [])]
-    words += ["--trials", "9", "--seeds", "8", "--epochs", f"{plan.epochs:g}"]
-    words += ["--optimizers", *ours, *(["--optimizer", *users] if users else [])]
-    chosen = [f"{name}={b}" for name in plan.chosen_baselines for b in plan.baselines(name)]
-    words += ["--baseline", *chosen] if chosen else []
-    return shlex.join(words)
 
 
 # ---- while the study runs

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tangential.files import write_atomically
-from tangential_lab.reports import html, sentences, standings, tables, verdicts
-from tangential_lab.reports.figures import Figure, draw, study_figures
+from tangential_lab.reports import analysis, html, sentences, standings, tables, verdicts
+from tangential_lab.reports.figures import Figure, analysis_figure, draw, study_figures
+from tangential_lab.reports.next_steps import next_steps
 from tangential_lab.reports.rows import Row
 from tangential_lab.reports.verdicts import Side
 from tangential_lab.studies import Plan, schedule
@@ -68,7 +69,9 @@ class Report:
     @cached_property
     def figures(self) -> list[Figure]:
         """All figures for which the trials have data."""
-        return study_figures(self.plan, self.records)
+        figures = study_figures(self.plan, self.records)
+        overview = [analysis_figure(self.plan, self.records)] if self.plan.analysis else []
+        return [*(figure for figure in overview if figure.panels), *figures]
 
     @cached_property
     def styles(self) -> dict[str, LineStyle]:
@@ -77,7 +80,7 @@ class Report:
         return {
             name: LineStyle(
                 on_light(OPTIMIZERS[name].colour if name in OPTIMIZERS else optimizer.colour),
-                name in baselines,
+                name in baselines and not self.plan.baselines(name),
                 mark,
             )
             for mark, (name, optimizer) in enumerate(self.plan.optimizers.items())
@@ -85,10 +88,11 @@ class Report:
 
     @cached_property
     def headline(self) -> str:
-        """The verdict in one sentence, or how many trials are done."""
-        if self.complete:
-            return verdicts.headline(self.plan, self.rows)
-        return sentences.unfinished(self.plan, self.records)
+        """The verdict or the result in one sentence, or how many trials are done."""
+        if not self.complete:
+            return sentences.unfinished(self.plan, self.records)
+        norms = analysis.headline(self.rows, self.undecayed) if self.plan.analysis else ""
+        return norms or verdicts.headline(self.plan, self.rows)
 
     @cached_property
     def untuned(self) -> str:
@@ -119,6 +123,18 @@ class Report:
             for pair in row.comparisons
         ]
 
+    @cached_property
+    def analysis(self) -> list[str]:
+        """The sentences of an analysis, without the headline; [] for other studies."""
+        if not self.plan.analysis:
+            return []
+        texts = analysis.caveats(self.plan)
+        if self.complete:
+            texts += analysis.mechanisms(self.plan, self.rows, self.undecayed)
+            texts += [analysis.decay_effect(self.rows, self.undecayed)]
+            texts += [verdicts.headline(self.plan, self.rows)]
+        return [text for text in dict.fromkeys(texts) if text not in ("", self.headline)]
+
     @property
     def mechanisms(self) -> list[str]:
         """What each update did to the weights, where settings allow a comparison."""
@@ -126,10 +142,8 @@ class Report:
 
     @property
     def next_steps(self) -> dict[str, str]:
-        """Commands that answer the next questions after a sweep, with what each answers."""
-        if not (self.plan.sweep and self.complete):
-            return {}
-        return sentences.next_steps(self.plan)
+        """Commands that answer the next questions, with what each answers."""
+        return next_steps(self.plan) if self.complete else {}
 
     @property
     def sentences(self) -> list[str]:

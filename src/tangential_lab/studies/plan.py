@@ -62,6 +62,7 @@ class Plan(NamedTuple):
     given: bool = False  # the user's settings replace published ones
     # by optimizer, in place of its usual one
     chosen_baselines: dict[str, list[str]] = {}  # noqa: RUF012 - it is never changed
+    analysis: bool = False  # curves come before the verdict, with a score after every epoch
 
     def text(self) -> str:
         """The plan as JSON, for the database."""
@@ -104,6 +105,8 @@ class Plan(NamedTuple):
             parts.append(optimizer.about)
         if self.records_angles(spec):
             parts.append("angles")
+        if self.analysis:
+            parts.append("a score after every epoch")
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -149,3 +152,10 @@ class Plan(NamedTuple):
     def comparisons(self) -> list[tuple[str, str]]:
         """Every optimizer with each of its baselines."""
         return [(name, baseline) for name in self.optimizers for baseline in self.baselines(name)]
+
+    def first_baseline(self, optimizer: str) -> str:
+        """The optimizer at which the chain of baselines ends; itself if it has no baseline."""
+        chain = [self.optimizers[optimizer].leader or optimizer]
+        while (more := self.baselines(chain[-1])) and more[0] not in chain:
+            chain.append(more[0])
+        return chain[-1]

@@ -24,6 +24,7 @@ class StudyRequest(NamedTuple):
     sweep: bool = False  # a search alone, on `seeds` seeds
     given: Mapping[str, Point] = MappingProxyType({})  # in place of published settings
     baselines: Mapping[str, list[str]] = MappingProxyType({})  # in place of the task's and its own
+    analysis: bool = False  # curves are shown first; the score is measured after every epoch
 
 
 def check_request(request: StudyRequest, task: Task) -> None:

@@ -52,8 +52,7 @@ def test_trials(plan: Plan, records: Records) -> list[Spec]:
     specs = [Spec(name, "test", 0, tuple(point.items())) for name, point in best.items()]
     if plan.undecayed:
         for name, point in best.items():
-            leader = plan.optimizers[name].leader or name
-            of_baseline = best[next(iter(plan.baselines(leader)), leader)]
+            of_baseline = best[plan.first_baseline(name)]
             replaced = {"lr": of_baseline.get("lr", point.get("lr")), "weight_decay": 0.0}
             bare = {setting: replaced.get(setting, value) for setting, value in point.items()}
             specs.append(Spec(name, "undecayed", 0, tuple(bare.items())))

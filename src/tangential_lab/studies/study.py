@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from threading import Event
 from types import MappingProxyType
@@ -44,18 +44,20 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
     invariant = scale_invariant_weights(task)
     check_leaders(request, task, invariant)
     epochs = request.epochs or task.epochs
+    optimizers = _planned_optimizers(request, task, frozenset(invariant))
+    decays = request.trials or any(o.published.get("weight_decay") for o in optimizers.values())
     plan = Plan(
         task=request.task,
         options=request.options,
         about=task.about,
         data=list(task.data),
         metric=task.metric,
-        optimizers=_planned_optimizers(request, task, frozenset(invariant)),
+        optimizers=optimizers,
         trials=request.trials,
         tuning_seeds=request.seeds if request.sweep else TUNING_SEEDS,
         sweep=request.sweep,
         seeds=0 if request.sweep else request.seeds,
-        undecayed=request.undecayed and not request.sweep,
+        undecayed=request.undecayed and not request.sweep and bool(decays),
         epochs=epochs,
         batch_size=task.batch_size,
         steps=max(1, round(epochs * training.steps_per_epoch(task))),
@@ -68,6 +70,7 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
             "source": provenance.source(request.task),
         },
         given=bool(request.given),
+        analysis=request.analysis,
     )
     plan = plan._replace(chosen_baselines=_chosen_baselines(request, task, plan))
     for name in plan.optimizers:
@@ -106,15 +109,16 @@ def _planned_optimizers(
     users = {n: training.user_optimizer(i, n, sources[n]) for i, n in enumerate(sources)}
     for name, entry in users.items():
         others = [*OPTIMIZERS, *(other for other in users if other != name)]
-        if entry.baseline is not None and entry.baseline not in others:
-            raise ValueError(
-                f"{name}.baseline is {entry.baseline!r}, expected another optimizer: "
-                f"{', '.join(others)}"
-            )
+        for baseline in entry.baselines:
+            if baseline not in others:
+                raise ValueError(
+                    f"{name}.baseline is {baseline!r}, expected another optimizer: "
+                    f"{', '.join(others)}"
+                )
     entries = {name: OPTIMIZERS[name] for name in request.optimizers} | users
     return {
-        name: planned_optimizer(
-            task, name, entry, sources.get(name, ""), request.given, resumes=name not in unresumable
+        name: planned_optimizer(task, name, entry, entries, request.given)._replace(
+            source=sources.get(name, ""), resumes=name not in unresumable
         )
         for name, entry in entries.items()
     }
@@ -124,23 +128,20 @@ def planned_optimizer(
     task: Task,
     name: str,
     entry: OptimizerEntry,
-    source: str = "",
+    names: Collection[str] = (),
     given: Mapping[str, Point] = MappingProxyType({}),
-    *,
-    resumes: bool = True,
 ) -> PlannedOptimizer:
-    """What a plan says about an optimizer."""
+    """What a plan says about an optimizer of ours; `names` are all that take part."""
     return PlannedOptimizer(
-        source=source,
+        source="",
         about=entry.about,
-        baseline=entry.baseline,
+        baseline=entry.baseline(names),
         colour=entry.colour,
         space=entry.space,
         published=training.untuned_point(name, entry, task.published, given),
         decay_multiplier=entry.decay_multiplier * task.handover.after,
         differs_by_decay=entry.differs_by_decay,
         leader=entry.leader,
-        resumes=resumes,
     )
 
 

@@ -20,6 +20,7 @@ from tangential_lab.training.batches import (
 )
 from tangential_lab.training.curves import CLOCK_PARTS, MEAN_COLUMNS, Curves
 from tangential_lab.training.optimizers import (
+    ANALYSED_OPTIMIZERS,
     DEFAULT_OPTIMIZERS,
     FAMILIES,
     OPTIMIZERS,

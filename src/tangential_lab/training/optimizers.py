@@ -1,7 +1,7 @@
 """The optimizers of a comparison, and their search spaces."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
@@ -32,12 +32,13 @@ class OptimizerEntry(NamedTuple):
 
     build: Callable[..., Optimizer]
     about: str
-    baseline: str | None  # the entry it is compared with
+    baselines: tuple[str, ...]  # it is compared with the first of these that takes part
     family: Family
     colour: str
     space: Space | None = None  # searched log-uniformly; None: around the published point
     differs_by_decay: bool = False  # without weight decay, it is the same as another entry
     leader: str | None = None  # the entry whose point and recorded angles it takes
+    momentum: float = MOMENTUM  # of the family sgd
 
     @property
     def decay_multiplier(self) -> float:
@@ -45,7 +46,11 @@ class OptimizerEntry(NamedTuple):
 
         SGD's decay is a part of the gradient, which momentum sums up; SGDP's is scaled to equal it.
         """
-        return 1 / (1 - MOMENTUM) if self.family == "sgd" else 1.0
+        return 1 / (1 - self.momentum) if self.family == "sgd" else 1.0
+
+    def baseline(self, names: Collection[str]) -> str | None:
+        """The optimizer that it is compared with, of those that take part in a study."""
+        return next((name for name in self.baselines if name in names), None)
 
 
 def factory(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
@@ -71,29 +76,37 @@ def _sgd(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimiz
 
 # contrast of 3:1 or more with white; colour-blind readers can tell the default ones apart
 OPTIMIZERS = {
+    "sgd-plain": OptimizerEntry(
+        factory(SGD),
+        "torch SGD without momentum, coupled decay",
+        (),
+        "sgd",
+        "#903cfc",
+        momentum=0.0,
+    ),
     "sgd": OptimizerEntry(
         _sgd(SGD),
         "torch SGD, momentum .9, Nesterov, coupled decay",
-        None,
+        ("sgd-plain",),
         "sgd",
         "#1d99c5",
     ),
     "sgdp": OptimizerEntry(
         _sgd(SGDP),
         "SGDP, momentum .9, Nesterov, wd_ratio .1",
-        "sgd",
+        ("sgd",),
         "sgd",
         "#032aae",
     ),
-    "adam": OptimizerEntry(factory(Adam), "torch Adam, coupled decay", None, "adam", "#7f7f78"),
-    "adamw": OptimizerEntry(
-        factory(AdamW), "torch AdamW, decoupled decay", None, "adam", "#d67d07"
+    "adam": OptimizerEntry(factory(Adam), "torch Adam, coupled decay", (), "adam", "#7f7f78"),
+    "adamw": OptimizerEntry(factory(AdamW), "torch AdamW, decoupled decay", (), "adam", "#d67d07"),
+    "adamp": OptimizerEntry(
+        factory(AdamP), "AdamP, wd_ratio .1", ("adamw", "adam"), "adam", "#af0401"
     ),
-    "adamp": OptimizerEntry(factory(AdamP), "AdamP, wd_ratio .1", "adamw", "adam", "#af0401"),
     "adamp-matched": OptimizerEntry(
         factory(AdamP, wd_ratio="matched"),
         "AdamP, wd_ratio 1/19: turns as fast as AdamW at equilibrium",
-        "adamw",
+        ("adamw",),
         "adam",
         "#842f73",
         differs_by_decay=True,
@@ -101,7 +114,7 @@ OPTIMIZERS = {
     "adamp-projection-only": OptimizerEntry(
         factory(AdamP, wd_ratio=1.0),
         "AdamP, wd_ratio 1: AdamW's decay",
-        "adamw",
+        ("adamw",),
         "adam",
         "#c0699f",
         differs_by_decay=True,
@@ -109,7 +122,7 @@ OPTIMIZERS = {
     "adamw-decay-only": OptimizerEntry(
         _decay_only,
         "AdamW, a tenth of the decay on the scale-invariant weights: no projection",
-        "adamw",
+        ("adamw",),
         "adam",
         "#7d8500",
         differs_by_decay=True,
@@ -117,7 +130,7 @@ OPTIMIZERS = {
     "adamw-rescaled": OptimizerEntry(
         RescaledAdamW,
         "AdamW, its steps scaled to AdamP's angles, weight by weight and step by step",
-        "adamp",
+        ("adamp",),
         "adam",
         "#00848f",
         leader="adamp",
@@ -125,7 +138,7 @@ OPTIMIZERS = {
     "adamw-retracted": OptimizerEntry(
         partial(RescaledAdamW, retract=True),
         "AdamW with AdamP's angles and constant norms",
-        "adamp",
+        ("adamp",),
         "adam",
         "#5b6d2f",
         leader="adamp",
@@ -133,12 +146,13 @@ OPTIMIZERS = {
     "sgdp-published": OptimizerEntry(
         _sgd(SGDP, project_buffer=True),
         "SGDP as published: projects its momentum, too",
-        "sgd",
+        ("sgd",),
         "sgd",
         "#00916a",
     ),
 }
 DEFAULT_OPTIMIZERS = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
+ANALYSED_OPTIMIZERS = ("sgd-plain", "sgd", "sgdp", "adam", "adamp")
 
 
 def untuned_point(

@@ -179,12 +179,13 @@ def user_optimizer(number: int, name: str, source: str, about: str | None = None
     family: Any = getattr(build, "family", "adam")
     if family not in FAMILIES:
         raise ValueError(f"{name}.family must be {' or '.join(FAMILIES)}, got {family!r}")
-    baseline = getattr(build, "baseline", "sgd" if family == "sgd" else "adamw")
-    if not (baseline is None or isinstance(baseline, str)):
+    usual = ("sgd",) if family == "sgd" else ("adamw", "adam")
+    baseline = getattr(build, "baseline", usual)
+    if not (baseline is None or baseline is usual or isinstance(baseline, str)):
         raise ValueError(f"{name}.baseline must be the name of an optimizer, got {baseline!r}")
-    colour = USER_COLOURS[number % len(USER_COLOURS)]
-    space = _checked_space(name, build)
-    return OptimizerEntry(factory(build), described, baseline, family, colour, space)
+    baselines = (baseline,) if isinstance(baseline, str) else baseline or ()
+    colour, space = USER_COLOURS[number % len(USER_COLOURS)], _checked_space(name, build)
+    return OptimizerEntry(factory(build), described, baselines, family, colour, space)
 
 
 def _described(name: str, source: str, code: Mapping[Path, bytes], planned: str | None) -> str:

@@ -30,29 +30,14 @@ ODD = (
         "@file",
     ),
 )
+STARTED = (  # options of every command that starts a study
+    *("--preset", "--set", "--optimizers", "--optimizer", "--lr", "--weight-decay", "--seeds"),
+    *("--epochs", "--workers", "--threads", "--precision", "--sharded", "--study", "--data"),
+    *("--out", "--checkpoint-s"),
+)
 OPTIONS = {
-    "compare": (
-        *(
-            "--preset",
-            "--set",
-            "--optimizers",
-            "--optimizer",
-            "--trials",
-            "--seeds",
-            "--epochs",
-            "--data",
-        ),
-        *(
-            "--sweep",
-            "--undecayed",
-            "--workers",
-            "--threads",
-            "--precision",
-            "--sharded",
-            "--study",
-        ),
-        *("--out", "--checkpoint-s"),
-    ),
+    "compare": (*STARTED, "--trials", "--sweep", "--undecayed"),
+    "analyse": STARTED,
     "worker": ("--storage", "--data", "--out", "--checkpoint-s"),
     "report": ("--storage", "--out"),
     "watch": ("--storage", "--out", "--port"),
@@ -63,7 +48,14 @@ OPTIONS = {
     "audit": ("--batches", "--batch-size", "--seed"),
     "diagnose": (),
 }
-USUAL = {"compare": "digits", "worker": "s", "report": "s", "watch": "s", "toy": "3d"}
+USUAL = {
+    "compare": "digits",
+    "analyse": "digits",
+    "worker": "s",
+    "report": "s",
+    "watch": "s",
+    "toy": "3d",
+}
 
 
 class Begun(BaseException):
@@ -115,7 +107,14 @@ def check(capsys, arguments):
 @pytest.mark.parametrize(
     ("command", "least"),
     [
-        *(("compare", 380), ("worker", 110), ("report", 60), ("watch", 100), ("list", 30)),
+        *(
+            ("compare", 380),
+            ("analyse", 380),
+            ("worker", 110),
+            ("report", 60),
+            ("watch", 100),
+            ("list", 30),
+        ),
         *(
             ("info", 30),
             ("lemmas", 30),
@@ -129,7 +128,7 @@ def check(capsys, arguments):
 def test_odd_values_of_every_option_are_refused_in_a_line(
     command, least, here, capsys, monkeypatch
 ):
-    if command == "compare":  # the others open databases, too
+    if command in ("compare", "analyse"):  # the others open databases, too
         monkeypatch.setattr(location, "Store", begin)
     usual = [USUAL[command]] if command in USUAL else ["file:x"] if command == "audit" else []
     calls = [[command, value] for value in ODD]

@@ -106,7 +106,7 @@ def test_the_next_command_has_the_sweeps_task_options_and_optimizers():
     records = made.finished(plan, logs=4)
     command, *_ = report(plan, records).next_steps
     assert command == (
-        "tangential compare digits --set preset=mini norm=yes --trials 9 --seeds 8 --epochs 30 "
+        "tangential compare digits --set preset=mini norm=yes --epochs 30 --trials 9 --seeds 8 "
         "--optimizers sgd --optimizer 'mine=my own.py:make'"
     )
 

@@ -90,7 +90,7 @@ def test_a_search_refuses_given_settings(digits):
 def test_trials_run_at_the_given_settings_with_and_without_decay(digits):
     given = {"sgd": {"lr": 0.3}, "adamp": {"weight_decay": 0.2}}
     plan = make_plan(study_request(trials=0, undecayed=True, given=given), digits)
-    published = digits.published["adam"]
+    published = digits.published["adamp"]
     at = {(s.optimizer, s.phase): s.values for s in schedule.trials(plan, {})}
     assert at == {
         ("sgdp", "test"): digits.published["sgd"] | {"lr": 0.3},
@@ -98,6 +98,13 @@ def test_trials_run_at_the_given_settings_with_and_without_decay(digits):
         ("adamp", "test"): published | {"weight_decay": 0.2},
         ("adamp", "undecayed"): published | {"weight_decay": 0.0},
     }
+
+
+@pytest.mark.parametrize(("decay", "phases"), [(0.0, {"test"}), (0.1, {"test", "undecayed"})])
+def test_trials_without_decay_are_not_repeated_if_nothing_decays(digits, decay, phases):
+    given = {"sgd": {"weight_decay": 0.0}, "adam": {"weight_decay": decay}}
+    plan = make_plan(study_request(trials=0, undecayed=True, given=given), digits)
+    assert {spec.phase for spec in schedule.trials(plan, {})} == phases
 
 
 def test_an_optimizer_with_its_own_space_takes_only_settings_in_it():

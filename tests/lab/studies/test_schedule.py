@@ -16,7 +16,7 @@ TUNED = {name: entry for name, entry in OPTIMIZERS.items() if not entry.leader}
 
 def over_run(name, point):
     """What the weight decay does over a run: ten times as much under SGD's momentum of .9."""
-    times = 10 if OPTIMIZERS[name].family == "sgd" else 1
+    times = 10 if OPTIMIZERS[name].family == "sgd" and name != "sgd-plain" else 1
     return point["lr"] * point["weight_decay"] * STEPS * times
 
 

@@ -80,3 +80,49 @@ def test_a_search_without_a_validation_split_is_refused(digits, sweep):
         make_plan(study_request(sweep=sweep), task)
     plan = make_plan(study_request(trials=0), task)
     assert {spec.phase for spec in schedule.trials(plan, {})} == {"test"}
+
+
+# ---- what an optimizer is compared with
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "baselines"),
+    [
+        (("adam", "adamw", "adamp"), {"adam": None, "adamw": None, "adamp": "adamw"}),
+        (("adam", "adamp"), {"adam": None, "adamp": "adam"}),  # as in the paper's tables
+        (("sgd", "sgdp"), {"sgd": None, "sgdp": "sgd"}),
+        (("sgd-plain", "sgd", "sgdp"), {"sgd-plain": None, "sgd": "sgd-plain", "sgdp": "sgd"}),
+        (("sgdp",), {"sgdp": None}),
+    ],
+)
+def test_an_optimizer_is_compared_with_the_first_of_its_baselines_that_takes_part(
+    optimizers, baselines, digits
+):
+    plan = make_plan(study_request(optimizers=optimizers, trials=0), digits)
+    assert {name: plan.baseline(name) for name in plan.optimizers} == baselines
+
+
+def test_without_weight_decay_a_chain_of_baselines_has_the_learning_rate_of_its_first():
+    plan = plan_of(trials=0, seeds=1)
+    optimizers = {
+        name: plan.optimizers[name]._replace(published={"lr": lr, "weight_decay": 0.1})
+        for name, lr in (("sgd-plain", 0.3), ("sgd", 0.1), ("sgdp", 0.2))
+    }
+    plan = plan._replace(optimizers=optimizers)
+    undecayed = [s for s in schedule.trials(plan, {}) if s.phase == "undecayed"]
+    assert [s.values for s in undecayed] == [{"lr": 0.3, "weight_decay": 0.0}] * 3
+
+
+def test_baselines_may_name_each_other():
+    plan = plan_of()
+    ends = {"a": "b", "b": "a"}
+    optimizers = {name: plan.optimizers["sgd"]._replace(baseline=b) for name, b in ends.items()}
+    plan = plan._replace(optimizers=optimizers)
+    assert {name: plan.first_baseline(name) for name in ends} == ends
+
+
+def test_sgd_without_momentum_decays_a_tenth_as_much(digits):
+    planned = {n: planned_optimizer(digits, n, OPTIMIZERS[n]) for n in ("sgd-plain", "sgd")}
+    plan, point = plan_of(optimizers=planned), {"lr": 0.1, "weight_decay": 0.1}
+    ratio = plan.decay_over_run("sgd", point) / plan.decay_over_run("sgd-plain", point)
+    assert ratio == pytest.approx(10)

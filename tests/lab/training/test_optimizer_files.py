@@ -216,6 +216,6 @@ def test_a_baseline_that_there_is_not(baseline, tmp_path, monkeypatch):
         *("digits", {}, ("sgd",), {"mine": f"{tmp_path}/mine.py:own"}, 1, 1, 1, False, "no"),
         *(1, False),
     )
-    words = rf"mine.baseline is '{baseline}', expected another optimizer: sgd, "
+    words = rf"mine.baseline is '{baseline}', expected another optimizer: sgd-plain, sgd, "
     with pytest.raises(ValueError, match=words):
         study.make_plan(request, tasks.make("digits", None, {}))

@@ -21,7 +21,7 @@ odd.space = {"lr": (1.0, 0.1)}
 def test_an_optimizer_comes_from_a_file_or_a_module(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     optimizer = user_optimizer(0, "heavy", f"{tmp_path}/mine.py:heavy")
-    assert (optimizer.baseline, optimizer.family) == ("sgd", "sgd")
+    assert (optimizer.baselines, optimizer.family) == (("sgd",), "sgd")
     assert optimizer.space["momentum"] == (0.5, 0.99)
     assert user_optimizer(1, "nadam", "torch.optim:NAdam").space is None
 

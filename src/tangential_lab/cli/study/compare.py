@@ -3,16 +3,15 @@
 import os
 import warnings
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from cyclopts import Parameter
-from cyclopts.validators import Number
 from rich.console import Console
 
 from tangential.backends import native
 from tangential_lab import experiments
-from tangential_lab.cli.parameters import Count, CountOrZero, Many, Processes, Threads
+from tangential_lab.cli.parameters import Count, CountOrZero, Many
 from tangential_lab.cli.study.location import (
     DEFAULT_FILES,
     DEFAULT_LOCATION,
@@ -29,10 +28,17 @@ from tangential_lab.cli.study.options import (
 )
 from tangential_lab.cli.study.progress import Display, interruptible
 from tangential_lab.cli.study.report import conclude
-from tangential_lab.cli.study.settings import NOTHING_GIVEN, GivenSettings
+from tangential_lab.cli.study.settings import (
+    DEFAULT_TASK_OPTIONS,
+    DEFAULT_TRIAL_SETTINGS,
+    NOTHING_GIVEN,
+    GivenSettings,
+    TaskOptions,
+    TrialSettings,
+)
 from tangential_lab.errors import one_line
 from tangential_lab.names import one_of, unknown_name
-from tangential_lab.reports import number
+from tangential_lab.reports import caveats, number
 from tangential_lab.studies import (
     Estimate,
     Plan,
@@ -61,8 +67,7 @@ def compare(
     task: KnownTask,
     /,
     *,
-    preset: str | None = None,
-    set: Annotated[tuple[str, ...], Many] = (),  # noqa: A002
+    task_options: TaskOptions = DEFAULT_TASK_OPTIONS,
     optimizers: Annotated[tuple[KnownOptimizer, ...], Many] = DEFAULT_OPTIMIZERS,
     optimizer: Annotated[tuple[str, ...], Many] = (),
     baseline: Annotated[tuple[str, ...], Many] = (),
@@ -70,12 +75,8 @@ def compare(
     given: GivenSettings = NOTHING_GIVEN,
     seeds: Count = 5,
     sweep: bool = False,
-    epochs: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1_000_000))] = None,
     undecayed: bool = False,
-    workers: Processes | None = None,
-    threads: Threads = 1,
-    precision: Literal["no", "bf16", "fp16"] = "no",
-    sharded: bool = False,
+    trial_settings: TrialSettings = DEFAULT_TRIAL_SETTINGS,
     study: str | None = None,
     location: Location = DEFAULT_LOCATION,
     files: TrialFiles = DEFAULT_FILES,
@@ -88,8 +89,7 @@ def compare(
     Args:
         task: What to train: see `tangential list`; or your own, FILE.py:FUNCTION, a function that
             returns a tangential_lab.training.Task. FILE.py is run, here and by workers.
-        preset: mini (minutes on one core, the default) or paper (the published set-up).
-        set: Options of the task, as name=value: see `tangential list`.
+        task_options: Options of the task.
         optimizers: Optimizers to compare.
         optimizer: Your own optimizers: name=module:factory or name=FILE.py:FACTORY, where
             factory(params, lr, weight_decay) returns an optimizer. `params` are groups, dicts
@@ -105,50 +105,50 @@ def compare(
         seeds: Number of test seeds, the same for all optimizers; 8 or more allow a verdict.
         sweep: Run the whole grid on these seeds instead, and show curves: nothing is chosen, so
             there are no test seeds. Scores are those of the validation split.
-        epochs: Length of every trial; by default the task's own.
         undecayed: Run every optimizer once more on every seed, at its baseline's lr and without
             weight decay.
-        workers: Processes on this machine, one per core or GPU; by default all. With 0, wait for
-            workers on other machines.
-        threads: Threads per worker. A different number may change the last digit of every result.
-        precision: Precision of the matrix products.
-        sharded: Shard the weights over the processes of a trial (FSDP2) instead of copying them
-            (DDP).
+        trial_settings: How long trials are, and how they are run.
         study: Name of the study; by default the task and its options.
         location: Where studies are stored.
         files: What a trial reads and saves.
     """
-    console = Console()
     with study_errors():
-        options = experiments.parse_options(task, [*([f"preset={preset}"] if preset else []), *set])
         sources = parse_sources(optimizer)
         request = StudyRequest(
             task=task,
-            options=options,
+            options=task_options.values(task),
             optimizers=tuple(dict.fromkeys(optimizers)),
             user_optimizers=sources,
             trials=trials,
             seeds=seeds,
-            epochs=epochs,
+            epochs=trial_settings.epochs,
             undecayed=undecayed,
-            precision=precision,
-            threads=threads,
-            sharded=sharded,
+            precision=trial_settings.precision,
+            threads=trial_settings.threads,
+            sharded=trial_settings.sharded,
             sweep=sweep,
             given=given.points(),
             baselines=parse_baselines(baseline, [*optimizers, *sources]),
         )
         check_sweep(request)
-        name = default_name(task, options) if study is None else checked_name(study)
-        worker = WorkerOptions(files.data, location.out / name, files.checkpoint_s)
-        if reason := native.reason():
-            say(console, f"Note: {reason}; until then trials run on foreach.")
-        if workers is None:
-            workers = torch.cuda.device_count() or usable_cores()
-        _compare(request, location, worker, workers, console)
+        name = default_name(task, request.options) if study is None else checked_name(study)
+        run_request(request, name, trial_settings.workers, location, files)
 
 
-def _compare(
+def run_request(
+    request: StudyRequest, study: str, workers: int | None, location: Location, files: TrialFiles
+) -> None:
+    """Plan a study, run it, or continue it, and report; see `study_errors` for what it raises."""
+    console = Console()
+    worker = WorkerOptions(files.data, location.out / study, files.checkpoint_s)
+    if reason := native.reason():
+        say(console, f"Note: {reason}; until then trials run on foreach.")
+    if workers is None:
+        workers = torch.cuda.device_count() or usable_cores()
+    _run(request, location, worker, workers, console)
+
+
+def _run(
     request: StudyRequest, location: Location, worker: WorkerOptions, workers: int, console: Console
 ) -> None:
     is_first, together = os.environ.get("RANK", "0") == "0", "WORLD_SIZE" in os.environ
@@ -181,8 +181,9 @@ def _accepted_plan(
         plan = make_plan(request, task)
         say(console, "Preparing: first steps of every optimizer ...")
         estimate = rehearse(plan, task)
-    for warning in caught:
-        say(console, f"Note: {one_line(warning.message).removesuffix('.')}.")
+    notes = [f"{one_line(warning.message).removesuffix('.')}." for warning in caught]
+    for note in [*notes, *(caveats(plan) if plan.analysis else [])]:
+        say(console, f"Note: {note}")
     say(console, _expected(estimate, workers))
     return plan
 

@@ -75,9 +75,18 @@ def conclude(store: Store, folder: Path, console: Console) -> Report:
 
 def print_report(report: Report, console: Console) -> None:
     """Print the results of a study, in tables and sentences."""
+    if report.plan.analysis:
+        _print_analysis(report, console)
+    else:
+        _print_comparison(report, console)
+    _print_sentences(
+        [f"Next, {what}: {command}" for command, what in report.next_steps.items()], console
+    )
+
+
+def _print_comparison(report: Report, console: Console) -> None:
     plan, lr = report.plan, "the published" if report.plan.sweep else "the baseline's"
-    count = plan.tuning_seeds if plan.sweep else plan.seeds
-    seeds = f"{count} paired seeds" if count > 1 else "one seed"
+    seeds = _seeds(plan.tuning_seeds if plan.sweep else plan.seeds)
     best = "at its best point" if plan.trials else "at its settings"
     best = "at the point that is best on the other seeds" if plan.sweep else best
     bare = f"At {lr} learning rate, without weight decay ({seeds})"
@@ -87,9 +96,18 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_grid(report))
     _print_rows(f"Each {best} ({seeds})", report.rows, report, console)
     _print_sentences(report.sentences, console)
-    _print_sentences(
-        [f"Next, {what}: {command}" for command, what in report.next_steps.items()], console
-    )
+
+
+def _print_analysis(report: Report, console: Console) -> None:
+    seeds, decayed = _seeds(report.plan.seeds), report.plan.undecayed
+    _print_rows(f"Without weight decay ({seeds})", report.undecayed, report, console)
+    kind = "With" if decayed else "Without"
+    _print_rows(f"{kind} weight decay ({seeds})", report.rows, report, console)
+    _print_sentences([report.headline, *report.analysis], console)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} paired seeds" if count > 1 else "one seed"
 
 
 def _print_sentences(texts: list[str], console: Console) -> None:
@@ -154,13 +172,18 @@ def _columns(plan: Plan) -> list[Column]:
         Column("effective step", lambda row: [[_mean(row.effective_step)]]),
         Column("growth by momentum", lambda row: [[share(row.memory_share.mean)]]),
     ]
+    comparison = [
+        Column("minus baseline", lambda row: _differences(metric, row)),
+        Column("ms per step", lambda row: [[number(1000 * row.step_s.mean)]]),
+    ]
+    before, after = ([], []) if plan.analysis else (comparison[:1], comparison[1:])
     return [
         Column("lr", lambda row: [[setting(row.point, "lr")]]),
         Column("decay", lambda row: [[setting(row.point, "weight_decay")]]),
         Column(metric.name + unit, lambda row: [_with_interval(*near_score(metric, row.score))]),
-        Column("minus baseline", lambda row: _differences(metric, row)),
+        *before,
         *(mechanism if plan.invariant else []),
-        Column("ms per step", lambda row: [[number(1000 * row.step_s.mean)]]),
+        *after,
     ]
 
 

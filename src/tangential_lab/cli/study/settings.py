@@ -1,13 +1,56 @@
-"""The options --lr and --weight-decay: settings in place of published ones."""
+"""Options of the commands that start a study: of the task, of the optimizers, of the trials."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from tangential_lab.cli.parameters import Many
+from tangential_lab import experiments
+from tangential_lab.cli.parameters import Many, Processes, Threads
 from tangential_lab.training import FAMILIES, Point
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TaskOptions:
+    """Options of a task.
+
+    Args:
+        preset: mini (minutes on one core, the default) or paper (the published set-up).
+        set: Options of the task, as name=value: see `tangential list`.
+    """
+
+    preset: str | None = None
+    set: Annotated[tuple[str, ...], Many] = ()
+
+    def values(self, task: str) -> dict[str, Any]:
+        """The options by name; ValueError if the task does not have one of them."""
+        preset = [] if self.preset is None else [f"preset={self.preset}"]
+        return experiments.parse_options(task, [*preset, *self.set])
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrialSettings:
+    """How long trials are, and how they are run.
+
+    Args:
+        epochs: Length of every trial; by default the task's own.
+        workers: Processes on this machine, one per core or GPU; by default all. With 0, wait for
+            workers on other machines.
+        threads: Threads per worker. A different number may change the last digit of every result.
+        precision: Precision of the matrix products.
+        sharded: Shard the weights over the processes of a trial (FSDP2) instead of copying them
+            (DDP).
+    """
+
+    epochs: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1_000_000))] = None
+    workers: Processes | None = None
+    threads: Threads = 1
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    sharded: bool = False
 
 
 @Parameter(name="*")
@@ -18,7 +61,7 @@ class GivenSettings:
     Args:
         lr: Learning rates in place of the published ones: a number for all optimizers, or
             NAME=NUMBER for an optimizer or a family, such as sgd=0.1 adamp=1e-3. The family sgd
-            has SGD and SGDP, adam has Adam, AdamW and AdamP.
+            has all kinds of SGD and SGDP; adam has those of Adam, AdamW and AdamP.
         weight_decay: Weight decays in place of the published ones, written in the same way.
     """
 
@@ -35,6 +78,8 @@ class GivenSettings:
         return points
 
 
+DEFAULT_TASK_OPTIONS = TaskOptions()
+DEFAULT_TRIAL_SETTINGS = TrialSettings()
 NOTHING_GIVEN = GivenSettings()
 
 

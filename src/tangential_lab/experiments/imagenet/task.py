@@ -50,9 +50,9 @@ def imagenet(
 
     Differences from the paper: by default one in 50 training photographs is for validation. Its
     sources disagree about the weight decay of AdamW and AdamP: we follow its authors' answer to
-    users, lr * weight_decay = 1e-4. Those of SGD and Adam, 1e-4, are our choice. The paper's runs
-    without weight decay are a part of `compare --trials 0 --undecayed`, which runs every optimizer
-    with decay, too. Its analysis also has SGD without momentum, which our optimizers lack.
+    users, lr * weight_decay = 1e-4. Those of SGD and Adam, 1e-4, are our choice. The paper's
+    analysis is `tangential analyse imagenet --preset paper --set schedule=steps held_out=no` with
+    `--weight-decay 0`; without the latter, every optimizer also runs with weight decay.
 
     Args:
         preset: "mini" is ResNet-20 on 10,000 images of CIFAR-10; "paper" is ImageNet at 224 x 224.
@@ -60,8 +60,8 @@ def imagenet(
         net: "auto" is ResNet-20 for "mini" and ResNet-18 for "paper".
         cutmix: Paste a part of every image into another one (Yun et al. 2019); "paper" then trains
             for 300 epochs instead of 100.
-        schedule: Learning rate schedule: "steps" is the paper's analysis, a tenth every 30 of 100
-            epochs (there without weight decay).
+        schedule: Learning rate schedule: "steps" is that of the paper's analysis, a tenth every 30
+            of 100 epochs.
         held_out: For "paper": hold photographs out for validation; without them, there can be no
             search.
 

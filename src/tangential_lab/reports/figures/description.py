@@ -16,6 +16,7 @@ class Axis(NamedTuple):
 
     title: str
     log: bool = False
+    limits: tuple[float, float] | None = None  # of what is shown; None: all values
 
 
 class Series(NamedTuple):
@@ -54,13 +55,14 @@ class Panel(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Panels side by side."""
+    """Panels side by side, row by row."""
 
     key: str  # name of its files
     title: str
     description: str  # what a reader sees, for a screen reader
     panels: Sequence[Panel]
     note: str = ""
+    columns: int = 3  # panels in a row, where there is room
 
 
 def metric_axis(metric: Metric) -> Axis:

@@ -25,7 +25,7 @@ STYLE: Any = look.MATPLOTLIB | {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.7,
 }
-COLUMNS, WIDTH_IN, HEIGHT_IN = 3, 4.6, 3.4  # panels in a row, and their size in inches
+WIDTH_IN, HEIGHT_IN = 4.6, 3.4  # of a panel, in inches
 DPI = 160
 
 
@@ -57,7 +57,7 @@ def escaped(text: str) -> str:
 def _canvas(figure: Figure, styles: Mapping[str, LineStyle]) -> Any:
     from matplotlib.figure import Figure as Canvas
 
-    columns = min(COLUMNS, len(figure.panels))
+    columns = min(figure.columns, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     size = (max(6.4, WIDTH_IN * columns), HEIGHT_IN * rows + 0.9)
     canvas = Canvas(figsize=size, layout="constrained")
@@ -94,6 +94,10 @@ def _scales(ax: Any, x: Axis, y: Axis) -> None:
         ax.set_xscale("log")
     if y.log:
         ax.set_yscale("log")
+    if x.limits:
+        ax.set_xlim(*x.limits)
+    if y.limits:
+        ax.set_ylim(*y.limits)
 
 
 def _line(ax: Any, series: Series, style: LineStyle, *, stairs: bool) -> None:

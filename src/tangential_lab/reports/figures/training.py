@@ -57,12 +57,7 @@ CAUSES = {
 
 def study_figures(plan: Plan, records: Records) -> list[Figure]:
     """All figures for which these trials have data."""
-    trials = trials_of(plan, records)
-    test, undecayed = (
-        {name: [*finished_seeds(trials, name, phase).values()] for name in plan.optimizers}
-        for phase in ("test", "undecayed")
-    )
-    test, undecayed = ({k: v for k, v in seeds.items() if v} for seeds in (test, undecayed))
+    test, undecayed = (seeds_of(plan, records, phase) for phase in ("test", "undecayed"))
     figures = [
         *score_figures(plan.metric, test),
         *(curve_figure(name, test) for name in CURVES),
@@ -72,6 +67,13 @@ def study_figures(plan: Plan, records: Records) -> list[Figure]:
         *tuning_figures(plan, records),
     ]
     return [figure for figure in figures if any(p.series or p.heat for p in figure.panels)]
+
+
+def seeds_of(plan: Plan, records: Records, phase: str) -> Seeds:
+    """The trials of a phase that did not diverge, for optimizers that have any."""
+    trials = trials_of(plan, records)
+    seeds = {name: [*finished_seeds(trials, name, phase).values()] for name in plan.optimizers}
+    return {name: records for name, records in seeds.items() if records}
 
 
 # ---- over steps

@@ -59,10 +59,11 @@
     return shown.flatMap((series) => (panel.kind === "points" ? points(series) : line(series, panel.kind === "stairs")));
   }
 
-  function axis({ title, log }, values, plain) {
+  function axis({ title, log, limits }, values, plain) {
     const grid = plain ? { showgrid: false } : { gridcolor: variable("--grid") };
     const drawn = { title: { text: literal(title), standoff: 12 }, type: log ? "log" : "linear", ...grid, linecolor: variable("--line"), zeroline: false, exponentformat: "power", automargin: true, hoverformat: ".4~g" };
-    const known = values.filter((x) => x > 0);
+    if (limits) drawn.range = log ? limits.map(Math.log10) : limits;
+    const known = (limits ?? values).filter((x) => x > 0);
     if (!log || !known.length) return drawn;
     const decades = Math.log10(known.reduce((a, b) => Math.max(a, b)) / known.reduce((a, b) => Math.min(a, b)));
     return { ...drawn, dtick: decades < DECADES ? "D2" : Math.ceil(decades / 6) };

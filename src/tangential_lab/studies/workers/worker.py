@@ -145,6 +145,7 @@ class Worker:
         if (record := value_of_first_process(_finished_record(folder))) is not None:
             return record
         is_test = spec.phase != "tune"
+        evaluations = math.ceil(plan.epochs) - 1 if plan.analysis else task.evaluations
         options = TrialOptions(
             epochs=plan.epochs,
             invariant=frozenset(plan.invariant),
@@ -154,7 +155,7 @@ class Worker:
             checkpoint_s=self.options.checkpoint_s,
             stop=lambda: lost.is_set() or self.stop(),
             on_share=self.on_share,
-            evaluations=task.evaluations if is_test else 0,
+            evaluations=evaluations if is_test else 0,
             layers=is_test,
             record_angles=plan.records_angles(spec),
             angles=self._angles(plan, spec),

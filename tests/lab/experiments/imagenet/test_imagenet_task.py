@@ -11,6 +11,7 @@ from realdata import DATA, accept_copies, needs
 from rehearsal import count, rehearse, trained
 from torchvision import datasets
 
+from tangential_lab.cli.study.settings import GivenSettings
 from tangential_lab.experiments.data import images, photographs
 from tangential_lab.experiments.data.images import scaled
 from tangential_lab.experiments.data.sources import DataError
@@ -18,7 +19,7 @@ from tangential_lab.experiments.data.splits import stratified
 from tangential_lab.experiments.imagenet.task import imagenet
 from tangential_lab.studies import schedule
 from tangential_lab.studies.study import planned_optimizer
-from tangential_lab.training import OPTIMIZERS
+from tangential_lab.training import ANALYSED_OPTIMIZERS, OPTIMIZERS
 
 
 def photograph(path, colour, size=(40, 30)):
@@ -132,17 +133,17 @@ def test_all_photographs_are_trained_on_if_none_is_held_out(tiny):
     assert every["train"].labels.tolist() == [0] * 4 + [1] * 4
 
 
-def test_the_analysis_without_decay_is_had_by_undecayed_and_no_search(tiny):
-    """`compare imagenet --preset paper --set schedule=steps --trials 0 --undecayed`."""
-    task = imagenet(preset="paper", data=tiny, schedule="steps", net="resnet18")
-    planned = {n: planned_optimizer(task, n, OPTIMIZERS[n]) for n in ("sgd", "sgdp")}
-    plan = plan_of(optimizers=planned, trials=0, seeds=1, undecayed=True, epochs=task.epochs)
+def test_the_published_analysis_has_no_weight_decay_and_plain_sgd_too(tiny):
+    """`analyse imagenet --preset paper --set schedule=steps held_out=no --weight-decay 0`."""
+    task = imagenet(preset="paper", data=tiny, schedule="steps", held_out=False)
+    given = GivenSettings(weight_decay=("0",)).points()
+    names = ANALYSED_OPTIMIZERS
+    planned = {n: planned_optimizer(task, n, OPTIMIZERS[n], names, given) for n in names}
+    plan = plan_of(optimizers=planned, trials=0, seeds=1, undecayed=False, epochs=task.epochs)
     specs = {(s.optimizer, s.phase): s.values for s in schedule.trials(plan, {})}
     assert specs == {
-        ("sgd", "test"): {"lr": 0.1, "weight_decay": 1e-4},
-        ("sgdp", "test"): {"lr": 0.1, "weight_decay": 1e-5},
-        ("sgd", "undecayed"): {"lr": 0.1, "weight_decay": 0.0},
-        ("sgdp", "undecayed"): {"lr": 0.1, "weight_decay": 0.0},
+        (name, "test"): {"lr": 0.1 if name.startswith("sgd") else 1e-3, "weight_decay": 0.0}
+        for name in ("sgd-plain", "sgd", "sgdp", "adam", "adamp")
     }
 
 

@@ -1,0 +1,99 @@
+"""The figure of an analysis: norms, effective steps and scores over epochs, by weight decay."""
+
+import math
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import NamedTuple
+
+from tangential_lab.reports.figures.description import (
+    Axis,
+    Figure,
+    Panel,
+    Series,
+    Values,
+    band,
+    curve_of,
+    in_unit,
+    last_values,
+    metric_axis,
+)
+from tangential_lab.reports.figures.training import CURVES, Seeds, seeds_of
+from tangential_lab.reports.wording import capital
+from tangential_lab.studies import Plan
+from tangential_lab.training import Record, Records
+
+MARGIN = 0.05  # between the values and the frame, as a share of their range
+
+
+class Measurement(NamedTuple):
+    """What a row of the figure shows."""
+
+    title: str
+    axis: Axis
+    curve: Callable[[Record], tuple[Values, Values]]  # steps and values of a trial
+    scaled_by: tuple[float, float] = (0.0, 1.0)  # the part of the training that sets the scale
+
+
+def analysis_figure(plan: Plan, records: Records) -> Figure:
+    """One row per measurement, one column per weight decay; the panels of a row have one scale."""
+    columns = {"without weight decay": "undecayed", "with weight decay": "test"}
+    if not plan.undecayed:  # no optimizer has a weight decay
+        columns = {"without weight decay": "test"}
+    trials = [seeds_of(plan, records, phase) for phase in columns.values()]
+    epochs = Axis("epoch", limits=(0.0, (1 + MARGIN / 2) * plan.epochs))
+    panels: list[Panel] = []
+    for row in _measurements(plan):
+        lines = [_lines(plan, row, seeds) for seeds in trials]
+        axis = row.axis._replace(limits=_limits(plan, row, chain(*lines)))
+        if any(lines):
+            panels += [
+                Panel(f"{row.title}, {column}", epochs, axis, series)
+                for column, series in zip(columns, lines, strict=True)
+            ]
+    ends = "; ".join(f"{panel.title}: {last_values(panel.series)}" for panel in panels)
+    title = "Norm, effective step and score" if plan.invariant else "Score"
+    note = "Lines are means over seeds; bands go from the lowest to the highest seed."
+    if plan.invariant:
+        note = f"Norms and effective steps are means over the scale-invariant weights. {note}"
+    text = f"Over epochs; at the end: {ends}."
+    return Figure("analysis", f"{title} during training", text, panels, note, len(columns))
+
+
+def _measurements(plan: Plan) -> list[Measurement]:
+    def of_curve(name: str) -> Measurement:
+        title, axis, log = CURVES[name]
+        return Measurement(title, Axis(axis, log), lambda record: curve_of(record, name))
+
+    scores = lambda r: (r["scores"]["step"], in_unit(plan.metric, r["scores"]["score"]))
+    return [
+        of_curve("norm"),
+        of_curve("effective_step")._replace(scaled_by=(0.0, 0.9)),  # a schedule may end at 0
+        Measurement(capital(plan.metric.name), metric_axis(plan.metric), scores, (0.1, 1.0)),
+    ]
+
+
+def _lines(plan: Plan, row: Measurement, seeds: Seeds) -> list[Series]:
+    bands = [
+        band(name, map(row.curve, records), positive=row.axis.log)
+        for name, records in seeds.items()
+    ]
+    per_epoch = plan.steps / plan.epochs
+    return [line._replace(x=[step / per_epoch for step in line.x]) for line in bands if len(line.x)]
+
+
+def _limits(plan: Plan, row: Measurement, lines: Iterable[Series]) -> tuple[float, float] | None:
+    """The ends of the axis that a row shares; None without values."""
+    start, end = (share * plan.epochs for share in row.scaled_by)
+    values = [
+        math.log(y) if row.axis.log else y
+        for line in lines
+        for ys in (line.y, line.low, line.high)
+        for x, y in zip(line.x, ys, strict=False)
+        if start <= x <= end
+    ]
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    margin = MARGIN * (high - low) or MARGIN * abs(high) or MARGIN
+    low, high = low - margin, high + margin
+    return (math.exp(low), math.exp(high)) if row.axis.log else (low, high)
