@@ -42,7 +42,9 @@ def analyse(
     """Show what momentum, projection and weight decay do to norms, effective steps and scores.
 
     Every optimizer runs with and without weight decay, at the published settings of the task or at
-    those of --lr and --weight-decay; nothing is tuned. The figure is that of the paper's analysis.
+    those of --lr and --weight-decay; nothing is tuned. With --weight-decay 0 it runs only without.
+    The figure is that of the paper's analysis.
+
     Ctrl-C stops the study. The same command continues it, even after a power failure.
 
     Args:
@@ -52,8 +54,7 @@ def analyse(
         optimizers: Optimizers to analyse.
         optimizer: Your own optimizers: name=module:factory or name=FILE.py:FACTORY, as for
             `tangential compare`.
-        given: Settings in place of published ones. With a weight decay of 0, every optimizer runs
-            once.
+        given: Settings in place of published ones.
         seeds: Number of seeds, the same for all optimizers.
         trial_settings: How long trials are, and how they are run.
         study: Name of the study; by default the task and its options, and "analysis".
