@@ -99,7 +99,8 @@ def test_an_optimizer_is_compared_with_the_first_of_its_baselines_that_takes_par
     optimizers, baselines, digits
 ):
     plan = make_plan(study_request(optimizers=optimizers, trials=0), digits)
-    assert {name: plan.baseline(name) for name in plan.optimizers} == baselines
+    found = {name: next(iter(plan.baselines(name)), None) for name in plan.optimizers}
+    assert found == baselines
 
 
 def test_without_weight_decay_a_chain_of_baselines_has_the_learning_rate_of_its_first():
