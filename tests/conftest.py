@@ -1,11 +1,13 @@
+import gc
 import os
+import re
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# `--doctest-modules` would import every conftest.py under the one name `conftest`.
-collect_ignore_glob = ["*conftest.py"]
+DOCTEST = re.compile(r"^ *>>> ", re.MULTILINE)
+ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
 
 # A slow machine is no failure, and a failure must come again when the tests are run again.
 settings.register_profile(
@@ -22,6 +24,30 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "real_data(name): needs this data set; see realdata.py")
+    config.pluginmanager.register(Collected())  # so that it holds for src/, too
+
+
+class Collected:
+    """Which files are imported to look for tests: imports take much of a quick run."""
+
+    def pytest_ignore_collect(self, collection_path, config):
+        """Ignore files without tests or doctests, and those of slow tests only in quick runs."""
+        if collection_path.suffix != ".py":
+            return None
+        text = collection_path.read_text("utf-8")
+        if not collection_path.name.startswith("test_"):
+            return not DOCTEST.search(text) or None
+        return (config.option.markexpr == "not slow" and bool(ALL_SLOW.search(text))) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep what is imported and collected out of every later garbage collection."""
+    gc.disable()
+    result = yield
+    gc.enable()
+    gc.freeze()
+    return result
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,11 @@
 
 import math
 import random
+from functools import cache
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW
 
 import tangential
 from tangential import Monitor, audit
@@ -45,6 +46,17 @@ def trained(make, *, steps=300, every=5, audited=False, before=lambda model, opt
 def decayed(groups):
     """Decay that reaches equilibrium within 300 steps."""
     return AdamW(groups, lr=0.01, weight_decay=1.0)
+
+
+@cache
+def slowed_run():
+    """SGD with momentum and without decay: the slowdown of the paper."""
+    return trained(lambda w: SGD(w, lr=0.1, momentum=0.9))
+
+
+@cache
+def sound_run():
+    return trained(decayed)
 
 
 def falling(lr, last=300):

@@ -35,16 +35,17 @@ def decide(xp, w, g, **settings):
     return gate.row.tolist(), gate.weight.tolist(), c.tolist()
 
 
-@pytest.mark.parametrize("xp", [np, torch, jnp], ids=["numpy", "torch", "jax"])
+# jax compiles every operation for every shape
+@pytest.mark.parametrize(
+    "xp", [np, torch, pytest.param(jnp, marks=pytest.mark.slow)], ids=["numpy", "torch", "jax"]
+)
 class TestGateByHand:
-    @pytest.mark.slow
     def test_every_row_orthogonal_projects_rows(self, xp):
         # cosines 0 and 0; threshold .1/sqrt(2) = .0707
         row, weight, c = decide(xp, [[3, 4], [1, 0]], [[4, -3], [0, 2]])
         assert (row, weight) == ([True, True], [False, False])
         assert c == [0.0, 0.0]
 
-    @pytest.mark.slow
     def test_cosine_just_below_and_above_the_threshold(self, xp):
         # w = (1, 0): |cos| = sin of the gradient's tilt, threshold .0707106...
         below, above = 0.0707, 0.0708
@@ -187,6 +188,7 @@ def test_projected_step_is_orthogonal(w, u):
 
 
 @given(vectors, vectors, st.floats(1e-4, 1))
+@pytest.mark.slow
 def test_squared_norm_grows_by_the_squared_step(w, u, lr):
     q = tangent(w, u)
     grown = ((w - lr * q) ** 2).sum(1)

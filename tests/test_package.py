@@ -37,6 +37,7 @@ print(sorted(new), [m for m in {HEAVY} if m in sys.modules and m not in before])
     assert python(code).stdout == "['tangential', 'tangential_lab'] []\n"
 
 
+@pytest.mark.slow
 def test_names_are_imported_when_they_are_used():
     code = """
 import sys, tangential

@@ -6,9 +6,10 @@ import pytest
 import torch
 from meshes import run_on_mesh
 
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="torch without distributed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
+]
 
 COLLECTIVES = """
 from torch.distributed.tensor.debug import CommDebugMode
@@ -43,7 +44,6 @@ found["each"] = counted(AdamP(split.parameters(), foreach=False))
 """
 
 
-@pytest.mark.slow
 def test_sums_of_all_groups_travel_in_one_collective_per_mesh_dimension():
     found = run_on_mesh(COLLECTIVES)
     assert found == {
@@ -98,7 +98,6 @@ PLACES = [
 ]
 
 
-@pytest.mark.slow
 def test_shards_round_as_the_whole_weight_does():
     found = run_on_mesh(STOCHASTIC, json.dumps(PLACES))
     assert len(found) == 2 * len(PLACES)
@@ -129,6 +128,5 @@ except ValueError as error:
 """
 
 
-@pytest.mark.slow
 def test_shards_of_any_size_are_summed_where_places_do_not_matter():
     assert "must be sharded as distribute_tensor does it" in run_on_mesh(UNEVEN)["error"]

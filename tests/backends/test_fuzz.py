@@ -1,11 +1,14 @@
 """Random weights, options and gradients against the oracle."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
 from table import OUTCOMES, RULES, close, every_backend, gradient
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = {
     "adam": st.fixed_dictionaries(

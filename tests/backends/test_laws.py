@@ -8,6 +8,8 @@ import torch
 from oracle import Oracle
 from table import OUTCOMES, RULES, SHAPES, cases, close, every_backend, gradient
 
+pytestmark = pytest.mark.slow
+
 
 def states_of(rule, oracle):
     if rule == "adam":
@@ -42,7 +44,6 @@ def assert_follows(rule, backend, shapes, options, steps, tolerance=1e-12):
 
 @every_backend
 @pytest.mark.parametrize(("rule", "name", "options"), list(cases()))
-@pytest.mark.slow
 def test_backend_is_oracle_for_200_steps(rule, name, options, backend):
     seen = assert_follows(rule, backend, SHAPES, options, steps=200)
     if options.get("projection", "auto") == "auto":
@@ -63,7 +64,6 @@ def test_backend_is_oracle_for_200_steps(rule, name, options, backend):
         ((4, 6, 3, 3), {"row_axis": 1, "row_groups": 3, "caution": True}),
     ],
 )
-@pytest.mark.slow
 def test_rows_lie_along_any_axis_in_groups(rule, backend, shape, options):
     seen = assert_follows(
         rule, backend, [shape, shape], {"lr": 0.01, "weight_decay": 0.1} | options, steps=200

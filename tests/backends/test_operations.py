@@ -120,6 +120,7 @@ def test_many_narrow_weights_are_rounded_as_each_alone(dtype, low_precision, sta
         assert all(one[name].stride() == other[name].stride() for name in one)
 
 
+@pytest.mark.slow
 def test_threads_do_not_change_a_bit():
     shapes = [(64, 3, 7, 7), (1, 70_000), (3, 70_000), (500, 300), (2, 40, 30), (70_000,)]
     before = torch.get_num_threads()

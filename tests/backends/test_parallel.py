@@ -6,9 +6,10 @@ import pytest
 import torch
 from meshes import run_on_mesh
 
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="torch without distributed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
+]
 
 TENSOR_PARALLEL = """
 for name, options in json.loads(sys.argv[1]):
@@ -36,7 +37,6 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.slow
 def test_tensor_parallel_layers_under_fsdp2_are_the_unsharded_ones():
     found = run_on_mesh(TENSOR_PARALLEL, json.dumps(OPTIONS))
     assert "StridedShard" in found.pop("placements")
@@ -82,7 +82,6 @@ SPLIT = [
 ]
 
 
-@pytest.mark.slow
 def test_units_may_be_split_between_processes():
     found = run_on_mesh(SPLIT_UNITS, json.dumps(SPLIT))
     assert len(found) == 2 * len(SPLIT)
@@ -138,7 +137,6 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
 def test_a_gradient_on_only_one_process_moves_its_shard_and_nothing_hangs():
     found = run_on_mesh(ABSENT, json.dumps(CASES))
     assert found.pop("steps") == [4, 4, 4, 1]

@@ -6,6 +6,8 @@ import pytest
 import torch
 from processes import together
 
+pytestmark = pytest.mark.slow
+
 WORKER = """
 import json
 import torch
@@ -78,7 +80,6 @@ CASES = [
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-@pytest.mark.slow
 def test_sharded_is_unsharded():
     found = json.loads(together(WORKER, json.dumps(CASES))[0])
     assert "expected Shard and Replicate" in found.pop("error")

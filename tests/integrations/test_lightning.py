@@ -23,7 +23,7 @@ from tangential import Monitor, audit
 from tangential.integrations import lightning as integration
 from tangential.integrations.lightning import LightningMonitor
 
-pytestmark = quiet
+pytestmark = [pytest.mark.slow, *quiet]
 
 
 @every_optimizer
@@ -155,7 +155,6 @@ class Wrapped(Module):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.slow
 def test_the_audit_may_be_of_the_net_inside(compiled, tmp_path):
     recorded, net = Recorder(), nn.Sequential(*layers())
     audited = audit(net, [x for x, _ in batches()])

@@ -8,7 +8,7 @@ from lightning_runs import Module, logged, quiet
 from processes import together
 from trainings import BATCH, by_hand
 
-pytestmark = quiet
+pytestmark = [pytest.mark.slow, *quiet]
 
 
 class Process:
@@ -43,7 +43,6 @@ fit(folder, Half(), monitor, batch=2 * BATCH, **two)
 """
 
 
-@pytest.mark.slow
 def test_two_processes_log_once(tmp_path):
     together(TWO_PROCESSES, tmp_path)
     recorded, twin = tmp_path / "recorded", Half()

@@ -9,7 +9,7 @@ from trainings import EVERY, OPTIMIZERS, STEPS, Recorder, batches, every_optimiz
 
 from tangential.integrations.lightning import LightningMonitor
 
-pytestmark = quiet
+pytestmark = [pytest.mark.slow, *quiet]
 
 
 def test_every_optimizer_has_a_label_and_its_own_count(tmp_path):

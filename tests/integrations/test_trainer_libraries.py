@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def python(code):
     return subprocess.run(
@@ -12,7 +14,6 @@ def python(code):
     )
 
 
-@pytest.mark.slow
 def test_neither_library_is_loaded_with_the_package():
     code = """
 import sys, tangential.integrations
@@ -31,7 +32,6 @@ print([name for name in ("lightning", "pytorch_lightning", "transformers") if na
         ),
     ],
 )
-@pytest.mark.slow
 def test_a_missing_library_is_named_with_how_to_install_it(name, hint):
     code = f"""
 import sys

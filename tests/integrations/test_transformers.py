@@ -7,9 +7,10 @@ from transformers_runs import Integration, hugging_face, monitored, net_by_hand,
 
 from tangential.integrations.transformers import TransformersMonitor
 
+pytestmark = pytest.mark.slow
+
 
 @every_optimizer
-@pytest.mark.slow
 def test_the_trainer_logs_what_a_loop_by_hand_logs(name, tmp_path):
     recorded, integration = Recorder(), Integration()
     trainer = hugging_face(tmp_path, name, [integration])
@@ -26,7 +27,6 @@ def test_the_trainer_logs_what_a_loop_by_hand_logs(name, tmp_path):
     assert not has_hooks(trainer.optimizer.optimizer)
 
 
-@pytest.mark.slow
 def test_the_trainer_still_logs_what_was_asked_for(tmp_path):
     class Ask(transformers.TrainerCallback):
         def on_pre_optimizer_step(self, args, state, control, **_):
@@ -39,7 +39,6 @@ def test_the_trainer_still_logs_what_was_asked_for(tmp_path):
     assert losses == list(range(1, STEPS + 1))
 
 
-@pytest.mark.slow
 def test_logs_get_no_nan(tmp_path):
     trainer = hugging_face(tmp_path)
     plainly, steps = trainer.model.forward, []
@@ -59,7 +58,6 @@ def test_logs_get_no_nan(tmp_path):
 
 
 @every_optimizer
-@pytest.mark.slow
 def test_steps_are_counted_not_batches(name, tmp_path):
     recorded = Recorder()
     trainer = hugging_face(tmp_path, name, gradient_accumulation_steps=2)
@@ -68,7 +66,6 @@ def test_steps_are_counted_not_batches(name, tmp_path):
     assert recorded.exactly() == net_by_hand(name, accumulate=2, epochs=2).exactly()
 
 
-@pytest.mark.slow
 def test_resumed_is_uninterrupted(tmp_path):
     whole, parts = Recorder(), Recorder()
     for recorded, folder in [(whole, tmp_path / "whole"), (parts, tmp_path / "parts")]:
@@ -82,7 +79,6 @@ def test_resumed_is_uninterrupted(tmp_path):
     assert parts.exactly() == whole.exactly()
 
 
-@pytest.mark.slow
 def test_a_bfloat16_run_is_logged(tmp_path):
     recorded = Recorder()
     trainer = hugging_face(tmp_path, bf16=True)
@@ -91,7 +87,6 @@ def test_a_bfloat16_run_is_logged(tmp_path):
     assert recorded.steps == [0, 3, 6, 9]
 
 
-@pytest.mark.slow
 def test_nothing_is_left_after_an_exception(tmp_path):
     recorded = Recorder()
     trainer = hugging_face(tmp_path, fails_at=5 * BATCH)  # Accelerate loads a batch one step early
@@ -106,7 +101,6 @@ def test_nothing_is_left_after_an_exception(tmp_path):
     assert monitor not in trainer.callback_handler.callbacks
 
 
-@pytest.mark.slow
 def test_the_monitor_is_attached_once_when_a_trainer_trains_again(tmp_path):
     recorded = Recorder()
     trainer = hugging_face(tmp_path, fails_at=5 * BATCH)

@@ -62,6 +62,7 @@ def test_labels_of_a_loader_are_left_out():
 @pytest.mark.parametrize(
     "wrap", [lambda m: m, nn.DataParallel, partial(torch.compile, backend="eager")]
 )
+@pytest.mark.slow
 def test_labels_in_a_mapping_are_left_out(wrap):
     batches = [{"x": x, "labels": torch.ones(7), "id": ["a"]} for x in inputs()]
     result = audit(wrap(net()), batches)

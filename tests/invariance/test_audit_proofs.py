@@ -17,6 +17,7 @@ from tangential.invariance.proofs import confirm_by_rescaling, gate_decision
 
 @pytest.mark.parametrize("precision", [FLOAT64, FLOAT32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow
 def test_both_proofs_find_exactly_the_invariant_weights(name, precision, monkeypatch):
     monkeypatch.setattr(audits, "FLOAT64", precision)
     model, batches = built(name)

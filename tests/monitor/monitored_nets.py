@@ -99,3 +99,12 @@ def train(model, optimizer, steps=2):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def fail_a_step(optimizer):
+    """A step that raises, because of an invalid learning rate, which is then put back."""
+    lr = optimizer.param_groups[0]["lr"]
+    optimizer.param_groups[0]["lr"] = -1.0
+    with pytest.raises(ValueError, match="lr"):
+        optimizer.step()
+    optimizer.param_groups[0]["lr"] = lr

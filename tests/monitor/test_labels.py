@@ -69,6 +69,7 @@ def test_an_audit_fits_the_model_in_its_wrappers(make, name, audited):
         assert known[f"{prefix}3.weight/invariant"] == 1
 
 
+@pytest.mark.slow
 def test_a_part_of_the_audited_model_is_monitored():
     model = net()
     found = audit(compiled(model), [losses_batch(k) for k in range(3)])

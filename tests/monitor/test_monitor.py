@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 import torch
-from monitored_nets import EVERY_KIND, OPTIMIZERS, losses, net, run, train
+from monitored_nets import EVERY_KIND, OPTIMIZERS, fail_a_step, losses, net, run, train
 from torch import nn
 
 from tangential import AdamP, Monitor
@@ -181,10 +181,7 @@ def test_after_an_error_in_a_step_the_optimizer_has_no_watcher():
     for t, loss in enumerate(losses(model, 2)):
         loss.backward()
         if t == 0:
-            optimizer.param_groups[0]["lr"] = -1.0
-            with pytest.raises(ValueError, match="lr"):
-                optimizer.step()
-            optimizer.param_groups[0]["lr"] = 1e-2
+            fail_a_step(optimizer)
         optimizer.step()
     monitor.close()
     assert logged == [0, 1]

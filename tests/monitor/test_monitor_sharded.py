@@ -6,6 +6,8 @@ import pytest
 import torch
 from processes import together
 
+pytestmark = pytest.mark.slow
+
 WORKER = """
 import json
 import torch
@@ -73,7 +75,6 @@ def run(how, build, processes):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-@pytest.mark.slow
 def test_sharded_numbers_equal_unsharded_ones():
     builds = ["AdamW", "SGD", "AdamP", "SGDP", "units", "cautious units"]
     whole = run("whole", ",".join(builds), processes=1)
@@ -88,7 +89,6 @@ def test_sharded_numbers_equal_unsharded_ones():
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-@pytest.mark.slow
 def test_a_gradient_on_one_process_does_not_block_the_others():
     logged = run("absent", "AdamW,AdamP", processes=2)
     whole = run("whole", "AdamW,AdamP", processes=1)

@@ -26,8 +26,8 @@ class OptimizerEntry(NamedTuple):
     """An optimizer in a comparison.
 
     `build` takes parameter groups, and a point of the search space as keywords. Every group has
-    a key `scale_invariant`, True or False; if the task says so, `row_groups`, which only AdamP and
-    SGDP know.
+    a key `scale_invariant`, True or False; if the task says so, `row_groups`, which only AdamP,
+    SGDP and RescaledAdamW know.
     """
 
     build: Callable[..., Optimizer]

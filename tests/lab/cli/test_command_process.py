@@ -9,9 +9,10 @@ from importlib.metadata import version
 import pytest
 from processes import is_one_line, run, start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.slow
 def test_a_full_disk_is_one_line():
     with open("/dev/full", "w") as full:
         status, _, err = run("list", stdout=full)
@@ -19,7 +20,6 @@ def test_a_full_disk_is_one_line():
 
 
 @pytest.mark.parametrize("command", ["list", "info"])
-@pytest.mark.slow
 def test_a_closed_pipe_is_quiet(command):
     source, sink = os.pipe()
     os.close(source)
@@ -31,7 +31,6 @@ def test_a_closed_pipe_is_quiet(command):
 
 
 @pytest.mark.parametrize("module", ["torch.version", "torch._C", "torch.nn", "rich.console"])
-@pytest.mark.slow
 def test_ctrl_c_while_modules_are_imported_is_one_line(module):
     """Python names every module on standard error once it is imported."""
     program = (sys.executable, "-X", "importtime", "-m", "tangential_lab")
@@ -44,7 +43,6 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(module):
     assert process.returncode == 130
 
 
-@pytest.mark.slow
 def test_ctrl_c_while_a_command_works_is_one_line():
     with start("lemmas", program=(sys.executable, "-c", SLOW_LEMMAS)) as process:
         assert process.stdout.readline() == "taking steps\n"
@@ -81,7 +79,6 @@ def run_without(missing, *arguments):
     return run(*arguments, program=(sys.executable, "-c", code))
 
 
-@pytest.mark.slow
 def test_the_version_and_the_backends_need_only_torch():
     status, out, err = run_without(LAB_EXTRA, "--version")
     assert (status, out, err) == (0, version("tangential") + "\n", "")
@@ -99,7 +96,6 @@ def test_the_version_and_the_backends_need_only_torch():
         (["rich"], ["lemmas"]),
     ],
 )
-@pytest.mark.slow
 def test_a_missing_package_is_named_with_what_to_install(missing, arguments):
     status, out, err = run_without(missing, *arguments)
     assert (status, out) == (1, "")

@@ -14,6 +14,8 @@ from processes import run, start
 
 from tangential_lab.studies import Store
 
+pytestmark = pytest.mark.slow
+
 SIZES = ["--optimizers", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
 SMALL = ["compare", "digits", *SIZES, "--sweep"]  # 8 trials
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
@@ -55,7 +57,6 @@ def wait_until_ended(pids):
     assert not any(map(is_alive, pids))
 
 
-@pytest.mark.slow
 def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
     arguments = ["compare", "digits", *SIZES, "--epochs", 1, "--undecayed", "--out", tmp_path]
     status, text = output_of(*arguments)
@@ -82,7 +83,20 @@ def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
     assert (tmp_path / "report.html").exists()
 
 
-@pytest.mark.slow
+def finish(folder, *arguments):
+    """Run a command that finishes a stopped study; return how many trials it found and kept."""
+    store = Store(f"sqlite:///{folder}/digits/study.db", "digits")
+    plan = store.plan()
+    kept = store.records(plan)
+    status, text = output_of(*arguments)
+    assert status == 0, text
+    records = store.records(plan)
+    store.close()
+    assert len(records) == 8
+    assert all(records[spec] == record for spec, record in kept.items())
+    return len(kept)
+
+
 def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
     arguments = (*SMALL, "--epochs", 30, "--out", tmp_path)
     process = command(*arguments)
@@ -94,20 +108,10 @@ def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
     assert "Stopped. Finished trials are kept: run the same command again" in text
     assert "Traceback" not in text
     assert list((tmp_path / "digits/checkpoints").glob("*/*.checkpoint"))
-    store = Store(f"sqlite:///{tmp_path}/digits/study.db", "digits")
-    plan = store.plan()
-    kept = store.records(plan)
-    assert 1 <= len(kept) < 8
-    status, text = output_of("worker", "digits", "--out", tmp_path)
-    assert status == 0, text
-    records = store.records(plan)
-    assert len(records) == 8
-    assert all(records[spec] == record for spec, record in kept.items())
-    store.close()
+    assert 1 <= finish(tmp_path, "worker", "digits", "--out", tmp_path) < 8
 
 
 @linux
-@pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
     arguments = (*SMALL, "--epochs", 12, "--out", tmp_path)
     process = command(*arguments)
@@ -121,19 +125,10 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
     assert process.returncode == 130, text
     assert "Traceback" not in text
     wait_until_ended(workers)
-    store = Store(f"sqlite:///{tmp_path}/digits/study.db", "digits")
-    plan = store.plan()
-    kept = store.records(plan)
-    status, text = output_of(*arguments)
-    assert status == 0, text
-    records = store.records(plan)
-    assert len(records) == 8
-    assert all(records[spec] == record for spec, record in kept.items())
-    store.close()
+    finish(tmp_path, *arguments)
 
 
 @linux
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path):
     process = command(*SMALL, "--epochs", 3, "--out", tmp_path)
     first_trial(process)
@@ -149,7 +144,6 @@ def test_a_killed_worker_is_replaced(tmp_path):
 
 
 @linux
-@pytest.mark.slow
 def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
     arguments = (*SMALL, "--epochs", 3, "--out", tmp_path)
     process = command(*arguments)
@@ -163,7 +157,6 @@ def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
     assert "of 8 trials are already finished" in text
 
 
-@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     status, text = output_of(*SMALL, "--out", tmp_path / "file")
@@ -186,7 +179,6 @@ def wrong(params, lr, weight_decay):
 """
 
 
-@pytest.mark.slow
 def test_the_users_own_optimizer_is_compared_or_refused(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     usual = [

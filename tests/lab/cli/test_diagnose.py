@@ -6,23 +6,11 @@ from pathlib import Path
 
 import processes
 import pytest
-from diagnosed_runs import decayed, made_up_run, trained, written
-from torch.optim import SGD
+from diagnosed_runs import made_up_run, slowed_run, sound_run, written
 
 from tangential.monitor import diagnose, figures, load, sinks
 from tangential.monitor.sinks.csv_file import cells, encoded
 from tangential.monitor.sinks.rows import FIELDS
-
-
-@pytest.fixture(scope="module")
-def momentum():
-    """SGD with momentum and without decay: the slowdown of the paper."""
-    return trained(lambda w: SGD(w, lr=0.1, momentum=0.9))
-
-
-@pytest.fixture(scope="module")
-def good():
-    return trained(decayed)
 
 
 def call(capsys, *paths):
@@ -33,34 +21,36 @@ def call(capsys, *paths):
 
 
 @pytest.fixture(scope="module")
-def runs(momentum, good, tmp_path_factory):
+def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    written(momentum, sinks.csv(folder / "momentum.csv"))
-    written(good, sinks.parquet(folder / "good"))
+    written(slowed_run(), sinks.csv(folder / "momentum.csv"))
+    written(sound_run(), sinks.parquet(folder / "good"))
     return folder
 
 
 @pytest.mark.slow
-def test_files_and_memory_have_the_same_diagnosis(runs, momentum, good):
-    assert [x.text for x in diagnose(runs / "momentum.csv")] == [x.text for x in diagnose(momentum)]
-    assert [x.text for x in diagnose(str(runs / "good"))] == [x.text for x in diagnose(good)]
+def test_files_and_memory_have_the_same_diagnosis(runs):
+    for file, log in ((runs / "momentum.csv", slowed_run()), (str(runs / "good"), sound_run())):
+        assert [x.text for x in diagnose(file)] == [x.text for x in diagnose(log)]
 
 
-def test_diagnose_prints_the_verdicts(runs, momentum, capsys):
+@pytest.mark.slow
+def test_diagnose_prints_the_verdicts(runs, capsys):
     code, text = call(capsys, runs / "momentum.csv")
     assert code == 0
     assert max(map(len, text.splitlines())) <= 80
     printed = " ".join(text.split())
-    assert printed.endswith(" ".join(x.text for x in diagnose(momentum)))
+    assert printed.endswith(" ".join(x.text for x in diagnose(slowed_run())))
 
 
-def test_diagnose_puts_two_runs_side_by_side(runs, momentum, good, capsys, monkeypatch):
+@pytest.mark.slow
+def test_diagnose_puts_two_runs_side_by_side(runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     code, text = call(capsys, runs / "momentum.csv", runs / "good")
     assert code == 0
     cells = [[c.strip() for c in x.strip("│").split("│")] for x in text.splitlines() if "│" in x]
     table = {first: rest for first, *rest in cells}
-    a, b = figures(load(momentum)), figures(load(good))
+    a, b = figures(load(slowed_run())), figures(load(sound_run()))
     assert table["steps"] == ["295", "295"]
     assert table["scale-invariant weights"] == ["2 of 10", "2 of 10"]
     assert table["norm"] == [f"{a['norm']:.3g}", f"{b['norm']:.3g}"]

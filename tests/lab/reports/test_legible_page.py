@@ -7,12 +7,13 @@ from browser import PHONE, WIDE, near, shot, tab
 
 from tangential_lab.styles import HEAT, on_dark
 
+pytestmark = pytest.mark.slow
+
 # ---- legible
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-@pytest.mark.slow
 def test_nothing_is_cut_and_text_can_be_read(chromium, url, scheme, size):
     small = size is PHONE
     looks = {"viewport": size, "color_scheme": scheme, "has_touch": small, "is_mobile": small}
@@ -65,7 +66,6 @@ OVERLAPS = """() => {
 
 
 @pytest.mark.parametrize("width", [1280, 800, 390])
-@pytest.mark.slow
 def test_labels_do_not_overlap(chromium, url, width):
     """Titles of axes keep clear of the numbers, and numbers of one another."""
     with tab(chromium, url, viewport={"width": width, "height": 900}) as opened:
@@ -73,7 +73,6 @@ def test_labels_do_not_overlap(chromium, url, width):
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-@pytest.mark.slow
 def test_a_heat_map_has_one_scale_of_colours(chromium, url, size):
     with tab(chromium, url, viewport=size) as opened:
         assert opened.locator(".plot .colorbar").count() == 0
@@ -89,7 +88,6 @@ def test_a_heat_map_has_one_scale_of_colours(chromium, url, size):
         assert boxes[-1]["x"] + boxes[-1]["width"] <= size["width"]
 
 
-@pytest.mark.slow
 def test_a_table_that_does_not_fit_has_a_hint(chromium, url):
     with tab(chromium, url, viewport=PHONE, has_touch=True, is_mobile=True) as opened:
         table = opened.locator(".scroll").first
@@ -106,7 +104,6 @@ def test_a_table_that_does_not_fit_has_a_hint(chromium, url):
         assert not opened.locator(".more").first.is_visible()
 
 
-@pytest.mark.slow
 def test_colours_follow_the_scheme(chromium, url, study):
     with tab(chromium, url) as opened:
         opened.emulate_media(color_scheme="dark")
@@ -116,7 +113,6 @@ def test_colours_follow_the_scheme(chromium, url, study):
         assert near(picture, "#15181c") > 0.5 * picture.width * picture.height
 
 
-@pytest.mark.slow
 def test_a_printed_page_is_light_and_narrow(chromium, url, tmp_path):
     with tab(chromium, url, color_scheme="dark") as opened:
         path = tmp_path / "page.pdf"
@@ -134,7 +130,6 @@ def test_a_printed_page_is_light_and_narrow(chromium, url, tmp_path):
         assert opened.locator("[data-figure=norm] .main-svg").first.get_attribute("width") != "330"
 
 
-@pytest.mark.slow
 def test_a_screen_reader_finds_its_way(chromium, url):
     with tab(chromium, url) as opened:
         wrong = opened.evaluate(

@@ -10,6 +10,8 @@ from tangential_lab.names import label
 from tangential_lab.reports import page, report, write_overview
 from tangential_lab.studies import PlannedOptimizer
 
+pytestmark = pytest.mark.slow
+
 TALL = {"width": 1280, "height": 1300}  # the first plots are in view
 EVIL = "<script>alert('x')</script><b>\"a\" & </script>$x_1$ %{x}"
 
@@ -17,7 +19,6 @@ EVIL = "<script>alert('x')</script><b>\"a\" & </script>$x_1$ %{x}"
 # ---- drawn
 
 
-@pytest.mark.slow
 def test_all_figures_are_drawn(chromium, url, study):
     panels = sum(len(figure.panels) for figure in study.figures)
     with tab(chromium, url) as opened:
@@ -35,7 +36,6 @@ def test_all_figures_are_drawn(chromium, url, study):
         assert problems == []
 
 
-@pytest.mark.slow
 def test_lines_have_the_colours_of_their_optimizers(chromium, url, study):
     with tab(chromium, url) as opened:
         picture = shot(opened.locator("[data-figure=budget] .plot"))
@@ -43,7 +43,6 @@ def test_lines_have_the_colours_of_their_optimizers(chromium, url, study):
             assert near(picture, optimizer.colour) > 20, optimizer.colour
 
 
-@pytest.mark.slow
 def test_the_verdict_comes_first(chromium, url, study):
     with tab(chromium, url) as opened:
         text = opened.inner_text("body")
@@ -53,7 +52,6 @@ def test_the_verdict_comes_first(chromium, url, study):
         assert opened.locator("table").first.bounding_box()["y"] < WIDE["height"]
 
 
-@pytest.mark.slow
 def test_the_pointer_shows_names_and_values(chromium, url, study):
     with tab(chromium, url) as opened:
         plot = opened.locator("[data-figure=norm] .plot")
@@ -74,7 +72,6 @@ def test_the_pointer_shows_names_and_values(chromium, url, study):
         assert " at lr " in text
 
 
-@pytest.mark.slow
 def test_the_legend_hides_an_optimizer_everywhere(chromium, url, study):
     lines = "[data-figure=norm] .scatterlayer .js-line, [data-figure=budget] .scatterlayer .js-line"
     with tab(chromium, url) as opened:
@@ -110,7 +107,6 @@ def evil():
     return report(plan, records)
 
 
-@pytest.mark.slow
 def test_names_are_shown_as_they_are(chromium, evil, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page(evil), encoding="utf-8")
@@ -136,7 +132,6 @@ def test_names_are_shown_as_they_are(chromium, evil, tmp_path):
         assert EVIL in opened.locator("[data-figure=tuning] .hoverlayer").first.text_content()
 
 
-@pytest.mark.slow
 def test_names_are_shown_as_they_are_in_pictures_and_over_studies(chromium, evil, tmp_path):
     path, *pictures = write_overview([evil, evil], tmp_path)
     assert {p.name for p in pictures} == {"profile.png", "profile.svg", "studies.csv",
@@ -149,7 +144,6 @@ def test_names_are_shown_as_they_are_in_pictures_and_over_studies(chromium, evil
 # ---- quick
 
 
-@pytest.mark.slow
 def test_a_large_page_is_small_and_draws_the_plots_in_view_first(chromium, tmp_path):
     """bench/page.py measures how soon the first plots are drawn."""
     large = made.large()

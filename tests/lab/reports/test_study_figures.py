@@ -88,6 +88,7 @@ def test_the_same_figure_gives_the_same_picture(study, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 * len(kinds)
 
 
+@pytest.mark.slow
 def test_numbers_on_logarithmic_axes_do_not_overlap(study):
     from matplotlib import rc_context
 

@@ -29,6 +29,12 @@ def same(text, value):
     return text == cell(value)
 
 
+def identity(spec):
+    """The cells that identify a trial."""
+    first = {"task": "digits", "options": {"preset": "mini"}, "optimizer": spec.optimizer}
+    return {**first, "phase": spec.phase, "seed": spec.seed, **spec.values}
+
+
 @pytest.mark.slow
 def test_every_cell_has_the_value_of_its_record(study, tmp_path):
     """Each column has one source, and each number of a record one column."""
@@ -38,12 +44,7 @@ def test_every_cell_has_the_value_of_its_record(study, tmp_path):
                "step_s", "optimizer_s")  # fmt: skip
     for (spec, record), line in zip(study.records.items(), trials, strict=True):
         expected = {
-            "task": "digits",
-            "options": {"preset": "mini"},
-            "optimizer": spec.optimizer,
-            "phase": spec.phase,
-            "seed": spec.seed,
-            **spec.values,
+            **identity(spec),
             **{name: record[name] for name in numbers},
             **{f"metric_{name}": value for name, value in record["metrics"].items()},
             **{f"trial_{name}_s": value for name, value in record["seconds"].items()},
@@ -56,15 +57,8 @@ def test_every_cell_has_the_value_of_its_record(study, tmp_path):
         for spec, record in study.records.items():
             for i in range(len(record[part]["step"])):
                 line = next(lines)
-                expected = {
-                    "task": "digits",
-                    "options": {"preset": "mini"},
-                    "optimizer": spec.optimizer,
-                    "phase": spec.phase,
-                    "seed": spec.seed,
-                    **spec.values,
-                    **{"lr_now" if k == "lr" else k: v[i] for k, v in record[part].items()},
-                }
+                values = {"lr_now" if k == "lr" else k: v[i] for k, v in record[part].items()}
+                expected = identity(spec) | values
                 assert line.keys() == expected.keys()
                 assert all(same(line[name], value) for name, value in expected.items())
         assert next(lines, None) is None

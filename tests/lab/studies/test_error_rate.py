@@ -9,6 +9,8 @@ import pytest
 from tangential_lab.reports import report
 from tangential_lab.studies import schedule, tuning
 
+pytestmark = pytest.mark.slow
+
 NOISE = 0.01  # standard deviation of a score over seeds
 SHARED = 0.5  # of its variance: initialisation and batches are the same for all optimizers
 SURFACES = {  # by learning rate and decay: how much worse than the best, in units of the noise
@@ -56,7 +58,6 @@ def error_rate(surface, studies, seeds, baselines=("sgd",)):
     return claims / studies
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [8, 16])
 @pytest.mark.parametrize("surface", SURFACES)
 def test_equal_optimizers_are_seldom_told_apart(surface, seeds):

@@ -69,6 +69,7 @@ def test_a_trial_with_angles_is_not_one_without():
         ({"precision": "fp16"}, "use --precision no or bf16"),
     ],
 )
+@pytest.mark.slow
 def test_what_a_follower_needs(digits, changes, message):
     wanted = {"optimizers": ("adamp", "adamw-rescaled"), "trials": 0, **changes}
     with pytest.raises(ValueError, match=f"adamw-rescaled takes the angles of adamp.*{message}"):

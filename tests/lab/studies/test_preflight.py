@@ -250,6 +250,7 @@ class TestResumedTrial:
             digits, OPTIMIZERS["sgd"]._replace(build=build), spec, TrialOptions(1, **run)
         ).train()
 
+    @pytest.mark.slow
     def test_draws_from_random_and_numpy_go_on(self, digits, tmp_path):
         whole = self.trained(digits)
         steps = iter(range(7, -1, -1))

@@ -7,6 +7,8 @@ from processes import call
 
 from tangential_lab.studies import rehearse, schedule
 
+pytestmark = pytest.mark.slow
+
 FLAT_ONLY = """
 from torch.optim import SGD
 
@@ -46,7 +48,6 @@ def test_the_rehearsal_changes_no_random_state(digits, tmp_path):
     assert torch.equal(torch.rand(2), expected)
 
 
-@pytest.mark.slow
 def test_an_optimizer_that_cannot_train_the_model_is_named(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(FLAT_ONLY)
     own = ("--optimizers", "sgd", "--optimizer", f"flat={tmp_path}/mine.py:flat")

@@ -213,6 +213,7 @@ def begun(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
     store = begun("calls_exit")
     with pytest.raises(
@@ -221,6 +222,7 @@ def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
         run_worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print)
 
 
+@pytest.mark.slow
 def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch):
     store = begun("interrupted")
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
@@ -260,6 +262,7 @@ def test_a_trial_that_cannot_be_resumed_leaves_no_checkpoint(begun, tmp_path):
         assert store.records(store.plan()) == {}
 
 
+@pytest.mark.slow
 def test_a_trial_is_named_by_the_process_that_runs_it(begun):
     store = begun("Exits")
     assert store.run_by(os.getpid()) is None

@@ -1,5 +1,7 @@
 """Random simulations, and what an exact lemma must do on them."""
 
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tangential_lab.theory.claims import Simulation
@@ -15,6 +17,11 @@ SIMULATIONS = st.builds(
     steps=st.integers(1, 12),
     seed=st.integers(0, 2**32),
 )
+
+
+def simulated(test):
+    """Run a test on 40 random simulations."""
+    return pytest.mark.slow(settings(max_examples=40)(given(SIMULATIONS)(test)))
 
 
 def holds(lemma):

@@ -4,26 +4,22 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from simulations import SIMULATIONS, holds
+from simulations import holds, simulated
 
 from tangential_lab.theory import claims, steps
 
-few = settings(max_examples=40)
 by_rule = pytest.mark.parametrize("rule", ["SGDP", "AdamP"])
 by_optimizer = pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "SGDP", "AdamP"])
 
 
 @by_optimizer
-@few
-@given(SIMULATIONS)
+@simulated
 def test_effective_step_of_any_step(optimizer, simulation):
     assert holds(steps.effective_step(optimizer, simulation))
 
 
 @by_optimizer
-@few
-@given(SIMULATIONS)
+@simulated
 def test_estimated_effective_step_keeps_to_its_bound(optimizer, simulation):
     lemma = steps.estimated_effective_step(optimizer, simulation)
     assert lemma.bound is not None
@@ -31,8 +27,7 @@ def test_estimated_effective_step_keeps_to_its_bound(optimizer, simulation):
 
 
 @by_rule
-@few
-@given(SIMULATIONS)
+@simulated
 def test_bound_of_the_estimate_is_reached_by_projected_steps(rule, simulation):
     """So the bound hides no error: the largest error reaches it."""
     lemma = steps.estimated_effective_step(rule, simulation)

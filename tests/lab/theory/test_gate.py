@@ -24,6 +24,7 @@ def five_deviations(probability):
     return 5 * math.sqrt(probability * (1 - probability) / PAIRS)
 
 
+@pytest.mark.slow
 def test_the_weights_test_passes_as_often_as_the_formula_says(rates):
     assert [rate.delta for rate in rates] == [0.01, 0.03, 0.1, 0.3, 1.0]
     assert [f"{rate.formula:.4f}" for rate in rates][2:] == ["0.0797", "0.2358", "0.6827"]

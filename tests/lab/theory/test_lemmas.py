@@ -5,31 +5,29 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings
-from simulations import SIMULATIONS, holds
+from simulations import SIMULATIONS, holds, simulated
 
 from tangential import SGDP, AdamP
 from tangential_lab.theory import claims, lemmas, steps
 from tangential_lab.theory.claims import Simulation
 from tangential_lab.theory.equilibria import EQUILIBRIA, equilibrium
 
-few = settings(max_examples=40)
 by_rule = pytest.mark.parametrize("rule", ["SGDP", "AdamP"])
 
 
-@few
-@given(SIMULATIONS)
+@simulated
 def test_lemma_2_1(simulation):
     assert holds(lemmas.plain_norm(simulation))
 
 
-@few
-@given(SIMULATIONS)
+@simulated
 def test_lemma_2_2(simulation):
     assert holds(lemmas.momentum_norm(simulation))
 
 
 @settings(max_examples=8)
 @given(SIMULATIONS.filter(lambda simulation: simulation.beta <= 0.95))
+@pytest.mark.slow
 def test_corollary_2_3(simulation):
     assert holds(lemmas.momentum_growth(simulation))
 
@@ -40,22 +38,19 @@ def test_momentum_of_a_half_lengthens_thrice_as_fast():
 
 
 @by_rule
-@few
-@given(SIMULATIONS)
+@simulated
 def test_norm_of_a_projected_decayed_step(rule, simulation):
     assert holds(steps.projected_norm(rule, simulation))
 
 
 @by_rule
-@few
-@given(SIMULATIONS)
+@simulated
 def test_angle_of_a_projected_decayed_step(rule, simulation):
     assert holds(steps.projected_angle(rule, simulation))
 
 
 @by_rule
-@few
-@given(SIMULATIONS)
+@simulated
 def test_projection_stays_on_the_great_circle(rule, simulation):
     assert holds(steps.great_circle(rule, simulation))
 

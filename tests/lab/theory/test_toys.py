@@ -70,6 +70,7 @@ def test_sphere_within_3_percent_of_the_figure(name, sphere):
 class TestSphereAfterwards:
     """Past 30 steps the valley is chaotic: the shape is compared."""
 
+    @pytest.mark.slow
     def test_momentum_is_long_and_the_projected_weight_is_not(self, sphere):
         last = {name: path.norms[-1].item() for name, path in sphere.items()}
         for projected in ("projected", "buffer"):
@@ -150,6 +151,7 @@ def test_comparison_measures_what_the_papers_figure_allows():
         assert max(one.nearby_distances) - min(one.nearby_distances) > 0.2
 
 
+@pytest.mark.slow
 def test_a_path_that_the_paper_has_not_is_not_compared():
     [run] = [run for run in run_toy("3d", [0.5]) if run.name == "SGDP"]
     with pytest.raises(ValueError, match=r"the paper has no path of SGDP at momentum 0\.5"):

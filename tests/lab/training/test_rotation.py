@@ -147,6 +147,7 @@ def test_angles_survive_as_text():
 
 
 class TestTrial:
+    @pytest.mark.slow
     def test_a_follower_takes_the_effective_steps_of_its_leader(self, digits):
         leader = trained(digits, SPEC, record_angles=True)
         angles = recorded_angles(leader["angles"], leader["steps"])
@@ -157,6 +158,7 @@ class TestTrial:
             assert pairs[1] == pytest.approx(pairs[0], rel=1e-3)
             assert follower["curves"]["loss"] != leader["curves"]["loss"]
 
+    @pytest.mark.slow
     def test_a_follower_of_a_diverged_trial_has_diverged(self, digits):
         angles = recorded_angles(trained(digits, record_angles=True)["angles"], 32)[:12]
         record = trained(digits, SPEC._replace(optimizer="adamw-rescaled"), angles=angles)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestTrial:
+    @pytest.mark.slow
     def test_record_says_what_was_done(self, digits):
         record = trained(digits)
         assert record["steps"] == 32
@@ -36,6 +37,7 @@ class TestTrial:
         total = sum(v for k, v in record["seconds"].items() if k != "total")
         assert record["seconds"]["total"] == pytest.approx(total)
 
+    @pytest.mark.slow
     def test_norm_and_effective_step_are_the_models(self, digits):
         """Recomputed outside, from the weights around every step."""
         seen = []
@@ -94,6 +96,7 @@ class TestTrial:
         assert record["diverged"]
         assert without_times(record) == without_times(whole)
 
+    @pytest.mark.slow
     def test_a_model_that_diverges_between_logs_is_not_scored(self, digits):
         def breaks(groups, **point):
             optimizer = OPTIMIZERS["adamp"].build(groups, **point)
@@ -113,6 +116,7 @@ class TestTrial:
         assert record["score"] == 0.1
         assert record["steps"] == 32
 
+    @pytest.mark.slow
     def test_steps_that_a_scaler_skips_are_logged_as_not_known(self, digits):
         def skips(groups, **point):
             optimizer = OPTIMIZERS["sgdp"].build(groups, **point)

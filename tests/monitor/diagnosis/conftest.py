@@ -1,16 +1,14 @@
 """Two trainings that most tests of verdicts look at."""
 
 import pytest
-from diagnosed_runs import decayed, trained
-from torch.optim import SGD
+from diagnosed_runs import slowed_run, sound_run
 
 
 @pytest.fixture(scope="module")
 def momentum():
-    """SGD with momentum and without decay: the slowdown of the paper."""
-    return trained(lambda w: SGD(w, lr=0.1, momentum=0.9))
+    return slowed_run()
 
 
 @pytest.fixture(scope="module")
 def good():
-    return trained(decayed)
+    return sound_run()

@@ -13,8 +13,9 @@ from tangential import SGDP, AdamP, Monitor
 from tangential.monitor import figures, load, sinks
 from tangential.monitor.diagnosis import criteria
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_momentum_without_decay_is_a_premature_slowdown(momentum):
     found = kinds(momentum)
     verdict, numbers = found[SLOW], found[SLOW].numbers
@@ -32,7 +33,6 @@ def test_momentum_without_decay_is_a_premature_slowdown(momentum):
     assert verdict.text == words
 
 
-@pytest.mark.slow
 def test_the_numbers_of_a_slowdown_follow_from_the_log(momentum):
     seen = [x for x in momentum if x["label"] in HIDDEN and x["step"] >= 20]
     falls = []
@@ -47,13 +47,11 @@ def test_the_numbers_of_a_slowdown_follow_from_the_log(momentum):
     assert numbers["memory_share"] == pytest.approx(memory / (memory + step))
 
 
-@pytest.mark.slow
 def test_the_same_run_projected_is_not_slowed_down():
     found = kinds(trained(lambda w: SGDP(w, lr=0.1, momentum=0.9), audited=True))
     assert SLOW not in found
 
 
-@pytest.mark.slow
 def test_a_schedule_is_not_a_premature_slowdown():
     log = trained(lambda w: AdamP(w, lr=0.003), audited=True, before=falling(0.003))
     assert (
@@ -63,7 +61,6 @@ def test_a_schedule_is_not_a_premature_slowdown():
     assert SLOW not in kinds(log)
 
 
-@pytest.mark.slow
 def test_a_step_shortened_by_lr_is_not_a_premature_slowdown(momentum):
     """The same steps and norms, with an lr that explains them."""
     asked = [{**x, "lr": 0.1 * (1 if x["step"] < 150 else 0.2)} for x in momentum]
@@ -73,7 +70,6 @@ def test_a_step_shortened_by_lr_is_not_a_premature_slowdown(momentum):
     assert SLOW not in kinds(asked)
 
 
-@pytest.mark.slow
 def test_vanishing_gradients_are_not_a_premature_slowdown():
     """Once a net has learnt its labels, its weights stand still."""
     model, log = net(), sinks.memory()
@@ -90,7 +86,6 @@ def test_vanishing_gradients_are_not_a_premature_slowdown():
     assert SLOW not in kinds(log)
 
 
-@pytest.mark.slow
 def test_the_first_steps_of_adam_are_not_a_slowdown():
     """They are several times longer than the later ones."""
     log = trained(lambda w: AdamP(w, lr=1e-3), steps=120, every=1)
@@ -103,7 +98,6 @@ def test_the_first_steps_of_adam_are_not_a_slowdown():
 
 @pytest.mark.parametrize("audited", [False, True])
 @pytest.mark.parametrize("rule", [AdamW, AdamP])
-@pytest.mark.slow
 def test_little_decay_is_too_weak(rule, audited):
     found = kinds(trained(lambda w: rule(w, lr=0.01, weight_decay=1e-3), audited=audited))
     verdict, numbers = found[WEAK], found[WEAK].numbers
@@ -121,7 +115,6 @@ def test_little_decay_is_too_weak(rule, audited):
     assert NO_DECAY not in found
 
 
-@pytest.mark.slow
 def test_a_schedule_that_leaves_equilibrium_is_not_weak_decay():
     """In the last steps lr falls faster than norms can follow."""
 
@@ -137,7 +130,6 @@ def test_a_schedule_that_leaves_equilibrium_is_not_weak_decay():
     assert WEAK not in kinds(log)
 
 
-@pytest.mark.slow
 def test_without_decay_there_is_no_equilibrium(momentum):
     verdict = kinds(momentum)[NO_DECAY]
     assert verdict.labels == HIDDEN
@@ -150,7 +142,6 @@ def test_without_decay_there_is_no_equilibrium(momentum):
     assert WEAK not in kinds(momentum)
 
 
-@pytest.mark.slow
 def test_without_decay_constant_norms_are_sound():
     log = trained(lambda w: AdamP(w, lr=1e-4), audited=True)
     assert 1 < figures(load(log))["norm_growth"] < 1 + criteria.CLOSE

@@ -8,8 +8,9 @@ from torch import nn
 from tangential import AdamP, Monitor, audit
 from tangential.monitor import diagnose, sinks
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_an_audit_tells_which_projections_are_wrong():
     model, log = net(), sinks.memory()
     found = audit(model, [torch.randn(8, 16) for _ in range(3)])
@@ -30,7 +31,6 @@ def test_an_audit_tells_which_projections_are_wrong():
     assert f"6.weight in {100 * share:.0f} % of logs; by the audit, none of them is" in verdict.text
 
 
-@pytest.mark.slow
 def test_without_an_audit_a_flickering_gate_tells():
     log = trained(lambda w: AdamP(w, lr=1e-3), every=1)
     lines = [x for x in log if x["label"] == "6.weight"]
@@ -43,7 +43,6 @@ def test_without_an_audit_a_flickering_gate_tells():
 
 
 @pytest.mark.parametrize("audited", [False, True])
-@pytest.mark.slow
 def test_an_optimizer_that_does_not_project_does_not_project_wrongly(audited):
     """The published gate would fire, but AdamW has no gate."""
 
@@ -55,7 +54,6 @@ def test_an_optimizer_that_does_not_project_does_not_project_wrongly(audited):
     assert WRONG not in kinds(log)
 
 
-@pytest.mark.slow
 def test_layers_with_different_lrs_rotate_unequally():
     def make(weights):
         first, *rest = weights
@@ -72,7 +70,6 @@ def test_layers_with_different_lrs_rotate_unequally():
     )
 
 
-@pytest.mark.slow
 def test_a_large_norm_makes_a_layer_slow():
     """All layers have the same lr, so the sentence does not name it."""
 
@@ -87,7 +84,6 @@ def test_a_large_norm_makes_a_layer_slow():
 
 
 @pytest.mark.parametrize("at", [0, 100])
-@pytest.mark.slow
 def test_a_normalisation_in_eval_mode_is_frozen(at):
     verdict = kinds(trained(decayed, before=freeze("1", "4", at=at)))[FROZEN]
     assert verdict.labels == ("1", "4")
@@ -95,7 +91,6 @@ def test_a_normalisation_in_eval_mode_is_frozen(at):
     assert f"1, 4 used running statistics since step {at}, which" in verdict.text
 
 
-@pytest.mark.slow
 def test_normalisations_frozen_at_different_times_have_a_verdict_each():
     def before(model, optimizer, step):
         freeze("1", at=50, until=90)(model, optimizer, step)

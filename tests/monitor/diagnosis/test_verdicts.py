@@ -40,6 +40,7 @@ def test_the_verdict_on_a_sound_run_says_what_was_checked(good):
     )
 
 
+@pytest.mark.slow
 def test_a_projected_run_can_be_sound():
     log = trained(lambda w: AdamP(w, lr=0.01, weight_decay=1.0, wd_ratio=1.0), audited=True)
     assert [*kinds(log)] == ["sound"]
@@ -62,6 +63,7 @@ def test_aggregates_alone_leave_criteria_unchecked(momentum):
     assert "2 normalisations used running statistics since step 100" in found[FROZEN].text
 
 
+@pytest.mark.slow
 def test_few_logs_leave_criteria_unchecked(momentum):
     found = kinds([x for x in momentum if x["step"] < 35])
     assert [*found] == ["sound", "not checked"]
@@ -92,6 +94,7 @@ def test_a_run_that_diverged_is_not_sound():
     assert "Norms are not finite since step 200: 0.weight" in found["not finite"].text
 
 
+@pytest.mark.slow
 def test_a_run_that_was_resumed_before_it_diverged_is_judged_by_what_followed(good):
     last = max(x["step"] for x in good)
     spoilt = [x | {"norm": math.nan} if x["step"] == last else x for x in good]

@@ -13,13 +13,14 @@ from trained_nets import given_gradients, weights
 
 from tangential import AdamP
 
+pytestmark = pytest.mark.slow
+
 
 def usual(cls):
     return {"lr": 0.05} if cls is AdamP else {"lr": 0.05, "momentum": 0.9}
 
 
 @every_rule
-@pytest.mark.slow
 def test_a_compiled_step_is_not_compiled_again_when_a_scheduler_turns_numbers(cls):
     """One graph makes the states, the other has all numbers as inputs."""
     torch._dynamo.reset()
@@ -55,7 +56,6 @@ def test_a_compiled_step_is_not_compiled_again_when_a_scheduler_turns_numbers(cl
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="Inductor needs a C++ compiler")
 @pytest.mark.parametrize("name", ["lr", "betas"])
-@pytest.mark.slow
 def test_a_graph_that_inductor_compiled_follows_a_schedule(name, tmp_path, monkeypatch):
     """Its cache of graphs has kept the first value of a float that is an alpha or an exponent."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -80,7 +80,6 @@ def test_a_graph_that_inductor_compiled_follows_a_schedule(name, tmp_path, monke
 
 @every_backend
 @every_rule
-@pytest.mark.slow
 def test_compiled_step_is_the_step_in_one_graph(cls, backend):
     """The first step makes the state and the second is traced with it; no later one is."""
     torch._dynamo.reset()

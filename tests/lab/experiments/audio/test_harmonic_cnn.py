@@ -87,6 +87,7 @@ def test_half_precision_does_not_overflow():
     assert heard.isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_published_net():
     """3.63 million weights; the published code has 1,920 more, biases before BatchNorms."""
     net = HarmonicCNN(50, HarmonicFilters(16000))
@@ -100,6 +101,7 @@ def test_any_length_is_heard(samples):
     assert net(torch.randn(2, samples)).shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_the_audit_finds_convolutions_scale_invariant():
     """The first block's too, whose input is normalised; Q and the last layer are not."""
     torch.manual_seed(1)

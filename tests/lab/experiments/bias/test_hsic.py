@@ -38,6 +38,7 @@ def test_hsic_of_four_pairs_by_hand():
     assert dependence(x, x).item() == pytest.approx(a * a / 6)
 
 
+@pytest.mark.slow
 def test_hsic_is_zero_on_average_where_nothing_depends():
     drawn = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 2000, 12, 2, generator=drawn, dtype=torch.float64)

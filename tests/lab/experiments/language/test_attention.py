@@ -114,6 +114,7 @@ def test_what_comes_later_changes_nothing_before():
         assert (after[:, place:] != before[:, place:]).any(-1).all()
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_differences():
     model, text = net(TINY._replace(layers=1, cutoffs=(4, 7))), tokens(1, 5)
     memory = torch.randn(1, 1, 2, 8).double()

@@ -15,6 +15,7 @@ from tangential_lab.experiments.pretraining import pretraining, task, windows
 from tangential_lab.experiments.pretraining.gpt import GPT, Sizes
 from tangential_lab.experiments.pretraining.windows import Windows
 from tangential_lab.training import OPTIMIZERS, split_groups
+from tangential_lab.training.rotation import RescaledAdamW
 
 TINY = Sizes(layers=2, width=16, heads=2, context=8)
 
@@ -88,15 +89,15 @@ def test_the_audit_proves_the_units_that_the_task_declares(tiny, home):
     }
 
 
-def test_only_projecting_optimizers_hear_of_heads(tiny):
+def test_only_optimizers_that_use_units_hear_of_heads(tiny):
     made = pretraining(text="pydoc")
     for name, entry in OPTIMIZERS.items():
         model = made.model()
         groups = split_groups(made.groups(model), model, frozenset(), 0.1)
         optimizer = entry.build(groups, lr=0.1, weight_decay=0.0)
         sizes = {group.get("row_groups", 1) for group in optimizer.param_groups}
-        projects = isinstance(optimizer, (tangential.AdamP, tangential.SGDP))
-        assert sizes == ({1, 8} if projects else {1}), name
+        has_units = isinstance(optimizer, (tangential.AdamP, tangential.SGDP, RescaledAdamW))
+        assert sizes == ({1, 8} if has_units else {1}), name
         assert sum(len(group["params"]) for group in optimizer.param_groups) == len(
             [*model.parameters()]
         )
