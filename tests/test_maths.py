@@ -113,7 +113,9 @@ def test_everything_traces_under_jit_and_is_numpys(nesterov):
     w, g, m, v, p = np.random.default_rng(0).standard_normal((5, 4, 6))
 
     def step(xp, w, g, m, v, p, t):
-        m, v, u = maths.adam(xp, g, m, v**2, t, betas=(0.9, 0.99), eps=1e-8, nesterov=nesterov)
+        betas = (0.9, 0.99)
+        rule = {"betas": betas, "eps": 1e-8, "nesterov": nesterov}
+        m, v, u = maths.adam(xp, g, m, v**2, maths.bias_corrections(t, betas), **rule)
         p, _ = maths.sgd(g, p, momentum=0.9, dampening=0.1, nesterov=nesterov)
         g = g - (g * w).sum(1, keepdims=True) / (w * w).sum(1, keepdims=True) * w
         ww, uw = (w * w).sum(1), (u * w).sum(1)

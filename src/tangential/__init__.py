@@ -20,7 +20,17 @@ HOMES = {
     "audit": "invariance",
     "param_groups": "invariance",
 }
-PACKAGES = ("backends", "files", "invariance", "maths", "monitor", "names", "optim", "radial")
+PACKAGES = (
+    "backends",
+    "files",
+    "invariance",
+    "maths",
+    "monitor",
+    "names",
+    "optim",
+    "radial",
+    "units",
+)
 
 
 def __getattr__(name: str) -> Any:

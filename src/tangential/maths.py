@@ -40,34 +40,35 @@ class Gate(NamedTuple):
     weight: Array
 
 
-def adam(xp, g, m, v, step, *, betas, eps, nesterov):
-    """Adam's new moments and update (m, v, u); `step` counts from 1.
+def adam(xp, g, m, v, corrections, *, betas, eps, nesterov):
+    """Adam's new moments and update (m, v, u); `corrections` are those of `bias_corrections`.
 
     u = (m / (1 - b1^t)) / (sqrt(v) / sqrt(1 - b2^t) + eps); Nesterov has b1 m + (1 - b1) g for m.
     """
     b1, b2 = betas
     m = b1 * m + (1 - b1) * g
     v = b2 * v + (1 - b2) * g * g
-    return m, v, adam_update(xp, g, m, v, step, betas=betas, eps=eps, nesterov=nesterov)
+    return m, v, adam_update(xp, g, m, v, corrections, betas=betas, eps=eps, nesterov=nesterov)
 
 
-def adam_update(xp, g, m, v, step, *, betas, eps, nesterov):
+def adam_update(xp, g, m, v, corrections, *, betas, eps, nesterov):
     """Adam's update u, from moments that already include the gradient g."""
     b1, _ = betas
-    first, second = bias_corrections(step, betas)
+    first, second = corrections
     ahead = b1 * m + (1 - b1) * g if nesterov else m
     return ahead / first / (xp.sqrt(v) / second + eps)
 
 
 def bias_corrections(step, betas):
-    """The divisors of Adam's m and sqrt(v) after `step` steps: (1 - b1^t, sqrt(1 - b2^t))."""
+    """The divisors of Adam's m and sqrt(v) after t = `step` steps: 1 - b1^t, sqrt(1 - b2^t)."""
     b1, b2 = betas
     return 1 - b1**step, (1 - b2**step) ** 0.5
 
 
 def sgd(g, p, *, momentum, dampening, nesterov):
     """SGD's new momentum and update (p, u): p <- momentum p + (1 - dampening) g, from p = 0."""
-    past = momentum * p if momentum else 0  # 0 * inf would stay NaN
+    is_zero = isinstance(momentum, (int, float)) and momentum == 0  # it may be a traced array
+    past = 0 if is_zero else momentum * p  # 0 * inf would stay NaN
     p = past + (1 - dampening) * g
     return p, sgd_update(g, p, momentum=momentum, nesterov=nesterov)
 
@@ -180,7 +181,7 @@ def shrinkage(xp, share):
     return xp.clip(share, min=LEAST_KEPT)
 
 
-def matched(beta: float) -> float:
+def matched(beta: Any) -> Any:
     """The wd_ratio with which a projected and a plain optimizer rotate equally fast at equilibrium.
 
     (1 - beta) / (1 + beta), where beta is Adam's beta1 or SGD's momentum: 1/19 at 0.9.

@@ -155,6 +155,7 @@ def test_adam_in_few_operations_is_adam_of_maths(nesterov):
     us = batched.adam(list(gs), states, options)
     rule = {"betas": options.betas, "eps": options.eps, "nesterov": nesterov}
     for t, (u, state) in enumerate(zip(us, states, strict=True), start=1):
-        expected = maths.adam(torch, gs[t - 1], ms[t - 1], vs[t - 1], t, **rule)
+        corrections = maths.bias_corrections(t, options.betas)
+        expected = maths.adam(torch, gs[t - 1], ms[t - 1], vs[t - 1], corrections, **rule)
         for actual, value in zip((state["exp_avg"], state["exp_avg_sq"], u), expected, strict=True):
             torch.testing.assert_close(actual, value, rtol=1e-13, atol=1e-15)

@@ -23,9 +23,7 @@ from tangential.backends.batch import (
 )
 from tangential.backends.rounding import is_narrow
 from tangential.backends.rows import (
-    Projection,
     Rows,
-    Units,
     as_real,
     ordered_sum,
     rows_of,
@@ -36,6 +34,7 @@ from tangential.backends.rows import (
 from tangential.backends.sharded import added_up, local, shards_of
 from tangential.backends.step import step
 from tangential.backends.sums import StepSums, Watch, with_watcher, without_watcher
+from tangential.units import Projection, Units
 
 __all__ = [
     "LowPrecision",

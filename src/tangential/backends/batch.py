@@ -4,7 +4,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from tangential.backends.rows import Rows, Units, rows_of
+from tangential.backends.rows import Rows, rows_of
+from tangential.units import Units
 
 Rule = Literal["adam", "sgd"]
 LowPrecision = Literal["stochastic", "kahan"]

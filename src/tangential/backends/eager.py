@@ -26,7 +26,7 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     m, v = widen(state["exp_avg"]), widen(state["exp_avg_sq"])
     step = state["step"].double()  # in float32, 1 - beta2**step would have five digits
     rule: Any = {"betas": betas, "eps": options.eps, "nesterov": options.nesterov}
-    m, v, u = maths.adam(torch, g, m, v, step, **rule)
+    m, v, u = maths.adam(torch, g, m, v, maths.bias_corrections(step, betas), **rule)
     as_real(state["exp_avg"]).copy_(m)
     as_real(state["exp_avg_sq"]).copy_(v)
     return [u]

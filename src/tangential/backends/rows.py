@@ -1,7 +1,7 @@
 """Where the rows of a weight lie, and which of them form one scale-invariant unit."""
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from tangential.backends.sharded import (
     local_indices,
     shards_of,
 )
-
-Projection = Literal["auto", "row", "weight", "off"]
+from tangential.units import Projection, Units, layout_of
 
 # vector_norm does not copy its argument, but adds up float32 in sequence: beyond this many
 # elements, the sixth digit of its result would be wrong, unlike that of sum().
@@ -24,18 +23,6 @@ NORM_SIZE = 2**14
 
 # torch splits the sum of a whole tensor among threads only from this many elements on.
 BLOCK = 2**15
-
-
-class Units(NamedTuple):
-    """What is projected as one vector: `row_groups` rows along `row_axis`, or the whole weight.
-
-    >>> Units("row", row_groups=16)._asdict()  # options of a parameter group
-    {'projection': 'row', 'row_axis': 0, 'row_groups': 16}
-    """
-
-    projection: Projection
-    row_axis: int = 0
-    row_groups: int = 1
 
 
 class Rows(NamedTuple):
@@ -182,28 +169,10 @@ def _of_shard(rows: Rows, weight: Tensor, units: Units) -> Rows:
 
 
 def _layout(
-    shape: torch.Size, pairs: bool, row_axis: int, row_groups: int, projection: str
+    shape: torch.Size, pairs: bool, row_axis: int, row_groups: int, projection: Projection
 ) -> Rows | None:
-    real_shape = (*shape, 2) if pairs else tuple(shape)
-    axes, size = range(len(real_shape)), torch.Size(real_shape).numel()
-    if projection == "weight":
-        return Rows(1, 1, size, size, tuple(axes), (1,) * len(axes)) if size > 1 else None
-    if projection == "off" or len(shape) < 2 or size == 0:
-        return None
-    if not -len(shape) <= row_axis < len(shape):
-        raise ValueError(
-            f"row_axis is {row_axis}, but a weight has shape {tuple(shape)}: "
-            f"expected {-len(shape)} to {len(shape) - 1}"
-        )
-    rows, axis = shape[row_axis], row_axis % len(shape)
-    if rows % row_groups:
-        raise ValueError(
-            f"row_groups is {row_groups}, but a weight of shape {tuple(shape)} has "
-            f"{rows} rows along axis {row_axis}: expected a divisor of that"
-        )
-    units, other_axes = rows // row_groups, tuple(i for i in axes if i != axis)
-    spread_shape = tuple(rows if i == axis else 1 for i in axes)
-    return Rows(units, row_groups, size // units, size, other_axes, spread_shape)
+    layout = layout_of(shape, Units(projection, row_axis, row_groups), pairs=pairs)
+    return layout and Rows(*layout)
 
 
 _remembered_layout = lru_cache(maxsize=4096)(_layout)

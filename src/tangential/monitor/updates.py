@@ -85,7 +85,8 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
         m, v = widen(state["exp_avg"]), widen(state.get("max_exp_avg_sq", state["exp_avg_sq"]))
         rule = {name: group[name] for name in ("betas", "eps")}
         rule["nesterov"] = group.get("nesterov", False)
-        return -lr * maths.adam_update(torch, g, m, v, float(state["step"]), **rule)
+        corrections = maths.bias_corrections(float(state["step"]), group["betas"])
+        return -lr * maths.adam_update(torch, g, m, v, corrections, **rule)
     if not ours and group["weight_decay"]:
         g = g + group["weight_decay"] * widen(before)
     buffer, momentum = state.get("momentum_buffer"), group["momentum"]

@@ -21,9 +21,9 @@ class Setting(NamedTuple):
 
     lr: Any
     decay: Any
-    wd_ratio: float
-    beta: float
-    eps: float
+    wd_ratio: Any
+    beta: Any
+    eps: Any
 
 
 class Factors(NamedTuple):

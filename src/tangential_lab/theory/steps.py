@@ -194,7 +194,8 @@ def _update(step: Step, beta: float) -> Tensor:
         return state.get("momentum_buffer", step.grad)
     moments, count = (state["exp_avg"], state["exp_avg_sq"]), float(state["step"])
     options = {"betas": (beta, BETA2), "eps": 0, "nesterov": False}
-    return maths.adam_update(torch, step.grad, *moments, count, **options)
+    corrections = maths.bias_corrections(count, options["betas"])
+    return maths.adam_update(torch, step.grad, *moments, corrections, **options)
 
 
 def _units(rows: Tensor, simulation: Simulation) -> Tensor:

@@ -8,8 +8,9 @@ from torch.nn import Parameter
 
 from tangential.backends.batch import StepOptions, WeightState
 from tangential.backends.native.compiled import kernel
-from tangential.backends.rows import Rows, Units, as_real
+from tangential.backends.rows import Rows, as_real
 from tangential.backends.sharded import freed, has_own_dispatch
+from tangential.units import Units
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
 

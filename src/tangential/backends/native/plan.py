@@ -8,9 +8,9 @@ from torch import Tensor
 from tangential.backends.batch import Scaling, State, StepOptions, WeightState
 from tangential.backends.native import compiled
 from tangential.backends.native.layouts import fields, layout_of
-from tangential.backends.rows import Units
 from tangential.backends.sharded import is_summed_elsewhere, shards_of
 from tangential.backends.sums import StepSums, Watch, step_sums
+from tangential.units import Units
 
 
 class StepPlan:
