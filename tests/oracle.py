@@ -60,6 +60,14 @@ class Oracle:
         self.w = self.w * (1 - o["lr"] * decay * ratio) - o["lr"] * u
         return self.w
 
+    def amend(self, gradient, e):
+        """Advance by what another optimizer has added for this gradient; return the new weight."""
+        self.outcome = self._decide(np.array(gradient, dtype=np.float64))
+        ratio = 1.0 if self.outcome == "none" else self.o["wd_ratio"]
+        decay = self.o["lr"] * self.o["weight_decay"] * ratio
+        self.w = self.w * (1 - decay) + self._project(np.array(e, dtype=np.float64))
+        return self.w
+
     def _adam(self, g):
         b1, b2 = self.o["betas"]
         self.m = b1 * self.m + (1 - b1) * g

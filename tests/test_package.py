@@ -60,7 +60,8 @@ print([m for m in ("torch", "numpy", "jax") if m in sys.modules])
 
 
 def test_exports():
-    assert sorted(tangential.__all__) == ["AdamP", "Monitor", "SGDP", "audit", "param_groups"]
+    functions = ["audit", "param_groups", "project"]
+    assert sorted(tangential.__all__) == ["AdamP", "Monitor", "SGDP", *functions]
     for name in ("AdamP", "SGDP"):
         assert issubclass(getattr(tangential, name), torch.optim.Optimizer)
     for name in tangential.__all__:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
-from tangential import SGDP, AdamP
+from tangential import SGDP, AdamP, project
 from tangential.backends import native
 
 Build = Callable[[list[Parameter]], Optimizer]
@@ -37,9 +37,14 @@ def _adamp_of(module: str) -> Build:
     return lambda params: import_module(module).AdamP(params, **ADAM)
 
 
+def _projected(params: list[Parameter]) -> Optimizer:
+    return project(AdamW(params, fused=True, **ADAM | {"weight_decay": 0}), weight_decay=1e-2)
+
+
 PEERS = {  # the first word of a name is the package
     "tangential AdamP fused": Peer("adam", False, lambda w: AdamP(w, fused=True, **ADAM)),
     "tangential AdamP foreach": Peer("adam", True, lambda w: AdamP(w, foreach=True, **ADAM)),
+    "tangential project(AdamW)": Peer("adam", False, _projected),
     "adamp AdamP": Peer("adam", True, _adamp_of("adamp")),
     "timm AdamP": Peer("adam", True, _adamp_of("timm.optim")),
     "pytorch_optimizer AdamP": Peer("adam", True, _adamp_of("pytorch_optimizer")),

@@ -1,4 +1,5 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -59,15 +60,23 @@ void step_recorded(Plan& plan, Tensors& tensors, const Options& options, int thr
 // its gradient, keep.
 using ChangeTuple = std::tuple<Dtype, int64_t, int64_t, uintptr_t, uintptr_t, uintptr_t, double>;
 
+// The same without gradient and keep, and whether all units are amended as one vector.
+using AmendsTuple = std::tuple<Dtype, int64_t, int64_t, uintptr_t, uintptr_t, bool>;
+
+void check_dtype(Dtype dtype) {
+  if (dtype != Dtype::float32 && dtype != Dtype::float64)
+    throw nb::value_error("dtype: must be float32 or float64");
+}
+
+void* pointer(uintptr_t address) { return reinterpret_cast<void*>(address); }
+
 void measure_changes(const std::vector<ChangeTuple>& weights, const Array<double>& rows,
-                     int threads) {
+                     int threads, bool copies) {
   std::vector<WeightChange> all;
   auto* moments = reinterpret_cast<Moments*>(rows.data());
   int64_t units = 0;
   for (const auto& [dtype, count, unit_size, before, after, g, keep] : weights) {
-    if (dtype != Dtype::float32 && dtype != Dtype::float64)
-      throw nb::value_error("dtype: must be float32 or float64");
-    const auto pointer = [](uintptr_t p) { return reinterpret_cast<const void*>(p); };
+    check_dtype(dtype);
     all.push_back({dtype, count, unit_size, pointer(before), pointer(after), pointer(g), keep,
                    moments + units});
     units += count;
@@ -75,7 +84,28 @@ void measure_changes(const std::vector<ChangeTuple>& weights, const Array<double
   if (rows.size() * sizeof(double) != size_t(units) * sizeof(Moments))
     throw nb::value_error("rows: expected [units of all weights, 5]");
   nb::gil_scoped_release release;
-  measure(all, instruction_sets().front(), threads);
+  (copies ? copy : measure)(all, instruction_sets().front(), threads);
+}
+
+void amend_changes(const std::vector<AmendsTuple>& weights,
+                   const std::optional<Array<double>>& scale, const Array<double>& shrink,
+                   const std::optional<Array<double>>& slope, int threads) {
+  std::vector<WeightAmends> all;
+  int64_t units = 0;
+  const auto from = [&](const std::optional<Array<double>>& x) {
+    return x ? x->data() + units : nullptr;
+  };
+  for (const auto& [dtype, count, unit_size, before, after, whole] : weights) {
+    check_dtype(dtype);
+    all.push_back({dtype, count, unit_size, pointer(before), pointer(after), from(scale),
+                   shrink.data() + units, from(slope), whole});
+    units += count;
+  }
+  for (const auto& x : {scale, std::optional(shrink), slope})
+    if (x && x->size() != size_t(units))
+      throw nb::value_error("scale, shrink, slope: expected [units of all weights]");
+  nb::gil_scoped_release release;
+  amend(all, instruction_sets().front(), threads);
 }
 
 // A hook on a weight may refer to its optimizer: Python's garbage collector must see this cycle.
@@ -176,7 +206,9 @@ NB_MODULE(_native, m) {
       .def("locate", &Tensors::locate, "params"_a, "states"_a, "other_params"_a)
       .def("release", &Tensors::release)
       .def_prop_ro("bytes", &Tensors::bytes);
-  m.def("measure_changes", measure_changes, "weights"_a, "rows"_a, "threads"_a);
+  m.def("measure_changes", measure_changes, "weights"_a, "rows"_a, "threads"_a, "copies"_a = false);
+  m.def("amend_changes", amend_changes, "weights"_a, "scale"_a.none(), "shrink"_a, "slope"_a.none(),
+        "threads"_a);
   m.def("gate", gate_of, "table"_a, "unit_size"_a, "projection"_a, "delta"_a, "eps"_a);
   m.attr("measure_moved") = m.attr("measure_changes");  // until all callers use the new names
   m.attr("Verdict") = m.attr("Decision");

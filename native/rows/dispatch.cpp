@@ -6,6 +6,7 @@ namespace tangential {
   namespace isa {                                     \
   const RowFunctions* rows(Dtype, Dtype, Rule, bool); \
   MeasureChange measure_change(Dtype);                \
+  MixRow mix_row(Dtype);                              \
   }
 
 DECLARE(plain)
@@ -22,14 +23,14 @@ std::vector<InstructionSet> instruction_sets() {
                     __builtin_cpu_supports("bmi2");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    sets.push_back({"AVX-512", avx512::rows, avx512::measure_change});
-  if (avx2) sets.push_back({"AVX2", avx2::rows, avx2::measure_change});
-  sets.push_back({"SSE2", plain::rows, plain::measure_change});
+    sets.push_back({"AVX-512", avx512::rows, avx512::measure_change, avx512::mix_row});
+  if (avx2) sets.push_back({"AVX2", avx2::rows, avx2::measure_change, avx2::mix_row});
+  sets.push_back({"SSE2", plain::rows, plain::measure_change, plain::mix_row});
   return sets;
 #elif defined(__aarch64__)
-  return {{"NEON", plain::rows, plain::measure_change}};
+  return {{"NEON", plain::rows, plain::measure_change, plain::mix_row}};
 #else
-  return {{"portable", plain::rows, plain::measure_change}};
+  return {{"portable", plain::rows, plain::measure_change, plain::mix_row}};
 #endif
 }
 

@@ -10,7 +10,8 @@ struct InstructionSet {
   const char* name;
   RowTable rows;
   MeasureChange (*measure_change)(
-      Dtype weight);  // null where a dtype is too narrow for differences
+      Dtype weight);                // null where a dtype is too narrow for differences
+  MixRow (*mix_row)(Dtype weight);  // the same
 };
 
 // Those that this machine can run, the fastest first.

@@ -43,7 +43,28 @@ void measure_change(const RowChange& change, Moments& moments) {
   }
 }
 
+template <class Real>
+void mix(const RowMix& row) {
+  using R = Rows<Real, Real, Rule::sgd, false>;
+  using V = Vector<Real>;
+  const Segment s{row.after, (void*)row.before, (void*)row.before, nullptr, nullptr, row.n, 0};
+  const Real scale = (Real)row.scale, less = (Real)(1 - row.scale), shrink = (Real)row.shrink;
+  for_packs<Real, Real, Real>(s, nullptr, weight, [&](const typename R::P& p) LAMBDA {
+    R::fetch(p);
+    for (int k = 0; k < VECTORS; k++) {
+      const int at = k * LANES<Real>;
+      V after = load(p.w + at), before = load(p.g + at);
+      if (less != 0) after = scale * after + less * before;  // 0 * inf would be NaN
+      store(p.w + at, after - shrink * before);
+    }
+  });
+}
+
 }  // namespace
+
+MixRow mix_row(Dtype weight) {
+  return weight == Dtype::float32 ? mix<float> : weight == Dtype::float64 ? mix<double> : nullptr;
+}
 
 MeasureChange measure_change(Dtype weight) {
   return weight == Dtype::float32   ? measure_change<float>

@@ -92,6 +92,17 @@ struct RowChange {
 // The moments of a row and its change, with e for u.
 using MeasureChange = void (*)(const RowChange&, Moments&);
 
+// A row before the step of any optimizer and after it: n consecutive elements each.
+struct RowMix {
+  const void* before;
+  void* after;
+  int64_t n;
+  double scale, shrink;
+};
+
+// after <- before + scale (after - before) - shrink before
+using MixRow = void (*)(const RowMix&);
+
 // The functions for a pair of dtypes; null where no code exists for the pair.
 using RowTable = const RowFunctions* (*)(Dtype weight, Dtype state, Rule rule, bool nesterov);
 

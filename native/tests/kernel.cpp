@@ -93,7 +93,7 @@ void test_gate() {
 template <class Real>
 void test_changes(const InstructionSet& set, Dtype dtype) {
   context = std::string("changes ") + set.name;
-  constexpr int64_t ROWS = 40, UNIT_SIZE = 5003;
+  constexpr int64_t ROWS = 10, UNIT_SIZE = 20011;  // more than the kernel copies at once
   std::vector<Real> all[3];
   for (auto& values : all)
     for (double x : normal(ROWS * UNIT_SIZE)) values.push_back(Real(x));
@@ -117,6 +117,55 @@ void test_changes(const InstructionSet& set, Dtype dtype) {
     const double near = UNIT_SIZE * (dtype == Dtype::float64 ? 1e-13 : 1e-6);
     for (auto [x, y] : {std::pair(s.ww, ww), {s.gg, gg}, {s.gw, gw}, {s.uw, ew}, {s.uu, ee}})
       check(std::fabs(x - y) < near, "a moment of a changed row");
+  }
+  std::vector<Real> copied(all[0].size());
+  std::vector<Moments> moments(ROWS);
+  copy({{dtype, ROWS, UNIT_SIZE, all[0].data(), copied.data(), all[2].data(), 1, moments.data()}},
+       set, 2);
+  check(copied == all[0], "a copy");
+  for (int64_t row = 0; row < ROWS; row++) {
+    const Moments &s = measured[0][size_t(row)], &t = moments[size_t(row)];
+    check(s.ww == t.ww && s.gg == t.gg && s.gw == t.gw && t.uw == 0 && t.uu == 0,
+          "moments of a copied row");
+  }
+}
+
+// Two weights, one amended by row and one as a whole.
+template <class Real>
+void test_amends(const InstructionSet& set, Dtype dtype, bool scaled, bool sloped) {
+  context = std::string("amends ") + set.name;
+  constexpr int64_t ROWS = 30, UNIT_SIZE = 3001, ALL = ROWS * UNIT_SIZE;
+  const std::vector<double> before = normal(2 * ALL), after = normal(2 * ALL);
+  std::vector<double> scale = normal(2 * ROWS), shrink = normal(2 * ROWS), slope = normal(2 * ROWS);
+  for (double& x : slope) x /= double(ALL);
+  const std::vector<Real> b(before.begin(), before.end());
+  std::vector<Real> amended[3];
+  for (int threads : {1, 2, 3}) {
+    std::vector<Real>& a = amended[threads - 1];
+    a.assign(after.begin(), after.end());
+    std::vector<WeightAmends> weights;
+    for (int64_t i : {0, 1})
+      weights.push_back({dtype, ROWS, UNIT_SIZE, b.data() + i * ALL, a.data() + i * ALL,
+                         scaled ? scale.data() + i * ROWS : nullptr, shrink.data() + i * ROWS,
+                         sloped ? slope.data() + i * ROWS : nullptr, i == 1});
+    amend(weights, set, threads);
+    check(a == amended[0], "threads change amends");
+  }
+  double whole = 0;
+  for (int64_t i = ALL; i < 2 * ALL; i++)
+    whole += (after[size_t(i)] - before[size_t(i)]) * before[size_t(i)];
+  for (int64_t row = 0; row < 2 * ROWS; row++) {
+    double ew = 0;
+    for (int64_t i = row * UNIT_SIZE; i < (row + 1) * UNIT_SIZE; i++)
+      ew += (after[size_t(i)] - before[size_t(i)]) * before[size_t(i)];
+    if (row >= ROWS) ew = whole;
+    const double less = shrink[size_t(row)] + (sloped ? slope[size_t(row)] * ew : 0);
+    const double factor = scaled ? scale[size_t(row)] : 1;
+    for (int64_t i = row * UNIT_SIZE; i < (row + 1) * UNIT_SIZE; i++) {
+      const double w = before[size_t(i)], expected = w + factor * (after[size_t(i)] - w) - less * w;
+      check(std::fabs(amended[0][size_t(i)] - expected) < (dtype == Dtype::float64 ? 1e-12 : 1e-4),
+            "an amended element");
+    }
   }
 }
 
@@ -195,6 +244,11 @@ int main() {
   for (const InstructionSet& set : sets) {
     test_changes<float>(set, Dtype::float32);
     test_changes<double>(set, Dtype::float64);
+    for (bool scaled : {false, true})
+      for (bool sloped : {false, true}) {
+        test_amends<float>(set, Dtype::float32, scaled, sloped);
+        test_amends<double>(set, Dtype::float64, scaled, sloped);
+      }
   }
   test_refusals(sets[0]);
   test_fork(sets[0]);

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tangential.invariance import audit, param_groups
     from tangential.monitor import Monitor
-    from tangential.optim import SGDP, AdamP
+    from tangential.optim import SGDP, AdamP, project
 
-__all__ = ["SGDP", "AdamP", "Monitor", "audit", "param_groups"]
+__all__ = ["SGDP", "AdamP", "Monitor", "audit", "param_groups", "project"]
 
 HOMES = {
     "SGDP": "optim",
@@ -19,6 +19,7 @@ HOMES = {
     "Monitor": "monitor",
     "audit": "invariance",
     "param_groups": "invariance",
+    "project": "optim",
 }
 PACKAGES = (
     "backends",

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tangential import SGDP, AdamP, Monitor
+from tangential import SGDP, AdamP, Monitor, project
 
 STEPS = 50
 
@@ -35,6 +35,8 @@ OPTIMIZERS = {
     "Adam": lambda p: torch.optim.Adam(p, **ADAM),
     "SGD": lambda p: torch.optim.SGD(p, **SGDM),
     "SGD dampening": lambda p: torch.optim.SGD(p, dampening=0.5, **SGDM),
+    "project Adam": lambda p: project(torch.optim.Adam(p, lr=1e-2)),
+    "project RMSprop": lambda p: project(torch.optim.RMSprop(p, lr=1e-3), radial="brake"),
     "RMSprop": lambda p: torch.optim.RMSprop(p, lr=1e-3),
 }
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from tangential import SGDP, AdamP
+from tangential import SGDP, AdamP, project
 from tangential.monitor.updates import Settings, settings_of
 
 
@@ -44,6 +44,15 @@ class OwnAdamW(AdamW):
             lambda p: SGD(p, lr=0.1, momentum=0.5, dampening=0.5, weight_decay=0.5),
             Settings(0.5, True, 0.5, 1.0, False, False),
         ),
+        (
+            lambda p: project(Adam(p), weight_decay=0.5),
+            Settings(0.5, False, 0.9, 0.1, True, True),
+        ),
+        (
+            lambda p: project(SGD(p, lr=0.1, momentum=0.5), weight_decay=0.5, wd_ratio="matched"),
+            Settings(1.0, False, 0.5, 1 / 3, True, False),
+        ),
+        (lambda p: project(Adam(p), radial="brake"), None),
         (lambda p: Adam(p, weight_decay=0.5), None),
         (lambda p: OwnAdamW(p, weight_decay=0.5), None),
     ],

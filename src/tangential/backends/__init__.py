@@ -5,6 +5,7 @@ those on a GPU in four launches. The other weights go to a backend (`eager`, `fo
 defines `batches` (the weights it processes together) and `RULES` (how their states advance).
 `batch`: the records of a step. `step`: updates, moments, gate, new weights. `rows`: the units of a
 weight. `sums`: inner products of many weights. `rounding`: bf16/fp16 weights. `sharded`: DTensors.
+`amend`: what to do before and after the step of any other optimizer.
 """
 
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from types import ModuleType
 import torch
 
 from tangential.backends import eager, foreach, native, sharded, triton
+from tangential.backends.amend import Amendment, Begun, begin, finish, keep
 from tangential.backends.batch import (
     LowPrecision,
     Rule,
@@ -37,6 +39,8 @@ from tangential.backends.sums import StepSums, Watch, with_watcher, without_watc
 from tangential.units import Projection, Units
 
 __all__ = [
+    "Amendment",
+    "Begun",
     "LowPrecision",
     "Projection",
     "Rows",
@@ -50,9 +54,12 @@ __all__ = [
     "WeightState",
     "added_up",
     "as_real",
+    "begin",
     "choose",
     "described",
+    "finish",
     "is_narrow",
+    "keep",
     "local",
     "native",
     "ordered_sum",

@@ -1,7 +1,7 @@
 """Where the rows of a weight lie, and which of them form one scale-invariant unit."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -153,6 +153,23 @@ def splits_units(weight: Tensor, units: Units) -> bool:
     if weight.dim() < 2 or units.projection == "weight" or units.row_groups == 1:
         return False
     return any(axis == units.row_axis % weight.dim() for axis, _ in shards_of(weight))
+
+
+def per_unit(values: Tensor, weight: Any, units: Units) -> Tensor:
+    """Numbers of this process's units [units of the shard], sharded as a DTensor like the units."""
+    if not is_dtensor(weight):
+        return values
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    mesh, places = weight.device_mesh, [Replicate() for _ in weight.placements]
+    count, split = len(values), splits_units(weight, units) or units.projection == "weight"
+    for axis, mesh_dim in shards_of(weight):
+        if not split and axis == units.row_axis % weight.dim():
+            placement = weight.placements[mesh_dim]
+            factor = getattr(placement, "split_factor", None)  # of _StridedShard
+            places[mesh_dim] = type(placement)(0, split_factor=factor) if factor else Shard(0)
+            count = weight.shape[axis]
+    return DTensor.from_local(values, mesh, places, shape=torch.Size((count,)), stride=(1,))
 
 
 def _of_shard(rows: Rows, weight: Tensor, units: Units) -> Rows:

@@ -13,6 +13,7 @@ from tangential.backends.rounding import all_loaded, store_all
 from tangential.backends.rows import as_real, widen_all
 from tangential.backends.sharded import Task, added, gradient_of, groups_of, local, run_together
 from tangential.backends.sums import StepSums, Table, Watch
+from tangential.units import Projection
 
 Advance = Callable[[Tensors, list[State], StepOptions], Tensors]
 Wait = Generator[Any, Any, Any]  # waits for sums of other processes
@@ -116,7 +117,7 @@ class _Judged(NamedTuple):
     table: Table
     moments: maths.Moments
     gate: maths.Gate
-    totals: "_Totals"
+    totals: "Totals"
 
     def coef(self, xw: Tensor) -> Tensor:
         """The coefficient c that makes x - c w orthogonal to w; 0 where the gate does not fire."""
@@ -148,17 +149,26 @@ def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     pairs = [(ws, ws), (gs, gs), (gs, ws), (us, ws), *([(us, us)] if watched else [])]
     sums = [table.dots(xs, ys) for xs, ys in pairs]
     sums = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
-    moments, totals = maths.Moments(*sums[:4]), _Totals(table, needed=projection == "auto")
-    settings = {"unit_size": table.unit_size, "delta": options.delta, "eps": options.eps}
-    failed = maths.failing(torch, moments, **settings) if totals.needed else None
-    if failed is not None:
-        yield from totals.learn([*moments, failed])
-    settings |= {"size": table.size, "projection": projection, "failed": failed}
-    gate = maths.gate(torch, moments, totals, **settings)
+    moments = maths.Moments(*sums[:4])
+    settings = {"projection": projection, "delta": options.delta, "eps": options.eps}
+    gate, totals = yield from decide(table, moments, **settings)
     if watch is not None and watched:
         params = [weight.param for weight in batch.weights]
         watch(StepSums(params, table, moments, sums[4], gate, options))
     return _Judged(batch, table, moments, gate, totals)
+
+
+def decide(
+    table: Table, moments: maths.Moments, *, projection: Projection, delta: float, eps: float
+) -> Wait:
+    """The gate's decisions, and the sums of the moments over whole weights, if they are needed."""
+    totals, failed = Totals(table, needed=projection == "auto"), None
+    settings = {"unit_size": table.unit_size, "delta": delta, "eps": eps}
+    if totals.needed:
+        failed = maths.failing(torch, moments, **settings)
+        yield from totals.learn([*moments, failed])
+    settings |= {"size": table.size, "projection": projection, "failed": failed}
+    return maths.gate(torch, moments, totals, **settings), totals
 
 
 def _cautious(judged: _Judged, us: Tensors) -> Wait:
@@ -173,7 +183,7 @@ def _cautious(judged: _Judged, us: Tensors) -> Wait:
     return us, judged.coef(xw) / table.of_weights(shrinkage)
 
 
-class _Totals:
+class Totals:
     """The argument `total` of `maths`: looks up sums that the processes have added up before.
 
     If not `needed`, because no decision depends on whole weights, nothing is added up.

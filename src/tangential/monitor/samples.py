@@ -97,8 +97,11 @@ def samples_of_copies(
     measured = [
         p for p, x in changes.items() if x.rows.local_rows is None and native.can_measure(x)
     ]
-    sums = native.measure([changes[p] for p in measured]) if measured else []
-    products = dict(zip(measured, sums, strict=True))
+    products: dict[Tensor, Tensor] = {}
+    if measured:
+        sums = native.measure([changes[p] for p in measured])
+        parts = sums.split([changes[p].rows.units for p in measured])
+        products = {p: part.T for p, part in zip(measured, parts, strict=True)}
     for p, change in changes.items():
         if p not in products:
             products[p] = _products(change, _added(optimizer, p, change, weights[p].group))

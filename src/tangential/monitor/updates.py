@@ -9,7 +9,8 @@ from torch.optim.optimizer import Optimizer
 
 from tangential import maths
 from tangential.backends import sharded, widen
-from tangential.optim import Projected
+from tangential.optim import Projected, amendment_of
+from tangential.radial import remove
 
 Group = dict[str, Any]
 
@@ -30,6 +31,8 @@ class Settings(NamedTuple):
 def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
     """The settings of a group of AdamP, SGDP, their published versions, AdamW or SGD; else None.
 
+    Those of a projected optimizer are known if its rule is `remove`.
+
     >>> weight = torch.nn.Parameter(torch.ones(2, 2))
     >>> optimizer = SGD([weight], lr=0.1, momentum=0.75, weight_decay=0.5)
     >>> settings_of(optimizer, optimizer.param_groups[0]).decay
@@ -39,6 +42,11 @@ def settings_of(optimizer: Optimizer, group: Group) -> Settings | None:
         options = optimizer.resolved(group)
         adaptive = options.rule == "adam"
         return Settings(options.decay, False, options.beta, options.wd_ratio, True, adaptive)
+    if amendment := amendment_of(optimizer, group):
+        if amendment.rule != remove():
+            return None
+        _, decay, wd_ratio, beta, _ = amendment.setting
+        return Settings(decay, False, beta, wd_ratio, True, not isinstance(optimizer, SGD))
     decay = group.get("weight_decay", 0.0)
     if type(optimizer) is SGD:
         beta = group["momentum"]
@@ -78,6 +86,8 @@ def update_of(optimizer: Optimizer, param: Tensor, before: Tensor, group: Group)
     """
     ours = isinstance(optimizer, Projected)
     if group.get("caution") or not (ours or type(optimizer) in (SGD, Adam, AdamW)):
+        return None
+    if amendment_of(optimizer, group):
         return None
     state = {name: sharded.local(value) for name, value in optimizer.state[param].items()}
     lr, g = float(group["lr"]), widen(gradient_of(param)) * (-1 if group["maximize"] else 1)

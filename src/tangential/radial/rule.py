@@ -37,15 +37,19 @@ class Rule(NamedTuple):
     """A rule for the radial part of an update.
 
     Attributes:
-        factors: (xp, change, state, setting) -> (factors, state). Factors that are not finite say
-            that the rule does not apply.
+        formula: (xp, change, state, setting, **arguments) -> (factors, state). Factors that are not
+            finite say that the rule does not apply.
+        arguments: Names and values.
         state: Names of the numbers that it keeps per unit; they start at 0.
         needs_decision: Whether it needs units that are projected at every step or never.
+        linear: Whether `scale` is None, `shrink` is linear in ew, and nothing depends on ee.
     """
 
-    factors: Callable[[Any, Change, State, Setting], tuple[Factors, State]]
+    formula: Callable[..., tuple[Factors, State]]
+    arguments: tuple[tuple[str, Any], ...] = ()
     state: tuple[str, ...] = ()
     needs_decision: bool = False
+    linear: bool = False
 
 
 def amended(
@@ -64,7 +68,7 @@ def amended(
     """
     ones = xp.ones_like(change.ww)
     chosen = Change(*(xp.where(gate.weight, total(x), x) for x in change))
-    (scale, shrink), new = rule.factors(xp, chosen, state, setting)
+    (scale, shrink), new = rule.formula(xp, chosen, state, setting, **dict(rule.arguments))
     fits = (gate.row | gate.weight) & (chosen.ww > 0) & xp.isfinite(shrink)
     if scale is not None:
         fits = fits & xp.isfinite(scale)

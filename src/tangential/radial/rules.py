@@ -6,7 +6,6 @@ Legend
     c           e - c w is orthogonal to w           norm    the norm that a rule holds, [units]
 """
 
-from functools import partial
 from math import isfinite, nan
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ def remove() -> Rule:
 
     Source: Heo et al., "AdamP", ICLR 2021.
     """
-    return Rule(_remove)
+    return Rule(_remove, linear=True)
 
 
 def _remove(xp, change, state, setting):
@@ -39,7 +38,7 @@ def brake(outward: float = 0.5, inward: float = 1.0) -> Rule:
     Source: radial brake, KellerJordan/modded-nanogpt, pull request 294 (2026), which has no decay.
     """
     outward, inward = _checked("outward", outward), _checked("inward", inward)
-    return Rule(partial(_brake, outward=outward, inward=inward))
+    return Rule(_brake, (("outward", outward), ("inward", inward)))
 
 
 def _brake(xp, change, state, setting, *, outward, inward):
@@ -60,8 +59,8 @@ def fixed_norm(norm: Norm = "initial", *, normalize_update: bool = True) -> Rule
     step. Source: Wen et al., "Hyperball Optimization", 2025, with one R per matrix.
     """
     _check_norm(norm)
-    formula = partial(_fixed_norm, norm=norm, normalize_update=normalize_update)
-    return Rule(formula, _kept(norm), needs_decision=True)
+    arguments = ("norm", norm), ("normalize_update", normalize_update)
+    return Rule(_fixed_norm, arguments, _kept(norm), needs_decision=True)
 
 
 def _fixed_norm(xp, change, state, setting, *, norm, normalize_update):
@@ -92,7 +91,7 @@ def update_floor(ratio: float) -> Rule:
 
     Source: u/w floor (whole matrices) and row floor, KellerJordan/modded-nanogpt, track 3 (2026).
     """
-    return Rule(partial(_update_floor, ratio=_checked("ratio", ratio)), needs_decision=True)
+    return Rule(_update_floor, (("ratio", _checked("ratio", ratio)),), needs_decision=True)
 
 
 def _update_floor(xp, change, state, setting, *, ratio):
@@ -111,8 +110,8 @@ def rotational(smoothing: float = 0.9) -> Rule:
     """
     if not 0 <= _checked("smoothing", smoothing) < 1:
         raise ValueError(f"smoothing must be in [0, 1), got {smoothing!r}")
-    formula = partial(_rotational, smoothing=smoothing)
-    return Rule(formula, ("norm_sq", "tangent_sq", "tangent_weight"), needs_decision=True)
+    state = ("norm_sq", "tangent_sq", "tangent_weight")
+    return Rule(_rotational, (("smoothing", smoothing),), state, needs_decision=True)
 
 
 def _rotational(xp, change, state, setting, *, smoothing):
@@ -137,7 +136,7 @@ def corrected_decay(max_lr: float) -> Rule:
     Source: AdamC, Defazio, "Why Gradients Rapidly Increase Near the End of Training", 2025.
     """
     max_lr = _checked("max_lr", max_lr, positive=True)
-    return Rule(partial(_corrected_decay, max_lr=max_lr), needs_decision=True)
+    return Rule(_corrected_decay, (("max_lr", max_lr),), needs_decision=True, linear=True)
 
 
 def _corrected_decay(xp, change, state, setting, *, max_lr):
@@ -151,7 +150,7 @@ def target_norm(norm: Norm = "initial") -> Rule:
     Source: Loshchilov, "Weight Norm Control", 2023, equation 3.
     """
     _check_norm(norm)
-    return Rule(partial(_target_norm, norm=norm), _kept(norm), needs_decision=True)
+    return Rule(_target_norm, (("norm", norm),), _kept(norm), needs_decision=True, linear=True)
 
 
 def _target_norm(xp, change, state, setting, *, norm):
@@ -168,8 +167,8 @@ def bounded_norm(norm: Norm = "initial", rate: float = 1.0) -> Rule:
     Source: Franke et al., "Constrained Parameter Regularization", NeurIPS 2024, l2 norm.
     """
     _check_norm(norm)
-    formula = partial(_bounded_norm, norm=norm, rate=_checked("rate", rate))
-    return Rule(formula, (*_kept(norm), "multiplier"), needs_decision=True)
+    arguments = ("norm", norm), ("rate", _checked("rate", rate))
+    return Rule(_bounded_norm, arguments, (*_kept(norm), "multiplier"), needs_decision=True)
 
 
 def _bounded_norm(xp, change, state, setting, *, norm, rate):

@@ -1,6 +1,6 @@
 """Which weights the kernel can take: on the CPU, dense, their units contiguous blocks."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +9,7 @@ from torch.nn import Parameter
 from tangential.backends.batch import StepOptions, WeightState
 from tangential.backends.native.compiled import kernel
 from tangential.backends.rows import Rows, as_real
-from tangential.backends.sharded import freed, has_own_dispatch
-from tangential.units import Units
+from tangential.backends.sharded import has_own_dispatch
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # of real views
 
@@ -81,40 +80,3 @@ def has_blocks(weight: Tensor, rows: Rows | None, row_axis: int) -> bool:
     if rows is None or rows.units == 1:
         return True
     return weight.stride(row_axis) * weight.shape[row_axis] == weight.numel()
-
-
-class WeightChange(NamedTuple):
-    """A weight before a step and after it, its gradient, and `keep`: after = keep before + e."""
-
-    before: Tensor
-    after: Tensor
-    grad: Tensor
-    rows: Rows
-    units: Units
-    keep: float
-
-
-def can_measure(change: WeightChange) -> bool:
-    """Whether the kernel can sum the products of a change."""
-    w, parts = change.before, [change.before, change.after, change.grad]
-    real_and_wide = w.dtype in (torch.float32, torch.float64)
-    on_cpu = all(is_plain(x) and x.is_cpu and x.dtype == w.dtype and not freed(x) for x in parts)
-    blocks = is_dense(w, parts) and has_blocks(w, change.rows, change.units.row_axis)
-    return bool(kernel and real_and_wide and on_cpu and blocks)
-
-
-def measure(changes: list[WeightChange]) -> list[Tensor]:
-    """Per unit ww, gg, gw, ew and ee [5, units] of every change that `can_measure` accepts."""
-    layouts = [
-        (
-            kernel.Dtype[str(change.before.dtype).removeprefix("torch.")],
-            *(change.rows.units, change.rows.unit_size),
-            *(x.data_ptr() for x in (change.before, change.after, change.grad)),
-            change.keep,
-        )
-        for change in changes
-    ]
-    units = [change.rows.units for change in changes]
-    sums = torch.zeros(sum(units), 5, dtype=torch.float64, device="cpu")
-    kernel.measure_moved(layouts, sums, torch.get_num_threads())
-    return [part.T for part in sums.split(units)]

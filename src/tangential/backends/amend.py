@@ -1,0 +1,254 @@
+"""The step of any optimizer, amended: the gate decides before it, a rule of `radial` acts after it.
+
+`begin` copies the weights and asks the gate. `finish` sees what the optimizer has added to every
+weight. Weights that are never projected decay before the step, as in AdamW. The kernel copies, sums
+and amends the weights that it supports.
+"""
+
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tangential import maths, radial
+from tangential.backends import foreach, native
+from tangential.backends.batch import State, Tensors, WeightState
+from tangential.backends.native import WeightChange
+from tangential.backends.rows import Rows, as_real, per_unit, widen_all
+from tangential.backends.sharded import Task, added, gradient_of, local
+from tangential.backends.step import Totals, decide
+from tangential.backends.sums import Table
+from tangential.units import Units
+
+VOTES = tuple(f"gate_{name}" for name in maths.Votes._fields)  # names in an optimizer's state
+
+
+class Amendment(NamedTuple):
+    """How the steps of a group are amended; after `latch` > 0 steps, decisions are final."""
+
+    units: Units
+    delta: float
+    setting: radial.Setting
+    rule: radial.Rule
+    latch: int
+
+    @property
+    def latches(self) -> bool:
+        """Whether the gate decides, and only for the first steps."""
+        return self.latch > 0 and self.units.projection == "auto"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The numbers per unit that are kept in the optimizer's state."""
+        return (*(f"radial_{name}" for name in self.rule.state), *(VOTES if self.latches else ()))
+
+
+class Begun(NamedTuple):
+    """A batch of weights between the two halves of a step.
+
+    Attributes:
+        weights: What the optimizer moves.
+        active: Indices of the weights that have a gradient.
+        befores: What these were; 16-bit weights are the user's.
+        table: The units of all weights, which `gate`, `ww`, `totals` and `state` are about.
+        fast: Whether the kernel takes this batch.
+    """
+
+    weights: list[WeightState]
+    active: list[int]
+    befores: Tensors
+    how: Amendment
+    table: Table
+    gate: maths.Gate
+    ww: Tensor
+    totals: Totals
+    state: State
+    fast: bool
+
+    def answer(self, ew: Tensor, ee: Tensor, total: maths.Total) -> tuple[radial.Factors, State]:
+        """The rule's factors, and its state after the step."""
+        state = {name: self.state[f"radial_{name}"] for name in self.how.rule.state}
+        change, setting = radial.Change(self.ww, ew, ee), self.how.setting
+        factors, state = radial.amended(
+            torch, self.how.rule, self.gate, change, state, total, setting
+        )
+        return factors, {f"radial_{name}": value for name, value in state.items()}
+
+
+def begin(
+    weights: list[WeightState], originals: dict[Tensor, Tensor], how: Amendment, begun: list[Begun]
+) -> list[Task]:
+    """Tasks that judge weights before a step, and append what `finish` needs to `begun`.
+
+    Args:
+        weights: The weights that have a gradient, in at least float32, and shards without one.
+        originals: The user's 16-bit weights, by the float32 tensors that the optimizer moves.
+        how: What the group wants.
+        begun: One entry per batch of weights that may be projected.
+    """
+    fast = [weight for weight in weights if _is_fast(weight, originals, how.units)]
+    known = {weight.param for weight in fast}
+    others = [weight for weight in weights if weight.param not in known]
+    tasks = [_judge(batch, originals, how, begun) for batch in foreach.batches(others)]
+    return tasks + ([_judge(fast, originals, how, begun, fast=True)] if fast else [])
+
+
+def _judge(
+    weights: list[WeightState],
+    originals: dict[Tensor, Tensor],
+    how: Amendment,
+    begun: list[Begun],
+    *,
+    fast: bool = False,
+) -> Task:
+    active = [i for i, weight in enumerate(weights) if weight.has_grad]
+    how = how._replace(setting=_on_device(how.setting, weights[0].param))
+    rows = [weight.rows for weight in weights if weight.rows is not None]
+    if not rows:  # either all weights of a batch have rows, or none
+        if active and how.setting.decay:
+            ws = [as_real(local(weights[i].param)) for i in active]
+            torch._foreach_mul_(ws, 1 - how.setting.lr * how.setting.decay)
+        return
+    if fast:
+        befores, table, sums = _copied_by_kernel(weights, rows, how.units)
+    else:
+        befores, table, sums = _copied(weights, active, originals, rows)
+    ww, gg, gw = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
+    settings = {"projection": how.units.projection, "delta": how.delta, "eps": how.setting.eps}
+    gate, totals = yield from decide(table, maths.Moments(ww, gg, gw, ww), **settings)
+    state = {name: _loaded(name, weights, ww) for name in how.names}
+    if how.latches:
+        votes = maths.Votes(*(state[name] for name in VOTES))
+        wait = how.rule.needs_decision
+        gate, votes = maths.latched(torch, gate, votes, steps=how.latch, wait=wait)
+        state |= zip(VOTES, votes, strict=True)
+    begun.append(Begun(weights, active, befores, how, table, gate, ww, totals, state, fast))
+
+
+def _copied(
+    weights: list[WeightState],
+    active: list[int],
+    originals: dict[Tensor, Tensor],
+    rows: list[Rows],
+) -> tuple[Tensors, Table, Tensors]:
+    """Copies of the active weights; the units of all weights, and their ww, gg and gw."""
+    ws = [as_real(local(weight.param)) for weight in weights]
+    params = [weights[i].param for i in active]
+    gs = widen_all([gradient_of(param).resolve_conj() for param in params], ws[0].dtype)
+    befores = [
+        local(originals[param]) if param in originals else ws[i].clone()
+        for i, param in zip(active, params, strict=True)
+    ]
+    table = Table(rows, ws[0])
+    grads, all_ws = _of_all(gs, active, len(ws)), [*ws]
+    pairs = [(all_ws, all_ws), (grads, grads), (grads, all_ws)]
+    return befores, table, [table.dots(x, y) for x, y in pairs]
+
+
+def _copied_by_kernel(
+    weights: list[WeightState], rows: list[Rows], units: Units
+) -> tuple[Tensors, Table, Tensors]:
+    params: list[Any] = [weight.param for weight in weights]
+    befores = [torch.empty_like(param, requires_grad=False) for param in params]
+    changes = [
+        WeightChange(param, before, param.grad, layout, units)
+        for param, before, layout in zip(params, befores, rows, strict=True)
+    ]
+    sums = native.measure(changes, copies=True)
+    return befores, Table(rows, sums), [*sums[:, :3].T.contiguous()]
+
+
+def _is_fast(weight: WeightState, originals: dict[Tensor, Tensor], units: Units) -> bool:
+    """Whether the kernel takes a weight."""
+    param: Any = weight.param
+    if weight.rows is None or param.grad is None or param in originals:
+        return False
+    return native.can_measure(WeightChange(param, param, param.grad, weight.rows, units))
+
+
+def finish(begun: list[Begun]) -> list[Task]:
+    """Tasks that amend, in place, what the optimizer has moved since `begin`."""
+    for batch in begun:
+        if batch.fast:
+            _amend_by_kernel(batch)
+    return [_amend(batch) for batch in begun if not batch.fast]
+
+
+def _amend(batch: Begun) -> Task:
+    weights, active, table = batch.weights, batch.active, batch.table
+    afters = [as_real(local(weights[i].param)) for i in active]
+    befores = widen_all(batch.befores)
+    es = list(torch._foreach_sub(afters, befores)) if active else []
+    changes, ws = _of_all(es, active, len(weights)), _of_all(befores, active, len(weights))
+    sums = [table.dots(changes, ws), table.dots(changes, changes)]
+    ew, ee = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
+    if batch.totals.needed:
+        yield from batch.totals.learn([ew, ee])
+    (scale, shrink), state = batch.answer(ew, ee, batch.totals)
+    batch.state.update(state)
+    if not active:
+        return
+    if scale is not None:
+        torch._foreach_mul_(es, _of_active(table.spread(scale), active))
+        torch._foreach_add_(es, befores)
+        torch._foreach_copy_(afters, es)
+    torch._foreach_mul_(befores, _of_active(table.spread(shrink), active))
+    torch._foreach_sub_(afters, befores)
+
+
+def _amend_by_kernel(batch: Begun) -> None:
+    """The same; for linear rules, the kernel computes e.w and amends in one pass."""
+    table, units = batch.table, batch.how.units
+    changes = [
+        WeightChange(before, weight.param, before, rows, units)
+        for before, weight, rows in zip(batch.befores, batch.weights, table.rows, strict=True)
+    ]
+    if batch.how.rule.linear:
+        zeros, ones = torch.zeros_like(batch.ww), torch.ones_like(batch.ww)
+        total = lambda x: table.total(x) if x is batch.ww else x  # of the weight that e.w is of
+        (scale, shrink), state = batch.answer(zeros, zeros, total)
+        slope = batch.answer(ones, zeros, total)[0].shrink - shrink
+    else:
+        *_, ew, ee = native.measure(changes).T.contiguous()
+        ((scale, shrink), state), slope = batch.answer(ew, ee, table.total), None
+    batch.state.update(state)
+    firsts = list(accumulate((rows.units for rows in table.rows[:-1]), initial=0))
+    native.amend(changes, batch.gate.weight[firsts].tolist(), scale, shrink, slope)
+
+
+def keep(batch: Begun, states: dict[Tensor, State]) -> None:
+    """Store the numbers per unit of active weights in an optimizer's states, after `finish`."""
+    for name, values in batch.state.items():
+        parts = values.split([weight.rows.units for weight in batch.weights if weight.rows])
+        for i in batch.active:
+            param = batch.weights[i].param
+            value = parts[i].to(as_real(local(param)).dtype, copy=True)  # as a checkpoint keeps it
+            states[param][name] = per_unit(value, param, batch.how.units)
+
+
+def _loaded(name: str, weights: list[WeightState], like: Tensor) -> Tensor:
+    """A number per unit [units of all] from the states of weights; 0 where it is missing."""
+    parts = [
+        local(weight.state[name]).to(like.dtype)
+        if name in weight.state
+        else like.new_zeros(weight.rows.units)
+        for weight in weights
+        if weight.rows
+    ]
+    return torch.cat(parts)
+
+
+def _on_device(setting: radial.Setting, like: Tensor) -> radial.Setting:
+    lr = setting.lr
+    return setting._replace(lr=lr.to(like.device)) if isinstance(lr, Tensor) else setting
+
+
+def _of_all(xs: Tensors, active: list[int], count: int) -> list[Tensor | None]:
+    """A list with one entry per weight, None where the weight does not move."""
+    entries = dict(zip(active, xs, strict=True))
+    return [entries.get(i) for i in range(count)]
+
+
+def _of_active(xs: Tensors, active: list[int]) -> Tensors:
+    return [xs[i] for i in active]
