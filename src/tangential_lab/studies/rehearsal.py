@@ -70,6 +70,6 @@ def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
         raise ValueError(
             f"{spec.optimizer} cannot train {plan.title}: {training.describe_error(error)}. Leave "
             "it out of --optimizers, or let your own optimizer (--optimizer) give it only the "
-            "weights that it can train, and another one the rest"
+            "weights that it can train, and another one the rest, as docs/own_optimizer.md shows"
         ) from error
     return plan.steps * median(step_s[1:])

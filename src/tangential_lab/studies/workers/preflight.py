@@ -21,7 +21,7 @@ from tangential_lab.training.checkpoint import generators, set_generators
 
 STEPS, MORE_STEPS = 3, 22  # before and after a resume; some optimizers act every 20 steps
 WIDEST = 256  # rows and columns of a test weight: only its number of dimensions matters
-ADVICE = "Correct it, or leave this optimizer out"
+ADVICE = "Correct it, as docs/own_optimizer.md shows, or leave this optimizer out"
 
 
 class PreflightRequest(NamedTuple):
