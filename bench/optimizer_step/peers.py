@@ -38,7 +38,8 @@ def _adamp_of(module: str) -> Build:
 
 
 def _projected(params: list[Parameter]) -> Optimizer:
-    return project(AdamW(params, fused=True, **ADAM | {"weight_decay": 0}), weight_decay=1e-2)
+    options = {**ADAM, "weight_decay": 0.0}
+    return project(AdamW(params, fused=True, **options), weight_decay=ADAM["weight_decay"])
 
 
 PEERS = {  # the first word of a name is the package
