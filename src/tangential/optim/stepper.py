@@ -106,9 +106,11 @@ class Stepper:
         for weight in active:
             _complete(weight, options, optimizer.buffers)
             states[weight.param] = weight.state
-        on_device = active and triton.runs_on(active[0].param.device)
+        if plan is not None or not active or torch.compiler.is_compiling():
+            return group_step
+        on_device = triton.runs_on(active[0].param.device)
         planner = triton.TritonPlan if on_device else native.StepPlan
-        if plan is not None or not active or not planner.is_wanted(options):
+        if not planner.is_wanted(options):
             return group_step
         plan = planner(active, options, params, first)
         if not plan.locate(options, params, states, first):

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tangential_lab.cli.study.report import print_report
 from tangential_lab.reports import page, report, sentences, write_overview
+from tangential_lab.reports.next_steps import next_steps
 from tangential_lab.reports.verdicts import headline
 
 BOTH = {"adamp": ["adamw", "adam"]}
@@ -99,5 +100,5 @@ def test_the_lines_of_all_baselines_are_dashed(two):
 
 
 def test_the_next_command_keeps_the_chosen_baselines(two):
-    command = next(iter(sentences.next_steps(two.plan)))
+    command = next(iter(next_steps(two.plan)))
     assert command.endswith("--optimizers adam adamw adamp --baseline adamp=adamw adamp=adam")

@@ -132,4 +132,4 @@ def test_every_optimizer_that_is_behind_in_a_comparison_gets_its_runner_ups_test
     both = plan._replace(chosen_baselines={"adamp": ["adamw", "adam"]})
     more = [spec for spec in finished(both, score) if spec.phase == "runner-up"]
     assert {spec.optimizer for spec in more} == {"adam"}
-    assert OPTIMIZERS["adamp"].baseline == "adamw"
+    assert OPTIMIZERS["adamp"].baselines[0] == "adamw"
