@@ -1,7 +1,6 @@
 """The amended change of one weight as a pure function, for every array library.
 
-`tangential.optax` and `tangential.keras` use it. For torch, `backends` does the same for many
-weights at once.
+`tangential.optax` uses it. For torch, `backends` does the same for many weights at once.
 """
 
 import math
