@@ -100,5 +100,5 @@ def test_the_lines_of_all_baselines_are_dashed(two):
 
 
 def test_the_next_command_keeps_the_chosen_baselines(two):
-    command = next(iter(next_steps(two.plan)))
+    command = next(iter(next_steps(two.plan._replace(sweep=True))))
     assert command.endswith("--optimizers adam adamw adamp --baseline adamp=adamw adamp=adam")
