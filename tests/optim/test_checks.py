@@ -206,7 +206,7 @@ def test_a_gradient_of_another_shape_is_refused(cls, backend):
 @every_backend
 @every_rule
 def test_a_step_in_a_cuda_graph_is_refused(cls, backend, monkeypatch):
-    """Its count of steps would stand still; torch's SGD has none, and nor has ours."""
+    """Its count of steps would stand still; SGD has none, but Triton keeps addresses."""
     from torch._subclasses import FakeTensorMode
 
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
@@ -214,7 +214,7 @@ def test_a_step_in_a_cuda_graph_is_refused(cls, backend, monkeypatch):
         param = nn.Parameter(torch.empty(4, 3, device="cuda"))
         param.grad = torch.empty(4, 3, device="cuda")
         optimizer = cls([param], **usual(cls), **backend)
-        if cls is AdamP:
+        if cls is AdamP or backend.get("fused"):
             with pytest.raises(RuntimeError, match="CUDA graph that is being captured"):
                 optimizer.step()
         else:

@@ -138,10 +138,10 @@ def test_a_worker_waits_for_its_server_as_long_as_a_running_study_does(monkeypat
         return Stub("name")
 
     monkeypatch.setattr(pool, "Store", opening)
-    monkeypatch.setattr(pool, "run_worker", lambda *arguments: None)
+    monkeypatch.setattr(pool, "run_worker", lambda *arguments, **options: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     with warnings.catch_warnings():
-        pool._worker(0, 0, "url", "name", WorkerOptions(None, None, 60.0), None, None)
+        pool._worker(0, 0, "url", "name", WorkerOptions(None, None, 60.0), None, None, None)
     assert opened == [("url", "name", 300, False)]
 
 
