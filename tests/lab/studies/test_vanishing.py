@@ -25,7 +25,7 @@ from tangential_lab.studies.workers.worker import (
 from tangential_lab.training import Spec
 
 
-def _vanish(number, gpus, url, name, place, stop, messages):
+def _vanish(number, gpus, url, name, place, stop, share, messages):
     """In place of a worker's life."""
     if name == "returns":
         return
@@ -233,7 +233,7 @@ def test_an_optimizers_keyboard_interrupt_is_named(begun, tmp_path, monkeypatch)
     match = r"^x's test trial of seed 1000: KeyboardInterrupt \(.*py:21\)$"
     plan = store.plan()
     claim = ClaimedTrial(0, "key", schedule.trials(plan, {})[0])
-    worker = Worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print, print)
+    worker = Worker(store, WorkerOptions(None, tmp_path, 60.0), bool, print, print, print)
     with pytest.raises(TrialFailedError, match=match):
         worker.run(plan, worker.task_for(plan), claim, is_first=False)
 
