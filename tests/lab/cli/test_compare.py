@@ -205,7 +205,8 @@ def test_the_users_own_optimizer_is_compared_or_refused(tmp_path):
     assert status == 1
     assert re.search(
         r"Stopped: optimizer 'wrong' fails with a list of groups .*, lr=0.01, weight_decay=0.01"
-        r": ValueError: no such optimizer here \(.*mine.py:\d+\)\. Correct it, as docs/own_optimizer.md shows, or leave this",
+        r": ValueError: no such optimizer here \(.*mine.py:\d+\)\. "
+        r"Correct it, as docs/own_optimizer.md shows, or leave this",
         text,
     )
     assert "Traceback" not in text
