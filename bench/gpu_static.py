@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from tangential.backends.triton import kernels
 from tangential.backends.triton.launches import WARPS
 
 ARCHITECTURES = (80, 90, 100)
-PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
 USUAL = {
     "adam": True, "nesterov": False, "maximize": False, "projection": 0, "rounding": 0,
     "watched": False, "lr_on_device": False, "scaled": False, "weight": tl.float32,
@@ -65,21 +65,22 @@ def needs(name: str, form: dict[str, Any], architecture: int) -> Needs:
     )
     options = {"num_warps": WARPS}
     compiled = triton.compile(source, GPUTarget("cuda", architecture, 32), options)
-    said = _assembled(compiled.asm["ptx"])
+    said = _assembled(compiled.asm["ptx"], architecture)
     registers = re.search(r"Used (\d+) registers", said)
     spilt = re.findall(r"(\d+) bytes spill", said)
     assert registers, said
     return Needs(int(registers[1]), sum(map(int, spilt)), compiled.metadata.shared)
 
 
-def _assembled(ptx: str) -> str:
-    """What the assembler says about a program."""
+def _assembled(ptx: str, architecture: int) -> str:
+    """What the assembler says about a program. Triton has an assembler of its own for sm_100."""
     target = re.search(r"\.target (\w+)", ptx)
     assert target
     with TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [PTXAS, "-v", f"--gpu-name={target[1]}", source, "-o", source.with_suffix(".bin")]
+        command = [get_ptxas(architecture).path, "-v", f"--gpu-name={target[1]}"]
+        command += [source, "-o", source.with_suffix(".bin")]
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
