@@ -90,6 +90,7 @@ def pretraining(
         groups=partial(_groups, heads=sizes.heads),
         schedule=partial(cosine_schedule, warm_up=WARM_UP),
         evaluation_batch_size=64,
+        evaluations=2,  # each takes as long as 30 steps
         max_grad_norm=1.0,
     )
 
