@@ -21,10 +21,11 @@ from jinja2 import StrictUndefined, Template
 from results_data import Study, export, finished, load
 
 from tangential_lab.names import label
-from tangential_lab.reports import Report, wording
+from tangential_lab.reports import Report, grid, multiples, wording
 from tangential_lab.reports.study import adjust_jointly
 from tangential_lab.statistics import MIN_SEEDS
-from tangential_lab.studies import Plan
+from tangential_lab.studies import Plan, tuning
+from tangential_lab.training import DEFAULT_OPTIMIZERS
 
 HERE = Path(__file__).parent / "results"
 CLOSING = """
@@ -67,10 +68,12 @@ def page(task: str, texts: dict[str, Any], studies: list[Study], folder: Path) -
         (HERE / "page.md.jinja").read_text("utf-8"), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    floors, names = texts["floors"], [study.name for study in studies]
+    floors, names = texts.get("floors", {}), [study.name for study in studies]
     text = template.render(
         texts=texts,
         studies=[_texts(s, floors.get(s.name), withdrawn.get(s.name, {})) for s in studies],
+        published=texts.get("published", []),
+        conclusions=texts.get("conclusions", {}),
         unfinished=[name for name in texts["studies"] if name not in names],
         hours=sum(core_hours(study.report) for study in studies),
         wording=wording,
@@ -92,16 +95,22 @@ def without(study: Report, withdrawn: Collection[str]) -> Report:
 def _texts(study: Study, floor_score: float | None, withdrawn: dict[str, str]) -> dict[str, Any]:
     """What the template needs of a study."""
     result, records = study.report, study.report.records.values()
+    plan, rows = result.plan, grid(result.plan, result.records) if result.plan.sweep else []
     pairs = {pair(result, name): " ".join(text.split()) for name, text in withdrawn.items()}
     return study._asdict() | {
         "headline": result.headline + "".join(f" {names}: not decided." for names in pairs),
         "withdrawn": [f"{names}: {text}" for names, text in pairs.items()],
-        "command": command(result.plan),
+        "command": command(plan),
+        "seeds": plan.tuning_seeds if plan.sweep else plan.seeds,
+        "search": search(plan),
+        "grid": rows,
+        "columns": multiples(rows),
+        "rates": rates(plan) if plan.sweep else "",
         "commits": sorted({str(record["provenance"]["commit"]) for record in records}),
         "diverged": sum(record["diverged"] for record in records),
         "hours": core_hours(result),
         "undetected": undetected(result),
-        "spaces": spaces(result.plan),
+        "spaces": "" if plan.sweep or not plan.trials else spaces(plan),
         "floor": None if floor_score is None else floor(result, floor_score),
     }
 
@@ -114,10 +123,53 @@ def command(plan: Plan) -> str:
         for key, value in plan.options.items()
     ]
     options = ["--set", *chosen] if chosen else []
-    sizes = ["--trials", str(plan.trials), "--seeds", str(plan.seeds)]
+    if tuple(plan.optimizers) != DEFAULT_OPTIMIZERS:
+        options += ["--optimizers", *plan.optimizers]
+    if plan.sweep:
+        options += ["--sweep"]
+    sizes = ["--trials", str(plan.trials), "--seeds"]
+    sizes += [str(plan.tuning_seeds if plan.sweep else plan.seeds)]
+    for setting in ("lr", "weight_decay") if plan.given else ():
+        sizes += [f"--{setting.replace('_', '-')}", *_given(plan, setting)]
     precision = plan.settings["precision"]
     sizes += ["--precision", precision] if precision != "no" else []
     return shlex.join(["tangential", "compare", plan.task, *options, *sizes])
+
+
+def _given(plan: Plan, setting: str) -> list[str]:
+    """A setting as an option's values: one number, or NAME=NUMBER for every optimizer."""
+    values = {name: f"{plan.optimizers[name].published[setting]:g}" for name in plan.tuned}
+    same = set(values.values())
+    return list(same) if len(same) == 1 else [f"{k}={value}" for k, value in values.items()]
+
+
+def search(plan: Plan) -> str:
+    """What was searched, and what was run then."""
+    if not plan.trials:
+        return (
+            f"Nothing was searched: every optimizer ran at the settings in the table, on the same "
+            f"{plan.seeds} seeds."
+        )
+    kind = "on the same grid" if tuning.is_grid(plan) else "at the same quasi-random points"
+    if plan.sweep:
+        return (
+            f"Every optimizer ran {kind}, {plan.trials} points on each of {plan.tuning_seeds} "
+            "seeds; scores are those of the validation split. On every seed an optimizer has the "
+            "score of the point that was best on the other seeds, so nothing is chosen on the "
+            "seed that it is scored on; the table names the point that is best on all."
+        )
+    return (
+        f"Every optimizer had {plan.trials} tuning trials {kind} of its search space. Then each "
+        f"ran on {plan.seeds} seeds that tuning had not used, the same for all optimizers."
+    )
+
+
+def rates(plan: Plan) -> str:
+    """The learning rates that the columns of a sweep are multiples of: 0.1 (SGD, SGDP); ..."""
+    names: dict[str, list[str]] = {}
+    for name, optimizer in plan.optimizers.items():
+        names.setdefault(f"{optimizer.published['lr']:g}", []).append(label(name))
+    return "; ".join(f"{lr} ({', '.join(some)})" for lr, some in names.items())
 
 
 def core_hours(study: Report) -> float:

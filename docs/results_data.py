@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, get_args
 
 from tangential_lab.reports import Report, report, tables
-from tangential_lab.reports.figures import Figure, draw
+from tangential_lab.reports.figures import Figure, Panel, draw
 from tangential_lab.studies import Plan, Store, file_url
 from tangential_lab.training import MEAN_COLUMNS, Phase, Record, Records, Spec
 
 IN_JSON = ("task", "options", "versions", "command", "machine", "data")  # the same for all trials
 FIGURES = ("score", "norm", "effective_step")  # of a report, side by side in the picture
+OF_SWEEP = ("rates", "rotation")
 
 
 class Study(NamedTuple):
@@ -42,7 +43,8 @@ def export(name: str, study: Report, folder: Path) -> None:
     """Write the CSV, the JSON and the picture of a study into `folder`."""
     provenance = [record["provenance"] for record in study.records.values()]
     machines = Counter(values["machine"] for values in provenance)
-    figures = [figure for figure in study.figures if figure.key in FIGURES]
+    keys = OF_SWEEP if study.plan.sweep else FIGURES
+    figures = [figure for figure in study.figures if figure.key in keys]
     facts = json.loads(study.plan.text()) | {
         "versions": provenance[0]["versions"],
         "machine": machines.most_common(1)[0][0],
@@ -50,12 +52,19 @@ def export(name: str, study: Report, folder: Path) -> None:
     }
     lines = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in facts.items()]
     (folder / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
-    panels = [figure.panels[0]._replace(title=figure.title) for figure in figures]
+    panels = [
+        panel._replace(title=_title(figure, panel)) for figure in figures for panel in figure.panels
+    ]
     with TemporaryDirectory() as temporary:
         png, _ = draw(Figure(name, "", "", panels), study.styles, Path(temporary))
         copy(png, folder / f"{name}.png")
         tables.write(study.plan, study.records, Path(temporary))
         _without_constants(Path(temporary) / "trials.csv", folder / f"{name}.csv")
+
+
+def _title(figure: Figure, panel: Panel) -> str:
+    """Of a panel that stands beside those of other figures."""
+    return f"{figure.title}, {panel.title}" if panel.title else figure.title
 
 
 def _without_constants(source: Path, target: Path) -> None:

@@ -4,10 +4,12 @@
 - `standings`: each optimizer's results and its comparison with its baseline; `statistics`
 - `verdicts`: who leads; `sentences`: mechanism, cost, search; `wording`: numbers as text
 - `analysis`: sentences of an analysis; `next_steps`: what to run after a study
+- `grid`: the scores of a sweep, as a table
 - `figures`: figures as plain data, and as still pictures; `html`: pages; `tables`: CSV and Parquet
 """
 
 from tangential_lab.reports.analysis import caveats
+from tangential_lab.reports.grid import grid, multiples
 from tangential_lab.reports.html import error_page
 from tangential_lab.reports.overview import write_overview
 from tangential_lab.reports.rows import Row
@@ -30,6 +32,8 @@ __all__ = [
     "caveats",
     "error_page",
     "gap",
+    "grid",
+    "multiples",
     "near_score",
     "number",
     "page",

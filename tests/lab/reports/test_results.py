@@ -51,10 +51,10 @@ def page_of(results, tmp_path):
 
 
 def test_every_task_of_the_paper_has_a_page():
-    assert set(PAGES) == set(NAMES) - {"digits", "pretraining"}
+    assert set(PAGES) >= set(NAMES) - {"digits", "pretraining"}
 
 
-@pytest.mark.parametrize("task", PAGES)
+@pytest.mark.parametrize("task", [task for task in PAGES if task in NAMES])
 def test_studies_have_the_names_that_the_command_gives_them(task):
     names = {
         default_name(task, {name: value})
@@ -186,6 +186,52 @@ def test_a_page_says_how_many_optimizers_pass_the_floor(results):
     assert f"{count} of {count} optimizers are below it" in results.floor(lower, least)
 
 
+def on_a_grid(**changes):
+    """A study whose optimizers are searched on a grid."""
+    names = ("sgd", "sgdp", "adamw", "adamp")
+    optimizers = {
+        name: made.OPTIMIZERS[name]._replace(
+            space=None, published=made.OPTIMIZERS[name].published | {"weight_decay": 1e-4}
+        )
+        for name in names
+    }
+    plan = made.plan(optimizers, undecayed=False, **changes)
+    return report(plan, made.finished(plan))
+
+
+def test_a_sweep_has_a_table_of_its_grid_and_names_its_learning_rates(page_of):
+    study = on_a_grid(sweep=True, trials=6, tuning_seeds=3, seeds=0)
+    text = page_of("adversarial", study)
+    assert "tangential compare digits --set preset=mini --optimizers sgd sgdp adamw adamp" in text
+    assert "--sweep --trials 6 --seeds 3" in text
+    assert ", by learning rate, with lr = 0.1 (SGD, SGDP); 0.01 (AdamW, AdamP); decay" in text
+    assert (
+        "\n| optimizer | decay over the run | 0.33 lr | lr | 3 lr |\n|---|---|---|---|---|\n"
+        in text
+    )
+    rows = re.findall(r"\n\| (\w+) \| (0|0\.3) \| (\d+\.\d+ \| |diverged \| ){3}", text)
+    assert len(rows) == 8
+    assert "ran on the same grid, 6 points on each of 3 seeds; scores are those of the v" in text
+    assert "test seeds" not in text
+    assert "Search space" not in text
+
+
+def test_a_study_at_given_settings_says_that_nothing_was_searched(results, page_of):
+    study = on_a_grid(trials=0, seeds=8)
+    text = page_of("adversarial", study)
+    assert "Nothing was searched: every optimizer ran at the settings in the table" in text
+    assert "tuning trials" not in text.split("## Published")[0]
+    assert "--trials 0 --seeds 8\n" in text
+    given = study.plan._replace(given=True)
+    points = {"lr": 3e-3, "weight_decay": 0.5}
+    same = {name: x._replace(published=points) for name, x in given.optimizers.items()}
+    command = results.command(given._replace(optimizers=same))
+    assert command.endswith("--trials 0 --seeds 8 --lr 0.003 --weight-decay 0.5")
+    other = same | {"sgd": same["sgd"]._replace(published=points | {"lr": 0.1})}
+    command = results.command(given._replace(optimizers=other))
+    assert "--lr sgd=0.1 sgdp=0.003 adamw=0.003 adamp=0.003 --weight-decay 0.5" in command
+
+
 # ---- the files of a study
 
 
@@ -214,6 +260,15 @@ def test_an_exported_study_has_the_same_page(results, tmp_path, invariant):
     assert not {"command", "machine"} & set(rows[0])  # they are in the JSON file
     assert ({"norm", "effective_step", "memory_share"} <= set(rows[0])) is bool(invariant)
     assert (tmp_path / "adversarial.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_picture_of_a_sweep_shows_its_curves(results, tmp_path):
+    study = on_a_grid(sweep=True, trials=6, tuning_seeds=3, seeds=0)
+    results.export("digits", study, tmp_path)
+    loaded = results.load("digits", tmp_path)
+    assert loaded.figures == ["Score over the learning rate", "Score over the rotation"]
+    assert [row.score for row in loaded.report.rows] == [row.score for row in study.rows]
 
 
 @pytest.fixture

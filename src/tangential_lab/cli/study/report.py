@@ -19,9 +19,10 @@ from tangential_lab.reports import (
     Report,
     Row,
     gap,
+    grid,
+    multiples,
     near_score,
     number,
-    score,
     setting,
     unsigned_zero,
     write_overview,
@@ -131,19 +132,13 @@ def _grid(report: Report) -> Table:
     )
     table.add_column("optimizer", overflow="fold")
     table.add_column("decay", justify="right")
-    cells: dict[tuple[str, float], dict[float, str]] = {}
-    for name, optimizer in plan.optimizers.items():
-        for tuned in tuning.ranking(plan, report.records, name):
-            multiple = float(f"{tuned.point['lr'] / optimizer.published['lr']:.2g}")
-            level = tuning.decay_level(plan, name, tuned.point)
-            shown = "diverged" if tuned.diverged else score(metric, tuned.score, unit=False)
-            cells.setdefault((name, level), {})[multiple] = shown
-    multiples = sorted({multiple for row in cells.values() for multiple in row})
-    for multiple in multiples:
-        heading = "lr" if multiple == 1 else f"{multiple:g} lr"
+    rows = grid(plan, report.records)
+    columns = multiples(rows)
+    for heading in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
-    for (name, level), row in sorted(cells.items(), key=lambda item: item[0][1]):
-        table.add_row(escape(label(name)), f"{level:g}", *(row.get(x, "") for x in multiples))
+    for row in rows:
+        scores = (row.scores.get(x, "") for x in columns)
+        table.add_row(escape(label(row.optimizer)), f"{row.decay:g}", *scores)
     return table
 
 
