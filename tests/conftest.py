@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 DOCTEST = re.compile(r"^ *>>> ", re.MULTILINE)
 ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # tests/keras/ starts processes with another
+
 # A slow machine is no failure, and a failure must come again when the tests are run again.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

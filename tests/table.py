@@ -118,6 +118,19 @@ def gradient(oracle: Oracle, outcome: str, rng: np.random.Generator) -> np.ndarr
     return without_radial(g.reshape(-1), w.reshape(-1), 0.0).reshape(w.shape)
 
 
+def streams(rule="adam", shapes=SHAPES, steps=20, seed=0, **options):
+    """Weights, and for every step gradients that drive the gate to each of its outcomes in turn."""
+    rng = np.random.default_rng(seed)
+    oracles = [Oracle(rng.standard_normal(shape), rule, lr=0.01, **options) for shape in shapes]
+    params, grads = [oracle.w for oracle in oracles], []
+    for t in range(steps):
+        numbered = enumerate(oracles, t)
+        grads.append([gradient(oracle, OUTCOMES[i % 3], rng) for i, oracle in numbered])
+        for oracle, g in zip(oracles, grads[-1], strict=True):
+            oracle.step(g)
+    return params, grads
+
+
 def close(
     actual: torch.Tensor, expected: np.ndarray, tolerance: float, scale: float = 1e-30
 ) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 DOCS = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
-RUN = ["project.md", "radial_rules.md"]
+RUN = ["keras.md", "project.md", "radial_rules.md"]
 
 
 @pytest.mark.parametrize("name", RUN)

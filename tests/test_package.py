@@ -9,7 +9,17 @@ import torch
 import tangential
 
 HEAVY = [
-    *("cyclopts", "jax", "jinja2", "lightning", "matplotlib", "pandas", "plotly", "pyarrow"),
+    *(
+        "cyclopts",
+        "jax",
+        "jinja2",
+        "keras",
+        "lightning",
+        "matplotlib",
+        "pandas",
+        "plotly",
+        "pyarrow",
+    ),
     *("rich", "scipy", "sklearn", "tensorboard", "transformers"),
 ]
 

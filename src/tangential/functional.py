@@ -1,6 +1,7 @@
 """The amended change of one weight as a pure function, for every array library.
 
-`tangential.optax` uses it. For torch, `backends` does the same for many weights at once.
+`tangential.optax` and `tangential.keras` use it. For torch optimizers, `backends` does the same for
+many weights at once.
 """
 
 import math
@@ -111,6 +112,17 @@ def bias_corrections(xp: Any, count: Array, betas: tuple[Any, Any]) -> tuple[Arr
     """`maths.bias_corrections` of an array; in float32, 1 - b2**t would have five digits."""
     first, second = (-xp.expm1(count * _log(xp, beta)) for beta in betas)
     return first, xp.sqrt(second)
+
+
+def share_of_decay(wd_ratio: Any, beta: Any) -> Any:
+    """The `wd_ratio` as a number; a ValueError if it is another word than "matched"."""
+    if not isinstance(wd_ratio, str):
+        return wd_ratio
+    if wd_ratio != "matched":
+        raise ValueError(
+            f'wd_ratio must be a finite number >= 0, or "matched", got {wd_ratio!r:.200}'
+        )
+    return maths.matched(beta)
 
 
 def _log(xp: Any, beta: Any) -> Any:

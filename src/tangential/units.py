@@ -1,7 +1,7 @@
 """Which rows of a weight form one scale-invariant unit, for weights of every array library."""
 
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 Projection = Literal["auto", "row", "weight", "off"]
 
@@ -69,3 +69,12 @@ def layout_of(shape: tuple[int, ...], units: Units, *, pairs: bool = False) -> L
     count, other_axes = rows // row_groups, tuple(i for i in axes if i != axis)
     spread_shape = tuple(rows if i == axis else 1 for i in axes)
     return Layout(count, row_groups, size // count, size, other_axes, spread_shape)
+
+
+def check_projection(projection: Any) -> None:
+    """Raise a ValueError if this is no `Projection`."""
+    words = get_args(Projection)
+    if projection not in words:
+        raise ValueError(
+            f"projection must be {' or '.join(map(repr, words))}, got {projection!r:.200}"
+        )

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import table
 import torch
-from oracle import Oracle
-from table import OUTCOMES, RULES, SHAPES, gradient
 
 from tangential.optax import adamp, sgdp
 
@@ -28,7 +27,7 @@ def ours(rule, options):
 def torchs(rule, params, options):
     """torch's optimizer of copies of some arrays, and the copies."""
     copies = [torch.nn.Parameter(torch.tensor(np.array(x))) for x in params]
-    return RULES[rule](copies, foreach=False, **options), copies
+    return table.RULES[rule](copies, foreach=False, **options), copies
 
 
 def stepper(optimizer, **jit):
@@ -42,22 +41,9 @@ def stepper(optimizer, **jit):
     return step
 
 
-def streams(rule="adam", shapes=SHAPES, steps=20, seed=0, **options):
-    """Weights, and for every step gradients that drive the gate to each of its outcomes in turn."""
-    rng = np.random.default_rng(seed)
-    oracles = [Oracle(rng.standard_normal(shape), rule, lr=0.01, **options) for shape in shapes]
-    params = [jnp.asarray(oracle.w) for oracle in oracles]
-    grads = []
-    for t in range(steps):
-        grads.append(
-            [
-                jnp.asarray(gradient(oracle, OUTCOMES[(t + i) % 3], rng))
-                for i, oracle in enumerate(oracles)
-            ]
-        )
-        for oracle, g in zip(oracles, grads[-1], strict=True):
-            oracle.step(g)
-    return params, grads
+def streams(*args, **options):
+    """The weights and gradients of `table.streams`."""
+    return jax.tree.map(jnp.asarray, table.streams(*args, **options))
 
 
 def trained(optimizer, params, grads, step=None):

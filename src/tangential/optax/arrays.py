@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from operator import index
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from tangential import checks
 
 Number = float | jax.Array
 
@@ -42,24 +42,12 @@ def for_each(function: Callable[..., tuple[Any, ...]], count: int, *trees: Any) 
 
 def check_numbers(below: float = math.inf, **values: Any) -> None:
     """Raise a ValueError if a value is not a number >= 0 and < `below`; arrays are not read."""
-    for name, value in values.items():
-        if isinstance(value, jax.Array):
-            continue
-        is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not (is_number and 0 <= value < below):
-            allowed = "a finite number >= 0" if below == math.inf else f"a number in [0, {below})"
-            raise ValueError(f"{name} must be {allowed}, got {value!r:.200}")
+    read = {name: x for name, x in values.items() if not isinstance(x, jax.Array)}
+    checks.check_numbers(below, **read)
 
 
 def integer(name: str, value: Any, least: float = -math.inf) -> int:
     """The value as an integer; a ValueError if it is none, below `least`, or traced by JAX."""
-    try:
-        if not isinstance(value, bool) and index(value) >= least:
-            return index(value)
-    except TypeError:
-        pass
-    allowed = "an integer" if least == -math.inf else f"an integer >= {least}"
-    advice = (
-        ": pass static_args to optax.inject_hyperparams" if isinstance(value, jax.Array) else ""
-    )
-    raise ValueError(f"{name} must be {allowed}, got {value!r:.200}{advice}")
+    is_array = isinstance(value, jax.Array)
+    advice = ": pass static_args to optax.inject_hyperparams" if is_array else ""
+    return checks.integer(name, value, least, advice)

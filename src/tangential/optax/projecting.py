@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tangential import maths
-from tangential.functional import Amendment, amended
+from tangential.functional import Amendment, amended, share_of_decay
 from tangential.maths import DELTA, EPS
 from tangential.optax.arrays import Number, check_numbers, for_each, integer, real, stored
 from tangential.optax.weights import LAST, ONE, PerWeight, Weight
@@ -106,13 +105,8 @@ class Options(NamedTuple):
         """The options, or a ValueError."""
         check_numbers(**others)
         check_numbers(below=1, beta=beta)
-        if not isinstance(wd_ratio, str):
-            check_numbers(wd_ratio=wd_ratio)
-        elif wd_ratio != "matched":
-            raise ValueError(
-                f'wd_ratio must be a finite number >= 0, or "matched", got {wd_ratio!r:.200}'
-            )
-        ratio = maths.matched(beta) if isinstance(wd_ratio, str) else wd_ratio
+        ratio = share_of_decay(wd_ratio, beta)
+        check_numbers(wd_ratio=ratio)
         return cls(weights=weights, wd_ratio=ratio, beta=beta, **others)
 
     def amendment(self, weight: Weight, lr: Any) -> Amendment:

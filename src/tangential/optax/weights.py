@@ -3,14 +3,14 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from tangential.functional import Exchange
 from tangential.optax.arrays import integer
-from tangential.units import Layout, Projection, Units, layout_of
+from tangential.units import Layout, Units, check_projection, layout_of
 
 # optax.inject_hyperparams makes traced arrays of Python's integers, but not of NumPy's.
 LAST, ONE = np.int64(-1), np.int64(1)
@@ -73,11 +73,7 @@ def _values(name: str, option: Any, params: Any) -> list[Any]:
 
 
 def _units(projection: Any, row_axis: Any, row_groups: Any) -> Units:
-    words = get_args(Projection)
-    if projection not in words:
-        raise ValueError(
-            f"projection must be {' or '.join(map(repr, words))}, got {projection!r:.200}"
-        )
+    check_projection(projection)
     return Units(
         projection, integer("row_axis", row_axis), integer("row_groups", row_groups, least=1)
     )

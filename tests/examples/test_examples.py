@@ -1,4 +1,4 @@
-"""The examples for JAX run and train."""
+"""The examples run and train."""
 
 import re
 import sys
@@ -10,7 +10,9 @@ from processes import run
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize(("name", "least"), [("flax_digits", 90), ("equinox_digits", 85)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("flax_digits", 90), ("equinox_digits", 85), ("keras_digits", 88)]
+)
 @pytest.mark.slow
 def test_example_trains(name, least):
     status, printed, errors = run(program=(sys.executable, str(EXAMPLES / f"{name}.py")))
