@@ -59,6 +59,7 @@ def test_csv_and_json_hold_every_weight(result, tmp_path):
         "gate": "row row row",
         "notes": "",
         "remedy": "",
+        "gate_axis": "0",
         "projection": "row",
         "flicker": "0.0",
         "wrong": "0.0",

@@ -14,7 +14,13 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tangential.backends import Units
-from tangential.invariance.batches import first_batches, left_out_note, without_history
+from tangential.invariance.batches import (
+    first_batches,
+    left_out_note,
+    module_of,
+    shown,
+    without_history,
+)
 from tangential.invariance.caveats import Caveats, find_caveats, model_notes
 from tangential.invariance.copies import (
     FLOAT32,
@@ -53,7 +59,8 @@ def audit(
     effect. The published gate decides about an unchanged copy. The model itself does not change.
 
     Args:
-        model: The model, in the mode that should be audited, usually training.
+        model: The model, in the mode that should be audited, usually training. A model of Keras
+            needs the torch backend; its trainable variables are audited, by their paths.
         batches: A list of batches, or a DataLoader (its first three). A batch is a tensor, a tuple
             (`model(*batch)`), a mapping (`model(**batch)`) or a function of the model. BatchNorm
             needs several samples. Items that forward does not take, such as labels, are left out.
@@ -73,6 +80,7 @@ def audit(
     >>> result.summary
     '41.4 % of the weights are scale-invariant by row, 10.3 % have no effect'
     """
+    model = module_of(model)
     _check_model(model)
     taken = first_batches(batches)
     if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
@@ -89,7 +97,10 @@ def audit(
         proof.note,
     ]
     return Audit(
-        tuple(_line(name, proof, evidence[name], decisions[name]) for name in proof.findings),
+        tuple(
+            _line(name, proof, evidence[name], decisions[name], as_is.gate_axis)
+            for name in proof.findings
+        ),
         tuple(filter(None, notes)),
         "training" if model.training else "eval",
         len(taken),
@@ -97,8 +108,6 @@ def audit(
 
 
 def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {_shown(model)}")
     if not any(True for _ in model.parameters()):
         raise ValueError("model must have weights, got one without")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
@@ -155,7 +164,7 @@ def _in_short(error: Exception) -> str:
     return shorten(text, 200, placeholder=" ...").removesuffix(":")
 
 
-def _line(name: str, proof: _Proof, evidence: Evidence, decisions: list[Decision]) -> Line:
+def _line(name: str, proof: _Proof, evidence: Evidence, gate: list[Decision], axis: int) -> Line:
     finding = proof.findings[name]
     radial = evidence.rms_radial(finding.units) if finding.invariant else 0.0
     verified = proof.verified.get(name)
@@ -171,7 +180,8 @@ def _line(name: str, proof: _Proof, evidence: Evidence, decisions: list[Decision
         radial=finding.radial,
         eps_radial=radial,
         verified=verified,
-        gate=tuple(decisions),
+        gate=tuple(gate),
+        gate_axis=axis % max(len(evidence.shape), 1),
         notes=tuple(proof.caveats.of(name, radial)),
         remedy=proof.caveats.remedy(name),
     )
@@ -197,23 +207,16 @@ def param_groups(model: nn.Module, audit: Audit) -> list[dict[str, Any]]:
     >>> [(g["projection"], len(g["params"])) for g in param_groups(model, result)]
     [('row', 1), ('off', 3)]
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model must be a torch.nn.Module, got {_shown(model)}: call param_groups(model, audit)"
-        )
+    model = module_of(model, advice=": call param_groups(model, audit)")
     if not isinstance(audit, Audit):
         raise TypeError(
             "audit must be what tangential.audit(model, batches) returns, "
-            f"got {_shown(audit)}: call param_groups(model, audit)"
+            f"got {shown(audit)}: call param_groups(model, audit)"
         )
     groups: dict[Units, list[nn.Parameter]] = {}
     for param, line in _lines_of(model, audit):
         groups.setdefault(line.units, []).append(param)
     return [{"params": params, **units._asdict()} for units, params in groups.items()]
-
-
-def _shown(given: Any) -> str:
-    return "None" if given is None else f"an object of type {type(given).__name__}"
 
 
 def _lines_of(model: nn.Module, audit: Audit) -> list[tuple[nn.Parameter, Line]]:

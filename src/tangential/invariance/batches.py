@@ -1,6 +1,7 @@
 """The batches that an audit takes, and how a model is called with a batch."""
 
 import inspect
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -30,6 +31,31 @@ def without_history(tree: Any) -> Any:
         return x.detach().requires_grad_(x.requires_grad)
 
     return pytree.tree_map_only(Tensor, leaf, tree)
+
+
+def module_of(model: Any, advice: str = "") -> nn.Module:
+    """The model; a model of Keras as a module that passes on its training mode.
+
+    Raises a TypeError, which ends with `advice`, if it is neither.
+    """
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(model, keras.Layer):
+        if (backend := keras.backend.backend()) != "torch":
+            raise TypeError(
+                f"model must be of Keras's torch backend, got {model.name!r} of {backend!r}: "
+                "set the environment variable KERAS_BACKEND to torch"
+            )
+        from tangential.keras.as_module import KerasModule
+
+        return KerasModule(model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {shown(model)}{advice}")
+    return model
+
+
+def shown(given: Any) -> str:
+    """What was given, in an error message."""
+    return "None" if given is None else f"an object of type {type(given).__name__}"
 
 
 class Arguments(NamedTuple):
@@ -76,6 +102,8 @@ def arguments(model: nn.Module, batch: Any) -> Arguments:
 
 def _signature(model: nn.Module) -> inspect.Signature | None:
     """The signature of forward, of the inner model if there is a wrapper; None if traced."""
+    if (signature := getattr(model, "signature", None)) is not None:  # of a model of Keras
+        return signature
     try:
         signature = inspect.signature(model.forward)
     except ValueError:

@@ -54,7 +54,9 @@ class Caveats(NamedTuple):
     def remedy(self, name: str) -> str:
         """What to change in the model if a bias is the cause, else ""."""
         if name in self.own_bias or self._is_subtracted(name):
-            return f"bias=False in {name.rpartition('.')[0] or 'the model'}"
+            layer, slash, _ = name.rpartition("/")  # a path of Keras
+            layer = layer or name.rpartition(".")[0]
+            return f"{'use_' if slash else ''}bias=False in {layer or 'the model'}"
         if name in self.without_biases:
             return "bias=False in every layer from this one to the normalisation"
         return ""
@@ -144,7 +146,7 @@ def _blocked_by_own_bias(
 
 def _weight_of(bias: str) -> str:
     """The weight that belongs to a bias: `weight` to `bias`, `in_proj_weight` to `in_proj_bias`."""
-    return bias.removesuffix("bias") + "weight"
+    return bias.removesuffix("bias") + ("kernel" if "/" in bias else "weight")  # Keras: dense/bias
 
 
 def _is_bias_of_matrix(name: str, probe: Probe) -> bool:

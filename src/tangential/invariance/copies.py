@@ -131,17 +131,19 @@ def in_general_position(model: nn.Module, seed: int, precision: Precision) -> nn
     Otherwise a bias of zero, a layer scale of 1e-6 or a head of zeros would make other weights seem
     invariant or without effect, which is true only before the first step.
     """
-    model = copied(model)._apply(lambda x: widened(x, precision.dtype))
-    for module in model.modules():
+    copy: Any = copied(model)._apply(lambda x: widened(x, precision.dtype))
+    for module in copy.modules():
         for name in EPS_NAMES:
             if isinstance(value := vars(module).get(name), float) and 0 < value < 1:
                 setattr(module, name, value * precision.eps_left)
+    if hasattr(copy, "eps_share"):  # a model of Keras
+        copy.eps_share = precision.eps_left
     generator = torch.Generator().manual_seed(seed)
-    for param in model.parameters():
+    for param in copy.parameters():
         if param.requires_grad and param.numel():
             values = as_real(param)
             values += _distance(values) * normal_like(values, generator)
-    return model
+    return copy
 
 
 def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -44,6 +44,7 @@ class Probe:
         self.precision, self.as_is = precision, as_is
         self.noisy = False  # whether a pass has drawn random numbers
         self.foreign: list[Tensor] = []  # leaves of the last loss that do not belong to the model
+        self.gate_axis: int = getattr(model, "row_axis", 0)
         self.params = dict(model.named_parameters())
         for param in self.params.values():
             param.requires_grad_(_differentiable(param))

@@ -126,15 +126,15 @@ def ask_gate(
             raise
         for name, param in probe.params.items():
             grad = grads.get(name)
-            decisions[name].append("off" if grad is None else gate_decision(param.detach(), grad))
+            decisions[name].append(gate_decision(param.detach(), grad, probe.gate_axis))
             evidence[name].add(None if grad is None else float32(grad))
     return decisions, evidence
 
 
-def gate_decision(param: Tensor, grad: Tensor) -> Decision:
+def gate_decision(param: Tensor, grad: Tensor | None, row_axis: int = 0) -> Decision:
     """The published gate's decision about one gradient."""
-    rows = rows_of(param, Units("auto"))
-    if rows is None:
+    rows = rows_of(param, Units("auto", row_axis))
+    if rows is None or grad is None:
         return "off"
     w, g = widen(param), widen(grad)
     gw = rows.dot(g, w)

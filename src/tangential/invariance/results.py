@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tangential.backends import Units
-from tangential.invariance.evidence import ROWS, Kind, units_in_words
+from tangential.invariance.evidence import Kind, units_in_words
 from tangential.invariance.proofs import Decision
 from tangential.names import literal
 
@@ -27,6 +27,7 @@ class Line:
         eps_radial: The RMS over all units for the unchanged model; the gate fires below 0.1.
         verified: Whether rescaling confirms the kind; None if it was not tried.
         gate: The gate's decision per batch.
+        gate_axis: Axis of the rows that the gate looked at: 0, or the last one for Keras.
         notes: Caveats in words.
         remedy: What to change in the model, such as "bias=False in conv1".
     """
@@ -43,6 +44,7 @@ class Line:
     gate: tuple[Decision, ...]
     notes: tuple[str, ...]
     remedy: str = ""
+    gate_axis: int = 0
 
     @property
     def units(self) -> Units:
@@ -50,6 +52,11 @@ class Line:
         if self.kind in ("row", "weight"):
             return Units(self.kind, self.row_axis, self.row_groups)
         return Units("off")
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether single rows are invariant, along the axis that the gate looked at."""
+        return self.units == Units("row", self.gate_axis)
 
     @property
     def flicker(self) -> float:
@@ -73,7 +80,7 @@ class Line:
     def _allows(self, decision: Decision) -> bool:
         if decision == "off" or self.kind == "dead":
             return True
-        return self.units == ROWS if decision == "row" else self.kind in ("row", "weight")
+        return self.of_rows if decision == "row" else self.kind in ("row", "weight")
 
     def _share(self, test: Callable[[Decision], bool]) -> float:
         return sum(map(test, self.gate)) / len(self.gate)
@@ -171,8 +178,8 @@ class Audit:
 
 
 def _layout(line: Line) -> str:
-    """The kind of a line; "row" may become "axis" (not axis 0) or "unit" (units of rows)."""
-    if line.kind != "row" or line.units == ROWS:
+    """The kind of a line; "row" may become "axis" (not the gate's) or "unit" (units of rows)."""
+    if line.kind != "row" or line.of_rows:
         return line.kind
     return "axis" if line.row_groups == 1 else "unit"
 
