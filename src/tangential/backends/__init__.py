@@ -4,8 +4,8 @@
 those on a GPU in four launches. The other weights go to a backend (`eager`, `foreach`), which
 defines `batches` (the weights it processes together) and `RULES` (how their states advance).
 `batch`: the records of a step. `step`: updates, moments, gate, new weights. `rows`: the units of a
-weight. `sums`: inner products of many weights. `rounding`: bf16/fp16 weights. `sharded`: DTensors.
-`amend`: what to do before and after the step of any other optimizer.
+weight. `dots`: inner products of many weights. `sums`: their totals per weight. `rounding`: 16-bit
+weights. `sharded`: DTensors. `amend`: what to do around the step of any other optimizer.
 """
 
 from importlib.metadata import version

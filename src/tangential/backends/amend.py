@@ -141,9 +141,9 @@ def _copied(
         for i, param in zip(active, params, strict=True)
     ]
     table = Table(rows, ws[0])
-    grads, all_ws = _of_all(gs, active, len(ws)), [*ws]
-    pairs = [(all_ws, all_ws), (grads, grads), (grads, all_ws)]
-    return befores, table, [table.dots(x, y) for x, y in pairs]
+    arrays = {"w": ws, "g": _of_all(gs, active, len(ws))}
+    ww, gw, gg = table.dots(arrays, ["ww", "gw", "gg"])
+    return befores, table, [ww, gg, gw]
 
 
 def _copied_by_kernel(
@@ -180,8 +180,9 @@ def _amend(batch: Begun) -> Task:
     afters = [as_real(local(weights[i].param)) for i in active]
     befores = widen_all(batch.befores)
     es = list(torch._foreach_sub(afters, befores)) if active else []
-    changes, ws = _of_all(es, active, len(weights)), _of_all(befores, active, len(weights))
-    sums = [table.dots(changes, ws), table.dots(changes, changes)]
+    count = len(weights)
+    arrays = {"e": _of_all(es, active, count), "w": _of_all(befores, active, count)}
+    sums = table.dots(arrays, ["we", "ee"])
     ew, ee = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
     if batch.totals.needed:
         yield from batch.totals.learn([ew, ee])

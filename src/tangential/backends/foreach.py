@@ -52,12 +52,11 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     _store(states, "exp_avg", ms)
     _store(states, "exp_avg_sq", vs)
     corrections = [maths.bias_corrections(t, options.betas) for t in counts(states)]
-    us = torch._foreach_sqrt(vs)
-    torch._foreach_mul_(us, [first / second for first, second in corrections])
-    torch._foreach_add_(us, [first * options.eps for first, _ in corrections])
-    torch._foreach_reciprocal_(us)
-    torch._foreach_mul_(us, torch._foreach_lerp(grads, ms, b1) if options.nesterov else ms)
-    return list(us)
+    divisors = torch._foreach_sqrt(vs)
+    torch._foreach_mul_(divisors, [first / second for first, second in corrections])
+    torch._foreach_add_(divisors, [first * options.eps for first, _ in corrections])
+    ahead = torch._foreach_lerp(grads, ms, b1) if options.nesterov else ms
+    return list(torch._foreach_div(ahead, divisors))
 
 
 def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:

@@ -41,6 +41,12 @@ class Rows(NamedTuple):
     shard_groups: ShardGroups = ALONE
     local_rows: Tensor | None = None
 
+    @property
+    def row_axis(self) -> int | None:
+        """The axis of the rows; None if the whole weight is one unit."""
+        axes = set(range(len(self.spread_shape))) - set(self.other_axes)
+        return axes.pop() if axes else None
+
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """Inner product per unit [units], over local elements, of two weight-shaped arrays."""
         if x is y and self.unit_size <= NORM_SIZE:

@@ -144,12 +144,11 @@ def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
     """Compute the moments and the gate's decisions, and pass them to `watch`."""
     options, projection = batch.options, batch.options.units.projection
     watched = watch is not None and not options.caution
-    gs, us = batch.of_all(batch.gs), batch.of_all(batch.us)
-    ws: list[Tensor | None] = [*batch.ws]
-    pairs = [(ws, ws), (gs, gs), (gs, ws), (us, ws), *([(us, us)] if watched else [])]
-    sums = [table.dots(xs, ys) for xs, ys in pairs]
+    arrays = {"w": batch.ws, "g": batch.of_all(batch.gs), "u": batch.of_all(batch.us)}
+    sums = table.dots(arrays, ["ww", "gw", "gg", "uw", *(["uu"] if watched else [])])
     sums = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
-    moments = maths.Moments(*sums[:4])
+    ww, gw, gg, uw = sums[:4]
+    moments = maths.Moments(ww, gg, gw, uw)
     settings = {"projection": projection, "delta": options.delta, "eps": options.eps}
     gate, totals = yield from decide(table, moments, **settings)
     if watch is not None and watched:
@@ -176,7 +175,7 @@ def _cautious(judged: _Judged, us: Tensors) -> Wait:
     batch, table, groups = judged.batch, judged.table, judged.table.shard_groups
     gs = judged.tangent(batch.gs, judged.coef(judged.moments.gw))
     us, counts = _agreement(batch, us, gs)
-    xw = table.dots(batch.of_all(us), [*batch.ws])
+    (xw,) = table.dots({"w": batch.ws, "u": batch.of_all(us)}, ["uw"])
     xw, counts = yield from added([xw, counts], groups.parts, groups.units)
     (counts,) = yield from judged.totals.learn([xw], counts)
     us, shrinkage = _enlarged(batch, us, counts)
@@ -195,10 +194,10 @@ class Totals:
 
     def learn(self, values: Tensors, *others: Tensor) -> Wait:
         """Add up values [units of all]; return `others`, summed over the same processes."""
-        sums = self.table.totals(values) if self.needed else []
+        sums = [self.table.totals(values)] if self.needed else []
         every = yield from added([*sums, *others], self.table.shard_groups.units)
         if self.needed:
-            totals = [self.table.of_weights(x) for x in every[: len(sums)]]
+            totals = self.table.of_weights(every[0]).unbind(1)
             self.known += zip(values, totals, strict=True)
         return every[len(sums) :]
 

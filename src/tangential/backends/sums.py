@@ -1,4 +1,4 @@
-"""Sums per unit of many weights, in few operations; and the sums of a step, for a monitor."""
+"""The units of many weights in one table; and the sums of a step, for a monitor."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tangential import maths
 from tangential.backends.batch import StepOptions
-from tangential.backends.rows import NORM_SIZE, Rows, ordered_sum
+from tangential.backends.dots import Arrays, dots
+from tangential.backends.rows import Rows, ordered_sum
 from tangential.backends.sharded import added_up
 
 
@@ -29,20 +30,9 @@ class Table:
                 sizes, like.device, like.dtype
             )
 
-    def dots(self, xs: list[Tensor | None], ys: list[Tensor | None]) -> Tensor:
-        """Inner product per unit [units of all] of weight-shaped arrays, over local elements.
-
-        None stands for an array of zeros.
-        """
-        triples = list(zip(self.rows, xs, ys, strict=True))
-        known = [(r, x, y) for r, x, y in triples if x is not None and y is not None]
-        dots = _dots(known, squares=xs is ys) if known else []
-        if len(known) < len(self.rows):
-            sums = iter(dots)
-            missing = [x is None or y is None for _, x, y in triples]
-            pairs = zip(self.rows, missing, strict=True)
-            dots = [self.like.new_zeros(r.units) if absent else next(sums) for r, absent in pairs]
-        return torch.cat(dots)
+    def dots(self, arrays: Arrays, products: list[str]) -> list[Tensor]:
+        """Inner products per unit [units of all], as `dots.dots` returns them."""
+        return dots(self.rows, arrays, products, self.like)
 
     def spread(self, values: Tensor) -> list[Tensor]:
         """One value per unit, shaped to broadcast over the weights."""
@@ -50,34 +40,22 @@ class Table:
         return [r.spread(part) for r, part in zip(self.rows, parts, strict=True)]
 
     def of_weights(self, values: Tensor) -> Tensor:
-        """One value per weight [weights], repeated for every unit [units of all]."""
-        return values.expand(self.rows[0].units) if len(self.rows) == 1 else values[self.owner]
-
-    def totals(self, values: list[Tensor]) -> list[Tensor]:
-        """The sums [weights] of every array of values [units of all], over local units."""
+        """Values per weight [weights, ...], repeated for every unit [units of all, ...]."""
         if len(self.rows) == 1:
-            return [ordered_sum(value).view(1) for value in values]
+            return values.expand(self.rows[0].units, *values.shape[1:])
+        return values[self.owner]
+
+    def totals(self, values: list[Tensor]) -> Tensor:
+        """The sums [weights, values] of some values [units of all], over local units."""
+        if len(self.rows) == 1:
+            return torch.stack([ordered_sum(value) for value in values]).unsqueeze(0)
         stacked = torch.stack(values, dim=1)
-        sums = torch.segment_reduce(stacked, "sum", lengths=self.units, unsafe=True)
-        return list(sums.unbind(1))
+        return torch.segment_reduce(stacked, "sum", lengths=self.units, unsafe=True)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over the units of the same weight on all processes, for every unit."""
-        (sums,) = self.totals([values])
+        sums = self.totals([values]).view(-1)
         return self.of_weights(added_up(sums, self.shard_groups.units))
-
-
-def _dots(weights: list[tuple[Rows, Tensor, Tensor]], *, squares: bool) -> list[Tensor]:
-    """Per weight the inner products of its units, in few operations for all."""
-    rows = [r for r, _, _ in weights]
-    if squares and all(r.unit_size <= NORM_SIZE for r in rows):
-        norms = [r.norms(x) for r, x, _ in weights]
-        values = torch.cat(norms).square().split([len(norm) for norm in norms])
-        return [r.of_rows(square) for r, square in zip(rows, values, strict=True)]
-    if squares:
-        return [r.dot(x, y) for r, x, y in weights]
-    products = torch._foreach_mul([x for _, x, _ in weights], [y for _, _, y in weights])
-    return [r.sums(x) for r, x in zip(rows, products, strict=True)]
 
 
 # One entry per batch of each parameter group; an entry is as long as the rows of its weights.
