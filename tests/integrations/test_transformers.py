@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from trainings import BATCH, EVERY, STEPS, Recorder, every_optimizer, finite, has_hooks
-from transformers_runs import Integration, hugging_face, monitored, net_by_hand, transformers
+from trainings import BATCH, EVERY, STEPS, Recorder, data, every_optimizer, finite, has_hooks
+from transformers_runs import Integration, Net, hugging_face, monitored, net_by_hand, transformers
 
-from tangential.integrations.transformers import TransformersMonitor
+from tangential import AdamP, audit, param_groups
+from tangential.integrations.transformers import TransformersMonitor, decay_groups
 
 pytestmark = pytest.mark.slow
 
@@ -110,3 +111,39 @@ def test_the_monitor_is_attached_once_when_a_trainer_trains_again(tmp_path):
     trainer.train_dataset.fails_at = None
     trainer.train()
     assert recorded.steps == [0, 3, 0, 3, 6, 9]
+
+
+def trainers_decays(model, folder):
+    arguments = transformers.TrainingArguments(folder, weight_decay=0.1, use_cpu=True)
+    trainer = transformers.Trainer(
+        model, arguments, optimizer_cls_and_kwargs=(AdamP, {"lr": 0.01, "delta": 0.2})
+    )
+    optimizer = trainer.create_optimizer()
+    assert type(optimizer) is AdamP
+    assert optimizer.defaults["delta"] == 0.2
+    return decays(optimizer.param_groups)
+
+
+def decays(groups):
+    """The decay of every weight, by identity."""
+    return {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+
+
+def test_decay_groups_are_those_of_the_trainer(tmp_path):
+    model = Net()
+    model.net[3].weight.requires_grad_(False)
+    expected = trainers_decays(model, tmp_path)
+    groups = decay_groups(model, 0.1)
+    assert decays(groups) == expected
+    assert len(groups) == 2
+    assert id(model.net[3].weight) not in expected
+
+
+def test_decay_groups_keep_the_units_of_an_audit(tmp_path):
+    model, (x, labels) = Net(), data()
+    result = audit(model, [{"x": x, "labels": labels}])
+    groups = decay_groups(model, 0.1, result)
+    assert decays(groups) == trainers_decays(model, tmp_path)
+    units = lambda groups: {id(p): group["projection"] for group in groups for p in group["params"]}
+    assert units(groups) == units(param_groups(model, result))
+    AdamP(groups)

@@ -1,17 +1,41 @@
-"""The monitor as a callback of Hugging Face's Trainer."""
+"""Hugging Face's Trainer: the monitor as a callback, and parameter groups with an audit."""
 
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
-from tangential.invariance import Audit
+from tangential.invariance import Audit, param_groups
 from tangential.monitor import Monitors, Sink, Values, finite_only
 
 if not find_spec("transformers"):
     raise ModuleNotFoundError(
         "TransformersMonitor needs transformers: pip install 'transformers[torch]'"
     )
-from transformers import TrainerCallback
+from torch import nn
+from transformers import Trainer, TrainerCallback
+
+
+def decay_groups(
+    model: nn.Module, weight_decay: float, audit: Audit | None = None
+) -> list[dict[str, Any]]:
+    """Groups with and without weight decay, as Trainer builds them, for the weights that train.
+
+    Args:
+        model: The model.
+        weight_decay: Decay of all weights but biases and those of normalisations.
+        audit: If given, groups also have `projection`, `row_axis` and `row_groups` from it.
+    """
+    trainer_class: Any = Trainer
+    decaying = trainer_class.get_decay_parameter_names(None, model)
+    decay = {p: weight_decay if n in decaying else 0.0 for n, p in model.named_parameters()}
+    groups = param_groups(model, audit) if audit else [{"params": list(decay)}]
+    split = []
+    for group in groups:
+        trained = [param for param in group["params"] if param.requires_grad]
+        for value in sorted({decay[param] for param in trained}, reverse=True):
+            params = [param for param in trained if decay[param] == value]
+            split.append({**group, "params": params, "weight_decay": value})
+    return split
 
 
 class TransformersMonitor(TrainerCallback):

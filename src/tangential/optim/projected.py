@@ -76,7 +76,7 @@ class Projected(Optimizer):
         super().add_param_group(options.storable(param_group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state_dict of this class, of PyPI's adamp, of timm's copies, or of torch.optim.
+        """Load a state_dict of this class, PyPI's adamp, timm, pytorch_optimizer or torch.optim.
 
         AdamP continues from Adam and AdamW, SGDP from SGD. Options that the saved groups lack keep
         the values this optimizer was built with, and so do `foreach` and `fused`. Buffers are
