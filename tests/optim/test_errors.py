@@ -18,6 +18,7 @@ BAD = {
     "nesterov": ["yes", 1],
     "caution": [1],
     "maximize": [None],
+    "capturable": [None],
     "foreach": ["auto"],
     "fused": ["auto", 1],
     "low_precision": ["kahn", True],

@@ -19,6 +19,7 @@ class StepOptions(NamedTuple):
     Attributes:
         decay: Decoupled weight decay per unit of lr.
         wide_moments: Whether moments are kept in at least float32.
+        capturable: Whether counts of steps are on the device, and a step does not read them.
         betas: For Adam only; `momentum`, `dampening` and `project_buffer` are for SGD only.
     """
 
@@ -36,6 +37,7 @@ class StepOptions(NamedTuple):
     wide_moments: bool
     foreach: bool | None
     fused: bool | None
+    capturable: bool = False
     betas: tuple[float, float] = (0.0, 0.0)
     momentum: float = 0.0
     dampening: float = 0.0

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tangential import maths
 from tangential.backends.batch import State, StepOptions, Tensors, WeightState
@@ -51,12 +52,26 @@ def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     torch._foreach_addcmul_(vs, grads, grads, 1 - b2)
     _store(states, "exp_avg", ms)
     _store(states, "exp_avg_sq", vs)
-    corrections = [maths.bias_corrections(t, options.betas) for t in counts(states)]
+    factors, floors = _corrections(states, options, vs[0])
     divisors = torch._foreach_sqrt(vs)
-    torch._foreach_mul_(divisors, [first / second for first, second in corrections])
-    torch._foreach_add_(divisors, [first * options.eps for first, _ in corrections])
+    torch._foreach_mul_(divisors, factors)
+    torch._foreach_add_(divisors, floors)
     ahead = torch._foreach_lerp(grads, ms, b1) if options.nesterov else ms
     return list(torch._foreach_div(ahead, divisors))
+
+
+def _corrections(
+    states: list[State], options: StepOptions, like: Tensor
+) -> tuple[list[Any], list[Any]]:
+    """Per weight `first / second` and `first * eps`: numbers, or tensors [] that were not read."""
+    if options.capturable:
+        steps = torch.stack([state["step"] for state in states]).double()
+        first, second = maths.bias_corrections(steps, options.betas)
+        factors, floors = (x.to(like.dtype) for x in (first / second, first * options.eps))
+        return [*factors.unbind()], [*floors.unbind()]
+    corrections = [maths.bias_corrections(t, options.betas) for t in counts(states)]
+    factors = [first / second for first, second in corrections]
+    return factors, [first * options.eps for first, _ in corrections]
 
 
 def sgd(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:

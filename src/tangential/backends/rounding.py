@@ -6,6 +6,7 @@ whole weight: replicas and shards agree, and a resumed run equals the uninterrup
 keeps the lost part in `compensation`.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from tangential.backends.batch import Batch, LowPrecision, State
 from tangential.backends.rows import as_real, widen_all
 from tangential.backends.sharded import local_indices
+
+OFFSET = 0x9E3779B9  # of positions, so that the first one is not 0
 
 # bits of a float32 that a narrow weight cannot keep
 LOST = {torch.bfloat16: 16, torch.float16: 13}
@@ -75,22 +78,35 @@ def _randomly_rounded(w: Tensor, noise: Tensor, lost: int) -> Tensor:
 def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
     """32 random bits for every element of all active weights."""
     weights = batch.of_active(batch.weights)
-    if torch.compiler.is_compiling():  # reading the steps would break the graph
-        steps: list[Any] = [state["step"].to(torch.int64) for state in batch.states]
-    else:
-        steps = [int(step) for step in counts(batch.states)]
-    seeds = [
-        hashed(step + hashed(weight.position + 0x9E3779B9))
-        for step, weight in zip(steps, weights, strict=True)
-    ]
-    device = ws[0].device
+    seeds, device = _seeds(batch), ws[0].device
     first = torch.arange(max(w.numel() for w in ws), device=device)
     positions_of = [_positions(x.param, w, first) for x, w in zip(weights, ws, strict=True)]
     if len(ws) == 1:
         return hashed(positions_of[0] ^ seeds[0])
-    seeds = torch.tensor(seeds, device="cpu").to(device, non_blocking=True).unbind()
-    seed = torch.cat([seed.expand(w.numel()) for seed, w in zip(seeds, ws, strict=True)])
+    if not isinstance(seeds, Tensor):
+        seeds = torch.tensor(seeds, device="cpu").to(device, non_blocking=True)
+    seed = torch.cat([seed.expand(w.numel()) for seed, w in zip(seeds.unbind(), ws, strict=True)])
     return hashed(torch.cat(positions_of) ^ seed)
+
+
+def _seeds(batch: Batch) -> list[int] | Tensor:
+    """A hash of every active weight's position and step: numbers, or a tensor that is not read."""
+    is_compiling = torch.compiler.is_compiling()
+    positions = tuple(weight.position for weight in batch.of_active(batch.weights))
+    if is_compiling or batch.options.capturable:
+        steps = torch.stack([state["step"] for state in batch.states]).to(torch.int64)
+        hashes = _hashes if is_compiling else _remembered_hashes
+        return hashed(steps + hashes(positions, steps.device))
+    pairs = zip(counts(batch.states), positions, strict=True)
+    return [hashed(int(step) + hashed(position + OFFSET)) for step, position in pairs]
+
+
+def _hashes(positions: tuple[int, ...], device: torch.device) -> Tensor:
+    hashes = torch.tensor([hashed(position + OFFSET) for position in positions], device="cpu")
+    return hashes.to(device, non_blocking=True)
+
+
+_remembered_hashes = lru_cache(maxsize=1024)(_hashes)  # no copy while a CUDA graph is captured
 
 
 def _positions(param: Tensor, w: Tensor, first: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends import sharded
+from tangential.backends import StepOptions, sharded
 
 
 def check_weight(param: Any, state: dict[str, Any], owner: str) -> None:
@@ -32,7 +32,7 @@ def check_weight(param: Any, state: dict[str, Any], owner: str) -> None:
         for name, x in {"data": param, "gradient": param.grad, **buffers, **state}.items():
             _raise_if(RuntimeError, isinstance(x, Tensor) and sharded.freed(x), name, param)
             _raise_if(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
-    if "step" in state:
+    if "step" in state and not (param.is_meta and getattr(state["step"], "is_meta", False)):
         _raise_if(ValueError, wrong_count(state["step"]), "step", param)
 
 
@@ -41,14 +41,22 @@ def _raise_if(error: type[Exception], problem: str | bool | None, name: str, par
         raise error(f"{name} of a weight of shape {tuple(param.shape)} {problem}")
 
 
-def check_capture(params: list[Tensor], owner: str) -> None:
-    """Raise a RuntimeError if a CUDA graph is being captured, which would repeat this step."""
+def check_capture(params: list[Tensor], options: StepOptions, owner: str) -> None:
+    """Raise a RuntimeError if a CUDA graph that is being captured would not repeat this step."""
     if torch.compiler.is_compiling() or not any(p.is_cuda for p in params):
         return
-    if torch.cuda.is_current_stream_capturing():
+    if not torch.cuda.is_current_stream_capturing():
+        return
+    counts_steps = options.rule == "adam" or options.low_precision == "stochastic"
+    if counts_steps and not options.capturable:
         raise RuntimeError(
             f"{owner} counts its steps on the host, and the CUDA graph that is being captured "
-            "would repeat this one: step outside of the graph"
+            "would repeat this one: use capturable=True, or step outside of the graph"
+        )
+    if isinstance(options.lr, Tensor) and options.lr.is_cpu:
+        raise RuntimeError(
+            "lr is a tensor on the CPU, which the CUDA graph that is being captured cannot read: "
+            "use a number, or move it to the device of the weights"
         )
 
 

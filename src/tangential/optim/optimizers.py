@@ -43,6 +43,9 @@ class AdamP(Projected):
             Only "weight" projects tensors of fewer than two dimensions.
         caution: Drop elements of the update whose sign disagrees with the tangent gradient,
             rescale the rest and project again.
+        capturable: Keep the count of steps with the weights, so that a CUDA graph can capture the
+            step (not yet run on a GPU; not with Triton's kernels). A replay follows a tensor lr on
+            the device of the weights; the other options keep the values that were captured.
 
     Raises:
         ValueError: names the option, its value and what is expected.
@@ -79,6 +82,7 @@ class AdamP(Projected):
         row_groups: int = 1,
         projection: Projection = "auto",
         caution: bool = False,
+        capturable: bool = False,
     ) -> None:
         super().__init__(params, options.among(locals()))
 
@@ -133,6 +137,7 @@ class SGDP(Projected):
         row_groups: int = 1,
         projection: Projection = "auto",
         caution: bool = False,
+        capturable: bool = False,
         project_buffer: bool = False,
     ) -> None:
         super().__init__(params, options.among(locals()))

@@ -64,6 +64,7 @@ def resolved(rule: Rule, group: Group) -> StepOptions:
         units=units_of(group),
         low_precision=group["low_precision"],
         wide_moments=group["state_dtype"] is not None,
+        capturable=group["capturable"],
         foreach=group["foreach"],
         fused=group["fused"],
         **rule_options,
@@ -205,4 +206,5 @@ ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "caution": SWITCH,
     "project_buffer": SWITCH,
     "maximize": SWITCH,
+    "capturable": SWITCH,
 }

@@ -121,8 +121,7 @@ class Stepper:
 
 def _check_tensors(weights: list[WeightState], options: StepOptions, optimizer: Any) -> None:
     active, owner = [weight for weight in weights if weight.has_grad], type(optimizer).__name__
-    if options.rule == "adam" or options.low_precision == "stochastic":
-        check_capture([weight.param for weight in active], owner)
+    check_capture([weight.param for weight in active], options, owner)
     names = ("step", "compensation", *optimizer.buffers)
     for weight in active:
         state = {name: weight.state[name] for name in names if name in weight.state}
@@ -134,7 +133,8 @@ def _complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...
     state, param = weight.state, weight.param
     rounding = options.low_precision if is_narrow(param) else None
     if options.rule == "adam" or rounding == "stochastic":
-        state["step"] = _step_count(state.get("step", 0.0))
+        step = _step_count(state.get("step", 0.0))
+        state["step"] = step.to(param.device) if options.capturable else step
     for name in (*buffers, *(("compensation",) if rounding == "kahan" else ())):
         dtype = moment_dtype(param, wide=options.wide_moments and name != "compensation")
         x = state.get(name)

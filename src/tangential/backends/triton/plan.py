@@ -84,7 +84,7 @@ def _check_capture(params: list[Tensor]) -> None:
     if any(p.is_cuda for p in params) and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             "the CUDA graph that is being captured would keep the addresses of this step's "
-            "gradients: step outside of the graph, or with fused=False"
+            "gradients: step outside of the graph, or use capturable=True and fused=False"
         )
 
 
