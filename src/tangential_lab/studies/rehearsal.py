@@ -12,8 +12,8 @@ from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.workers.worker import entry_for
 from tangential_lab.training import Spec, Task
 
-STEPS = 3  # of every optimizer, at least; the first one is not timed
-LEAST_S = 0.5  # of every optimizer's steps together
+STEPS, MOST_STEPS = 3, 20  # of every optimizer; the first one is not timed
+LEAST_S = 0.5  # of every optimizer's steps together, unless they are `MOST_STEPS`
 
 
 class Estimate(NamedTuple):
@@ -58,7 +58,7 @@ def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
     batches = training.training_batches(task._replace(loader_workers=0), 0, 0, share)
     try:
         optimizer = entry_for(plan, spec).build(groups, **spec.values)
-        while len(step_s) < STEPS or sum(step_s) < LEAST_S:
+        while len(step_s) < STEPS or (sum(step_s) < LEAST_S and len(step_s) < MOST_STEPS):
             batch, start = next(batches), time.perf_counter()
             optimizer.zero_grad()
             task.loss(model, send_to_device(batch, device)).backward()

@@ -29,6 +29,8 @@ class StudyRequest(NamedTuple):
 
 def check_request(request: StudyRequest, task: Task) -> None:
     """Raise a ValueError if the task or an optimizer cannot do what is requested."""
+    if not request.optimizers and not request.user_optimizers:
+        raise ValueError("optimizers must name at least one optimizer, got none")
     if request.trials and "validation" not in task.splits:
         raise ValueError(
             f"trials must be 0 with {task.name}, because it has no validation split, got "

@@ -15,6 +15,7 @@ from tangential_lab import training
 from tangential_lab.studies import provenance, schedule
 from tangential_lab.studies.plan import LEAST_DECAY, Plan, PlannedOptimizer
 from tangential_lab.studies.request import StudyRequest, check_leaders, check_request
+from tangential_lab.studies.storage.database import database_errors
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.workers.pool import StudyFailedError, WorkerPool
 from tangential_lab.studies.workers.worker import WorkerOptions
@@ -210,6 +211,7 @@ def run_study(
         StudyFailedError: a trial raised an error, workers keep dying, or another command has
             changed the plan of the study.
     """
+    store.stop = stop.is_set
     records = store.records(plan)
     yield Snapshot(records, [])
     pool = WorkerPool(store, options, notify)
@@ -226,6 +228,10 @@ def run_study(
                 pool.replace(ended, workers)
     except KeyboardInterrupt:
         pool.kill()
+        raise
+    except database_errors() as error:
+        if stop.is_set():  # the database is away, and the user does not wait for it
+            raise KeyboardInterrupt from error
         raise
     finally:
         pool.stop_workers()

@@ -60,6 +60,7 @@ def contents(folder):
         (("digits", "--sweep", "--trials", "0"), "--sweep needs a search"),
         (("digits", "--optimizers", "sgd", "--baseline", "sgd=adam"), "unknown optimizer 'adam'"),
         (("digits", "--baseline", "adamw=adamp"), "are the same comparison"),
+        (("digits", "--optimizers", *SMALL), "must name at least one optimizer"),
         (("digits", "--study", "a/b"), "must be the name of one folder"),
         (("digits", "--storage", "x"), "is not a valid URL"),
         (("digits", "--storage", "sqlite:///other/study.db"), "belongs to another program"),

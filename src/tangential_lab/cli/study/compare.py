@@ -153,7 +153,7 @@ def _run(
 ) -> None:
     is_first, together = os.environ.get("RANK", "0") == "0", "WORLD_SIZE" in os.environ
     plan = _accepted_plan(request, location, worker, workers, console) if is_first else None
-    store = _begun(plan, location, worker.folder.name, together=together)
+    store = _begun(plan, location, worker.folder.name, console, together=together)
     with store.undamaged():
         if together:
             _work_together(store, worker, console, is_first=is_first)
@@ -188,12 +188,16 @@ def _accepted_plan(
     return plan
 
 
-def _begun(plan: Plan | None, location: Location, name: str, *, together: bool) -> Store:
+def _begun(
+    plan: Plan | None, location: Location, name: str, console: Console, *, together: bool
+) -> Store:
     """The store of the study, which the process that has a plan begins."""
     store = location.create(name) if plan else None
     if plan and store:
         with store.undamaged():
-            store.begin(plan)
+            lost = store.begin(plan)
+        if lost:
+            say(console, f"Note: {lost}.")
     if together:
         from tangential_lab.training.distributed import this_process
 

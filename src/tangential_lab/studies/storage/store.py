@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from tangential_lab.studies import schedule
+from tangential_lab.studies.changes import outdated
 from tangential_lab.studies.plan import Plan
 from tangential_lab.studies.search import optuna
 from tangential_lab.studies.storage import database, trials
@@ -23,6 +24,7 @@ from tangential_lab.training import Record, Records, Spec, trial_title
 WATCH_S = 2 * database.BEAT_S  # seconds to watch a stale trial before its worker counts as dead
 STARTING_S = 15  # seconds to wait for a server that is starting
 PATIENCE_S = 300  # seconds to retry while a server is unavailable
+STOP_POLL_S = 0.5  # while waiting for a server
 NOT_FAILED = ("WAITING", "RUNNING", "COMPLETE")
 
 
@@ -51,6 +53,7 @@ class Store:
         # trials whose claim may not have been committed, because the database disconnected
         self.unsure: set[int] = set()
         self.patience_s = 10 if is_file(url) else PATIENCE_S
+        self.stop: Callable[[], bool] = lambda: False  # the user wants to stop: do not wait
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -64,8 +67,12 @@ class Store:
         with self.undamaged("the list of studies"):
             return sorted(map(str, optuna().get_all_study_names(self.storage)))
 
-    def begin(self, plan: Plan) -> None:
-        """Create the study, or change its plan; trials that both plans have are kept."""
+    def begin(self, plan: Plan) -> str:
+        """Create the study, or change its plan; trials that both plans have are kept.
+
+        Returns:
+            A sentence on the finished trials that do not count any more, and why; or "".
+        """
         with self.undamaged():
             direction = "maximize" if plan.metric.higher_is_better else "minimize"
             study = optuna().create_study(
@@ -78,7 +85,12 @@ class Store:
                 f"study {self.name!r} in {without_password(self.url)} was not made by `tangential "
                 "compare`: choose another name (--study NAME)"
             )
+        lost = ""
+        with suppress(ValueError):  # a plan of another version, which is replaced
+            old = Plan.of(study.user_attrs["plan"]) if "plan" in study.user_attrs else plan
+            lost = outdated(old, plan, self.records(old))
         study.set_user_attr("plan", plan.text())
+        return lost
 
     def plan(self) -> Plan:
         """The study's plan; ValueError if there is no such study, or no plan that can be read."""
@@ -164,16 +176,24 @@ class Store:
         return database.undamaged(self.url, f"{what} of study {self.name!r}" if what else "")
 
     def retry(self, act: Callable[[], Any]) -> Any:
-        """The result of `act`, called again for `patience_s` while the database is unavailable."""
+        """The result of `act`, called again for `patience_s` while the database is unavailable.
+
+        When `stop` returns True, the error is raised at once.
+        """
         deadline, pause_s = time.monotonic() + self.patience_s, 0.5
         while True:
             try:
                 return act()
             except database.database_errors():
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or self.stop():
                     raise
-                time.sleep(pause_s)
+                self._pause(pause_s)
                 pause_s = min(2 * pause_s, 15.0)
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.stop():
+            time.sleep(min(left, STOP_POLL_S))
 
     def _study_id(self) -> int:
         return self.storage.get_study_id_from_name(self.name)

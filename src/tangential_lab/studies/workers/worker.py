@@ -68,7 +68,7 @@ def run_worker(
     """
     from tangential_lab.training.distributed import this_process, value_of_first_process
 
-    is_first = this_process().is_main_process
+    is_first, store.stop = this_process().is_main_process, stop
     plan = store.retry(store.plan)
     typed(Settings, plan.settings, "plan.settings")
     torch.set_num_threads(plan.settings["threads"])
