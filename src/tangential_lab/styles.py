@@ -8,6 +8,10 @@ DASH = (3.0, 1.5)  # of a baseline's line: dash and gap, in line widths
 LINE_WIDTH = 2.0
 BAND_OPACITY = 0.15
 FEW_POINTS = 30  # a line with fewer points has a marker at each point
+RUNS = (  # colours of monitored runs; Okabe and Ito's, which colour-blind people can tell apart
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
+    *("#56b4e9", "#e69f00", "#000000", "#8c6d31"),
+)
 NAMED_LAYERS = 24  # a heat map with more layers has no names on its axis
 MARKS = {  # shapes of points: matplotlib's name -> Plotly's name
     "o": "circle",

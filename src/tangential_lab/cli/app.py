@@ -12,6 +12,7 @@ from tangential.backends import described
 from tangential_lab import experiments
 from tangential_lab.cli import audit, data, diagnose
 from tangential_lab.cli.lemmas import lemmas
+from tangential_lab.cli.plot import plot
 from tangential_lab.cli.study.analyse import analyse
 from tangential_lab.cli.study.compare import compare
 from tangential_lab.cli.study.report import report
@@ -60,7 +61,7 @@ def info() -> None:
     Console().print(described(), highlight=False, soft_wrap=True)
 
 
-for command in (compare, analyse, worker, report, watch, list_, toy, lemmas, info):
+for command in (compare, analyse, worker, report, watch, plot, list_, toy, lemmas, info):
     app.command(command)
 app.command(data.app)
 app.command(audit.command, name="audit")

@@ -5,6 +5,7 @@
 - `verdicts`: who leads; `sentences`: mechanism, cost, search; `wording`: numbers as text
 - `analysis`: sentences of an analysis; `next_steps`: what to run after a study
 - `grid`: the scores of a sweep, as a table
+- `runs`: the page of monitored runs
 - `figures`: figures as plain data, and as still pictures; `html`: pages; `tables`: CSV and Parquet
 """
 
@@ -13,6 +14,7 @@ from tangential_lab.reports.grid import grid, multiples
 from tangential_lab.reports.html import error_page
 from tangential_lab.reports.overview import write_overview
 from tangential_lab.reports.rows import Row
+from tangential_lab.reports.runs import write_runs
 from tangential_lab.reports.study import Report, page, report, write_report
 from tangential_lab.reports.wording import (
     gap,
@@ -44,4 +46,5 @@ __all__ = [
     "unsigned_zero",
     "write_overview",
     "write_report",
+    "write_runs",
 ]

@@ -39,7 +39,10 @@ def test_long_lines_are_thinned_by_means():
 
 def test_growth_is_summed_over_all_steps():
     record = {"curves": {"step": [9, 19, 39], "growth_step": [0.1, math.nan, 0.2]}}
-    assert description.summed(record, "growth_step") == ([9, 19, 39], [1.0, 1.0, 5.0])
+    assert description.summed(*description.curve_of(record, "growth_step")) == (
+        [9, 19, 39],
+        [1.0, 1.0, 5.0],
+    )
 
 
 def test_diverged_trials_have_crosses_and_no_lines():

@@ -21,10 +21,10 @@ SHARE = 10  # the first and the last tenth of logs are compared, by their median
 MIN_LOGS = 4  # logs of a weight after the warm-up: fewer do not show how it changes
 MOSTLY = 0.5  # share of logs: if the gate fires in more, the weight counts as scale-invariant
 
-# what criteria and figures look at
+# what criteria, figures and plots look at
 COLUMNS = (
     *("norm", "grad_norm", "cosine", "effective_step", "angle_rad", "growth_step"),
-    *("growth_memory", "gate_row", "gate_weight", "lr", "equilibrium_rad"),
+    *("growth_memory", "growth_decay", "gate_row", "gate_weight", "lr", "equilibrium_rad"),
     *("steps_to_equilibrium", "invariant", "frozen_norms", "frozen"),
 )
 

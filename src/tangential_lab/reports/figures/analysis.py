@@ -1,11 +1,11 @@
 """The figure of an analysis: norms, effective steps and scores over epochs, by weight decay."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
 from tangential_lab.reports.figures.description import (
+    MARGIN,
     Axis,
     Figure,
     Panel,
@@ -15,14 +15,13 @@ from tangential_lab.reports.figures.description import (
     curve_of,
     in_unit,
     last_values,
+    limits,
     metric_axis,
 )
 from tangential_lab.reports.figures.training import CURVES, Seeds, seeds_of
 from tangential_lab.reports.wording import capital
 from tangential_lab.studies import Plan
 from tangential_lab.training import Record, Records
-
-MARGIN = 0.05  # between the values and the frame, as a share of their range
 
 
 class Measurement(NamedTuple):
@@ -44,7 +43,8 @@ def analysis_figure(plan: Plan, records: Records) -> Figure:
     panels: list[Panel] = []
     for row in _measurements(plan):
         lines = [_lines(plan, row, seeds) for seeds in trials]
-        axis = row.axis._replace(limits=_limits(plan, row, chain(*lines)))
+        start, end = (share * plan.epochs for share in row.scaled_by)
+        axis = row.axis._replace(limits=limits(row.axis, chain(*lines), start, end))
         if any(lines):
             panels += [
                 Panel(f"{row.title}, {column}", epochs, axis, series)
@@ -79,21 +79,3 @@ def _lines(plan: Plan, row: Measurement, seeds: Seeds) -> list[Series]:
     ]
     per_epoch = plan.steps / plan.epochs
     return [line._replace(x=[step / per_epoch for step in line.x]) for line in bands if len(line.x)]
-
-
-def _limits(plan: Plan, row: Measurement, lines: Iterable[Series]) -> tuple[float, float] | None:
-    """The ends of the axis that a row shares; None without values."""
-    start, end = (share * plan.epochs for share in row.scaled_by)
-    values = [
-        math.log(y) if row.axis.log else y
-        for line in lines
-        for ys in (line.y, line.low, line.high)
-        for x, y in zip(line.x, ys, strict=False)
-        if start <= x <= end
-    ]
-    if not values:
-        return None
-    low, high = min(values), max(values)
-    margin = MARGIN * (high - low) or MARGIN * abs(high) or MARGIN
-    low, high = low - margin, high + margin
-    return (math.exp(low), math.exp(high)) if row.axis.log else (low, high)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from tangential_lab.names import label
 from tangential_lab.training import Metric, Record
 
+MARGIN = 0.05  # between the values and the frame, as a share of their range
 LINE_POINTS = 200  # points of a line, at most: a screen shows no more
 Values = Sequence[float]
 
@@ -122,15 +123,14 @@ def curve_of(record: Record, column: str) -> tuple[Values, Values]:
     return record["curves"]["step"], record["curves"][column]
 
 
-def summed(record: Record, column: str) -> tuple[Values, Values]:
+def summed(steps: Values, values: Values) -> tuple[Values, Values]:
     """Steps and running sum of a growth curve.
 
     A value that was logged at a step counts for all steps since the previous logged step.
 
-    >>> summed({"curves": {"step": [9, 19], "growth_step": [0.01, 0.02]}}, "growth_step")
+    >>> summed([9, 19], [0.01, 0.02])
     ([9, 19], [0.1, 0.3])
     """
-    steps, values = curve_of(record, column)
     totals: list[float] = []
     last, total = -1, 0.0
     for step, value in zip(steps, values, strict=True):
@@ -138,6 +138,29 @@ def summed(record: Record, column: str) -> tuple[Values, Values]:
         last = step
         totals.append(float(f"{total:.6g}"))
     return steps, totals
+
+
+def limits(
+    axis: Axis, lines: Iterable[Series], start: float, end: float
+) -> tuple[float, float] | None:
+    """The ends of an axis that shows the values of these lines from `start` to `end` of x.
+
+    None if there are no values. What lies elsewhere may be outside: a schedule that ends at 0, for
+    instance, would leave no room for all that comes before.
+    """
+    values = [
+        math.log(y) if axis.log else y
+        for line in lines
+        for ys in (line.y, line.low, line.high)
+        for x, y in zip(line.x, ys, strict=False)
+        if start <= x <= end
+    ]
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    margin = MARGIN * (high - low) or MARGIN * abs(high) or MARGIN
+    low, high = low - margin, high + margin
+    return (math.exp(low), math.exp(high)) if axis.log else (low, high)
 
 
 def last_values(series: Sequence[Series]) -> str:

@@ -142,7 +142,9 @@ def _growth(column: str, seeds: Seeds) -> list[Series]:
         for name, records in seeds.items()
         if any(math.isfinite(x) for record in records for x in record["curves"][column])
     }
-    return _drawable(band(k, [summed(r, column) for r in some]) for k, some in known.items())
+    return _drawable(
+        band(k, [summed(*curve_of(r, column)) for r in some]) for k, some in known.items()
+    )
 
 
 def _drawable(series: Iterable[Series]) -> list[Series]:

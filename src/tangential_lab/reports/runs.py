@@ -1,0 +1,163 @@
+"""The pictures and the page of monitored runs, drawn over one another."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from tangential.monitor import Run, diagnose
+from tangential_lab import styles as look
+from tangential_lab.reports import html
+from tangential_lab.reports.figures.description import (
+    LINE_POINTS,
+    Axis,
+    Figure,
+    Panel,
+    Series,
+    last_values,
+    limits,
+    mean,
+    summed,
+    thinned,
+)
+from tangential_lab.reports.figures.training import CAUSES, CURVES, STEP, layer_figure
+from tangential_lab.reports.study import write_page
+from tangential_lab.styles import LineStyle, on_light
+
+SCALED_BY = 0.9  # of the steps set the scales: a schedule may end at 0
+NOTE = (
+    "Lines are medians over weights; bands go from the lower to the upper quartile. Dashed: the "
+    "angle at which weight decay and steps are in equilibrium."
+)
+
+
+def write_runs(runs: Mapping[str, Run], folder: Path) -> list[Path]:
+    """Write the page and the pictures of runs into `folder`; return their paths, the page first.
+
+    Args:
+        runs: Runs by the names that they are shown with.
+        folder: Folder for report.html and its figures.
+    """
+    figures = run_figures(runs)
+    styles = _styles(runs, figures)
+    about = [
+        {"name": name, "about": _about(run), "verdicts": [v.text for v in diagnose(run)]}
+        for name, run in runs.items()
+    ]
+    text = html.render("run.html.jinja", figures, styles, runs=about)
+    return write_page(text, figures, styles, folder)
+
+
+def run_figures(runs: Mapping[str, Run]) -> list[Figure]:
+    """Norms, effective steps, angles and growth by cause over steps; and the layers."""
+    growth = "growth of ‖w‖², summed"
+    panels = [
+        _panel("Weight norm", "norm ‖w‖", runs, "norm"),
+        *(_panel(*CURVES[key][:2], runs, key, log=True) for key in ("effective_step", "angle_rad")),
+        *(_panel(f"Growth {x}", growth, runs, key, total=True) for key, x in CAUSES.items()),
+    ]
+    panels = [panel for panel in panels if panel.series]
+    ends = "; ".join(f"{panel.title}: {last_values(panel.series)}" for panel in panels)
+    training = Figure("training", "How the weights move", f"At the end: {ends}.", panels, NOTE)
+    layers = layer_figure({name: [{"layers": _layers(run)}] for name, run in runs.items()})
+    note = "First weight on top. All panels share one logarithmic colour scale; the smallest 2 % "
+    layers = layers._replace(note=note + "of the values have the darkest colour.")
+    return [figure for figure in (training, layers) if figure.panels]
+
+
+def _styles(runs: Iterable[str], figures: Iterable[Figure]) -> dict[str, LineStyle]:
+    """The styles of the lines that the figures have; a run and its equilibrium share a colour."""
+    drawn = {line.name for f in figures for panel in f.panels for line in panel.series}
+    styles = {}
+    for number, name in enumerate(runs):
+        style = LineStyle(on_light(look.RUNS[number % len(look.RUNS)]), False, number)
+        styles |= {name: style}
+        if _equilibrium(name) in drawn:
+            styles |= {_equilibrium(name): style._replace(dashed=True)}
+    return styles
+
+
+def _equilibrium(name: str) -> str:
+    return f"{name}, equilibrium"
+
+
+def _shown(run: Run) -> list[str]:
+    """The scale-invariant weights; all weights if none is known to be scale-invariant."""
+    return run.invariant or [*run.weights]
+
+
+def _about(run: Run) -> str:
+    count, total = len(run.invariant), len(run.weights)
+    if not count:
+        return f"{run.length:,} steps; all {total:,} weights, none of them known scale-invariant."
+    known = "the audit proved" if run.audited else "by the gate's decisions"
+    return f"{run.length:,} steps; {count:,} of {total:,} weights, scale-invariant {known}."
+
+
+# ---- lines
+
+
+def _panel(
+    title: str,
+    y: str,
+    runs: Mapping[str, Run],
+    column: str,
+    *,
+    log: bool = False,
+    total: bool = False,
+) -> Panel:
+    """A column over steps, one line per run; `total` sums it up over the steps."""
+    lines = [_line(name, run, column, log=log, total=total) for name, run in runs.items()]
+    if column == "angle_rad":
+        lines += [
+            _line(_equilibrium(name), run, "equilibrium_rad", log=log)._replace(low=(), high=())
+            for name, run in runs.items()
+        ]
+    lines = [line for line in lines if len(line.x)]
+    axis, last = Axis(y, log), max((line.x[-1] for line in lines), default=0)
+    if log:
+        axis = axis._replace(limits=limits(axis, lines, 0, SCALED_BY * last))
+    return Panel(title, STEP, axis, lines)
+
+
+def _line(name: str, run: Run, column: str, *, log: bool, total: bool = False) -> Series:
+    """Quartiles over the weights, with neighbouring steps taken together where there are many."""
+    at: dict[float, list[float]] = defaultdict(list)
+    for weight in _shown(run):
+        logged = run.weights[weight]
+        if total and logged.has(column):
+            steps, values = summed(logged.steps, logged[column])
+        else:
+            steps, values = logged.steps, logged[column]
+        for step, value in zip(steps, values, strict=True):
+            if math.isfinite(value) and (value > 0 or not log):
+                at[step].append(value)
+    steps = sorted(at)
+    chunks = [steps[chunk] for chunk in thinned(len(steps), LINE_POINTS)]
+    quartiles = [_quartiles([x for step in chunk for x in at[step]]) for chunk in chunks]
+    low, middle, high = ([q[i] for q in quartiles] for i in range(3))
+    x, several = [mean(chunk) for chunk in chunks], len(_shown(run)) > 1
+    return Series(name, x, middle, low if several else (), high if several else ())
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    return quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
+
+
+# ---- layers
+
+
+def _layers(run: Run) -> dict[str, Any] | None:
+    """The effective step of every weight, one row per step; NaN where it was not logged."""
+    names = [name for name in _shown(run) if run.weights[name].has("effective_step")]
+    if not names:
+        return None
+    places = {step: i for i, step in enumerate(run.steps)}
+    rows = [[math.nan] * len(names) for _ in run.steps]
+    for j, name in enumerate(names):
+        log = run.weights[name]
+        for step, value in zip(log.steps, log["effective_step"], strict=True):
+            rows[places[step]][j] = value
+    return {"names": names, "step": run.steps, "effective_step": rows}
