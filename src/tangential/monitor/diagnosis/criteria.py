@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tangential.monitor.columns import ratio
 from tangential.monitor.diagnosis.runs import MOSTLY, WARM_UP, Log, Run, finite_median
-from tangential.monitor.diagnosis.wording import Verdict, counted, fell, fold, multiple, percent
+from tangential.monitor.diagnosis.wording import Verdict, counted, fell, grew, multiple, percent
 from tangential.monitor.motion import CLOSE
 from tangential.names import listed
 
@@ -34,7 +34,7 @@ def slowdown(run: Run) -> Iterator[Verdict]:
         cause = f", {percent(memory)} of it caused by momentum" if memory >= 0 else ""
         text = (
             f"Premature slowdown: the effective step {fell(step)} since step {run.since:,} while "
-            f"lr {fell(lr)}; norms grew {fold(growth)}{cause} (medians over {subject(run)})."
+            f"lr {fell(lr)}; norms {grew(growth)}{cause} (medians over {subject(run)})."
         )
         numbers = {"effective_step_fall": step, "lr_fall": lr, "norm_growth": growth}
         numbers["memory_share"] = memory
@@ -90,7 +90,7 @@ def no_decay(run: Run) -> Iterator[Verdict]:
     if growth > 1 + CLOSE:
         text = (
             f"There is no equilibrium to reach: the monitor knows of no decay that would shrink "
-            f"{subject(run, len(free))}; norms grew {fold(growth)} since step {run.since:,} "
+            f"{subject(run, len(free))}; norms {grew(growth)} since step {run.since:,} "
             "(median)."
         )
         numbers = {"norm_growth": growth}

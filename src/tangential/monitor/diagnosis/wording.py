@@ -38,10 +38,26 @@ def fold(ratio: float) -> str:
 def fell(ratio: float) -> str:
     """The ratio of first to last value, as a change: fell 5.1-fold.
 
-    >>> fell(0.5)
-    'rose 2.0-fold'
+    >>> fell(0.5), fell(1.04)
+    ('rose 2.0-fold', 'did not change')
     """
-    return f"fell {fold(ratio)}" if ratio >= 1 else f"rose {fold(1 / (ratio or math.nan))}"
+    return _changed(ratio, "fell", "rose")
+
+
+def grew(ratio: float) -> str:
+    """The ratio of last to first value, as a change: grew 5.1-fold.
+
+    >>> grew(1.62), grew(0.5), grew(0.97)
+    ('grew 1.6-fold', 'shrank 2.0-fold', 'did not change')
+    """
+    return _changed(ratio, "grew", "shrank")
+
+
+def _changed(ratio: float, word: str, opposite: str) -> str:
+    inverse = 1 / (ratio or math.nan)
+    if multiple(max(ratio, inverse)) == "1.0":
+        return "did not change"
+    return f"{word} {fold(ratio)}" if ratio >= 1 else f"{opposite} {fold(inverse)}"
 
 
 def percent(share: float) -> str:
