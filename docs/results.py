@@ -73,7 +73,7 @@ def page(task: str, texts: dict[str, Any], studies: list[Study], folder: Path) -
         texts=texts,
         studies=[_texts(s, floors.get(s.name), withdrawn.get(s.name, {})) for s in studies],
         published=texts.get("published", []),
-        conclusions=texts.get("conclusions", {}),
+        conclusions={k: " ".join(v.split()) for k, v in texts.get("conclusions", {}).items()},
         unfinished=[name for name in texts["studies"] if name not in names],
         hours=sum(core_hours(study.report) for study in studies),
         wording=wording,
@@ -125,12 +125,14 @@ def command(plan: Plan) -> str:
     options = ["--set", *chosen] if chosen else []
     if tuple(plan.optimizers) != DEFAULT_OPTIMIZERS:
         options += ["--optimizers", *plan.optimizers]
-    if plan.sweep:
-        options += ["--sweep"]
+    pairs = [f"{name}={other}" for name in plan.chosen_baselines for other in plan.baselines(name)]
+    options += ["--baseline", *pairs] if pairs else []
+    options += ["--sweep"] if plan.sweep else []
     sizes = ["--trials", str(plan.trials), "--seeds"]
     sizes += [str(plan.tuning_seeds if plan.sweep else plan.seeds)]
     for setting in ("lr", "weight_decay") if plan.given else ():
         sizes += [f"--{setting.replace('_', '-')}", *_given(plan, setting)]
+    sizes += ["--epochs", f"{plan.epochs:g}"] if plan.given else []
     precision = plan.settings["precision"]
     sizes += ["--precision", precision] if precision != "no" else []
     return shlex.join(["tangential", "compare", plan.task, *options, *sizes])

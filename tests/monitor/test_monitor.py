@@ -117,6 +117,33 @@ def test_weights_added_to_the_optimizer_later_are_logged_from_then_on(make):
     assert names[1] == names[2] == {"0.weight", *rest, *groups[1]}
 
 
+@pytest.mark.parametrize("make", [torch.optim.AdamW, torch.optim.SGD])
+def test_units_of_another_optimizers_groups_are_measured_as_ours_are(make):
+    """Under AdamP and under any other optimizer, an angle is that of the same vector."""
+
+    def angle(**options):
+        torch.manual_seed(0)
+        model, logged = nn.Linear(6, 8, bias=False).double(), []
+        optimizer = make([{"params": [*model.parameters()], **options}], lr=0.1)
+        with Monitor(model, optimizer, 1, lambda v, s: logged.append(v), weights=True):
+            before = model.weight.detach().clone()
+            model(torch.randn(4, 6).double()).square().sum().backward()
+            optimizer.step()
+        return logged[0]["weight/angle_rad"], before, model.weight.detach()
+
+    def by_hand(before, after, units):
+        a, b = (x.reshape(units, -1) for x in (before, after))
+        return torch.cosine_similarity(a, b).acos().square().mean().sqrt().item()
+
+    for options, units in (({}, 8), ({"row_groups": 4}, 2), ({"projection": "weight"}, 1)):
+        measured, before, after = angle(**options)
+        assert measured == pytest.approx(by_hand(before, after, units))
+    turned, before, after = angle(row_axis=1)
+    assert turned == pytest.approx(by_hand(before.T, after.T, 6))
+    for other in ({"row_groups": 3}, {"row_groups": "all"}, {"row_axis": 7}):
+        assert angle(**other)[0] == angle()[0]
+
+
 def test_a_lazy_module_that_is_never_used_is_left_out():
     model = nn.ModuleDict({"used": nn.Linear(3, 2), "spare": nn.LazyLinear(2)})
     optimizer, logged = torch.optim.SGD(model.parameters(), lr=0.1), []

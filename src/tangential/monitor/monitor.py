@@ -23,6 +23,7 @@ from tangential.monitor.sinks.user_sinks import Sink, as_sinks, close, warn_if_s
 from tangential.monitor.updates import Group, settings_of
 from tangential.names import unwrapped, unwrapped_name
 from tangential.optim import Projected
+from tangential.units import layout_of
 
 open_monitors: "WeakSet[Monitor]" = WeakSet()
 
@@ -136,7 +137,7 @@ class Monitor:
             return
         groups = {p: g for g in self.optimizer.param_groups for p in g["params"]}
         names = {p: name for p, name in labels(self.model).items() if p in groups}
-        self.watched = {p: self._weight(name, groups[p]) for p, name in names.items()}
+        self.watched = {p: self._weight(name, p, groups[p]) for p, name in names.items()}
         ours = self.optimizer if isinstance(self.optimizer, Projected) else None
         if ours:
             ours.watch = with_watcher(ours.watch, self._add_samples)
@@ -146,15 +147,11 @@ class Monitor:
             if p.requires_grad and not is_lazy(p) and not (ours and ours.judges(p, weight.group))
         }
 
-    def _weight(self, label: str, group: Group) -> Weight:
+    def _weight(self, label: str, param: Tensor, group: Group) -> Weight:
         """A weight with the rows of it that are measured as one vector."""
-        units, line = Units("row"), self.lines.get(label)
-        if line and line.kind in ("row", "weight"):
-            units = line.units
-        elif isinstance(self.optimizer, Projected):
-            projection = "weight" if group["projection"] == "weight" else "row"
-            units = Units(projection, group["row_axis"], group["row_groups"])
-        return Weight(label, group, units)
+        line = self.lines.get(label)
+        proved = line is not None and line.kind in ("row", "weight")
+        return Weight(label, group, line.units if line and proved else _units(param, group))
 
     def _add_samples(self, sums: StepSums) -> None:
         self.samples += [sample for sample in samples_of(sums) if sample.param in self.watched]
@@ -232,3 +229,18 @@ def _unwrapped(optimizer: Any) -> Optimizer:
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got a {given}")
         optimizer = optimizer.optimizer
     return optimizer
+
+
+def _units(param: Tensor, group: Group) -> Units:
+    """The units that a group's options name; rows, if they have another meaning there.
+
+    The groups of AdamP and SGDP have these options, and those of any optimizer may have them.
+    """
+    projection = "weight" if group.get("projection") == "weight" else "row"
+    units = Units(projection, group.get("row_axis", 0), group.get("row_groups", 1))
+    try:
+        if not is_lazy(param):
+            layout_of(tuple(param.shape), units)
+    except (TypeError, ValueError):
+        return Units("row")
+    return units

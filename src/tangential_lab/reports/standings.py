@@ -98,7 +98,7 @@ def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -
         metrics={name: Range.of(r["metrics"].get(name, math.nan) for r in sound) for name in names},
         norm=interval(r["norm"] for r in sound),
         effective_step=interval(r["effective_step"] for r in sound),
-        memory_share=interval((r["memory_share"] for r in sound), share=True),
+        memory_share=interval(map(_share, (r["memory_share"] for r in sound)), share=True),
         step_s=interval(r["step_s"] for r in sound),
         optimizer_s=interval(r["optimizer_s"] for r in sound),
         steps=_reach(plan, records, "step", target),
@@ -109,6 +109,11 @@ def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -
             if seeds.keys() & (other := trials.get((baseline, phase), {})).keys()
         ],
     )
+
+
+def _share(x: float) -> float:
+    """A share of growth; NaN where the causes cancel each other, so that there are no shares."""
+    return x if 0 <= x <= 1 else math.nan
 
 
 def _reach(plan: Plan, records: Sequence[Record], unit: str, target: float) -> Reach | None:
