@@ -1,7 +1,7 @@
 """Training one model: a `Task` says what is trained, `Trial` is the loop that trains it.
 
 task        what is trained; what identifies a trial
-optimizers  the laboratory's own optimizers, and search spaces
+optimizers  the laboratory's own optimizers; `points`: their settings without a search
 user_code   users' Python files as modules, and the optimizers in them
 rotation    the angles by which steps turn weights: recorded, or prescribed to AdamW
 batches     loads batches that depend only on the seed and the step
@@ -26,10 +26,9 @@ from tangential_lab.training.optimizers import (
     OPTIMIZERS,
     OptimizerEntry,
     Space,
-    check_given,
     split_groups,
-    untuned_point,
 )
+from tangential_lab.training.points import check_given, untuned_point
 from tangential_lab.training.rotation import recorded_angles
 from tangential_lab.training.task import (
     NO_HANDOVER,

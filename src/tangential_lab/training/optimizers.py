@@ -1,18 +1,16 @@
-"""The optimizers of a comparison, and their search spaces."""
+"""The optimizers of a comparison."""
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from tangential import SGDP, AdamP
-from tangential_lab.names import unknown_name
+from tangential import SGDP, AdamP, project
+from tangential.radial import Rule, brake, fixed_norm, rotational
 from tangential_lab.training.rotation import RescaledAdamW
-from tangential_lab.training.task import ParamGroups, Point
+from tangential_lab.training.task import ParamGroups
 
 Family = Literal["sgd", "adam"]  # a task gives its published points by family
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -68,6 +66,19 @@ def _decay_only(groups: ParamGroups, lr: float, weight_decay: float) -> Optimize
     ratios = [WD_RATIO if group["scale_invariant"] else 1.0 for group in groups]
     pairs = zip(_without(groups, {"scale_invariant", "row_groups"}), ratios, strict=True)
     return AdamW([group | {"weight_decay": weight_decay * ratio} for group, ratio in pairs], lr=lr)
+
+
+def _ruled(rule: Rule) -> Callable[..., Optimizer]:
+    """A `build` function: AdamW with a rule for the radial part on the scale-invariant weights."""
+
+    def build(groups: ParamGroups, lr: float, weight_decay: float) -> Optimizer:
+        kinds = [{"projection": "row" if g["scale_invariant"] else "off"} for g in groups]
+        parts = _without(groups, {"scale_invariant"})
+        split = [part | kind for part, kind in zip(parts, kinds, strict=True)]
+        inner = AdamW(split, lr=lr, weight_decay=0)
+        return project(inner, weight_decay=weight_decay, radial=rule)
+
+    return build
 
 
 def _sgd(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
@@ -143,6 +154,27 @@ OPTIMIZERS = {
         "#5b6d2f",
         leader="adamp",
     ),
+    "adamw-brake": OptimizerEntry(
+        _ruled(brake()),
+        "AdamW, half of the outward radial part (radial brake)",
+        ("adamw",),
+        "adam",
+        "#4d7c0f",
+    ),
+    "adamw-fixed-norm": OptimizerEntry(
+        _ruled(fixed_norm()),
+        "AdamW at constant norms, steps as long as lr times the norm (Hyperball)",
+        ("adamw",),
+        "adam",
+        "#6b4fbb",
+    ),
+    "adamw-rotational": OptimizerEntry(
+        _ruled(rotational()),
+        "AdamW at constant norms, turning as at its equilibrium: needs weight decay",
+        ("adamw",),
+        "adam",
+        "#b3541e",
+    ),
     "sgdp-published": OptimizerEntry(
         _sgd(SGDP, project_buffer=True),
         "SGDP as published: projects its momentum, too",
@@ -153,55 +185,6 @@ OPTIMIZERS = {
 }
 DEFAULT_OPTIMIZERS = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")
 ANALYSED_OPTIMIZERS = ("sgd-plain", "sgd", "sgdp", "adam", "adamp")
-
-
-def untuned_point(
-    name: str,
-    entry: OptimizerEntry,
-    published: Mapping[str, Point],
-    given: Mapping[str, Point] = MappingProxyType({}),
-) -> Point:
-    """The point without tuning: the published one, else the middle of the optimizer's own space.
-
-    Args:
-        name: The optimizer.
-        entry: The optimizer.
-        published: A task's published points, by optimizer; one without its own has its family's.
-        given: Settings that replace published ones, by family or optimizer; the latter wins.
-
-    Raises:
-        ValueError: `given` has a setting for this optimizer that its own space lacks.
-    """
-    base = name.partition("-")[0]  # adamp-matched has the point of adamp
-    known = dict(published.get(base, published[entry.family]))
-    for key in (entry.family, base, name):
-        known |= given.get(key, {})
-    if entry.space is None:
-        return known
-    if unknown := given.get(name, {}).keys() - entry.space.keys():
-        settings = ", ".join(entry.space) or "no settings"
-        raise ValueError(f"{name} has {settings}, got {', '.join(sorted(unknown))}: leave it out")
-    return {name: known.get(name, math.sqrt(a * b)) for name, (a, b) in entry.space.items()}
-
-
-def check_given(given: Mapping[str, Point], optimizers: Iterable[str]) -> None:
-    """ValueError if a given setting is out of range, or for an optimizer that is not one of these.
-
-    >>> check_given({"sgd": {"lr": -0.1}}, ["sgdp"])
-    Traceback (most recent call last):
-    ValueError: lr of sgd must be a finite number > 0, got -0.1
-    """
-    known = dict.fromkeys([*FAMILIES, *optimizers])
-    for name, point in given.items():
-        if name not in known:
-            raise ValueError(unknown_name(name, known, "optimizer or family"))
-        for setting, value in point.items():
-            positive = setting == "lr"
-            if not (math.isfinite(value) and (value > 0 if positive else value >= 0)):
-                least = "> 0" if positive else ">= 0"
-                raise ValueError(
-                    f"{setting} of {name} must be a finite number {least}, got {value:g}"
-                )
 
 
 def split_groups(
