@@ -30,7 +30,10 @@ class Layout(NamedTuple):
 
     def dot(self, x: Any, y: Any) -> Any:
         """Inner product per unit [units] of two weight-shaped arrays."""
-        rows = (x * y).sum(self.other_axes)
+        return self.summed((x * y).sum(self.other_axes))
+
+    def summed(self, rows: Any) -> Any:
+        """The sums per unit [units] of numbers per row."""
         return rows.reshape(self.units, self.rows_per_unit).sum(1)
 
     def spread(self, xp: Any, values: Any) -> Any:

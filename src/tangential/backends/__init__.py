@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 
 from tangential.backends import eager, foreach, native, sharded, triton
-from tangential.backends.amend import Amendment, Begun, begin, finish, keep
+from tangential.backends.amend import Begun, begin, finish, keep
 from tangential.backends.batch import (
     LowPrecision,
     Rule,
@@ -39,7 +39,6 @@ from tangential.backends.sums import StepSums, Watch, with_watcher, without_watc
 from tangential.units import Projection, Units
 
 __all__ = [
-    "Amendment",
     "Begun",
     "LowPrecision",
     "Projection",

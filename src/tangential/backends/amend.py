@@ -19,29 +19,8 @@ from tangential.backends.rows import Rows, as_real, per_unit, widen_all
 from tangential.backends.sharded import Task, added, gradient_of, local
 from tangential.backends.step import Totals, decide
 from tangential.backends.sums import Table
+from tangential.functional import VOTES, Amendment
 from tangential.units import Units
-
-VOTES = tuple(f"gate_{name}" for name in maths.Votes._fields)  # names in an optimizer's state
-
-
-class Amendment(NamedTuple):
-    """How the steps of a group are amended; after `latch` > 0 steps, decisions are final."""
-
-    units: Units
-    delta: float
-    setting: radial.Setting
-    rule: radial.Rule
-    latch: int
-
-    @property
-    def latches(self) -> bool:
-        """Whether the gate decides, and only for the first steps."""
-        return self.latch > 0 and self.units.projection == "auto"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The numbers per unit that are kept in the optimizer's state."""
-        return (*(f"radial_{name}" for name in self.rule.state), *(VOTES if self.latches else ()))
 
 
 class Begun(NamedTuple):
@@ -68,12 +47,10 @@ class Begun(NamedTuple):
 
     def answer(self, ew: Tensor, ee: Tensor, total: maths.Total) -> tuple[radial.Factors, State]:
         """The rule's factors, and its state after the step."""
-        state = {name: self.state[f"radial_{name}"] for name in self.how.rule.state}
-        change, setting = radial.Change(self.ww, ew, ee), self.how.setting
-        factors, state = radial.amended(
-            torch, self.how.rule, self.gate, change, state, total, setting
-        )
-        return factors, {f"radial_{name}": value for name, value in state.items()}
+        rule, setting = self.how.rule, self.how.setting
+        state = {name: self.state[name] for name in rule.state}
+        change = radial.Change(self.ww, ew, ee)
+        return radial.amended(torch, rule, self.gate, change, state, total, setting)
 
 
 def begin(
@@ -225,14 +202,20 @@ def keep(batch: Begun, states: dict[Tensor, State]) -> None:
         for i in batch.active:
             param = batch.weights[i].param
             value = parts[i].to(as_real(local(param)).dtype, copy=True)  # as a checkpoint keeps it
-            states[param][name] = per_unit(value, param, batch.how.units)
+            states[param][_key(name)] = per_unit(value, param, batch.how.units)
+
+
+def _key(name: str) -> str:
+    """The name of a number per unit in an optimizer's state."""
+    return name if name in VOTES else f"radial_{name}"
 
 
 def _loaded(name: str, weights: list[WeightState], like: Tensor) -> Tensor:
     """A number per unit [units of all] from the states of weights; 0 where it is missing."""
+    key = _key(name)
     parts = [
-        local(weight.state[name]).to(like.dtype)
-        if name in weight.state
+        local(weight.state[key]).to(like.dtype)
+        if key in weight.state
         else like.new_zeros(weight.rows.units)
         for weight in weights
         if weight.rows

@@ -32,6 +32,18 @@ class Weight(NamedTuple):
     decays: bool
 
 
+class Grouped(Layout):
+    """A layout of units of several rows."""
+
+    def summed(self, rows: Any) -> Any:
+        """The sums per unit; in explicit sharding mode, JAX does not reshape a sharded axis."""
+        sharding = jax.typeof(rows).sharding
+        if any(sharding.spec):
+            whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+            rows = jax.sharding.reshard(rows, whole)
+        return super().summed(rows)
+
+
 class PerWeight(NamedTuple):
     """Options that are one value, a prefix of the tree of weights, or a function of the path.
 
@@ -54,6 +66,8 @@ class PerWeight(NamedTuple):
         ):
             units = _units(projection, axis, groups)
             layout = layout_of(w.shape, units, pairs=np.iscomplexobj(w))
+            if layout and layout.rows_per_unit > 1:
+                layout = Grouped(*layout)
             exchange = Exchange()
             if layout and spec and sharded:
                 layout, exchange = _of_device(layout, units, spec, w.ndim)

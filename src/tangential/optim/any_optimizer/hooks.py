@@ -13,7 +13,6 @@ from torch.optim.optimizer import Optimizer
 
 from tangential import maths
 from tangential.backends import (
-    Amendment,
     Begun,
     WeightState,
     begin,
@@ -21,6 +20,7 @@ from tangential.backends import (
     keep,
     sharded,
 )
+from tangential.functional import Amendment
 from tangential.optim import flattened, options
 from tangential.optim.any_optimizer.narrow import StandIns, restore_wide
 from tangential.optim.checks import check_lr, check_weight

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 from torch.optim import LBFGS, SparseAdam
 from torch.optim.optimizer import Optimizer
 
-from tangential.backends import Amendment, Projection, rows_of
+from tangential.backends import Projection, rows_of
+from tangential.functional import Amendment
 from tangential.maths import DELTA, EPS
 from tangential.optim import flattened, options
 from tangential.optim.any_optimizer.hooks import NAMES, Projector, projector_of
