@@ -25,7 +25,7 @@ class OptimizerEntry(NamedTuple):
 
     `build` takes parameter groups, and a point of the search space as keywords. Every group has
     a key `scale_invariant`, True or False; if the task says so, `row_groups`, which only AdamP,
-    SGDP and RescaledAdamW know.
+    SGDP, RescaledAdamW and projected optimizers know.
     """
 
     build: Callable[..., Optimizer]

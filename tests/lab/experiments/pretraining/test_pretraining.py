@@ -10,6 +10,7 @@ from rehearsal import rehearse, scored, trained
 from tiny_texts import LINES, wikitext
 
 import tangential
+from tangential.optim import amendment_of
 from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.pretraining import pretraining, task, windows
 from tangential_lab.experiments.pretraining.gpt import GPT, Sizes
@@ -97,6 +98,7 @@ def test_only_optimizers_that_use_units_hear_of_heads(tiny):
         optimizer = entry.build(groups, lr=0.1, weight_decay=0.0)
         sizes = {group.get("row_groups", 1) for group in optimizer.param_groups}
         has_units = isinstance(optimizer, (tangential.AdamP, tangential.SGDP, RescaledAdamW))
+        has_units |= amendment_of(optimizer, optimizer.param_groups[0]) is not None
         assert sizes == ({1, 8} if has_units else {1}), name
         assert sum(len(group["params"]) for group in optimizer.param_groups) == len(
             [*model.parameters()]
