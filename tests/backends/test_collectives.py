@@ -64,7 +64,7 @@ def test_sums_of_all_groups_travel_in_one_collective_per_mesh_dimension():
         "caution": 2,
         "buffer": 1,
         "tensor parallel": 2,
-        "each": 5,  # one matrix is sharded along one dimension, two along both
+        "each": 2,
     }
 
 

@@ -9,8 +9,6 @@ from tangential import maths
 from tangential.backends.batch import State, StepOptions, Tensors, WeightState
 from tangential.backends.rows import as_real, widen
 
-TOGETHER = False  # sharded weights request sums from other processes one after another
-
 
 def batches(weights: list[WeightState]) -> Iterator[list[WeightState]]:
     """Every weight by itself."""

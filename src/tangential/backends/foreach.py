@@ -17,8 +17,6 @@ from tangential.backends.sharded import groups_of, is_dtensor
 CHUNK = 2**22
 LARGE_CHUNK = 2**26  # on other devices, where it bounds the memory of temporaries
 
-TOGETHER = True  # the sums of all sharded weights travel at once; their updates wait for them
-
 
 def batches(weights: list[WeightState]) -> Iterable[list[WeightState]]:
     """Batches of equal device, dtype and shard groups; never-projected weights have their own.

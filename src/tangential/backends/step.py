@@ -11,7 +11,7 @@ from tangential import maths
 from tangential.backends.batch import Batch, State, StepOptions, Tensors, WeightState
 from tangential.backends.rounding import all_loaded, store_all
 from tangential.backends.rows import as_real, widen_all
-from tangential.backends.sharded import Task, added, gradient_of, groups_of, local, run_together
+from tangential.backends.sharded import Task, added, gradient_of, groups_of, local
 from tangential.backends.sums import StepSums, Table, Watch
 from tangential.units import Projection
 
@@ -24,16 +24,12 @@ def step(
 ) -> list[Task]:
     """Tasks that advance weights and their states by one step, in place.
 
+    The sums of all sharded weights travel at once, and their updates wait for them.
     A weight without a gradient does not change. If it is sharded, it must be in `weights`: other
     processes may have a gradient for it, and then they wait for the sums of this process.
     """
     advance = backend.RULES[options.rule]
-    tasks = [_step_batch(advance, batch, options, watch) for batch in backend.batches(weights)]
-    if backend.TOGETHER:
-        return tasks
-    for task in tasks:
-        run_together([task])
-    return []
+    return [_step_batch(advance, batch, options, watch) for batch in backend.batches(weights)]
 
 
 def _step_batch(
