@@ -68,6 +68,54 @@ def test_sums_of_all_groups_travel_in_one_collective_per_mesh_dimension():
     }
 
 
+EVERY_WAY = """
+from tangential import project
+from torch.distributed.tensor.debug import CommDebugMode
+
+def projected(groups, **options):
+    return project(torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.0), **options)
+
+WAYS = {
+    "eager": lambda groups, **options: AdamP(groups, foreach=False, **options),
+    "foreach": lambda groups, **options: AdamP(groups, foreach=True, **options),
+    "by default": AdamP,
+    "SGDP": lambda groups, **options: SGDP(groups, lr=0.1, momentum=0.9, **options),
+    "project": projected,
+}
+for how in ("0", "1", "both", "strided"):
+    for projection in ("auto", "row", "weight"):
+        for row_groups in (1, 4):
+            weights = [nn.Parameter(spread(torch.randn(8, 8), how)) for _ in range(6)]
+            for p in weights:
+                p.grad = torch.ones_like(p)
+            groups = [{"params": weights[i::2]} for i in range(2)]
+            counts = []
+            for way in WAYS.values():
+                optimizer = way(groups, projection=projection, row_groups=row_groups)
+                optimizer.step()
+                with CommDebugMode() as seen:
+                    optimizer.step()
+                counts.append(seen.get_total_counts())
+                groups = [{"params": group["params"]} for group in groups]
+            found[f"{how} {projection} {row_groups}"] = counts
+"""
+
+
+def test_every_way_to_step_needs_at_most_one_collective_per_mesh_dimension():
+    """None where rows are whole and always projected."""
+    found = run_on_mesh(EVERY_WAY)
+    most = {"0": 1, "1": 1, "both": 2, "strided": 2}
+    expected = {
+        f"{how} {projection} {groups}": [most[how]] * 5
+        for how in most
+        for projection in ("auto", "row", "weight")
+        for groups in (1, 4)
+    }
+    # rows are whole, or whole along one of the two mesh dimensions
+    expected |= {"0 row 1": [0] * 5, "strided row 1": [0] * 5, "both row 1": [1] * 5}
+    assert found == expected
+
+
 STOCHASTIC = """
 def rounded(weight, options):
     p = nn.Parameter(weight)

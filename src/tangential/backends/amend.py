@@ -1,8 +1,9 @@
-"""The step of any optimizer, amended: the gate decides before it, a rule of `radial` acts after it.
+"""The step of any optimizer, amended: the gate decides about the weights and gradients before it.
 
-`begin` copies the weights and asks the gate. `finish` sees what the optimizer has added to every
-weight. Weights that are never projected decay before the step, as in AdamW. The kernel copies, sums
-and amends the weights that it supports.
+`begin` copies the weights and sums what the gate needs. `finish` sees what the optimizer has added
+to every weight; then the sums of all processes travel together, the gate decides, and a rule of
+`radial` acts. Weights that are never projected decay before the step, as in AdamW. The kernel
+copies, sums and amends the weights that it supports.
 """
 
 from itertools import accumulate
@@ -17,7 +18,7 @@ from tangential.backends.batch import State, Tensors, WeightState
 from tangential.backends.native import WeightChange
 from tangential.backends.rows import Rows, as_real, per_unit, widen_all
 from tangential.backends.sharded import Task, added, gradient_of, local
-from tangential.backends.step import Totals, decide
+from tangential.backends.step import Totals, Wait, decide
 from tangential.backends.sums import Table
 from tangential.functional import VOTES, Amendment
 from tangential.units import Units
@@ -30,7 +31,8 @@ class Begun(NamedTuple):
         weights: What the optimizer moves.
         active: Indices of the weights that have a gradient.
         befores: What these were; 16-bit weights are the user's.
-        table: The units of all weights, which `gate`, `ww`, `totals` and `state` are about.
+        table: The units of all weights, which `sums` and `state` are about.
+        sums: ww, gg and gw of this process.
         fast: Whether the kernel takes this batch.
     """
 
@@ -39,24 +41,31 @@ class Begun(NamedTuple):
     befores: Tensors
     how: Amendment
     table: Table
-    gate: maths.Gate
-    ww: Tensor
-    totals: Totals
+    sums: Tensors
     state: State
     fast: bool
 
+
+class _Judged(NamedTuple):
+    """A batch with the gate's decisions; it has the sums of all processes."""
+
+    batch: Begun
+    gate: maths.Gate
+    ww: Tensor
+    totals: Totals
+
     def answer(self, ew: Tensor, ee: Tensor, total: maths.Total) -> tuple[radial.Factors, State]:
         """The rule's factors, and its state after the step."""
-        rule, setting = self.how.rule, self.how.setting
-        state = {name: self.state[name] for name in rule.state}
+        how, before = self.batch.how, self.batch.state
+        state = {name: before[name] for name in how.rule.state}
         change = radial.Change(self.ww, ew, ee)
-        return radial.amended(torch, rule, self.gate, change, state, total, setting)
+        return radial.amended(torch, how.rule, self.gate, change, state, total, how.setting)
 
 
 def begin(
     weights: list[WeightState], originals: dict[Tensor, Tensor], how: Amendment, begun: list[Begun]
-) -> list[Task]:
-    """Tasks that judge weights before a step, and append what `finish` needs to `begun`.
+) -> None:
+    """Copy weights before a step, and append what `finish` needs to `begun`.
 
     Args:
         weights: The weights that have a gradient, in at least float32, and shards without one.
@@ -67,18 +76,19 @@ def begin(
     fast = [weight for weight in weights if _is_fast(weight, originals, how.units)]
     known = {weight.param for weight in fast}
     others = [weight for weight in weights if weight.param not in known]
-    tasks = [_judge(batch, originals, how, begun) for batch in foreach.batches(others)]
-    return tasks + ([_judge(fast, originals, how, begun, fast=True)] if fast else [])
+    batches = [_begun(batch, originals, how) for batch in foreach.batches(others)]
+    batches += [_begun(fast, originals, how, fast=True)] if fast else []
+    begun += [batch for batch in batches if batch is not None]
 
 
-def _judge(
+def _begun(
     weights: list[WeightState],
     originals: dict[Tensor, Tensor],
     how: Amendment,
-    begun: list[Begun],
     *,
     fast: bool = False,
-) -> Task:
+) -> Begun | None:
+    """A batch, copied; None if it is never projected, and has decayed."""
     active = [i for i, weight in enumerate(weights) if weight.has_grad]
     how = how._replace(setting=_on_device(how.setting, weights[0].param))
     rows = [weight.rows for weight in weights if weight.rows is not None]
@@ -86,21 +96,29 @@ def _judge(
         if active and how.setting.decay:
             ws = [as_real(local(weights[i].param)) for i in active]
             torch._foreach_mul_(ws, 1 - how.setting.lr * how.setting.decay)
-        return
+        return None
     if fast:
         befores, table, sums = _copied_by_kernel(weights, rows, how.units)
     else:
         befores, table, sums = _copied(weights, active, originals, rows)
-    ww, gg, gw = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
+    state = {name: _loaded(name, weights, sums[0]) for name in how.names}
+    return Begun(weights, active, befores, how, table, sums, state, fast)
+
+
+def _judge(batch: Begun, ew: Tensor, ee: Tensor) -> Wait:
+    """The gate's decisions, and sums of e.w and e.e [units of all]; all of them travel together."""
+    how, table, state, groups = batch.how, batch.table, batch.state, batch.table.shard_groups
+    sums = yield from added([*batch.sums, ew, ee], groups.parts, groups.units)
+    ww, gg, gw, ew, ee = sums
     settings = {"projection": how.units.projection, "delta": how.delta, "eps": how.setting.eps}
-    gate, totals = yield from decide(table, maths.Moments(ww, gg, gw, ww), **settings)
-    state = {name: _loaded(name, weights, ww) for name in how.names}
+    moments = maths.Moments(ww, gg, gw, ew)
+    gate, totals = yield from decide(table, moments, ee, **settings)
     if how.latches:
         votes = maths.Votes(*(state[name] for name in VOTES))
         wait = how.rule.needs_decision
         gate, votes = maths.latched(torch, gate, votes, steps=how.latch, wait=wait)
         state |= zip(VOTES, votes, strict=True)
-    begun.append(Begun(weights, active, befores, how, table, gate, ww, totals, state, fast))
+    return _Judged(batch, gate, ww, totals), ew, ee
 
 
 def _copied(
@@ -146,10 +164,7 @@ def _is_fast(weight: WeightState, originals: dict[Tensor, Tensor], units: Units)
 
 def finish(begun: list[Begun]) -> list[Task]:
     """Tasks that amend, in place, what the optimizer has moved since `begin`."""
-    for batch in begun:
-        if batch.fast:
-            _amend_by_kernel(batch)
-    return [_amend(batch) for batch in begun if not batch.fast]
+    return [_amend_by_kernel(batch) if batch.fast else _amend(batch) for batch in begun]
 
 
 def _amend(batch: Begun) -> Task:
@@ -159,11 +174,8 @@ def _amend(batch: Begun) -> Task:
     es = list(torch._foreach_sub(afters, befores)) if active else []
     count = len(weights)
     arrays = {"e": _of_all(es, active, count), "w": _of_all(befores, active, count)}
-    sums = table.dots(arrays, ["we", "ee"])
-    ew, ee = yield from added(sums, table.shard_groups.parts, table.shard_groups.units)
-    if batch.totals.needed:
-        yield from batch.totals.learn([ew, ee])
-    (scale, shrink), state = batch.answer(ew, ee, batch.totals)
+    judged, ew, ee = yield from _judge(batch, *table.dots(arrays, ["we", "ee"]))
+    (scale, shrink), state = judged.answer(ew, ee, judged.totals)
     batch.state.update(state)
     if not active:
         return
@@ -175,7 +187,7 @@ def _amend(batch: Begun) -> Task:
     torch._foreach_sub_(afters, befores)
 
 
-def _amend_by_kernel(batch: Begun) -> None:
+def _amend_by_kernel(batch: Begun) -> Task:
     """The same; for linear rules, the kernel computes e.w and amends in one pass."""
     table, units = batch.table, batch.how.units
     changes = [
@@ -183,16 +195,18 @@ def _amend_by_kernel(batch: Begun) -> None:
         for before, weight, rows in zip(batch.befores, batch.weights, table.rows, strict=True)
     ]
     if batch.how.rule.linear:
-        zeros, ones = torch.zeros_like(batch.ww), torch.ones_like(batch.ww)
-        total = lambda x: table.total(x) if x is batch.ww else x  # of the weight that e.w is of
-        (scale, shrink), state = batch.answer(zeros, zeros, total)
-        slope = batch.answer(ones, zeros, total)[0].shrink - shrink
+        zeros, ones = torch.zeros_like(batch.sums[0]), torch.ones_like(batch.sums[0])
+        judged, *_ = yield from _judge(batch, zeros, zeros)
+        total = lambda x: table.total(x) if x is judged.ww else x  # of the weight that e.w is of
+        (scale, shrink), state = judged.answer(zeros, zeros, total)
+        slope = judged.answer(ones, zeros, total)[0].shrink - shrink
     else:
         *_, ew, ee = native.measure(changes).T.contiguous()
-        ((scale, shrink), state), slope = batch.answer(ew, ee, table.total), None
+        judged, *_ = yield from _judge(batch, ew, ee)
+        ((scale, shrink), state), slope = judged.answer(ew, ee, table.total), None
     batch.state.update(state)
     firsts = list(accumulate((rows.units for rows in table.rows[:-1]), initial=0))
-    native.amend(changes, batch.gate.weight[firsts].tolist(), scale, shrink, slope)
+    native.amend(changes, judged.gate.weight[firsts].tolist(), scale, shrink, slope)
 
 
 def keep(batch: Begun, states: dict[Tensor, State]) -> None:

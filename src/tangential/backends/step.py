@@ -154,14 +154,19 @@ def _judge(batch: Batch, table: Table, watch: Watch | None) -> Wait:
 
 
 def decide(
-    table: Table, moments: maths.Moments, *, projection: Projection, delta: float, eps: float
+    table: Table,
+    moments: maths.Moments,
+    *others: Tensor,
+    projection: Projection,
+    delta: float,
+    eps: float,
 ) -> Wait:
-    """The gate's decisions, and the sums of the moments over whole weights, if they are needed."""
+    """The gate's decisions; sums over whole weights, also of `others` [units of all], if needed."""
     totals, failed = Totals(table, needed=projection == "auto"), None
     settings = {"unit_size": table.unit_size, "delta": delta, "eps": eps}
     if totals.needed:
         failed = maths.failing(torch, moments, **settings)
-        yield from totals.learn([*moments, failed])
+        yield from totals.learn([*moments, failed, *others])
     settings |= {"size": table.size, "projection": projection, "failed": failed}
     return maths.gate(torch, moments, totals, **settings), totals
 

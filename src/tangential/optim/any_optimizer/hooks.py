@@ -122,12 +122,10 @@ class Projector:
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and float(found_inf):
             return  # the optimizer will skip this step
-        tasks = []
         for group, how, weights in steps:
             if self.stand_ins.put_in(group["params"], optimizer.state):
                 weights = _moving(optimizer, group, how)
-            tasks += begin(weights, self.stand_ins.weights, how, self.begun)
-        sharded.run_together(tasks)
+            begin(weights, self.stand_ins.weights, how, self.begun)
 
     @torch.no_grad()
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
