@@ -76,17 +76,13 @@ def begin(
     fast = [weight for weight in weights if _is_fast(weight, originals, how.units)]
     known = {weight.param for weight in fast}
     others = [weight for weight in weights if weight.param not in known]
-    batches = [_begun(batch, originals, how) for batch in foreach.batches(others)]
+    batches = [_begun(batch, originals, how, fast=False) for batch in foreach.batches(others)]
     batches += [_begun(fast, originals, how, fast=True)] if fast else []
     begun += [batch for batch in batches if batch is not None]
 
 
 def _begun(
-    weights: list[WeightState],
-    originals: dict[Tensor, Tensor],
-    how: Amendment,
-    *,
-    fast: bool = False,
+    weights: list[WeightState], originals: dict[Tensor, Tensor], how: Amendment, *, fast: bool
 ) -> Begun | None:
     """A batch, copied; None if it is never projected, and has decayed."""
     active = [i for i, weight in enumerate(weights) if weight.has_grad]

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tangential.monitor import Run, load
-from tangential_lab.files import make_writable_folder
+from tangential_lab.files import check_folder
 from tangential_lab.reports import write_runs
 from tangential_lab.terminal import print_paths, say
 
@@ -23,7 +23,7 @@ def plot(run: Path, /, *others: Path, out: Path = Path("plots")) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runs = _named([run, *others])
-    make_writable_folder(out)
+    check_folder(out)  # before the figures are drawn, which takes seconds
     for warning in caught:
         say(console, f"Note: {warning.message}")
     print_paths(console, write_runs(runs, out))

@@ -39,7 +39,16 @@ def write_runs(runs: Mapping[str, Run], folder: Path) -> list[Path]:
     Args:
         runs: Runs by the names that they are shown with.
         folder: Folder for report.html and its figures.
+
+    Raises:
+        ValueError: a run has no values of single weights.
     """
+    for name, run in runs.items():
+        if not run.weights:
+            raise ValueError(
+                f"{name} has means over weights, but no values of single weights: log them with a "
+                "sink that has weights=True"
+            )
     figures = run_figures(runs)
     styles = _styles(runs, figures)
     about = [
@@ -92,8 +101,8 @@ def _about(run: Run) -> str:
     count, total = len(run.invariant), len(run.weights)
     if not count:
         return f"{run.length:,} steps; all {total:,} weights, none of them known scale-invariant."
-    known = "the audit proved" if run.audited else "by the gate's decisions"
-    return f"{run.length:,} steps; {count:,} of {total:,} weights, scale-invariant {known}."
+    known = "the audit proved" if run.audited else "the gate decided"
+    return f"{run.length:,} steps; {count:,} of {total:,} weights, scale-invariant as {known}."
 
 
 # ---- lines

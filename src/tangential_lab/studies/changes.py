@@ -35,10 +35,10 @@ def _changes(old: Plan, new: Plan) -> Iterator[str]:
         yield from _change(name, getattr(old, name), getattr(new, name))
     for name in dict.fromkeys([*old.settings, *new.settings]):
         yield from _change(name, old.settings.get(name), new.settings.get(name))
-    for name in old.optimizers.keys() & new.optimizers.keys():
-        if old.optimizers[name].source or new.optimizers[name].source:
-            a, b = old.optimizers[name].about, new.optimizers[name].about
-            yield from [f"the code of {name}"] if a != b else []
+    for name, optimizer in old.optimizers.items():
+        other = new.optimizers.get(name, optimizer)
+        if (optimizer.source or other.source) and optimizer.about != other.about:
+            yield f"the code of {name}"
     if any(o.leader for o in old.optimizers.values()) != any(
         o.leader for o in new.optimizers.values()
     ):

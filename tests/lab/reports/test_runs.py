@@ -97,6 +97,25 @@ def test_a_page_overlays_runs_and_has_their_verdicts(tmp_path):
     assert all(path.stat().st_size > 5_000 for path in pictures)
 
 
+def test_a_run_without_single_weights_is_refused_before_anything_is_written(tmp_path):
+    means = load([{"step": step, "label": "all", "norm": 2.0} for step in (0, 50)])
+    with pytest.raises(
+        ValueError, match="means has means over weights, but no values of single weights"
+    ):
+        write_runs({"means": means}, tmp_path / "plots")
+    assert not (tmp_path / "plots").exists()
+
+
+@pytest.mark.parametrize(
+    ("audited", "words"), [(True, "as the audit proved"), (False, "as the gate decided")]
+)
+@pytest.mark.slow
+def test_a_page_says_why_weights_count_as_invariant(audited, words, tmp_path):
+    mark = {"invariant": 1.0} if audited else {"gate_row": 1.0}
+    [page, *_] = write_runs({"run": load(rows(lambda *_: 1.0, **mark))}, tmp_path)
+    assert f"3 of 3 weights, scale-invariant {words}" in page.read_text("utf-8")
+
+
 @pytest.fixture
 def logs(tmp_path):
     """Two logs with the same name, in two folders."""
