@@ -210,6 +210,4 @@ NB_MODULE(_native, m) {
   m.def("amend_changes", amend_changes, "weights"_a, "scale"_a.none(), "shrink"_a, "slope"_a.none(),
         "threads"_a);
   m.def("gate", gate_of, "table"_a, "unit_size"_a, "projection"_a, "delta"_a, "eps"_a);
-  m.attr("measure_moved") = m.attr("measure_changes");  // until all callers use the new names
-  m.attr("Verdict") = m.attr("Decision");
 }

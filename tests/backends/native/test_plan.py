@@ -124,7 +124,7 @@ def test_gate_is_the_gate_of_maths(data, projection, delta):
             size = unit_size * sums.shape[1]
             gate = maths.gate(np, moments, np.sum, unit_size=unit_size, size=size, **options)
         expected = maths.coef(np, gate, moments.ww, moments.uw, np.sum, eps=eps)
-    assert (decision == kernel.Verdict.row, decision == kernel.Verdict.weight) == (
+    assert (decision == kernel.Decision.row, decision == kernel.Decision.weight) == (
         gate.row.all(),
         gate.weight.all(),
     )
