@@ -30,8 +30,9 @@ from tangential_lab.training import DEFAULT_OPTIMIZERS
 HERE = Path(__file__).parent / "results"
 CLOSING = """
 "Leans ahead" and "leans behind" are not verdicts: by chance alone, one comparison in twenty has a
-95 % interval that excludes 0, and every study makes several comparisons. How a study is made fair
-is in the [README](../../README.md). `python docs/results.py` writes these pages.
+95 % interval that excludes 0, and every study makes several comparisons. The page of the
+[laboratory](../laboratory.md#how-a-comparison-is-kept-fair) says how a study is made fair.
+`python docs/results.py` writes these pages.
 """
 
 

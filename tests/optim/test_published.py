@@ -1,6 +1,6 @@
 """The published code, PyPI's adamp 0.3.0: equal where the two agree, pinned where they do not.
 
-What it fails at altogether stands in the README's table and is pinned by test_readme.py.
+What it fails at altogether stands in the table of docs/modes.md and is pinned by test_modes.py.
 """
 
 import adamp

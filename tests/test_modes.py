@@ -1,4 +1,4 @@
-"""The README's table of what works where, each cell tried out."""
+"""The table of docs/modes.md, each cell tried out."""
 
 import re
 import warnings
@@ -12,7 +12,7 @@ from torch import nn
 
 from tangential import AdamP
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs/modes.md").read_text("utf-8")
 COLUMNS = [torch.optim.AdamW, adamp.AdamP, timm.optim.AdamP, AdamP]
 
 
@@ -122,9 +122,9 @@ CHECKS = {
 
 
 def table():
-    """Rows of the README's table: name -> cells."""
+    """Rows of the table: name -> cells."""
     rows = {}
-    for line in README.splitlines():
+    for line in PAGE.splitlines():
         name, *cells = (cell.strip() for cell in re.split(r"\|", line.strip("| ")))
         if name in CHECKS:
             rows[name] = cells
