@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 
-from tangential_lab.errors import exit_on_interrupt, exit_with, report_errors
+from tangential_lab.errors import exit_on_interrupt, exit_with, exits_are_errors, report_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for terminals that cannot show ± or ━
-    with report_errors():
+    with exits_are_errors(), report_errors():
         _run(list(arguments))
 
 

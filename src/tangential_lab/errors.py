@@ -9,8 +9,10 @@ import signal
 import sys
 import textwrap
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import NoReturn
 
@@ -18,6 +20,7 @@ MAX_LENGTH = 1000  # characters of a message that are printed
 LEFT_OUT = re.compile(r" \.\.\. \(([\d,]+) characters left out\) \.\.\. ")  # as `shorten` writes it
 TRACEBACK = "TANGENTIAL_TRACEBACK"  # environment variable: show the traceback of every error
 INTERRUPTED = 130  # the exit status of shells after Ctrl-C
+PACKAGE = str(Path(__file__).parent)
 
 
 @contextmanager
@@ -72,6 +75,42 @@ def exit_with(text: str, status: int = 1) -> NoReturn:
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
     sys.exit(status)
+
+
+@contextmanager
+def exits_are_errors() -> Iterator[None]:
+    """A context in which no code but Tangential's may end this process.
+
+    A task or an optimizer that calls `sys.exit(0)` or `os._exit(0)` would end a command early,
+    and scripts would take that for success.
+    """
+    end, process = os._exit, os.getpid()
+
+    def end_with_error(status: int) -> NoReturn:
+        caller = sys._getframe(1)
+        file = caller.f_code.co_filename
+        if os.getpid() == process and not file.startswith(PACKAGE):  # not a child of os.fork
+            with suppress(SystemExit):
+                _exit_called(f"os._exit({status})", file, caller.f_lineno)
+            _stdout_works()
+            status = status or 1
+        end(status)
+
+    os._exit = end_with_error
+    try:
+        yield
+    except SystemExit as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        file, line = [x[:2] for x in frames if not x.filename.startswith("<frozen ")][-1]
+        if file.startswith(PACKAGE) or Path(file).match("rich/console.py"):  # a closed pipe
+            raise
+        _exit_called(f"exit({'' if error.code is None else error.code})", file, line)
+    finally:
+        os._exit = end
+
+
+def _exit_called(call: str, file: str, line: int | None) -> NoReturn:
+    exit_with(f"Stopped: {file}:{line} ends this command with {one_line(call)}: remove this call")
 
 
 def one_line(message: object) -> str:

@@ -33,7 +33,7 @@ app = App(
 def run(arguments: list[str]) -> None:
     """Run a command; a wrong argument is one line on standard error."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         exit_with(f"Error: {one_line(error)}", 2)
 

@@ -66,7 +66,7 @@ def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
             if torch.accelerator.is_available():
                 torch.accelerator.synchronize()
             step_s.append(time.perf_counter() - start)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"{spec.optimizer} cannot train {plan.title}: {training.describe_error(error)}. Leave "
             "it out of --optimizers, or let your own optimizer (--optimizer) give it only the "

@@ -85,7 +85,7 @@ def describe_error(error: BaseException, file: Path | None = None) -> str:
     frames = [
         (frame.filename, frame.lineno)
         for frame in summary.stack
-        if frame.filename not in importers and not frame.filename.startswith("<frozen importlib")
+        if frame.filename not in importers and not frame.filename.startswith("<frozen ")
     ]
     if isinstance(error, SyntaxError) and error.filename:
         frames.append((error.filename, error.lineno))

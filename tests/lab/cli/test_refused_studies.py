@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from processes import call, is_one_line
+from processes import call, is_one_line, run
 
 from tangential_lab.studies import study
 
@@ -26,6 +26,16 @@ def task():
 
 def broken():
     return digits.digits()._replace(loss=lambda model, batch: model.nothing)
+
+def exits_in_loss():
+    return digits.digits()._replace(loss=lambda model, batch: exit(0))
+
+def exits_at_once():
+    exit(0)
+
+def ends_process():
+    import os
+    os._exit(0)
 """
 SMALL = ("--trials", "0", "--seeds", "1", "--epochs", "1", "--workers", "1")
 OWN = ("digits", "--optimizers", "sgd", *SMALL, "--optimizer")
@@ -73,6 +83,8 @@ def contents(folder):
         (("mine.py:nothing",), "mine.py has no function 'nothing'"),
         (("mine.py:task",), "the task's batch_size is 0"),
         (("mine.py:broken", "--optimizers", "sgd", *SMALL), "has no attribute 'nothing'"),
+        (("mine.py:exits_in_loss", "--optimizers", "sgd", *SMALL), "SystemExit: 0 (mine.py:22)"),
+        (("mine.py:exits_at_once",), "mine.py:25 ends this command with exit(0): remove this call"),
         ((*OWN, "x=mine.py:wrong"), "no such optimizer here"),
         ((*OWN, "x=mine.py:exits"), "SystemExit"),
         ((*OWN, "x=mine.py:LeavesAtStep"), "not here"),
@@ -88,4 +100,13 @@ def test_a_refused_study_leaves_no_file(arguments, words, here, capsys):
     assert is_one_line(errors)
     assert words in errors
     assert out.startswith("Preparing: ") or not out
+    assert contents(here) == before
+
+
+def test_a_task_that_ends_the_process_is_named(here):
+    """In a separate process: it would end this one."""
+    before = contents(here)
+    status, _, errors = run("compare", "mine.py:ends_process")
+    call = "mine.py:29 ends this command with os._exit(0)"
+    assert (status, errors) == (1, f"Stopped: {call}: remove this call\n")
     assert contents(here) == before
