@@ -35,7 +35,14 @@ def one_of(known: Iterable[str], what: str) -> Callable[[Any, str], None]:
     return check
 
 
-SPELT = {"sgd": "SGD", "sgdp": "SGDP", "adam": "Adam", "adamw": "AdamW", "adamp": "AdamP"}
+SPELT = {
+    "sgd": "SGD",
+    "sgdp": "SGDP",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "adamp": "AdamP",
+    "muon": "Muon",
+}
 
 
 def label(name: str) -> str:

@@ -53,7 +53,7 @@ def _trial_s(plan: Plan, task: Task, spec: Spec) -> float:
     torch.manual_seed(0)
     model = task.model().to(device or "cpu")
     invariant = frozenset(plan.invariant)
-    groups = training.split_groups(task.groups(model), model, invariant, spec.values.get("lr"))
+    groups = training.split_groups(task, model, invariant, spec.values.get("lr"))
     share, step_s = training.ProcessShare(0, 1), list[float]()
     batches = training.training_batches(task._replace(loader_workers=0), 0, 0, share)
     try:

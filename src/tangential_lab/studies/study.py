@@ -154,7 +154,7 @@ def _test_user_optimizers(
 
     with torch.random.fork_rng():
         model = task.model()
-    groups = preflight.shapes(training.split_groups(task.groups(model), model, invariant, 1.0))
+    groups = preflight.shapes(training.split_groups(task, model, invariant, 1.0))
     reasons = preflight.unresumable(
         preflight.PreflightRequest(
             request.user_optimizers, dict(task.published), dict(request.given), groups

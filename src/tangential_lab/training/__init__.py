@@ -2,6 +2,7 @@
 
 task        what is trained; what identifies a trial
 optimizers  the laboratory's own optimizers; `points`: their settings without a search
+muon        Muon, and which weights are hidden matrices
 user_code   users' Python files as modules, and the optimizers in them
 rotation    the angles by which steps turn weights: recorded, or prescribed to AdamW
 batches     loads batches that depend only on the seed and the step

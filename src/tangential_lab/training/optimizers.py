@@ -9,8 +9,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP, project
 from tangential.radial import Rule, brake, fixed_norm, rotational
+from tangential_lab.training.muon import MuonAndAdamW, hidden_matrices
 from tangential_lab.training.rotation import RescaledAdamW
-from tangential_lab.training.task import ParamGroups
+from tangential_lab.training.task import ParamGroups, Task
 
 Family = Literal["sgd", "adam"]  # a task gives its published points by family
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -24,8 +25,8 @@ class OptimizerEntry(NamedTuple):
     """An optimizer in a comparison.
 
     `build` takes parameter groups, and a point of the search space as keywords. Every group has
-    a key `scale_invariant`, True or False; if the task says so, `row_groups`, which only AdamP,
-    SGDP, RescaledAdamW and projected optimizers know.
+    the keys `scale_invariant` and `hidden`, True or False; if the task says so, `row_groups`, which
+    only AdamP, SGDP, RescaledAdamW and projected optimizers know.
     """
 
     build: Callable[..., Optimizer]
@@ -79,6 +80,11 @@ def _ruled(rule: Rule) -> Callable[..., Optimizer]:
         return project(inner, weight_decay=weight_decay, radial=rule)
 
     return build
+
+
+def _projected_muon(groups: ParamGroups, lr: float, weight_decay: float) -> Optimizer:
+    inner = MuonAndAdamW(_without(groups, {"scale_invariant"}), lr, weight_decay=0)
+    return project(inner, weight_decay=weight_decay)
 
 
 def _sgd(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
@@ -154,6 +160,20 @@ OPTIMIZERS = {
         "#5b6d2f",
         leader="adamp",
     ),
+    "muon": OptimizerEntry(
+        factory(MuonAndAdamW),
+        "Muon on hidden matrices, at AdamW's step length; AdamW on the rest",
+        ("adamw",),
+        "adam",
+        "#2f6f3e",
+    ),
+    "muon-projected": OptimizerEntry(
+        _projected_muon,
+        "Muon and AdamW with AdamP's projection and weight decay, wd_ratio .1",
+        ("muon", "adamw"),
+        "adam",
+        "#a3195b",
+    ),
     "adamw-brake": OptimizerEntry(
         _ruled(brake()),
         "AdamW, half of the outward radial part (radial brake)",
@@ -188,24 +208,27 @@ ANALYSED_OPTIMIZERS = ("sgd-plain", "sgd", "sgdp", "adam", "adamp")
 
 
 def split_groups(
-    groups: ParamGroups, model: nn.Module, invariant: frozenset[str], lr: float | None
+    task: Task, model: nn.Module, invariant: frozenset[str], lr: float | None
 ) -> ParamGroups:
-    """A model's groups, split into scale-invariant parameters and others, with `lr_scale` applied.
+    """A model's groups, split by what is scale-invariant and hidden, with `lr_scale` applied.
 
     Args:
-        groups: Parameter groups, as `Task.groups` returns them.
+        task: Says which groups there are, and which layers are the first and last ones.
         model: The model.
         invariant: Names of its scale-invariant weights.
         lr: The learning rate, which `lr_scale` multiplies.
     """
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    hidden = hidden_matrices(model, task.ends)
     split = []
-    for group in groups:
+    for group in task.groups(model):
         options = {k: v for k, v in group.items() if k not in ("params", "lr_scale")}
         if lr is not None and "lr_scale" in group:
             options["lr"] = lr * group["lr_scale"]
-        for kind in (True, False):
-            params = [p for p in group["params"] if (names.get(p) in invariant) is kind]
-            if params:
-                split.append({"params": params, **options, "scale_invariant": kind})
+        parts: dict[tuple[bool, bool], list[Tensor]] = {}
+        for param in group["params"]:
+            parts.setdefault((names.get(param) in invariant, param in hidden), []).append(param)
+        for (is_invariant, is_hidden), params in sorted(parts.items(), reverse=True):
+            kinds = {"scale_invariant": is_invariant, "hidden": is_hidden}
+            split.append({"params": params, **options, **kinds})
     return split

@@ -215,6 +215,7 @@ class Task(NamedTuple):
     published: Mapping[str, Point] = USUAL  # without tuning, by optimizer or family
     data: DataSource = DataSource()
     groups: Callable[[nn.Module], ParamGroups] = single_group  # may have "lr_scale"
+    ends: tuple[str, ...] | None = None  # modules of the first and last layers, see `muon`
     schedule: Callable[[float], float] = cosine_schedule
     batch_order: Callable[[int, int, torch.Generator], Iterator[Tensor]] = shuffled_batches
     evaluation_batch_size: int = 512

@@ -72,7 +72,7 @@ class Trial:
     def _train_with(self, entry: OptimizerEntry, point: Point) -> None:
         """Train with this optimizer from now on."""
         inner, lr = self.accelerator.unwrap_model(self.model), point.get("lr")
-        groups = split_groups(self.task.groups(inner), inner, self.options.invariant, lr)
+        groups = split_groups(self.task, inner, self.options.invariant, lr)
         optimizer = entry.build(groups, **point)
         if isinstance(optimizer, RescaledAdamW):
             optimizer.angles = self.options.angles

@@ -265,10 +265,9 @@ class TestResumedTrial:
 
 def test_a_tasks_own_groups_are_handed_over(digits):
     model = digits.model()
-    groups = preflight.shapes(
-        split_groups(digits.groups(model), model, frozenset({"0.weight"}), 1.0)
-    )
-    assert [group["scale_invariant"] for group in groups] == [True, False]
+    groups = preflight.shapes(split_groups(digits, model, frozenset({"0.weight"}), 1.0))
+    kinds = [(group["scale_invariant"], group["hidden"]) for group in groups]
+    assert kinds == [(True, False), (False, True), (False, False)]
     assert groups[0]["params"] == [tuple(model.get_parameter("0.weight").shape)]
 
 

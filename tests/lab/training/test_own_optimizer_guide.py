@@ -33,12 +33,11 @@ def net():
 
 
 def groups_of(model):
-    """Two groups; the second has another learning rate."""
-    first, second = [*model[:3].parameters()], [*model[3:].parameters()]
-    return [
-        {"params": first, "scale_invariant": False},
-        {"params": second, "scale_invariant": False, "lr": 0.002},
-    ]
+    """A group of each kind; the hidden one has another learning rate."""
+    hidden = [model[1].weight, model[3].weight, model[3].bias]
+    rest = [p for p in model.parameters() if all(p is not q for q in hidden)]
+    kinds = {"scale_invariant": False, "hidden": False}
+    return [{"params": rest, **kinds}, {"params": hidden, **kinds, "hidden": True, "lr": 0.002}]
 
 
 def step(models, optimizers, number):
@@ -59,15 +58,12 @@ def same(a, b):
 
 def test_it_steps_as_muon_and_adamw_do(source):
     whole, apart = net(), net()
-    optimizer = user_optimizer(0, "muon", source).build(groups_of(whole), **POINT)
-    hidden, slow = apart[1].weight, apart[3].weight
-    others = [p for p in apart.parameters() if p is not hidden and p is not slow]
-    late = [p for p in others if any(p is q for q in apart[3:].parameters())]
-    early = [p for p in others if all(p is not q for q in late)]
+    optimizer = user_optimizer(0, "mine", source).build(groups_of(whole), **POINT)
+    matrices = [apart[1].weight, apart[3].weight]
+    rest, hidden = (group["params"] for group in groups_of(apart))
     split = [
-        Muon([hidden], adjust_lr_fn="match_rms_adamw", **POINT),
-        Muon([slow], adjust_lr_fn="match_rms_adamw", **POINT | {"lr": 0.002}),
-        AdamW([{"params": early}, {"params": late, "lr": 0.002}], **POINT),
+        Muon(matrices, adjust_lr_fn="match_rms_adamw", **POINT | {"lr": 0.002}),
+        AdamW([{"params": rest}, {"params": hidden[2:], "lr": 0.002}], **POINT),
     ]
     for number in range(5):
         step([whole, apart], [[optimizer], split], number)
@@ -75,7 +71,7 @@ def test_it_steps_as_muon_and_adamw_do(source):
 
 
 def test_it_continues_from_its_state_dict(source):
-    build = user_optimizer(0, "muon", source).build
+    build = user_optimizer(0, "mine", source).build
     first = net()
     optimizer = build(groups_of(first), **POINT)
     for number in range(3):
@@ -100,7 +96,7 @@ def test_the_error_about_muon_points_to_the_recipe_which_works(
     monkeypatch.chdir(tmp_path)
     sizes = ("--trials", 0, "--seeds", 1, "--epochs", 1, "--workers", 1)
     status, out, errors = call(
-        capsys, "compare", "digits", "--optimizers", "adamw", "--optimizer", f"muon={made}", *sizes
+        capsys, "compare", "digits", "--optimizers", "adamw", "--optimizer", f"mine={made}", *sizes
     )
     if made == "torch.optim:Muon":
         assert status == 1
@@ -108,6 +104,6 @@ def test_the_error_about_muon_points_to_the_recipe_which_works(
         assert "docs/own_optimizer.md" in errors
     else:
         assert (status, errors) == (0, "")
-        assert "muon" in out
+        assert "mine" in out
         assert "not continue from its state_dict" not in out
     assert "docs/own_optimizer.md" in preflight.ADVICE

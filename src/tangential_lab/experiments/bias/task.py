@@ -23,6 +23,10 @@ from tangential_lab.training import Batch, Metric, Task, loader_processes
 
 HELD_OUT = 10  # one in HELD_OUT training digits is for validation
 MINI_TEST = 4000  # test digits of "mini"; each occurs without and with bias
+ENDS = {  # first and last layers
+    "plain": ("body.0", "head"),
+    "rebias": ("f.body.0", "f.head", "g.body.0", "g.head"),
+}
 PUBLISHED = untuned(sgd=(0.1, 1e-4), adam=(1e-3, 1e-4))
 
 
@@ -76,6 +80,7 @@ def bias(
         loss=partial(_rebias_loss, width, hsic) if rebiased else _plain_loss,
         predict=partial(_predict, rebiased),
         baselines=ADAM_AND_ADAMW,
+        ends=ENDS[method],
         **settings,
     )
 

@@ -63,6 +63,10 @@ PUBLISHED = {
         untuned(sgd=(2e-3, 5e-4), adam=(1e-4, 0.0)),
     ),
 }
+ENDS = {  # the first layer, and those that give the outputs
+    "centernet": ("backbone.conv1", "heat.2", "size.2", "offset.2"),
+    "ssd": ("ssd.backbone.fine.0", "ssd.head"),
+}
 WHOLE = {"centernet": crops.Window, "ssd": v2.Resize}  # evaluation pads or stretches images
 
 
@@ -111,6 +115,7 @@ def detection(
         evaluation_batch_size=32,
         evaluations=5,
         baselines=ADAM_AND_ADAMW,
+        ends=ENDS[detector],
         **settings,
     )
 

@@ -114,6 +114,7 @@ def language(
         predict=_predict,
         score=_score,
         published=untuned(sgd=SGD, adam=setting.adam),
+        ends=(),  # they are one table, which is no layer
         schedule=partial(cosine_schedule, warm_up=setting.warm_up),
         batch_order=_in_turn,
         evaluation_batch_size=setting.read_streams,

@@ -94,7 +94,7 @@ def test_only_optimizers_that_use_units_hear_of_heads(tiny):
     made = pretraining(text="pydoc")
     for name, entry in OPTIMIZERS.items():
         model = made.model()
-        groups = split_groups(made.groups(model), model, frozenset(), 0.1)
+        groups = split_groups(made, model, frozenset(), 0.1)
         optimizer = entry.build(groups, lr=0.1, weight_decay=0.0)
         sizes = {group.get("row_groups", 1) for group in optimizer.param_groups}
         has_units = isinstance(optimizer, (tangential.AdamP, tangential.SGDP, RescaledAdamW))
