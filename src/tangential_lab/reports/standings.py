@@ -1,13 +1,14 @@
-"""The results of each optimizer over its seeds, and its comparisons with its baselines."""
+"""The results of each optimizer over its seeds, its comparisons, and the grid of a sweep."""
 
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import fmean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 from tangential_lab import statistics
 from tangential_lab.reports.rows import Comparison, Range, Reach, Row
+from tangential_lab.reports.wording import score
 from tangential_lab.statistics import Interval, interval
 from tangential_lab.studies import Plan, tuning
 from tangential_lab.training import Metric, Point, Record, Records, Spec
@@ -207,3 +208,37 @@ def comparable(a: Point, b: Point) -> bool:
         return False
     products = [point["lr"] * point["weight_decay"] for point in (a, b)]
     return a["lr"] == b["lr"] if not any(products) else math.isclose(*products, rel_tol=1e-6)
+
+
+# ---- the grid of a sweep
+
+
+class GridRow(NamedTuple):
+    """The scores of an optimizer with one weight decay."""
+
+    optimizer: str
+    decay: float  # lr * weight_decay * steps
+    scores: dict[float, str]  # by the learning rate as a multiple of the published one
+
+
+def grid(plan: Plan, records: Records) -> list[GridRow]:
+    """The rows of a sweep's table, by weight decay; without those that have no trial yet."""
+    rows: dict[tuple[float, str], dict[float, str]] = {}
+    for name, optimizer in plan.optimizers.items():
+        for tuned in tuning.ranking(plan, records, name):
+            multiple = float(f"{tuned.point['lr'] / optimizer.published['lr']:.2g}")
+            level = tuning.decay_level(plan, name, tuned.point)
+            shown = "diverged" if tuned.diverged else score(plan.metric, tuned.score, unit=False)
+            rows.setdefault((level, name), {})[multiple] = shown
+    levels = sorted(rows.items(), key=lambda item: item[0][0])
+    return [GridRow(name, level, scores) for (level, name), scores in levels]
+
+
+def multiples(rows: list[GridRow]) -> dict[float, str]:
+    """The learning rates of these rows, rising, with the headings of their columns.
+
+    >>> multiples([GridRow("sgd", 0.0, {3.0: "", 1.0: ""})])
+    {1.0: 'lr', 3.0: '3 lr'}
+    """
+    values = sorted({multiple for row in rows for multiple in row.scores})
+    return {x: "lr" if x == 1 else f"{x:g} lr" for x in values}

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from tangential.files import write_atomically
 from tangential_lab.reports import analysis, html, sentences, standings, tables, verdicts
 from tangential_lab.reports.figures import Figure, analysis_figure, draw, study_figures
-from tangential_lab.reports.next_steps import next_steps
 from tangential_lab.reports.rows import Row
 from tangential_lab.reports.verdicts import Side
 from tangential_lab.studies import Plan, schedule
@@ -143,7 +142,7 @@ class Report:
     @property
     def next_steps(self) -> dict[str, str]:
         """Commands that answer the next questions, with what each answers."""
-        return next_steps(self.plan) if self.complete else {}
+        return sentences.next_steps(self.plan) if self.complete else {}
 
     @property
     def sentences(self) -> list[str]:

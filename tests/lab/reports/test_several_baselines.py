@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tangential_lab.cli.study.report import print_report
 from tangential_lab.reports import page, report, sentences, write_overview
-from tangential_lab.reports.next_steps import next_steps
+from tangential_lab.reports.sentences import next_steps
 from tangential_lab.reports.verdicts import headline
 
 BOTH = {"adamp": ["adamw", "adam"]}
