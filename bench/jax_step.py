@@ -1,6 +1,6 @@
 """Time a jitted step of tangential.optax.adamp and of optax.adamw on the weights of ResNet-50.
 
-python bench/jax_step.py [--rounds 15] [--clock cpu] [--gate open]
+python bench/jax_step.py [--rounds 15] [--clock cpu] [--gate open] [--projection row]
 
 The weights lie as in JAX's libraries: outputs last. A step is the update and its addition to the
 weights, compiled together, with weights and state donated.
@@ -15,11 +15,7 @@ from optimizer_step.workloads import SHAPES, Kind, gradient, weights
 from timing import CLOCKS, interleaved, medians, options_of, seconds
 
 from tangential.optax import adamp
-
-OPTIMIZERS = {
-    "optax.adamw": optax.adamw(1e-4, weight_decay=0.01),
-    "tangential.optax.adamp": adamp(1e-4, weight_decay=0.01),
-}
+from tangential.units import Projection
 
 
 def outputs_last(weight):
@@ -50,13 +46,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--gate", choices=get_args(Kind), default="open")
+    parser.add_argument("--projection", choices=get_args(Projection), default="auto")
     given = parser.parse_args()
     torchs = weights(SHAPES["resnet50"]())
     params = [outputs_last(weight) for weight in torchs]
     grads = [outputs_last(gradient(weight.detach(), given.gate)) for weight in torchs]
+    optimizers = {
+        "optax.adamw": optax.adamw(1e-4, weight_decay=0.01),
+        "tangential.optax.adamp": adamp(1e-4, weight_decay=0.01, projection=given.projection),
+    }
     actions = {
         name: partial(seconds, stepper(optimizer, params, grads), given.clock)
-        for name, optimizer in OPTIMIZERS.items()
+        for name, optimizer in optimizers.items()
     }
     step_s = medians(interleaved(actions, given.rounds, warm_up=2))
     for name, time_s in step_s.items():
