@@ -1,6 +1,7 @@
 # make demo   set everything up and run the main job
 # make test   set everything up and pass all tests
 # make test-fast  the tests that finish quickly, for the daily loop
+# make docs   build the site into build/site
 # make lint   ruff, basedpyright, import-linter
 # make bench  time the optimizer step against its peers
 # make sanitize  the kernel's own tests under AddressSanitizer, UBSan and ThreadSanitizer
@@ -9,7 +10,7 @@ PYTHON ?= python3.11
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast lint bench sanitize clean
+.PHONY: demo test test-fast docs lint bench sanitize clean
 
 demo: .venv/lab
 	.venv/bin/tangential compare digits --sweep --trials 8 --seeds 3 --optimizers sgd sgdp adamw adamp
@@ -19,6 +20,9 @@ test: .venv/dev
 
 test-fast: .venv/dev
 	.venv/bin/pytest --numprocesses auto -m 'not slow'
+
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
 
 lint: .venv/dev
 	.venv/bin/ruff check
@@ -46,7 +50,7 @@ sanitize: .venv/dev
 
 KERNEL := CMakeLists.txt $(wildcard native/*/*)
 
-.venv/lab .venv/dev: .venv/%: pyproject.toml constraints.txt $(KERNEL) | .venv/bin/pip
+.venv/lab .venv/docs .venv/dev: .venv/%: pyproject.toml constraints.txt $(KERNEL) | .venv/bin/pip
 	@echo "installing tangential[$*] into .venv (the first time, PyTorch takes a few minutes)"
 	$(PIP) --editable '.[$*]'
 	@touch $@

@@ -26,12 +26,13 @@ def launched():
 
 
 @contextmanager
-def tab(chromium, url, *, drawn=True, early="", **options):
+def tab(chromium, url, *, site=None, drawn=True, early="", **options):
     """An open page with all plots drawn; it must print nothing and request nothing else.
 
     Args:
         chromium: The browser.
         url: Of the page.
+        site: The part of the address from which it may request more; by default the page's own.
         drawn: Wait until all plots are drawn.
         early: A script to run before the page's own.
         options: Of the browser's context.
@@ -49,7 +50,7 @@ def tab(chromium, url, *, drawn=True, early="", **options):
     try:
         yield page
         assert messages == []
-        assert {r for r in requests if not r.startswith(("data:", url))} == set()
+        assert {r for r in requests if not r.startswith(("data:", site or url))} == set()
     finally:
         context.close()
 
