@@ -1,6 +1,9 @@
 """The optimizers that `project` is tested with, by the names in docs/project.md."""
 
+from functools import partial
+
 import pytest
+import pytorch_optimizer
 import timm.optim
 import torch
 from torch import nn
@@ -47,6 +50,12 @@ INNER = {
     "timm.optim.Lamb": lambda p: timm.optim.Lamb(p, lr=0.01, weight_decay=0),
     "timm.optim.Lion": lambda p: timm.optim.Lion(p, lr=0.01),
     "timm.optim.Muon": lambda p: timm.optim.Muon(p, lr=0.01),
+}
+
+
+INNER |= {
+    f"pytorch_optimizer.{name}": partial(getattr(pytorch_optimizer, name), lr=0.01, weight_decay=0)
+    for name in ("ADOPT", "AdEMAMix", "Adan", "CAME", "MARS", "Prodigy", "Shampoo")
 }
 
 

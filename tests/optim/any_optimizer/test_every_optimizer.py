@@ -19,7 +19,8 @@ FULL = [shape for shape in SHAPES if 0 not in shape]
 LIMITED = {
     "torch.optim.Muon": MATRICES,
     "timm.optim.Muon": [*MATRICES, (6, 3, 3, 3), (10,)],
-    "torch.optim.Adafactor": FULL,
+    **dict.fromkeys(("torch.optim.Adafactor", "pytorch_optimizer.CAME"), FULL),
+    "pytorch_optimizer.Shampoo": FULL,
 }
 
 
