@@ -14,8 +14,10 @@ from tangential.backends.triton import TritonPlan
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 SHAPES = [(6, 3, 3, 3), (12, 64), (1, 128), (20, 1), (10,), (), (5, 7, 2), (0, 4)]
-LONG = (3, 5000)  # rows longer than a tile
-WIDE = [(40, 9), (3, 70), (5, 300), (2, 1500), (4, 2048)]  # one of every class of unit sizes
+LONG = (3, 2500)  # rows longer than a tile
+WIDE = [(40, 9), (3, 70), (5, 300), (2, 1500), (2, 2048)]  # one of every class of unit sizes
+FEW = [(6, 3, 3, 3), (10,), (), (5, 300), LONG]  # the interpreter takes 10 ms per tile
+DECIDING = ("plain", "delta", "row", "weight", "off", "last axis")  # options of the gate
 
 
 def left_out(options):
@@ -26,7 +28,7 @@ def left_out(options):
 @pytest.mark.slow
 def test_triton_is_the_oracle(rule, name, options):
     rng = np.random.default_rng(0)
-    shapes = [*SHAPES, *WIDE, LONG]
+    shapes = [*SHAPES, *WIDE, LONG] if name in DECIDING else FEW
     if options.get("row_axis") == -1:
         shapes = [shape[::-1] for shape in shapes if len(shape) < 3]
     oracles = [
@@ -34,7 +36,7 @@ def test_triton_is_the_oracle(rule, name, options):
     ]
     params = [leaf(torch.tensor(o.w, dtype=torch.float32)) for o in oracles]
     optimizer = RULES[rule](params, fused=True, **options)
-    for t in range(5):
+    for t in range(4):
         for i, (param, oracle) in enumerate(zip(params, oracles, strict=True)):
             g = gradient(oracle, OUTCOMES[(t + i) % 3], rng)
             if t == 3 and oracle.axes > 1 and oracle.w.size:
@@ -54,8 +56,16 @@ def test_triton_is_the_oracle(rule, name, options):
         assert not any(left)  # only empty weights
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
-@pytest.mark.parametrize("state_dtype", [None, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "state_dtype"),
+    [
+        (torch.bfloat16, None),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, None),
+        (torch.float32, None),
+    ],
+    ids=str,
+)
 @every_rule
 @pytest.mark.slow
 def test_error_is_at_most_twice_that_of_eager(cls, dtype, state_dtype):
@@ -71,7 +81,7 @@ def test_error_is_at_most_twice_that_of_eager(cls, dtype, state_dtype):
         eager = cls(both[1], foreach=False, **options)
         options.pop("state_dtype")
         oracles = [Oracle(p.detach().double().numpy(), rule, **options) for p in both[0]]
-        for t in range(5):
+        for t in range(3):
             for p, q, oracle in zip(*both, oracles, strict=True):
                 p.grad = torch.tensor(gradient(oracle, OUTCOMES[t % 3], rng)).to(dtype)
                 q.grad = p.grad.clone()
@@ -116,14 +126,14 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(cls):
         (torch.float32, None), (torch.bfloat16, "stochastic"), (torch.bfloat16, "kahan"),
     ):  # fmt: skip
         options = {**usual(cls), "fused": True, "low_precision": low_precision}
-        whole = [leaf(torch.randn(shape).to(dtype)) for shape in (*WIDE, (7,))]
+        whole = [leaf(torch.randn(shape).to(dtype)) for shape in (WIDE[0], LONG, (7,))]
         parts = [leaf(p.detach().clone()) for p in whole]
         first = cls(parts, **options)
-        train(whole, cls(whole, **options), range(4))
+        train(whole, cls(whole, **options), range(3))
         train(parts, first, range(2))
         second = cls(parts, **options)
         second.load_state_dict(copy.deepcopy(first.state_dict()))
-        train(parts, second, range(2, 4))
+        train(parts, second, range(2, 3))
         assert all(torch.equal(p, q) for p, q in zip(whole, parts, strict=True))
 
 
@@ -153,7 +163,7 @@ def test_four_launches_whatever_the_number_of_weights(cls, monkeypatch):
                 return kernel[grid]
 
         monkeypatch.setattr(kernels, name, Counted())
-    params = [leaf(torch.randn(6, 5)) for _ in range(40)] + [leaf(torch.randn(3))]
+    params = [leaf(torch.randn(6, 5)) for _ in range(12)] + [leaf(torch.randn(3))]
     optimizer = cls(params, fused=True, **usual(cls))
     for _ in range(2):
         for p in params:
