@@ -41,6 +41,7 @@ def draw(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -> list[
             with write_atomically(path, "wb") as file:
                 metadata: dict[str, Any] = {"Date": None} if suffix == "svg" else {}
                 canvas.savefig(file, format=suffix, dpi=DPI, metadata=metadata)
+            canvas.set_layout_engine("none")  # the SVG has the layout of the PNG
             paths.append(path)
     return paths
 
