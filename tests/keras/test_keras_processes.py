@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 SAME = [str(HERE / f"test_keras_{name}.py") for name in ("steps", "training")]
 
-COMPILED = ("decay-", "matched-", "excluded", "accumulated", "clipped", "fit_takes", "loaded")
+COMPILED = ("matched-", "excluded", "accumulated", "fit_takes", "loaded")
 
 
 def python(code, backend):
@@ -24,7 +24,7 @@ def test_the_same_tests_pass_on_jax():
     program = (sys.executable, "-m", "pytest", *options, *SAME)
     status, printed, errors = run(program=program, env={"KERAS_BACKEND": "jax"})
     assert status == 0, printed + errors
-    assert re.match(r"11 passed, \d+ deselected in ", printed.splitlines()[-1])
+    assert re.match(r"8 passed, \d+ deselected in ", printed.splitlines()[-1])
 
 
 def test_on_jax_no_torch_is_needed():

@@ -10,14 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import run, start
+from processes import call, run, start
 
 from tangential_lab.studies import Store
 
 pytestmark = pytest.mark.slow
 
 SIZES = ["--optimizers", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
-SMALL = ["compare", "digits", *SIZES, "--sweep"]  # 8 trials
+SWEEP = ["--optimizers", "sgd", "sgdp", "--trials", "1", "--seeds", "2", "--sweep"]
+SMALL, TRIALS = ["compare", "digits", *SWEEP], 4
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 
 
@@ -28,6 +29,11 @@ def command(*arguments):
 def output_of(*arguments, **options):
     status, text, _ = run(*arguments, stderr=subprocess.STDOUT, **options)
     return status, text
+
+
+def output_here(capsys, *arguments):
+    status, *texts = call(capsys, *arguments)
+    return status, "".join(texts)
 
 
 def first_trial(process):
@@ -57,7 +63,8 @@ def wait_until_ended(pids):
     assert not any(map(is_alive, pids))
 
 
-def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
+def test_a_study_runs_reports_and_does_nothing_twice(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")  # as in other processes
     arguments = ["compare", "digits", *SIZES, "--epochs", 1, "--undecayed", "--out", tmp_path]
     status, text = output_of(*arguments)
     assert status == 0, text
@@ -69,16 +76,16 @@ def test_a_study_runs_reports_and_does_nothing_twice(tmp_path):
     assert f"[{count:3}/{count}]" in text
     assert {trial["phase"] for trial in trials} == {"tune", "test", "undecayed"}
     assert not (folder / "checkpoints").exists()
-    status, again = output_of(*arguments)
+    status, again = output_here(capsys, *arguments)
     assert status == 0
     assert f"{count} of {count} trials are already finished" in again
     assert f"{count}/{count}]" not in again
     end = "At the baseline's learning rate"
     assert text[text.index(end) :] == again[again.index(end) :]
-    status, report = output_of("report", "digits", "--out", tmp_path)
+    status, report = output_here(capsys, "report", "digits", "--out", tmp_path)
     assert status == 0
     assert text[text.index(end) :] == report[report.index(end) :]
-    status, report = output_of("report", folder, folder, "--out", tmp_path)
+    status, report = output_here(capsys, "report", folder, folder, "--out", tmp_path)
     assert status == 0, report
     assert (tmp_path / "report.html").exists()
 
@@ -92,15 +99,15 @@ def finish(folder, *arguments):
     assert status == 0, text
     records = store.records(plan)
     store.close()
-    assert len(records) == 8
+    assert len(records) == TRIALS
     assert all(records[spec] == record for spec, record in kept.items())
     return len(kept)
 
 
 def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
-    arguments = (*SMALL, "--epochs", 30, "--out", tmp_path)
+    arguments = (*SMALL, "--epochs", 15, "--out", tmp_path)
     process = command(*arguments)
-    assert first_trial(process).startswith("[  1/8]")
+    assert first_trial(process).startswith(f"[  1/{TRIALS}]")
     os.killpg(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=100)
     assert process.returncode == 130, text
@@ -108,14 +115,14 @@ def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
     assert "Stopped. Finished trials are kept: run the same command again" in text
     assert "Traceback" not in text
     assert list((tmp_path / "digits/checkpoints").glob("*/*.checkpoint"))
-    assert 1 <= finish(tmp_path, "worker", "digits", "--out", tmp_path) < 8
+    assert 1 <= finish(tmp_path, "worker", "digits", "--out", tmp_path) < TRIALS
 
 
 @linux
 def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
-    arguments = (*SMALL, "--epochs", 12, "--out", tmp_path)
+    arguments = (*SMALL, "--epochs", 5, "--out", tmp_path)
     process = command(*arguments)
-    assert first_trial(process).startswith("[  1/8]")
+    assert first_trial(process).startswith(f"[  1/{TRIALS}]")
     workers = workers_of(process)
     os.killpg(process.pid, signal.SIGINT)
     while "Stopping" not in (line := process.stdout.readline()):
@@ -140,7 +147,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
         "worker takes its trial",
         text,
     )
-    assert "[  8/8]" in text
+    assert f"[  {TRIALS}/{TRIALS}]" in text
 
 
 @linux
@@ -154,7 +161,7 @@ def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
     wait_until_ended(workers)
     status, text = output_of(*arguments)
     assert status == 0, text
-    assert "of 8 trials are already finished" in text
+    assert f"of {TRIALS} trials are already finished" in text
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -91,7 +91,8 @@ def train(how, optimizer):
 kept = ("score", "loss", "curves", "layers", "norm", "metrics")
 found = {}
 for how in hows:
-    for optimizer in ("adamp", "sgdp", "adamw") if "digits" in how else ("sgdp",):
+    several = how in ("digits", "digits copies", "digits shards")
+    for optimizer in ("adamp", "sgdp", "adamw") if several else ("sgdp",):
         record = train(how, optimizer)
         found.setdefault(how, {})[optimizer] = {k: record[k] for k in kept}
 if os.environ.get("RANK", "0") == "0":

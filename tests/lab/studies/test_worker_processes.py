@@ -58,7 +58,7 @@ def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
 
 @pytest.mark.slow
 def test_the_share_of_the_steps_that_a_running_trial_has_done_is_known(digits, tmp_path):
-    sizes = {"optimizers": ("sgdp",), "trials": 0, "seeds": 1, "epochs": 40}
+    sizes = {"optimizers": ("sgdp",), "trials": 0, "seeds": 1, "epochs": 15}
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits, **sizes)
     options = WorkerOptions(None, tmp_path, 60.0)
     seen = list(study.run_study(store, plan, options, 1, Event(), print))
@@ -124,10 +124,10 @@ def assert_same(store, plan, reference):
 
 
 @pytest.mark.slow
-def test_fifty_kills_lose_nothing(digits, server, reference, tmp_path):
+def test_twenty_kills_lose_nothing(digits, server, reference, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     chance, kills = random.Random(0), 0
-    while kills < 50:
+    while kills < 20:
         workers = [server.Process(target=_work, args=(store.url, tmp_path, 0.0)) for _ in range(2)]
         for one in workers:
             one.start()
