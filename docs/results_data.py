@@ -63,7 +63,7 @@ def export(name: str, study: Report, folder: Path) -> None:
 
 
 def _title(figure: Figure, panel: Panel) -> str:
-    """Of a panel that stands beside those of other figures."""
+    """Of a panel that is placed next to those of other figures."""
     return f"{figure.title}, {panel.title}" if panel.title else figure.title
 
 

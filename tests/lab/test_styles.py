@@ -66,7 +66,7 @@ def test_an_old_study_is_drawn_in_todays_colours():
 @pytest.mark.parametrize("cones", BLIND)
 @pytest.mark.parametrize("paper", ["light", "dark"])
 @pytest.mark.parametrize("names", [DEFAULT_OPTIMIZERS, ANALYSED_OPTIMIZERS])
-def test_all_eyes_can_tell_the_default_optimizers_apart(names, cones, paper):
+def test_everybody_can_distinguish_the_default_optimizers(names, cones, paper):
     """At least 20 units of CIELAB; 2.3 units can just be seen."""
     drawn = [OPTIMIZERS[name].colour for name in names]
     drawn = [styles.on_dark(colour) for colour in drawn] if paper == "dark" else drawn

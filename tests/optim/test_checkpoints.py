@@ -64,7 +64,7 @@ SGDP_ = {"lr": 0.01, "weight_decay": 0.01, "momentum": 0.9, "dampening": 0.1}
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("package", [adamp, timm.optim], ids=["adamp", "timm"])
-def test_adamp_goes_on_from_the_copies(package, nesterov, backend):
+def test_adamp_continues_from_the_copies(package, nesterov, backend):
     new = take_over(
         lambda p: package.AdamP(p, nesterov=nesterov, **ADAMP),
         lambda p: AdamP(p, **backend),
@@ -77,7 +77,7 @@ def test_adamp_goes_on_from_the_copies(package, nesterov, backend):
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("package", [adamp, timm.optim], ids=["adamp", "timm"])
-def test_sgdp_goes_on_from_the_copies(package, nesterov, backend):
+def test_sgdp_continues_from_the_copies(package, nesterov, backend):
     published = package is adamp  # projects the momentum buffer itself
     new = take_over(
         lambda p: package.SGDP(p, nesterov=nesterov, **SGDP_),
@@ -87,7 +87,7 @@ def test_sgdp_goes_on_from_the_copies(package, nesterov, backend):
     assert new.param_groups[0]["project_buffer"] is published
 
 
-def test_caution_goes_on_from_timm(backend):
+def test_caution_continues_from_timm(backend):
     for theirs, ours, options in [
         (timm.optim.AdamP, AdamP, ADAMP),
         (timm.optim.SGDP, SGDP, SGDP_),

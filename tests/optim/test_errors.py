@@ -153,7 +153,7 @@ class TestStepChangesNothingBeforeItFails:
         ("name", "value"),
         [("lr", NAN), ("projection", "rows"), ("row_axis", 2), ("row_groups", 3), ("wd_ratio", "")],
     )
-    def test_option_spoilt_between_steps(self, cls, backend, name, value):
+    def test_option_made_invalid_between_steps(self, cls, backend, name, value):
         optimizer, params = self.two(cls, backend)
         optimizer.param_groups[1][name] = value
         unchanged_by(optimizer, params, ValueError, f"{name} (must be|is) ")

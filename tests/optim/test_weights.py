@@ -101,7 +101,9 @@ def test_float16_stays_finite_where_adamws_does(cls, backend):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("projection", ["auto", "row", "weight"])
-def test_bad_gradients_spoil_what_torchs_optimizers_spoil(cls, backend, bad, projection):
+def test_bad_gradients_damage_the_same_values_as_in_torchs_optimizers(
+    cls, backend, bad, projection
+):
     reference = torch.optim.AdamW if cls is AdamP else torch.optim.SGD
     settings = {"lr": 0.01} | ({"momentum": 0.9} if cls is SGDP else {"weight_decay": 0.1})
     ours, theirs = (leaf(torch.full((4, 6), 0.5)) for _ in range(2))

@@ -53,8 +53,8 @@ def freed(x: Tensor) -> str | None:
 
 def has_own_dispatch(x: Tensor) -> bool:
     """Whether x is of a subclass, such as DTensor, whose values may not be in its own memory."""
-    own = type(x).__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
-    return own is not Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
+    dispatch = type(x).__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
+    return dispatch is not Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def gradient_of(param: Tensor) -> Tensor:

@@ -80,6 +80,6 @@ class Projected(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of this optimizer."""
-        own = {name: getattr(self, name) for name in self._names}
-        plain = {name: dict(x) if isinstance(x, dict) else x for name, x in own.items()}
+        arguments = {name: getattr(self, name) for name in self._names}
+        plain = {name: dict(x) if isinstance(x, dict) else x for name, x in arguments.items()}
         return super().get_config() | plain

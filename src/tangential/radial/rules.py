@@ -45,10 +45,10 @@ def _brake(xp, change, state, setting, *, outward, inward):
     ww, ew, ee = change
     ones, length = xp.ones_like(ww), xp.sqrt(ww)
     radial = xp.where(ew > 0, outward * ones, inward * ones)
-    kept = 1 - setting.lr * setting.decay * setting.wd_ratio
-    wanted = xp.clip(kept * length + radial * _quotient(xp, ew, length), min=setting.eps)
-    first = kept + (radial - 1) * _quotient(xp, ew, ww)  # before the length is set: first w + e
-    rescale = _quotient(xp, wanted, xp.sqrt(first**2 * ww + 2 * first * ew + ee))
+    share = 1 - setting.lr * setting.decay * setting.wd_ratio
+    target = xp.clip(share * length + radial * _quotient(xp, ew, length), min=setting.eps)
+    first = share + (radial - 1) * _quotient(xp, ew, ww)  # before the length is set: first w + e
+    rescale = _quotient(xp, target, xp.sqrt(first**2 * ww + 2 * first * ew + ee))
     return Factors(rescale, 1 - rescale * first), state
 
 

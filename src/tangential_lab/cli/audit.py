@@ -209,10 +209,10 @@ def _from_file(path: Path, name: str) -> _LoadedModel:
             f"{name} in {path} must be a function without arguments, got {name}{signature}"
         ) from error
     try:
-        made = factory()
+        result = factory()
     except (Exception, SystemExit) as error:  # users' code may raise anything
         raise ValueError(f"{name} in {path} failed: {type(error).__name__}: {error}") from error
-    model, batches = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    model, batches = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"{name} must return a torch.nn.Module or (module, batches), "

@@ -70,16 +70,16 @@ def rows(plan: Plan, records: Records, phase: str = "test") -> list[Row]:
         at = {"test": lambda name: tuning.best_point(plan, records, name)}
         at["undecayed"] = lambda name: without_decay(plan.optimizers[name].published)
         points = {name: at[phase](name) for name, kind in trials if kind == phase}
-    made = [
+    results = [
         _row(plan, trials, name, phase, points[name]) for name in plan.optimizers if name in points
     ]
     if phase == "test":
         more = partial(_with_runner_ups, plan.metric, trials=trials, records=records)
-        made = [
+        results = [
             row._replace(comparisons=[more(row.optimizer, pair) for pair in row.comparisons])
-            for row in made
+            for row in results
         ]
-    return adjusted(made)
+    return adjusted(results)
 
 
 def _row(plan: Plan, trials: Trials, optimizer: str, phase: str, point: Point) -> Row:

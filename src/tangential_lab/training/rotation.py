@@ -55,8 +55,8 @@ class _Step(NamedTuple):
         scaled = torch.hypot(self.norm + factor * self.radial, factor * self.across)
         length = scaled if norms is None else norms
         along = torch.where(turns, length * angles.cos() / norm, 1 + self.radial / norm)
-        beside = torch.where(turns, length * angles.sin() / self.across, 1.0)
-        return self.rows.spread(along) * self.before + self.rows.spread(beside) * self.tangent
+        across = torch.where(turns, length * angles.sin() / self.across, 1.0)
+        return self.rows.spread(along) * self.before + self.rows.spread(across) * self.tangent
 
 
 def _copy(param: Tensor) -> Tensor:

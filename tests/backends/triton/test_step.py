@@ -150,7 +150,7 @@ def test_a_learning_rate_may_be_a_tensor(cls):
 
 
 @every_rule
-def test_four_launches_whatever_the_number_of_weights(cls, monkeypatch):
+def test_four_launches_for_any_number_of_weights(cls, monkeypatch):
     from tangential.backends.triton import kernels
 
     launches = []

@@ -110,7 +110,7 @@ def test_momentum_without_known_figures_has_none_beside_it(tmp_path, capsys, mon
     assert [run.momentum for run in drawn[0]] == [0] * 4 + [0.5] * 4
 
 
-def test_colours_are_told_apart_and_the_optimizers_own():
+def test_colours_differ_and_belong_to_one_optimizer_each():
     for optimizers in TOY_OPTIMIZERS.values():
         assert len({one.colour for one in optimizers.values()}) == len(optimizers)
         assert optimizers["SGDP"].colour == OPTIMIZERS["sgdp"].colour
@@ -166,7 +166,7 @@ def test_folder_that_cannot_be_written(tmp_path, capsys):
     assert "Stopped: [Errno 20] Not a directory" in err
 
 
-def test_missing_matplotlib_is_said(tmp_path, capsys, monkeypatch):
+def test_missing_matplotlib_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, out, err = call(capsys, "toy", "3d", "--out", tmp_path)
     assert (code, out) == (1, "")

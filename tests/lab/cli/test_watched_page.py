@@ -56,7 +56,7 @@ def test_the_page_follows_the_study(chromium, running):
 
 
 @pytest.mark.slow
-def test_an_error_is_shown_and_the_study_goes_on(chromium, running):
+def test_an_error_is_shown_and_the_study_continues(chromium, running):
     with tab(chromium, running.url, drawn=False) as opened:
         running.error = OSError("database <b>is locked</b>")
         alert = opened.locator(".verdict[role=alert]")

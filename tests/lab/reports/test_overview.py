@@ -40,7 +40,7 @@ def test_optimizers_that_are_not_in_every_study_are_left_out_of_the_profile(stud
     )
 
 
-def test_a_study_is_solved_where_more_than_half_of_the_seeds_get_there(study):
+def test_a_study_is_solved_if_more_than_half_of_the_seeds_reach_the_target(study):
     def steps(there):
         reach = Reach(90.0, there, 5, sorted([50.0] * there + [math.inf] * (5 - there))[2])
         return steps_to_target(study.rows[0]._replace(steps=reach))

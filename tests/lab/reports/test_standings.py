@@ -70,7 +70,7 @@ def test_other_metrics_have_the_range_of_their_seeds():
     assert wording.near_range(Range.of([math.nan])) == ("?", "", "")
 
 
-def test_seeds_are_paired_whatever_their_order(study):
+def test_seeds_are_paired_in_any_order(study):
     turned = dict(reversed(study.records.items()))
     assert report(study.plan, turned).rows == study.rows
 

@@ -48,7 +48,7 @@ def test_a_task_chooses_baselines_and_the_user_has_the_last_word(digits):
 
 
 @pytest.mark.slow
-def test_where_the_published_table_is_adam_and_adamp_both_are_compared(home):
+def test_both_are_compared_if_the_published_table_has_adam_and_adamp(home):
     task = experiments.make("adversarial", None, {})
     assert task.baselines == {"adamp": ("adamw", "adam")}
     for name in set(experiments.NAMES) - {"adversarial"}:

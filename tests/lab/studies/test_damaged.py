@@ -175,7 +175,7 @@ def test_a_record_that_is_missing(study, capsys):
 
 
 @pytest.mark.slow
-def test_every_column_of_the_database_spoilt(study, capsys, monkeypatch):
+def test_damage_to_every_column_of_the_database(study, capsys, monkeypatch):
     """Whatever stands there, the study is reported or refused in a line."""
     from tangential_lab.cli.study import report as command
 

@@ -77,7 +77,7 @@ def test_what_is_no_setting_is_refused(texts, words):
         ({"sgdw": {"lr": 1.0}}, "Known: sgd, adam, sgdp, adamp"),
     ],
 )
-def test_a_setting_out_of_range_or_of_nobody_is_refused(digits, given, words):
+def test_a_setting_out_of_range_or_of_no_optimizer_is_refused(digits, given, words):
     with pytest.raises(ValueError, match=words):
         make_plan(study_request(trials=0, given=given), digits)
 

@@ -250,7 +250,7 @@ class TestResumedTrial:
         ).train()
 
     @pytest.mark.slow
-    def test_draws_from_random_and_numpy_go_on(self, digits, tmp_path):
+    def test_draws_from_random_and_numpy_continue(self, digits, tmp_path):
         whole = self.trained(digits)
         steps = iter(range(7, -1, -1))
         with pytest.raises(TrialStopped):
@@ -270,7 +270,7 @@ def test_a_tasks_own_groups_are_handed_over(digits):
     assert groups[0]["params"] == [tuple(model.get_parameter("0.weight").shape)]
 
 
-def test_a_setting_that_the_space_lacks_is_named(tmp_path):
+def test_a_setting_missing_in_the_space_is_named(tmp_path):
     path = tmp_path / "noisy.py"
     path.write_text(
         "from torch.optim import SGD\n"

@@ -62,7 +62,7 @@ def test_a_small_search_is_a_centred_grid(trials, rates, decays):
 
 
 @pytest.mark.parametrize("trials", [9, 16])
-def test_all_optimizers_are_tuned_alike(trials):
+def test_all_optimizers_are_tuned_equally(trials):
     plan = plan_of(trials=trials)
     specs = tuning.tuning_trials(plan, {})
     assert len(specs) == len(set(specs)) == trials * 2 * len(TUNED)
@@ -122,7 +122,7 @@ def test_the_grid_is_widened_for_all_until_the_best_point_lies_inside(lr):
     assert schedule.trials(plan, records) == schedule.trials(plan, dict(reversed(records.items())))
 
 
-def test_widening_ends_and_the_edge_is_told():
+def test_widening_ends_and_the_edge_is_reported():
     plan = plan_of(optimizers={"sgd": plan_of().optimizers["sgd"]}, undecayed=False)
     records = finished(plan, lambda spec: spec.values["lr"] + over_run("sgd", spec.values))
     assert tuning.at_edge(plan, records) == {"sgd": Widening(0, 1, 1)}
@@ -132,7 +132,7 @@ def test_widening_ends_and_the_edge_is_told():
     assert decays == {0, 0.3, 3, 10}
 
 
-def test_the_edge_of_quasi_random_points_is_told_at_a_similar_decay():
+def test_the_edge_of_quasi_random_points_is_reported_at_a_similar_decay():
     plan = plan_of(trials=16)
     records = finished(plan, lambda spec: -spec.values["lr"])
     assert set(tuning.at_edge(plan, records)) == set(TUNED)

@@ -129,7 +129,7 @@ def test_a_password_is_shown_nowhere(url, shown):
         assert shown in text or "://" not in shown
 
 
-def test_a_command_keeps_all_else():
+def test_a_command_keeps_everything_else():
     given = ["tangential", "compare", "digits", "--out", "a b", "--set", "x=1", "--storage"]
     assert command_without_passwords([*given, "x=y"]).endswith(" --storage '***'")
     assert (

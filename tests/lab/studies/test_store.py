@@ -58,10 +58,8 @@ class TestStore:
 
     @pytest.mark.parametrize("act", ["set_trial_user_attr", "set_trial_state_values"])
     @pytest.mark.slow
-    def test_a_record_is_kept_that_the_database_goes_away_from(
-        self, act, digits, tmp_path, monkeypatch
-    ):
-        """It is written, in part or whole, and this process, which goes on, is not told."""
+    def test_a_record_is_kept_if_the_database_disconnects(self, act, digits, tmp_path, monkeypatch):
+        """The database has all or part of it, but this process gets an error, and continues."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         claim, real = (
             store.claim(plan, tuning.tuning_trials(plan, {})),
@@ -90,7 +88,7 @@ class TestStore:
             store.beat(claim)
 
     @pytest.mark.slow
-    def test_the_living_keep_their_trials_whatever_the_clocks_say(
+    def test_live_workers_keep_their_trials_even_if_clocks_differ(
         self, digits, tmp_path, monkeypatch
     ):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
@@ -132,10 +130,10 @@ class TestStore:
 
     @pytest.mark.parametrize("act", ["set_trial_user_attr", "get_all_trials"])
     @pytest.mark.slow
-    def test_a_trial_is_not_lost_that_the_database_goes_away_from_as_it_is_claimed(
+    def test_a_trial_is_not_lost_if_the_database_disconnects_during_its_claim(
         self, act, digits, tmp_path, monkeypatch
     ):
-        """Its owner is written, and this process, which lives, is not told."""
+        """The database has its owner, but this process gets an error, and continues."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         specs, real = tuning.tuning_trials(plan, {})[:1], getattr(store.storage, act)
 
@@ -156,7 +154,7 @@ class TestStore:
         assert again.id != left._trial_id
         assert store.claim(plan, specs) is None
 
-    def test_a_process_is_told_by_its_number_and_its_beginning(self):
+    def test_a_process_is_identified_by_its_number_and_start_time(self):
         mine = trials.current_owner()
         assert not trials.has_ended(mine)
         assert trials.has_ended(mine | {"since": mine["since"] + 1})
@@ -196,7 +194,7 @@ class TestStore:
         ):
             Store("postgresql://127.0.0.1:9/x", "s", wait_s=0.0)
 
-    def test_passwords_are_not_told(self, monkeypatch):
+    def test_passwords_are_not_shown(self, monkeypatch):
         url = "postgresql://me:secret@127.0.0.1:9/x"
         with pytest.raises(ValueError, match=r"me:\*\*\*@127") as error:
             Store(url, "s", wait_s=0.0)

@@ -27,7 +27,7 @@ def test_optimizers_are_searched_around_their_published_learning_rate():
         assert planned.published["lr"] == task.published[OPTIMIZERS[name].family]["lr"]
 
 
-def test_whatever_decides_a_trial_is_in_its_key():
+def test_the_key_of_a_trial_has_all_that_decides_it():
     plan = plan_of()
     spec = tuning.tuning_trials(plan, {})[0]
     changes = {

@@ -1,4 +1,4 @@
-"""Workers that vanish, in whatever way: each is counted, replaced and named, and never for ever."""
+"""Workers that end too early, in any way: each is counted, named and replaced, a few times."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ from tangential_lab.training import Spec
 
 
 def _vanish(number, gpus, url, name, place, stop, share, messages):
-    """In place of a worker's life."""
+    """What a worker process does in these tests, by the name of its study."""
     if name == "exits":
         sys.exit(0)
     if name == "exits at once":
@@ -35,7 +35,7 @@ def _vanish(number, gpus, url, name, place, stop, share, messages):
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "becomes another":
         os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
-    if name == "speaks":
+    if name == "sends an error":
         messages.send("words")
         time.sleep(600)
     while not stop.value:
@@ -43,7 +43,7 @@ def _vanish(number, gpus, url, name, place, stop, share, messages):
 
 
 class Stub:
-    """What a crew asks of a store."""
+    """What a pool of workers needs of a store."""
 
     url, retry = "", staticmethod(lambda act: act())
     undamaged = staticmethod(nullcontext)
@@ -56,29 +56,29 @@ class Stub:
 
 
 @pytest.fixture
-def hired(monkeypatch):
-    """A crew of one whose worker lives as its study is named."""
-    crews, said = [], []
+def pool_of_one(monkeypatch):
+    """A pool with one worker, which ends in the way that is the name of its study."""
+    pools, said = [], []
 
     def make(name):
         monkeypatch.setattr(pool, "_worker", _vanish)
-        made = WorkerPool(Stub(name), WorkerOptions(None, None, 60.0), said.append)
-        crews.append(made)
-        made.start(1)
-        return made, said
+        workers = WorkerPool(Stub(name), WorkerOptions(None, None, 60.0), said.append)
+        pools.append(workers)
+        workers.start(1)
+        return workers, said
 
     yield make
-    for one in crews:
+    for one in pools:
         one.kill()
 
 
-def left(made):
-    """The workers that have left, when there are any."""
+def ended(workers):
+    """The workers that have ended, as soon as there are any."""
     deadline = time.monotonic() + 120
-    while not (found := made.ended()):
+    while not (results := workers.ended()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return found
+    return results
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,12 @@ def left(made):
     ],
 )
 @pytest.mark.slow
-def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired, monkeypatch):
+def test_a_worker_that_ends_in_any_way_is_replaced_a_few_times(
+    way, words, pool_of_one, monkeypatch
+):
     monkeypatch.setattr(pool, "DEATHS", 1)
-    made, said = hired(way)
-    made.replace(left(made), 1)
+    workers, said = pool_of_one(way)
+    workers.replace(ended(workers), 1)
     assert said == [
         f"A worker ended ({words}, in x's tuning trial of seed 0); another worker takes its trial."
     ]
@@ -102,34 +104,34 @@ def test_however_a_worker_ends_it_is_replaced_and_not_for_ever(way, words, hired
     with pytest.raises(
         StudyFailedError, match=rf"^2 workers ended too early, .* \({words}, in x's.*{advice}"
     ):
-        made.replace(left(made), 1)
-    made.stop_workers()
+        workers.replace(ended(workers), 1)
+    workers.stop_workers()
 
 
 @pytest.mark.slow
-def test_what_a_worker_says_ends_the_study(hired):
-    made, _ = hired("speaks")
+def test_an_error_that_a_worker_sends_ends_the_study(pool_of_one):
+    workers, _ = pool_of_one("sends an error")
     with pytest.raises(StudyFailedError, match="words"):
-        left(made)
+        ended(workers)
 
 
 @pytest.mark.slow
-def test_a_worker_at_work_has_not_left(hired):
-    made, _ = hired("works")
+def test_a_worker_that_works_has_not_ended(pool_of_one):
+    workers, _ = pool_of_one("works")
     time.sleep(1)
-    assert made.ended() == []
-    made.stop_workers()
-    assert [worker.process.exitcode for worker in made.workers] == [0]
+    assert workers.ended() == []
+    workers.stop_workers()
+    assert [worker.process.exitcode for worker in workers.workers] == [0]
 
 
 @pytest.mark.slow
-def test_one_that_becomes_another_program_is_not_waited_for(hired):
-    made, _ = hired("becomes another")
-    made.stop_workers()
-    assert [worker.process.exitcode for worker in made.workers] == [-signal.SIGKILL]
+def test_a_worker_that_becomes_another_program_is_killed(pool_of_one):
+    workers, _ = pool_of_one("becomes another")
+    workers.stop_workers()
+    assert [worker.process.exitcode for worker in workers.workers] == [-signal.SIGKILL]
 
 
-def test_a_worker_waits_for_its_server_as_long_as_a_running_study_does(monkeypatch):
+def test_a_worker_waits_for_its_database_as_long_as_a_running_study(monkeypatch):
     opened = []
 
     def opening(*arguments, create):
@@ -195,7 +197,7 @@ def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
 
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
-    """A study of one optimizer of the user's, that nobody has tried before."""
+    """A study of one of the user's optimizers, which the preflight has not tested."""
     task = tasks.make("digits", None, {})
     (tmp_path / "mine.py").write_text(CODE)
 
@@ -213,7 +215,7 @@ def begun(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_worker_tells_an_exit_from_the_end(begun, tmp_path):
+def test_an_optimizer_that_calls_exit_is_named(begun, tmp_path):
     store = begun("calls_exit")
     with pytest.raises(
         TrialFailedError, match=r"^x's test trial of seed 1000: SystemExit: 0 \(.*py:17\)$"

@@ -41,7 +41,7 @@ def test_a_finished_trial_is_kept_where_the_folder_is_full(digits, tmp_path, mon
     assert "The record of a finished trial cannot be saved in" in said[0]
 
 
-def test_a_run_in_which_weights_stay_as_they_were_is_refused(digits):
+def test_a_run_shorter_than_its_frozen_epochs_is_refused(digits):
     with pytest.raises(ValueError, match=r"epochs must be more than 2 with digits, .* got 2"):
         study.make_plan(study_request(epochs=2), digits._replace(frozen_epochs=2.0))
 

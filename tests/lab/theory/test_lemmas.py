@@ -76,7 +76,7 @@ def test_checks_fail_where_nothing_is_projected(check, rule, monkeypatch):
     assert getattr(steps, check)(rule).error > 1e-5
 
 
-def test_published_eps_leaves_what_is_said(monkeypatch):
+def test_the_published_eps_leaves_a_small_radial_part(monkeypatch):
     """(|w| + eps)^2 leaves 2 eps / |w| of the radial part: small, but no lemma is exact then."""
     build = lambda weight, s: SGDP([weight], s.lr, s.beta, weight_decay=s.decay, eps=1e-5)
     monkeypatch.setitem(steps.BUILDERS, "SGDP", build)

@@ -152,7 +152,7 @@ def test_comparison_measures_what_the_papers_figure_allows():
 
 
 @pytest.mark.slow
-def test_a_path_that_the_paper_has_not_is_not_compared():
+def test_a_path_missing_in_the_paper_is_not_compared():
     [run] = [run for run in run_toy("3d", [0.5]) if run.name == "SGDP"]
     with pytest.raises(ValueError, match=r"the paper has no path of SGDP at momentum 0\.5"):
         compare_with_paper(run)

@@ -168,7 +168,7 @@ STATE = {"step": 3, "model": {"w": torch.ones(3)}}
 
 
 class TestCheckpoint:
-    def test_a_corrupt_one_falls_back_to_the_one_before(self, tmp_path):
+    def test_a_corrupt_checkpoint_falls_back_to_the_previous_one(self, tmp_path):
         for step in (1, 2, 3):
             checkpoint.save(tmp_path, {**STATE, "step": step})
         paths = sorted(tmp_path.iterdir())
@@ -193,7 +193,7 @@ class TestCheckpoint:
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.slow
-    def test_a_full_disk_leaves_the_old_one_and_training_goes_on(
+    def test_a_full_disk_keeps_the_old_checkpoint_and_training_continues(
         self, digits, tmp_path, monkeypatch
     ):
         checkpoint.save(tmp_path, STATE)

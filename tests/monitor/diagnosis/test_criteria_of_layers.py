@@ -11,7 +11,7 @@ from tangential.monitor import diagnose, sinks
 pytestmark = pytest.mark.slow
 
 
-def test_an_audit_tells_which_projections_are_wrong():
+def test_an_audit_shows_which_projections_are_wrong():
     model, log = net(), sinks.memory()
     found = audit(model, [torch.randn(8, 16) for _ in range(3)])
     log = sinks.memory()

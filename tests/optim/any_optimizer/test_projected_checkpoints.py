@@ -108,7 +108,7 @@ def test_the_plain_optimizer_loads_a_checkpoint_of_the_projected_one():
     train(model, plain, 2)
 
 
-def test_a_bfloat16_run_goes_on_with_moments_in_float32():
+def test_a_bfloat16_run_continues_with_moments_in_float32():
     """The plain optimizer has them in bfloat16."""
     model = net().bfloat16()
     plain = torch.optim.Adam(model.parameters(), lr=0.05)

@@ -66,19 +66,19 @@ class Launches:
             [weight.param, weight.param.grad, *(weight.state.get(name) for name in names)]
             for weight in weights
         ]
-        found = [
+        layouts = [
             [None if x is None else (x.data_ptr(), x.dtype, x.stride()) for x in some]
             for some in tensors
         ]
-        if found == self.known:
+        if layouts == self.known:
             return True
         if not all(weight.has_grad and takes(weight, options) for weight in weights):
             return False
         steps = [weight.state["step"] for weight in weights if "step" in weight.state]
         if not all(x.device == self.device and x.dtype == torch.float32 for x in steps):
             return False
-        self.known = found
-        by_weight = [[x[0] if x else 0 for x in some] for some in found]
+        self.known = layouts
+        by_weight = [[x[0] if x else 0 for x in some] for some in layouts]
         self.addresses = self._array(by_weight).T.contiguous()
         return True
 

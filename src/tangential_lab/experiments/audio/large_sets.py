@@ -123,9 +123,9 @@ def dcase(data: Path | None, *, held_out: bool = True) -> SoundSet:
     )
     segments = training | testing | evaluation
     tags = sorted(set().union(*segments.values()))
-    seen = sorted(training | testing)
-    indices = hold_out(len(seen), HELD_OUT, held_out=held_out)
-    paths = {name: [seen[i] for i in chosen] for name, chosen in indices.items()}
+    available = sorted(training | testing)
+    indices = hold_out(len(available), HELD_OUT, held_out=held_out)
+    paths = {name: [available[i] for i in chosen] for name, chosen in indices.items()}
     paths["test"] = sorted(evaluation)
     parts = {
         name: {path: [tag in segments[path] for tag in tags] for path in chosen}

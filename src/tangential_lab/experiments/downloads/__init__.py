@@ -2,7 +2,7 @@
 
 `catalogue`: every data set that an experiment reads. `fetch`: a data set is complete or absent.
 `http`: one file, resumed after an interruption. `archives`: unpacked without trusting them.
-`checksums`: SHA-256 of every file, recorded beside a data set and compared later.
+`checksums`: SHA-256 of every file, recorded next to a data set and compared later.
 """
 
 from tangential_lab.experiments.downloads.catalogue import data_set, data_sets

@@ -60,7 +60,7 @@ def record_path(folder: DataFolder, home: Path) -> Path:
 
 
 def record(folder: DataFolder, home: Path, sums: Checksums) -> None:
-    """Record the checksums of a downloaded data set beside it."""
+    """Record the checksums of a downloaded data set next to it."""
     with write_atomically(record_path(folder, home), "wb") as file:
         file.write(_lines(sums).encode("utf-8", "surrogateescape"))
 

@@ -91,8 +91,8 @@ class TransformerXL(nn.Module):
             x = layer(x, past, waves, self.content_bias, self.position_bias, hidden)
         # the last inputs of every layer, without history
         known = torch.cat([memory, torch.stack([x.detach() for x in inputs]).to(memory.dtype)], 2)
-        kept = known[:, :, max(0, known.shape[2] - reach.memory) :].contiguous()
-        return self.dropout(x), kept
+        memories = known[:, :, max(0, known.shape[2] - reach.memory) :].contiguous()
+        return self.dropout(x), memories
 
 
 class Layer(nn.Module):

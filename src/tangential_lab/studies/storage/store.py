@@ -126,16 +126,16 @@ class Store:
         It queues the trials that were never queued, and requeues the trials of dead workers.
         """
         self._fail_dead_trials()
-        wanted = {plan.key(spec): spec for spec in specs}
+        by_key = {plan.key(spec): spec for spec in specs}
         queued = trials.oldest_by_key(self._trials(), *NOT_FAILED)
-        for key, spec in wanted.items():
+        for key, spec in by_key.items():
             if key not in queued:
                 waiting = trials.waiting_trial(key, spec)
                 self.storage.create_new_trial(self._study_id(), waiting)
         for trial in self._trials():
             key = trial.user_attrs["key"]
-            if trial.state.name == "WAITING" and key in wanted:
-                claim = ClaimedTrial(trial._trial_id, key, wanted[key])
+            if trial.state.name == "WAITING" and key in by_key:
+                claim = ClaimedTrial(trial._trial_id, key, by_key[key])
                 with suppress(ClaimLostError):
                     if self._take(claim):
                         return claim
@@ -207,8 +207,8 @@ class Store:
     def _trials(self) -> list[FrozenTrial]:
         """The study's trials without those that another program may have added."""
         with self.undamaged("a trial"):
-            found = self.storage.get_all_trials(self._study_id(), deepcopy=False)
-        return [trial for trial in found if isinstance(trial.user_attrs.get("key"), str)]
+            all_trials = self.storage.get_all_trials(self._study_id(), deepcopy=False)
+        return [trial for trial in all_trials if isinstance(trial.user_attrs.get("key"), str)]
 
     def _take(self, claim: ClaimedTrial) -> bool:
         """Set the trial to RUNNING; return whether this process may run it."""

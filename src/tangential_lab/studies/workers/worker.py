@@ -95,14 +95,14 @@ class Worker:
     notify: Callable[[str], Any]
     on_records: Callable[[Records], Any]
     on_share: Callable[[float], Any]
-    made: tuple[Any, Task] | None = None
+    loaded: tuple[Any, Task] | None = None
 
     def task_for(self, plan: Plan) -> Task:
         """The plan's task, with its data."""
         key = (plan.task, plan.options)
-        if self.made is None or self.made[0] != key:
-            self.made = key, provenance.checked_task(plan, self.options.data)
-        return self.made[1]
+        if self.loaded is None or self.loaded[0] != key:
+            self.loaded = key, provenance.checked_task(plan, self.options.data)
+        return self.loaded[1]
 
     def claim(self, plan: Plan) -> ClaimedTrial | str | None:
         """A trial to run; "done" if none is left, None if other workers run the last ones."""

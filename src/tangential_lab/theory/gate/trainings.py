@@ -72,8 +72,8 @@ def examine(name: str, deltas: Iterable[float] = DELTAS, steps: int = STEPS) -> 
         batches = _batches(example.size, steps)
         model(batches[0][0])  # the lazy layer takes its size from a batch
     start = {key: value.clone() for key, value in model.state_dict().items()}
-    found = audit(model, [x for x, _ in batches[:AUDITED]])
-    units = found[example.weight].units
+    audited = audit(model, [x for x, _ in batches[:AUDITED]])
+    units = audited[example.weight].units
 
     def trained(params: Any, delta: float) -> Treatment:
         model.load_state_dict(start)
@@ -81,7 +81,7 @@ def examine(name: str, deltas: Iterable[float] = DELTAS, steps: int = STEPS) -> 
         return _train(model, example.weight, optimizer, batches, units)
 
     by_delta = {delta: trained(model.parameters(), delta) for delta in deltas}
-    with_units = trained(param_groups(model, found), maths.DELTA)
+    with_units = trained(param_groups(model, audited), maths.DELTA)
     return Examined(name, units, by_delta, with_units.radial)
 
 

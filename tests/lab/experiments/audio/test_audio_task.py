@@ -153,6 +153,6 @@ def test_speakers_are_an_option_of_minis_keywords(preset, subject, tmp_path):
         audio(preset=preset, data=tmp_path, subject=subject, speakers="disjoint")
 
 
-def test_a_subject_that_is_none_is_refused():
+def test_an_unknown_subject_is_refused():
     with pytest.raises(ValueError, match="subject must be keywords, events or music, got 'birds'"):
         audio(subject="birds")

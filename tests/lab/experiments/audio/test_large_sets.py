@@ -134,7 +134,7 @@ def test_paper_layout_without_a_part_is_named(tmp_path):
         audio(preset="paper", data=tmp_path)
 
 
-def test_a_small_file_that_is_no_sound_is_named_before_training(tmp_path):
+def test_a_small_file_without_sound_is_named_before_training(tmp_path):
     tiny_commands(tmp_path)
     (tmp_path / "speech_commands_v0.02/yes/0_nohash_0.wav").write_bytes(b"no sound")
     with pytest.raises(DataError, match=r"cannot read .*yes/0_nohash_0\.wav as sound"):

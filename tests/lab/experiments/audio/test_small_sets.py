@@ -78,7 +78,7 @@ def test_a_recording_of_another_name_is_named(recordings, home, name):
     ("lacking", "speakers", "part"),
     [("*_theo_*", "disjoint", "test"), ("*_5.wav", "mixed", "validation")],
 )
-def test_too_few_speakers_or_takes_are_told(recordings, home, lacking, speakers, part):
+def test_too_few_speakers_or_takes_are_reported(recordings, home, lacking, speakers, part):
     folder, _ = recordings
     for path in folder.glob(lacking):
         path.unlink()

@@ -50,7 +50,7 @@ def test_the_splits_of_mnist_are_tinted_as_they_say():
     assert on_own.float().mean().item() == pytest.approx(0.99, abs=1e-3)
 
 
-def test_scores_tell_the_test_sets_apart(digits):
+def test_scores_distinguish_the_test_sets(digits):
     logits = 9 * torch.eye(10)[[0, 1, 2, 3]]
     labels = torch.tensor([[0, 0], [1, 0], [9, 0], [9, 1]])
     scores = bias(data=digits).score([(logits[:2], labels[:2]), (logits[2:], labels[2:])])

@@ -53,7 +53,7 @@ def test_texts_are_encoded_once_and_mapped(home, monkeypatch):
         texts.wikitext103(home)
 
 
-def test_a_word_that_training_has_not_is_refused_without_an_unknown_one(home):
+def test_a_word_missing_in_training_is_refused_without_an_unknown_word(home):
     wikitext(home / "wikitext-103", {**LINES, "train": "the cat\n"})
     with pytest.raises(DataError, match=r"must contain the word 'dog' .*, or <unk>"):
         texts.wikitext103(home)
@@ -84,7 +84,7 @@ def test_a_text_in_another_encoding_is_named(home, folder, file, read):
         ({"text": "tinyshakespeare"}, r"tinyshakespeare contains input.txt.*karpathy/char-rnn"),
     ],
 )
-def test_missing_texts_are_told_with_where_to_get_them(home, options, expected):
+def test_missing_texts_are_named_with_their_source(home, options, expected):
     with pytest.raises(DataError, match=expected):
         language(data=home, **options)
 

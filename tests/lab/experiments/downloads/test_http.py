@@ -64,9 +64,7 @@ def test_a_cut_connection_is_one_line_and_the_next_call_continues(
 
 
 @pytest.mark.parametrize("change", [{"ranges": False}, {"tag": '"v2"'}, {"tag": None}])
-def test_where_continuing_is_impossible_the_download_starts_again(
-    change, server, url, path, on_progress
-):
+def test_a_download_that_cannot_continue_starts_again(change, server, url, path, on_progress):
     server.cut_after = 600_000
     with pytest.raises(DataError):
         http.download(url, path, on_progress)
@@ -152,7 +150,9 @@ def test_a_server_that_falls_silent(server, url, path, on_progress, monkeypatch)
         http.download(url, path, on_progress)
 
 
-def test_too_little_space_is_said_before_anything_is_written(url, path, on_progress, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_written(
+    url, path, on_progress, monkeypatch
+):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(999_999))
     with pytest.raises(DataError, match=r"must have 1\.0 MB of free space for http.*, got 1\.0 MB"):

@@ -57,7 +57,7 @@ def test_a_layer_attends_as_the_paper_writes_it():
     torch.testing.assert_close(found, torch.stack(outs))
 
 
-def test_distances_are_told_apart_up_to_the_clamp():
+def test_distances_differ_up_to_the_clamp():
     waves = transformer_xl.sinusoids(5, torch.empty(6), clamp=3)
     assert waves.shape == (6, 6)
     assert torch.equal(waves[0], waves[2])  # distances 5, 4 and 3
@@ -103,7 +103,7 @@ def test_the_memory_is_the_last_inputs_of_every_layer_without_history():
     assert not long.requires_grad
 
 
-def test_what_comes_later_changes_nothing_before():
+def test_later_tokens_do_not_change_earlier_outputs():
     model, text = net(), tokens(1, 9)
     before = logits(model, text.split(3, 1), FAR)
     for place in range(9):

@@ -83,7 +83,7 @@ def test_the_paper_is_rehearsed_on_a_tiny_folder(home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_paper_stops_and_resumes_as_if_uninterrupted(home, monkeypatch):
+def test_the_papers_net_stops_and_resumes_as_if_uninterrupted(home, monkeypatch):
     """In the middle of an epoch: what the segments before have left is remembered."""
     sizes = Sizes(2, 16, 2, 8, 32, cutoffs=(100, 200), dropout=0.1)
     task = tiny_paper(home, monkeypatch, sizes)

@@ -56,7 +56,7 @@ def test_another_number_of_streams_is_refused_unless_it_begins():
     assert model.memory.shape[1] == 3
 
 
-def test_a_memory_is_loaded_whatever_its_size():
+def test_a_memory_of_any_size_is_loaded():
     model, other = reader().train(), reader().train()
     model(tokens(2, 5), tokens(2, 5), True)
     for target in (other, deepcopy(other)):

@@ -100,7 +100,7 @@ def test_paper_steps_stops_and_resumes(dataset, loss, batch, epochs, tmp_path, m
     ],
 )
 @pytest.mark.slow
-def test_batch_norm_is_frozen_as_published_or_as_told(dataset, batchnorm, frozen, tmp_path):
+def test_batch_norm_is_frozen_as_published_or_as_chosen(dataset, batchnorm, frozen, tmp_path):
     TINY[dataset](tmp_path)
     options = {"dataset": dataset, "batchnorm": batchnorm, "pretrained": False}
     model = retrieval(preset="paper", data=tmp_path, **options).model()

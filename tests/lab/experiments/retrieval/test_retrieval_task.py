@@ -105,6 +105,6 @@ def test_mini_has_one_data_set(dataset, tmp_path):
         retrieval(data=tmp_path, dataset=dataset)
 
 
-def test_a_data_set_that_is_none_is_refused():
+def test_an_unknown_data_set_is_refused():
     with pytest.raises(ValueError, match=r"dataset must be auto, cub, .* or inshop, got"):
         retrieval(preset="paper", dataset="birds")
