@@ -1,6 +1,7 @@
 # make demo   set everything up and run the main job
 # make test   set everything up and pass all tests
 # make test-fast  the tests that finish quickly, for the daily loop
+# make test-core  the kernel's and the optimizers' quick tests, which need only hypothesis, numpy and pytest
 # make docs   build the site into build/site
 # make lint   ruff, basedpyright, import-linter
 # make bench  time the optimizer step against its peers
@@ -10,7 +11,7 @@ PYTHON ?= python3.11
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast docs lint bench sanitize clean
+.PHONY: demo test test-core test-fast docs lint bench sanitize clean
 
 demo: .venv/lab
 	.venv/bin/tangential compare digits --sweep --trials 8 --seeds 3 --optimizers sgd sgdp adamw adamp
@@ -20,6 +21,12 @@ test: .venv/dev
 
 test-fast: .venv/dev
 	.venv/bin/pytest --numprocesses auto -m 'not slow'
+
+PYTEST ?= .venv/bin/pytest
+test-core:
+	$(PYTEST) -m 'not slow' tests/backends/native tests/backends/test_dots.py tests/backends/test_precision.py \
+	  tests/invariance/test_audit_proofs.py tests/optim/test_errors.py \
+	  tests/optim/test_states.py tests/optim/torch_api/test_torch_conventions.py
 
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build

@@ -1,13 +1,18 @@
 """What importing costs, what is exported, and what is said without the laboratory."""
 
+import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
 import tangential
 
+ROOT = Path(__file__).parents[1]
 HEAVY = [
     *(
         "cyclopts",
@@ -78,9 +83,48 @@ def test_exports():
         assert ">>>" in getattr(tangential, name).__doc__
 
 
-def test_command_says_what_is_missing_without_the_laboratory():
-    hidden = "import sys; sys.modules['cyclopts'] = None; "
-    result = python(hidden + "from tangential_lab.__main__ import main; main()")
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        (None, "pip install 'tangential[lab]'"),
+        ({"url": "file:///a%20clone", "dir_info": {}}, "pip install '/a clone[lab]'"),
+        (
+            {"url": "file:///clone", "dir_info": {"editable": True}},
+            "pip install --editable '/clone[lab]'",
+        ),
+        ({"url": "file:///x.whl", "archive_info": {}}, "pip install 'tangential[lab]'"),
+    ],
+)
+def test_command_says_what_is_missing_without_the_laboratory(source, advice):
+    hidden = f"""
+import sys
+from importlib.metadata import PathDistribution
+sys.modules["cyclopts"] = None
+PathDistribution.read_text = lambda self, name: {source and json.dumps(source)!r}
+from tangential_lab.__main__ import main
+main()
+"""
+    result = python(hidden)
     assert result.returncode == 1
-    assert "pip install 'tangential[lab]'" in result.stderr
+    assert advice in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_there_is_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## {project['version']} (" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_readme_in_the_metadata_has_no_relative_links():
+    """By the substitutions that the build makes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    text = (ROOT / "README.md").read_text("utf-8")
+    for change in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"][
+        "substitutions"
+    ]:
+        text = re.sub(change["pattern"], change["replacement"], text)
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert len(links) > 20
+    assert all(link.startswith("https://") for link in links)
+    assert all(project["project"]["urls"]["Repository"] in x for x in links if "/blob/" in x)

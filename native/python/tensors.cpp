@@ -96,8 +96,9 @@ bool Tensors::locate(const nb::object& params, const nb::dict& states,
   located_ = false;
   used_.clear();
   size_t ours = 0, others = 0;
-  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence.ptr()); i++) {
-    const nb::object param = nb::borrow(PySequence_Fast_GET_ITEM(sequence.ptr(), i));
+  const Py_ssize_t count = PySequence_Size(sequence.ptr());
+  for (Py_ssize_t i = 0; i < count; i++) {
+    const nb::object param = nb::steal(PySequence_GetItem(sequence.ptr(), i));
     const nb::object grad = nb::steal(PyObject_GetAttr(param.ptr(), Torch::get().grad));
     if (!grad.is_valid()) nb::raise_python_error();
     if (grad.is_none()) continue;

@@ -56,7 +56,7 @@ bool TensorReader::read_attributes(PyObject* tensor, View& view) {
   const Torch& torch = Torch::get();
   const auto get = [&](PyObject* name) { return nb::steal(PyObject_GetAttr(tensor, name)); };
   const auto call = [&](PyObject* name) {
-    return nb::steal(PyObject_CallMethodNoArgs(tensor, name));
+    return nb::steal(PyObject_CallMethodObjArgs(tensor, name, nullptr));
   };
   const nb::object cpu = get(torch.is_cpu), dtype = get(torch.dtype), shape = get(torch.shape);
   const nb::object strides = call(torch.stride), address = call(torch.data_ptr);
@@ -67,13 +67,13 @@ bool TensorReader::read_attributes(PyObject* tensor, View& view) {
   view.dtype = {};
   for (const auto& [known, as] : torch.dtypes)
     if (dtype.ptr() == known) view.dtype = as;
-  view.ndim = int32_t(PyTuple_GET_SIZE(shape.ptr()));
+  view.ndim = int32_t(PyTuple_Size(shape.ptr()));
   axes_.resize(2 * size_t(view.ndim));
   view.shape = axes_.data();
   view.strides = axes_.data() + view.ndim;
   for (int i = 0; i < view.ndim; i++) {
-    view.shape[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), i));
-    view.strides[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(strides.ptr(), i));
+    view.shape[i] = PyLong_AsLongLong(PyTuple_GetItem(shape.ptr(), i));
+    view.strides[i] = PyLong_AsLongLong(PyTuple_GetItem(strides.ptr(), i));
   }
   view.data = PyLong_AsVoidPtr(address.ptr());
   return !PyErr_Occurred();

@@ -70,7 +70,7 @@ inline bool is_plain(PyObject* x) {
 
 // The result of a method without arguments.
 inline nanobind::object call(PyObject* method, PyObject* self) {
-  nanobind::object result = nanobind::steal(PyObject_CallOneArg(method, self));
+  nanobind::object result = nanobind::steal(PyObject_CallFunctionObjArgs(method, self, nullptr));
   if (!result.is_valid()) nanobind::raise_python_error();
   return result;
 }
