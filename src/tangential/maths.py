@@ -160,24 +160,19 @@ def damp(xp, gate: Gate, ww, *, wd_ratio):
     return xp.where(gate.row | gate.weight, wd_ratio * ones, ones)
 
 
-def cautious(xp, u, g):
-    """Return u with 0 where its sign disagrees with g, and the rest divided by its share.
-
-    Source: Liang et al., "Cautious Optimizers", 2024. NaN is kept, so that it stays visible.
-    """
-    agreeing, ones = agreement(xp, u, g)
-    return agreeing / shrinkage(xp, ones.mean())
-
-
 def agreement(xp, u, g):
-    """Return u with 0 where its sign disagrees with g; and 1 for each element kept, else 0."""
+    """Return u with 0 where its sign disagrees with g; and 1 for each element kept, else 0.
+
+    A cautious step is the former over the `shrinkage` by the mean of the latter (Liang et al.,
+    "Cautious Optimizers", 2024). NaN is kept, so that it stays visible.
+    """
     ones, zeros = xp.ones_like(u), xp.zeros_like(u)
     against = u * g <= 0
     return xp.where(against, zeros, u), xp.where(against, zeros, ones)
 
 
 def shrinkage(xp, share):
-    """The divisor of `cautious`, from the share of elements that is kept."""
+    """The divisor of a cautious step, from the share of elements that is kept."""
     return xp.clip(share, min=LEAST_KEPT)
 
 

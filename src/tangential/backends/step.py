@@ -216,7 +216,7 @@ def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]
 
 
 def _enlarged(batch: Batch, us: Tensors, counts: Tensor) -> tuple[Tensors, Tensor]:
-    """`us` divided by the share of elements kept, as in `maths.cautious`; the divisors [weights].
+    """`us` divided by the share of elements kept; and the divisors [weights].
 
     `counts`: elements kept, of whole weights [weights].
     """

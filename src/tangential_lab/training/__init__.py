@@ -1,10 +1,8 @@
 """Training one model: a `Task` says what is trained, `Trial` is the loop that trains it.
 
 task        what is trained; what identifies a trial
-optimizers  the laboratory's own optimizers; `points`: their settings without a search
-muon        Muon, and which weights are hidden matrices
-user_code   users' Python files as modules, and the optimizers in them
-rotation    the angles by which steps turn weights: recorded, or prescribed to AdamW
+optimizers  the optimizers of a comparison, and their settings without a search
+user_code   users' Python files as modules
 batches     loads batches that depend only on the seed and the step
 trial       the training loop; it uses curves, evaluation, checkpoint and distributed
 
@@ -25,12 +23,15 @@ from tangential_lab.training.optimizers import (
     DEFAULT_OPTIMIZERS,
     FAMILIES,
     OPTIMIZERS,
+    USER_COLOURS,
     OptimizerEntry,
     Space,
+    check_given,
+    recorded_angles,
     split_groups,
+    untuned_point,
+    user_optimizer,
 )
-from tangential_lab.training.points import check_given, untuned_point
-from tangential_lab.training.rotation import recorded_angles
 from tangential_lab.training.task import (
     NO_HANDOVER,
     PHASE_NAMES,
@@ -55,10 +56,4 @@ from tangential_lab.training.task import (
     single_group,
     trial_title,
 )
-from tangential_lab.training.user_code import (
-    USER_COLOURS,
-    describe_error,
-    load_function,
-    read_with_neighbours,
-    user_optimizer,
-)
+from tangential_lab.training.user_code import describe_error, load_function, read_with_neighbours

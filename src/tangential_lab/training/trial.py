@@ -13,8 +13,14 @@ from tangential_lab.training import checkpoint, distributed
 from tangential_lab.training.batches import ProcessShare, steps_per_epoch, training_batches
 from tangential_lab.training.curves import Clock, Curves
 from tangential_lab.training.evaluation import score
-from tangential_lab.training.optimizers import OPTIMIZERS, OptimizerEntry, split_groups
-from tangential_lab.training.rotation import AngleRecorder, RescaledAdamW, angles_text
+from tangential_lab.training.optimizers import (
+    OPTIMIZERS,
+    AngleRecorder,
+    OptimizerEntry,
+    RescaledAdamW,
+    angles_text,
+    split_groups,
+)
 from tangential_lab.training.task import (
     PHASES,
     Batch,

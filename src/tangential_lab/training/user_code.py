@@ -1,4 +1,4 @@
-"""Users' Python files as modules, and the optimizers in them.
+"""Users' Python files as modules.
 
 A file becomes the module `tangential_lab.training.user_code.FOLDER.STEM`, which any process finds
 by its name. So its classes can be pickled, it can import other files in its folder, and two files
@@ -6,12 +6,9 @@ may have the same name.
 """
 
 import ast
-import inspect
-import math
 import os
 import sys
-from collections.abc import Callable, Mapping
-from hashlib import sha256
+from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec, spec_from_file_location
@@ -22,9 +19,7 @@ from typing import Any
 
 from tangential_lab.errors import shorten
 from tangential_lab.names import did_you_mean
-from tangential_lab.training.optimizers import FAMILIES, OptimizerEntry, Space, factory
 
-USER_COLOURS = ("#332288", "#3a9a8a", "#661100", "#5f93c8", "#aa4466", "#777777")
 __path__: list[str] = []  # makes this module a package of folders, each named by its path in hex
 
 
@@ -67,6 +62,21 @@ def load_function(path: Path, name: str, code: bytes | None = None) -> Callable[
     if name not in functions:
         raise ValueError(f"{path} has no function {name!r}.{did_you_mean(name, functions)}")
     return getattr(module, name)
+
+
+def import_factory(name: str, source: str) -> Callable[..., Any]:
+    """The function MODULE:FACTORY for the optimizer `name`; ValueError if there is none."""
+    module, _, function = source.rpartition(":")
+    try:
+        build = getattr(import_module(module), function)
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"cannot import optimizer {name!r} from {source!r} ({describe_error(error)}): "
+            "expected module:factory or FILE.py:FACTORY"
+        ) from error
+    if not callable(build):
+        raise ValueError(f"optimizer {name!r}: {source!r} must be a function, got {build!r:.200}")
+    return build
 
 
 def describe_error(error: BaseException, file: Path | None = None) -> str:
@@ -140,112 +150,3 @@ def _run(path: Path, code: bytes) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-# ---- optimizers
-
-
-def user_optimizer(number: int, name: str, source: str, about: str | None = None) -> OptimizerEntry:
-    """Import a user's optimizer; this runs its file or module.
-
-    Args:
-        number: Index among the user's optimizers, from 0; it determines the colour.
-        name: Name of the optimizer.
-        source: "module:factory" or "FILE.py:FACTORY". The factory takes parameter groups (dicts
-            with "params", as torch's optimizers take them), and lr and weight_decay (or the
-            names of its space) as keywords; it returns a `torch.optim.Optimizer` that steps
-            without a closure. Its steps may change only what is in its `state_dict()` and the
-            global generators of torch, NumPy and `random`: an interrupted trial continues from
-            there. The factory may have the attributes `space`, {"lr": (low, high), ...}, searched
-            log-uniformly; `family`, "sgd" or "adam" (the default), at or around whose published
-            point it runs without tuning or without `space`; `baseline`, the one to compare with.
-        about: Its description in the study's plan. If the code has changed since, it is not run.
-
-    Raises:
-        ValueError: it cannot be loaded, has changed, or one of its attributes is wrong.
-    """
-    module, _, function = source.rpartition(":")
-    if module.endswith(".py"):
-        path = Path(module)
-        code = read_with_neighbours(path)
-        described = _described(name, source, code, about)  # before the file is run
-        build = load_function(path, function, code[path])
-    else:
-        build = _imported_factory(name, source)
-        modules = map(sys.modules.get, (module, getattr(build, "__module__", module)))
-        paths = [Path(file) for m in modules if (file := getattr(m, "__file__", None))]
-        code = {path: path.read_bytes() for path in paths}
-        described = _described(name, source, code, about)
-    family: Any = getattr(build, "family", "adam")
-    if family not in FAMILIES:
-        raise ValueError(f"{name}.family must be {' or '.join(FAMILIES)}, got {family!r}")
-    usual = ("sgd",) if family == "sgd" else ("adamw", "adam")
-    baseline = getattr(build, "baseline", usual)
-    if not (baseline is None or baseline is usual or isinstance(baseline, str)):
-        raise ValueError(f"{name}.baseline must be the name of an optimizer, got {baseline!r}")
-    baselines = (baseline,) if isinstance(baseline, str) else baseline or ()
-    colour, space = USER_COLOURS[number % len(USER_COLOURS)], _checked_space(name, build)
-    return OptimizerEntry(factory(build), described, baselines, family, colour, space)
-
-
-def _described(name: str, source: str, code: Mapping[Path, bytes], planned: str | None) -> str:
-    """The source and a fingerprint of the code; ValueError if it is not as planned."""
-    digest = sha256(b"".join(code[path] for path in sorted(code)))
-    described = f"{source} ({digest.hexdigest()[:12]})"
-    if planned not in (None, described):
-        raise ValueError(
-            f"optimizer {name!r} was {planned} when the study was started, but on this "
-            f"machine it is {described}: start the study again with `tangential compare`"
-        )
-    return described
-
-
-def _imported_factory(name: str, source: str) -> Callable[..., Any]:
-    module, _, function = source.rpartition(":")
-    try:
-        build = getattr(import_module(module), function)
-    except (Exception, SystemExit) as error:
-        raise ValueError(
-            f"cannot import optimizer {name!r} from {source!r} ({describe_error(error)}): "
-            "expected module:factory or FILE.py:FACTORY"
-        ) from error
-    if not callable(build):
-        raise ValueError(f"optimizer {name!r}: {source!r} must be a function, got {build!r:.200}")
-    return build
-
-
-def _checked_space(name: str, build: Callable[..., Any]) -> Space | None:
-    """The factory's search space, with bounds as Python floats; None if it has none."""
-    space = getattr(build, "space", None)
-    if space is None:
-        return None
-    if not isinstance(space, dict) or not all(isinstance(key, str) for key in space):
-        raise ValueError(
-            f'{name}.space must be a dict such as {{"lr": (1e-4, 1e-2)}}, got {space!r:.200}'
-        )
-    checked = {}
-    for key, bounds in space.items():
-        try:
-            low, high = (float(bound) for bound in bounds if not isinstance(bound, (str, bool)))
-        except (TypeError, ValueError, OverflowError, RuntimeError):
-            low, high = math.nan, math.nan
-        if not 0 < low < high < math.inf:
-            raise ValueError(
-                f"{name}.space[{key!r}] must be two finite numbers 0 < low < high, "
-                f"got {bounds!r:.200}"
-            )
-        checked[key] = low, high
-    missing = [key for key in _needed_keywords(build) if key not in checked]
-    if checked and missing:
-        raise ValueError(f"{name}.space lacks {', '.join(missing)}, which the factory needs")
-    return checked
-
-
-def _needed_keywords(build: Callable[..., Any]) -> list[str]:
-    """The arguments without a default, except the groups; [] if the signature is unknown."""
-    try:
-        parameters = [*inspect.signature(build).parameters.values()][1:]
-    except (TypeError, ValueError):
-        return []
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p.name for p in parameters if p.kind in named and p.default is p.empty]

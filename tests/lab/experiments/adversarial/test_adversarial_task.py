@@ -75,7 +75,7 @@ def test_training_against_attacks_helps_against_them():
     scores = {}
     for train in ("adversarial", "clean"):
         task = adversarial(train=train)
-        model, _ = trained(task, 64)
+        model, _ = trained(task, 32)
         scores[train] = scored(task, model)
     assert scores["adversarial"]["attacked accuracy"] > 1.5 * scores["clean"]["attacked accuracy"]
     assert scores["clean"]["clean accuracy"] > 0.9

@@ -16,7 +16,7 @@ from tangential_lab.experiments.pretraining import pretraining, task, windows
 from tangential_lab.experiments.pretraining.gpt import GPT, Sizes
 from tangential_lab.experiments.pretraining.windows import Windows
 from tangential_lab.training import OPTIMIZERS, split_groups
-from tangential_lab.training.rotation import RescaledAdamW
+from tangential_lab.training.optimizers.rotation import RescaledAdamW
 
 TINY = Sizes(layers=2, width=16, heads=2, context=8)
 

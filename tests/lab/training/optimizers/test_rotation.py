@@ -9,7 +9,7 @@ from torch import nn
 
 from tangential import AdamP
 from tangential_lab.training import recorded_angles
-from tangential_lab.training.rotation import AngleRecorder, RescaledAdamW, angles_text
+from tangential_lab.training.optimizers.rotation import AngleRecorder, RescaledAdamW, angles_text
 from tangential_lab.training.trial import TrialStopped
 
 pytestmark = pytest.mark.usefixtures("one_thread")

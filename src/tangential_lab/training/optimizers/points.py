@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from tangential_lab.names import unknown_name
-from tangential_lab.training.optimizers import FAMILIES, OptimizerEntry
+from tangential_lab.training.optimizers.entries import FAMILIES, OptimizerEntry
 from tangential_lab.training.task import Point
 
 

@@ -14,9 +14,8 @@ from tangential_lab import experiments as tasks
 from tangential_lab.cli.study.options import parse_sources
 from tangential_lab.studies import PlannedOptimizer, entry_for, study
 from tangential_lab.studies.workers import preflight
-from tangential_lab.training import describe_error, load_function
+from tangential_lab.training import describe_error, load_function, user_optimizer
 from tangential_lab.training.task import Spec
-from tangential_lab.training.user_code import user_optimizer
 
 DATACLASS = """
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tangential_lab.experiments.digits import digits
 from tangential_lab.experiments.language.task import language
 from tangential_lab.experiments.pretraining.gpt import GPT, Sizes
 from tangential_lab.training import OPTIMIZERS, Task, split_groups
-from tangential_lab.training.muon import MuonAndAdamW, hidden_matrices
+from tangential_lab.training.optimizers.muon import MuonAndAdamW, hidden_matrices
 
 POINT = {"lr": 0.02, "weight_decay": 0.1}
 TINY = Sizes(layers=1, width=8, heads=2, context=4)

@@ -9,8 +9,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tangential import SGDP, AdamP, project
 from tangential.radial import Rule, brake, fixed_norm, rotational
-from tangential_lab.training.muon import MuonAndAdamW, hidden_matrices
-from tangential_lab.training.rotation import RescaledAdamW
+from tangential_lab.training.optimizers.muon import MuonAndAdamW, hidden_matrices
+from tangential_lab.training.optimizers.rotation import RescaledAdamW
 from tangential_lab.training.task import ParamGroups, Task
 
 Family = Literal["sgd", "adam"]  # a task gives its published points by family
