@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SIZES = ["--optimizers", "sgd", "sgdp", "--trials", "2", "--seeds", "2"]
 SWEEP = ["--optimizers", "sgd", "sgdp", "--trials", "1", "--seeds", "2", "--sweep"]
-SMALL, TRIALS = ["compare", "digits", *SWEEP], 4
+SMALL, TRIALS = ["compare", "digits", *SWEEP, "--workers", "1"], 4
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 
 
