@@ -9,6 +9,7 @@ from PIL import Image
 
 from tangential_lab.reports import html, report
 from tangential_lab.reports.figures import description, stills, study_figures, training
+from tangential_lab.styles import LineStyle
 
 PAIR = ("sgd", "sgdp")
 
@@ -112,3 +113,22 @@ def test_names_in_pictures_are_not_read_as_mathematics(study, tmp_path):
     result = report(plan, made.finished(plan, names=["$\\x$", "_"]))
     for figure in result.figures:
         assert len(stills.draw(figure, result.styles, tmp_path)) == 2
+
+
+@pytest.mark.parametrize("ends", [(2e-3, 3e-2), (3e-4, 9e-1), (1e-3, 4e-3)])
+def test_labels_of_long_and_short_log_axes_do_not_overlap(ends):
+    from matplotlib import rc_context
+
+    axis, loss = description.Axis("lr", log=True), description.Axis("loss")
+    series = description.Series("sgd", ends, (1, 2))
+    figure = description.Figure("key", "title", "", [description.Panel("", axis, loss, [series])])
+    with rc_context(stills.STYLE):
+        drawn = stills._canvas(figure, {"sgd": LineStyle("#000000", False, 0)})
+        drawn.draw_without_rendering()
+        (place,) = drawn.axes
+        marks = place.get_xticklabels(which="both")
+        seen = [box for box in (mark.get_window_extent() for mark in marks) if box.width]
+    low, high = place.bbox.x0, place.bbox.x1
+    shown = sorted((box for box in seen if low <= box.x0 <= high), key=lambda box: box.x0)
+    assert len(shown) >= 2
+    assert all(a.x1 < b.x0 for a, b in pairwise(shown))

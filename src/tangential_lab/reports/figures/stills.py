@@ -4,6 +4,7 @@ matplotlib takes half a second to import, so it is imported where something is d
 made without pyplot and with temporary settings: the user's own settings of matplotlib stay.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ STYLE: Any = look.MATPLOTLIB | {
 }
 WIDTH_IN, HEIGHT_IN = 4.6, 3.4  # of a panel, in inches
 DPI = 160
+SHORT = 30  # of a short axis: the ratio of its ends
 
 
 def draw(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -> list[Path]:
@@ -99,6 +101,20 @@ def _scales(ax: Any, x: Axis, y: Axis) -> None:
         ax.set_xlim(*x.limits)
     if y.limits:
         ax.set_ylim(*y.limits)
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        if axis.get_scale() == "log":
+            _ticks(axis, short=high < SHORT * low)
+
+
+def _ticks(axis: Any, *, short: bool) -> None:
+    """Label the decades; on a short axis 1, 2 and 5 of each. By default all 9 may overlap."""
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+
+    axis.set_minor_formatter(NullFormatter())
+    if short:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        every = (math.inf, math.inf)
+        axis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=every))
 
 
 def _line(ax: Any, series: Series, style: LineStyle, *, stairs: bool) -> None:
