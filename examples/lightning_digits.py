@@ -1,6 +1,7 @@
 """Train with Lightning in bf16-mixed precision, and let the monitor write a log for `diagnose`."""
 
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import lightning as L
 import torch
@@ -42,10 +43,10 @@ def main() -> float:
     module = Digits()
     with TemporaryDirectory() as folder:
         monitor = LightningMonitor(every=5, sinks=[csv(f"{folder}/run.csv")])
-        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        files = {"enable_checkpointing": False, "default_root_dir": folder}
-        options = {"max_epochs": 5, "precision": "bf16-mixed", "gradient_clip_val": 1.0}
-        L.Trainer(**options, callbacks=[monitor], **quiet, **files).fit(module, loader)
+        options: dict[str, Any] = {"precision": "bf16-mixed", "gradient_clip_val": 1.0}
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+        trainer = L.Trainer(max_epochs=5, callbacks=[monitor], **options, **quiet)
+        trainer.fit(module, loader)
         for verdict in diagnose(f"{folder}/run.csv"):
             print(verdict.text)
     module.eval()

@@ -1,5 +1,7 @@
 """Adapt a trained network with LoRA (PEFT): the audit shows that its factors are not invariant."""
 
+from typing import Any
+
 import torch
 from peft import LoraConfig, get_peft_model
 from sklearn.datasets import load_digits
@@ -35,7 +37,7 @@ def main() -> float:
     torch.manual_seed(0)
     images, labels = (torch.tensor(x) for x in load_digits(return_X_y=True))
     images = (images / 16).float()
-    net = network()
+    net: Any = network()
     train(net, AdamP(net.parameters(), lr=3e-3, weight_decay=1e-2), images, labels)
     mirrored = images.view(-1, 8, 8).flip(2).reshape(-1, 64)
     model = get_peft_model(net, LoraConfig(r=16, target_modules=["0", "3"]))

@@ -3,6 +3,7 @@
 import timm
 import torch
 from sklearn.datasets import load_digits
+from timm.optim import create_optimizer_v2
 from torch import nn
 
 from tangential.integrations.timm import register
@@ -19,7 +20,7 @@ def main() -> float:
     labels = torch.tensor(labels)
     model = timm.create_model("test_resnet", in_chans=1, num_classes=10)
     register()  # before timm's factory is asked: tangential-adamp, tangential-sgdp
-    optimizer = timm.optim.create_optimizer_v2(model, "tangential-adamp", lr=LR, weight_decay=0.05)
+    optimizer = create_optimizer_v2(model, "tangential-adamp", lr=LR, weight_decay=0.05)
     for _ in range(EPOCHS):
         for batch in torch.randperm(1437).split(BATCH):
             optimizer.zero_grad()

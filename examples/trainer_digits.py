@@ -1,6 +1,7 @@
 """Train with Hugging Face's Trainer and the monitor: AdamP on the units that an audit proves."""
 
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -32,7 +33,7 @@ def main() -> float:
     torch.manual_seed(0)
     images, labels = load_digits(return_X_y=True)
     images = torch.tensor(images / 16).float().view(-1, 1, 8, 8)
-    rows = [{"x": x, "labels": int(y)} for x, y in zip(images, labels, strict=True)]
+    rows: Any = [{"x": x, "labels": int(y)} for x, y in zip(images, labels, strict=True)]
     model, batch = Model(), {"x": images[:64], "labels": torch.tensor(labels[:64])}
     found = audit(model, [batch])
     optimizer = AdamP(decay_groups(model, weight_decay=0.01, audit=found), lr=3e-3)
@@ -48,7 +49,7 @@ def main() -> float:
         trainer = Trainer(model, arguments, train_dataset=rows[:1437], optimizers=(optimizer, None))
         with TransformersMonitor(trainer, every=20):  # norms and angles, beside the loss
             trainer.train()
-        logits = trainer.predict(rows[1437:]).predictions
+        logits: Any = trainer.predict(rows[1437:]).predictions
     return float((logits.argmax(-1) == labels[1437:]).mean())
 
 
