@@ -11,7 +11,8 @@ INLINE const Scalars<double>& scalars(const Constants& c, double) { return c.in_
 
 // Bytes to prefetch: the hardware's prefetcher stops at the ends of rows and pages.
 constexpr int64_t AHEAD = 2048;
-constexpr int64_t FOLD = 4096;  // elements summed in Real before the sum is added to a double
+// Elements that stay in the first cache, and whose sum is added up in Real; a multiple of PACK.
+constexpr int64_t PIECE = 1024;
 
 template <class Weight, class State, Rule rule, bool nesterov>
 struct Rows {
@@ -19,7 +20,10 @@ struct Rows {
   using V = Vector<Real>;
   using P = Pointers<Weight, State, Real>;
 
+  // `plain`: gradients are neither scaled nor negated
+  template <bool plain = false>
   static INLINE V gradient(const P& p, const Constants& c, int at) {
+    if constexpr (plain) return load(p.g + at);
     V g = load(p.g + at) * scalars(c, Real()).unscale;
     return c.maximize ? -g : g;
   }
@@ -34,7 +38,7 @@ struct Rows {
   }
 
   // u of the vector at `at`, after m and v are advanced; they are stored if `write`
-  template <bool write>
+  template <bool write, bool plain = false>
   static INLINE V advanced(const P& p, V g, const Constants& constants, int at) {
     const auto& c = scalars(constants, Real());
     V m = load(p.m + at), v{};
@@ -46,7 +50,7 @@ struct Rows {
     if constexpr (write) {
       store(p.m + at, m);
       if constexpr (rule == Rule::adam) store(p.v + at, v);
-      if (constants.write_grad) store(p.g + at, constants.maximize ? -g : g);
+      if (!plain && constants.write_grad) store(p.g + at, constants.maximize ? -g : g);
     }
     return update(g, m, v, c);
   }
@@ -58,17 +62,20 @@ struct Rows {
     return update(constants.maximize ? -g : g, load(p.m + at), v, scalars(constants, Real()));
   }
 
-  static INLINE void fetch(const P& p) {
-    auto ahead = [](const void* at)
-                     LAMBDA { __builtin_prefetch((const void*)((uintptr_t)at + AHEAD)); };
-    ahead(p.w);
-    ahead(p.g);
-    ahead(p.m);
-    if constexpr (rule == Rule::adam) ahead(p.v);
+  // The elements `ahead` of p: they come into cache while p is worked on.
+  static INLINE void fetch(const P& p, int64_t ahead) {
+    const auto at = [=](const auto* x) LAMBDA {
+      __builtin_prefetch((const void*)((uintptr_t)x + ahead * sizeof *x));
+    };
+    at(p.w);
+    at(p.g);
+    at(p.m);
+    if constexpr (rule == Rule::adam) at(p.v);
   }
 
   // What is added to w. An infinite w is limited first: 0 * inf and inf - inf would be NaN.
-  static INLINE V change(V w, V u, Real r, Real lr) {
+  template <class R>
+  static INLINE V change(V w, V u, R r, Real lr) {
     constexpr Real largest = sizeof(Real) == 8 ? (Real)__DBL_MAX__ : (Real)__FLT_MAX__;
     const V limited = w > largest ? V{} + largest : w < -largest ? V{} - largest : w;
     return r * limited - lr * u;
@@ -84,37 +91,6 @@ struct Rows {
       return load(p.u + at);
   }
 
-  static constexpr auto no_more = [](int64_t) {};
-
-  // The loop behind measure, advance, advance_apply and step.
-  template <bool write, bool sums, bool keep, bool apply, class Also>
-  static INLINE void pass(const Segment& s, const Constants& c, double factor, void* u,
-                          Moments* out, Also also) {
-    const Real r = (Real)factor, lr = scalars(c, Real()).lr;
-    for (int64_t start = 0; start < s.n; start += FOLD) {
-      LaneMoments<Real> lanes;
-      const Segment piece = part(s, start, sums ? FOLD : s.n);
-      const int writes = (write ? state : nothing) | (write && c.write_grad ? grad : nothing) |
-                         (keep ? Writes::update : nothing) | (apply ? weight : nothing);
-      for_packs<Real, Weight, State>(
-          piece, keep ? (Real*)u + start : nullptr, writes, [&](const P& p) LAMBDA {
-            fetch(p);
-            for (int k = 0; k < VECTORS; k++) {
-              const int at = k * LANES<Real>;
-              V g = gradient(p, c, at), w = load_weight(p.w + at, p.low + at, c);
-              V x = advanced<write>(p, g, c, at);
-              if constexpr (sums) lanes.add(k, w, g, x);
-              if constexpr (keep) store(p.u + at, x);
-              if constexpr (apply)
-                store_weight(p.w + at, p.low + at, w + change(w, x, r, lr), c, p.index + at);
-            }
-            also(p.index - s.index);
-          });
-      if constexpr (!sums) return;
-      lanes.add_to(*out);
-    }
-  }
-
   static INLINE Segment part(const Segment& s, int64_t start, int64_t length) {
     auto at = [&](void* p, auto size) { return p ? (char*)p + start * size : p; };
     const int64_t n = s.n - start < length ? s.n - start : length;
@@ -124,63 +100,207 @@ struct Rows {
             at(s.v, (int64_t)sizeof(State)),
             at(s.low, (int64_t)sizeof(Weight)),
             n,
-            s.index + start};
+            s.index + start,
+            1};
   }
 
-  static void measure(const Segment& s, const Constants& c, Moments& moments) {
-    pass<false, true, false, false>(s, c, 0, nullptr, &moments, no_more);
+  // The updates of consecutive elements, whatever their rows.
+  template <bool write, bool plain>
+  static INLINE void update_piece(const Segment& s, const Constants& c, void* u) {
+    constexpr bool keep = !(write && M_IS_U);
+    const int writes = (write ? state : nothing) | (write && c.write_grad ? grad : nothing) |
+                       (keep ? Writes::update : nothing);
+    for_packs<Real, Weight, State>(s, keep ? u : nullptr, writes, [&](const P& p) LAMBDA {
+      for (int k = 0; k < VECTORS; k++) {
+        const int at = k * LANES<Real>;
+        V x = advanced<write, plain>(p, gradient<plain>(p, c, at), c, at);
+        if constexpr (keep) store(p.u + at, x);
+      }
+    });
   }
 
-  static void advance(const Segment& s, const Constants& c, void* u, Moments& moments) {
-    pass<true, true, !M_IS_U, false>(s, c, 0, u, &moments, no_more);
+  // Add the moments of rows, with the gradient as it is in memory.
+  template <class U>
+  static __attribute__((noinline)) void add_moments(P p, const U* u, int64_t rows, int64_t row_size,
+                                                    const Constants& c, Moments* moments) {
+    for (; rows--; p = p + row_size, u += row_size, moments++) {
+      Moments sums;
+      for (int64_t start = 0; start < row_size; start += PIECE) {
+        const int64_t end = row_size - start < PIECE ? row_size : start + PIECE;
+        LaneMoments<Real> lanes;
+        int64_t i = start;
+        for (; i + PACK<Real> <= end; i += PACK<Real>)
+          for (int k = 0; k < VECTORS; k++) {
+            const int64_t at = i + k * LANES<Real>;
+            lanes.add(k, load_weight(p.w + at, p.low + at, c), load(p.g + at), load(u + at));
+          }
+        if (i < end)
+          for (int k = 0; k < VECTORS; k++) {
+            const int64_t at = i + k * LANES<Real>, n = end - at;
+            lanes.add(k, load_first_weight(p.w + at, p.low + at, n, c), load_first(p.g + at, n),
+                      load_first(u + at, n));
+          }
+        lanes.add_to(sums);
+      }
+      *moments = sums;
+    }
   }
 
-  static void advance_apply(const Segment& s, const Constants& c, double r, Moments& moments) {
-    pass<true, true, false, true>(s, c, r, nullptr, &moments, no_more);
+  static INLINE P pointers(const Segment& s, const void* u) {
+    return {(Weight*)s.w,   (Weight*)s.g, (State*)s.m, (State*)s.v,
+            (Weight*)s.low, (Real*)u,     s.index};
   }
 
-  static void step(const Segment& s, const Constants& c, double r) {
-    pass<true, false, false, true>(s, c, r, nullptr, nullptr, no_more);
-  }
-
-  static void apply(const Segment& s, const Constants& c, double factor, const void* u,
-                    bool finite) {
-    finite ? apply_to<true>(s, c, factor, u) : apply_to<false>(s, c, factor, u);
-  }
-
-  template <bool finite>
-  static INLINE void apply_to(const Segment& s, const Constants& c, double factor, const void* u) {
-    const Real r = (Real)factor, lr = scalars(c, Real()).lr;
-    for_packs<Real, Weight, State>(s, (void*)u, weight,
-                                   [&](const P& p) LAMBDA { apply_pack<finite>(p, c, r, lr); });
-  }
-
-  template <bool finite>
-  static INLINE void apply_pack(const P& p, const Constants& c, Real r, Real lr) {
+  template <bool finite, class Factor>
+  static INLINE void apply_pack(const P& p, const Constants& c, Factor factor) {
+    const Real lr = scalars(c, Real()).lr;
     for (int k = 0; k < VECTORS; k++) {
       const int at = k * LANES<Real>;
-      V w = load_weight(p.w + at, p.low + at, c), x = stored_update(p, at);
-      V more = finite ? r * w - lr * x : change(w, x, r, lr);
+      V w = load_weight(p.w + at, p.low + at, c), u = stored_update(p, at);
+      const V r = factor(at), more = finite ? r * w - lr * u : change(w, u, r, lr);
       store_weight(p.w + at, p.low + at, w + more, c, p.index + at);
     }
   }
 
-  static void advance_and_apply(const Segment& s, const Constants& c, void* u, Moments& moments,
-                                const PendingRow& pending) {
-    if (!pending.finite) {
-      apply(pending.s, c, pending.r, pending.u, false);
-      return advance(s, c, u, moments);
+  // `update_piece` and `add_moments` in one pass over rows of whole packs, which meanwhile applies
+  // the same number of pending rows.
+  template <bool write, bool plain, bool applies>
+  static INLINE void update_and_add(P p, int64_t rows, int64_t row_size, const Constants& c,
+                                    Moments* moments, const Pending* pending) {
+    P q = applies ? pointers(pending->s, pending->u) : p;
+    for (int64_t row = 0; row < rows; row++) {
+      const V r = V{} + (Real)(applies ? pending->r[row] : 0);
+      Moments sums;
+      for (int64_t left = row_size; left;) {
+        const int64_t n = left < PIECE ? left : PIECE;
+        LaneMoments<Real> lanes;
+        for (int64_t i = 0; i < n; i += PACK<Real>, p = p + PACK<Real>) {
+          fetch(p, AHEAD / (int64_t)sizeof(Real));
+          for (int k = 0; k < VECTORS; k++) {
+            const int at = k * LANES<Real>;
+            const V g = gradient<plain>(p, c, at), u = advanced<write, plain>(p, g, c, at);
+            if constexpr (!(write && M_IS_U)) store(p.u + at, u);
+            lanes.add(k, load_weight(p.w + at, p.low + at, c), g, u);
+          }
+          if constexpr (applies) {
+            apply_pack<true>(q, c, [&](int) LAMBDA { return r; });
+            q = q + PACK<Real>;
+          }
+        }
+        lanes.add_to(sums);
+        left -= n;
+      }
+      moments[row] = sums;
     }
-    const Real r = (Real)pending.r, lr = scalars(c, Real()).lr;
-    const int64_t rest = s.n % PACK<Real>, whole = s.n - rest;
-    const P row{(Weight*)pending.s.w, (Weight*)pending.s.g,   (State*)pending.s.m,
-                (State*)pending.s.v,  (Weight*)pending.s.low, (Real*)pending.u,
-                pending.s.index};
-    pass<true, true, !M_IS_U, false>(s, c, 0, u, &moments, [&](int64_t at) LAMBDA {
-      if (at < whole) apply_pack<true>(row + at, c, r, lr);
+  }
+
+  template <bool write, bool plain>
+  static INLINE void gather(const Segment& s, const Constants& constants, void* u,
+                            Moments* moments, const Pending* pending) {
+    const Constants c = constants;  // a copy, because no store can change it
+    const P all = pointers(s, u);
+    const int64_t row_size = s.row_size();
+    if (row_size % PACK<Real> == 0) {
+      const bool fits = pending && pending->finite && pending->s.n == s.n;
+      if constexpr (write)
+        if (fits) return update_and_add<write, plain, true>(all, s.rows, row_size, c, moments, pending);
+      if (pending) apply(*pending, c);
+      return update_and_add<write, plain, false>(all, s.rows, row_size, c, moments, nullptr);
+    }
+    if (pending) apply(*pending, c);
+    const int64_t group = row_size < PIECE ? PIECE / row_size : 1;
+    int64_t updated = 0;
+    for (int64_t row = 0, rows; row < s.rows; row += rows) {
+      rows = s.rows - row < group ? s.rows - row : group;
+      for (; updated < (row + rows) * row_size; updated += PIECE)
+        update_piece<write, plain>(part(s, updated, PIECE), c, (Real*)u + updated);
+      const P p = all + row * row_size;
+      if constexpr (write && M_IS_U)
+        add_moments(p, p.m, rows, row_size, c, moments + row);
+      else
+        add_moments(p, p.u, rows, row_size, c, moments + row);
+    }
+    if constexpr (!plain) {
+      const bool raw = !(write && c.write_grad);  // the gradient in memory is not yet unscaled
+      const double unscale = (raw ? scalars(c, Real()).unscale : 1) * (c.maximize ? -1. : 1.);
+      for (int64_t row = 0; row < s.rows; row++) {
+        moments[row].gg *= unscale * unscale;
+        moments[row].gw *= unscale;
+      }
+    }
+  }
+
+  static void advance(const Segment& s, const Constants& c, void* u, Moments* moments,
+                      const Pending* pending) {
+    const bool plain = scalars(c, Real()).unscale == 1 && !c.maximize;
+    plain ? gather<true, true>(s, c, u, moments, pending)
+          : gather<true, false>(s, c, u, moments, pending);
+  }
+
+  static void measure(const Segment& s, const Constants& c, void* u, Moments* moments) {
+    gather<false, false>(s, c, u, moments, nullptr);
+  }
+
+  // u.u of every row, after `advance` or `measure`
+  static void add_squares(const Segment& s, const void* u, bool advanced, Moments* moments) {
+    const int64_t row_size = s.row_size();
+    for (int64_t row = 0; row < s.rows; row++)
+      for (int64_t i = row * row_size; i < (row + 1) * row_size; i++) {
+        const double x = advanced && M_IS_U ? ((const Real*)s.m)[i] : ((const Real*)u)[i];
+        moments[row].uu += x * x;
+      }
+  }
+
+  static void step(const Segment& s, const Constants& constants, double factor) {
+    const Constants c = constants;
+    const Real r = (Real)factor, lr = scalars(c, Real()).lr;
+    const int writes = weight | state | (c.write_grad ? grad : nothing);
+    for_packs<Real, Weight, State>(s, nullptr, writes, [&](const P& p) LAMBDA {
+      for (int k = 0; k < VECTORS; k++) {
+        const int at = k * LANES<Real>;
+        V w = load_weight(p.w + at, p.low + at, c);
+        V u = advanced<true>(p, gradient(p, c, at), c, at);
+        store_weight(p.w + at, p.low + at, w + change(w, u, r, lr), c, p.index + at);
+      }
     });
-    if (rest)
-      apply_to<true>(part(pending.s, whole, rest), c, pending.r, (const Real*)pending.u + whole);
+  }
+
+  static void apply(const Pending& rows, const Constants& c) {
+    rows.finite ? apply_rows<true>(rows, c) : apply_rows<false>(rows, c);
+  }
+
+  template <bool finite>
+  static INLINE void apply_rows(const Pending& rows, const Constants& constants) {
+    const Constants c = constants;
+    const Segment& s = rows.s;
+    const int64_t row_size = s.row_size();
+    const auto pieces = [&](int64_t start, int64_t length, auto factor) LAMBDA {
+      for_packs<Real, Weight, State>(
+          part(s, start, length), M_IS_U ? nullptr : (Real*)rows.u + start, weight,
+          [&](const P& p) LAMBDA {
+            const int64_t i = p.index - s.index - start;
+            apply_pack<finite>(p, c, [&](int at) LAMBDA { return factor(i + at); });
+          });
+    };
+    if (row_size % PACK<Real> == 0 || s.rows == 1) {
+      for (int64_t row = 0; row < s.rows; row++) {
+        const V same = V{} + (Real)rows.r[row];
+        pieces(row * row_size, row_size, [&](int64_t) LAMBDA { return same; });
+      }
+      return;
+    }
+    Real each[PIECE + PACK<Real>];  // the factors of a piece; a row may begin before it
+    int64_t row = 0, end = row_size;
+    for (int64_t start = 0; start < s.n; start += PIECE) {
+      for (int64_t i = 0; i < PIECE && row < s.rows; row++, end += row_size) {
+        const V same = V{} + (Real)rows.r[row];
+        const int64_t last = end - start < PIECE ? end - start : PIECE;
+        for (; i < last; i += LANES<Real>) store(each + i, same);
+        i = last;
+        if (end - start > PIECE) break;
+      }
+      pieces(start, PIECE, [&](int64_t at) LAMBDA { return load(each + at); });
+    }
   }
 
   static void correct(const Segment& s, const Constants& c, double previous, double factor) {
@@ -202,10 +322,10 @@ struct Rows {
   static INLINE auto disagree(V u, V g) { return u * g <= 0; }
 
   static void agree(const Segment& s, const Constants& c, double cu, double cg, Agreement& out) {
-    for (int64_t start = 0; start < s.n; start += FOLD) {
+    for (int64_t start = 0; start < s.n; start += PIECE) {
       Lanes<Real> ww, uw, count;
       for_packs<Real, Weight, State>(
-          part(s, start, FOLD), nullptr, nothing, [&](const P& p) LAMBDA {
+          part(s, start, PIECE), nullptr, nothing, [&](const P& p) LAMBDA {
             for (int k = 0; k < VECTORS; k++) {
               const int at = k * LANES<Real>;
               V g = gradient(p, c, at), w = load_weight(p.w + at, p.low + at, c);
@@ -238,9 +358,8 @@ struct Rows {
     });
   }
 
-  static constexpr RowFunctions functions{measure, advance,       advance_and_apply,
-                                          apply,   advance_apply, step,
-                                          correct, agree,         step_tangent};
+  static constexpr RowFunctions functions{advance, measure, add_squares, apply,
+                                          step,    correct, agree,       step_tangent};
 };
 
 }  // namespace

@@ -39,6 +39,15 @@ INLINE auto load_weight(const Weight* w, const Weight* low, const Constants& c) 
   return x;
 }
 
+template <class Weight>
+INLINE auto load_first_weight(const Weight* w, const Weight* low, int64_t n, const Constants& c) {
+  auto x = load_first(w, n);
+  if constexpr (DROPPED<Weight> != 0) {
+    if (c.rounding == Rounding::kahan) x += load_first(low, n);
+  }
+  return x;
+}
+
 template <class Weight, class V>
 INLINE void store_weight(Weight* w, Weight* low, V x, const Constants& c, int64_t index) {
   if constexpr (DROPPED<Weight> != 0) {
@@ -110,33 +119,42 @@ template <class Real>
 struct Lanes {
   Vector<Real> sum[VECTORS]{};
 
+  // The first step of adding lane i and lane i + half of the lanes, as far as whole vectors go.
+  INLINE auto folded() const {
+    if constexpr (LANES<Real> == 2)
+      return __builtin_shufflevector(sum[0] + sum[2], sum[1] + sum[3], 0, 1, 2, 3);
+    else if constexpr (VECTORS == 4)
+      return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+    else if constexpr (VECTORS == 2)
+      return sum[0] + sum[1];
+    else
+      return sum[0];
+  }
+
   INLINE double total() const {
-    Real t[PACK<Real>];
-    for (int k = 0; k < VECTORS; k++) store(t + k * LANES<Real>, sum[k]);
-    for (int half = PACK<Real> / 2; half; half /= 2)
-      for (int i = 0; i < half; i++) t[i] += t[i + half];
-    return (double)t[0];
+    const auto x = folded();
+    return (double)totals<Real>(x, x, x, x)[0];
   }
 };
 
 template <class Real>
 struct LaneMoments {
-  Lanes<Real> ww, gg, gw, uw, uu;
+  Lanes<Real> ww, gg, gw, uw;
 
   INLINE void add(int k, Vector<Real> w, Vector<Real> g, Vector<Real> u) {
     ww.sum[k] += w * w;
     gg.sum[k] += g * g;
     gw.sum[k] += g * w;
     uw.sum[k] += u * w;
-    uu.sum[k] += u * u;
   }
 
   INLINE void add_to(Moments& moments) const {
-    moments.ww += ww.total();
-    moments.gg += gg.total();
-    moments.gw += gw.total();
-    moments.uw += uw.total();
-    moments.uu += uu.total();
+    const Four<Real> t =
+        totals<Real>(ww.folded(), gg.folded(), gw.folded(), uw.folded());
+    moments.ww += (double)t[0];
+    moments.gg += (double)t[1];
+    moments.gw += (double)t[2];
+    moments.uw += (double)t[3];
   }
 };
 

@@ -28,18 +28,21 @@ void measure_change(const RowChange& change, Moments& moments) {
   const Segment s{
       (void*)change.before, (void*)change.g, (void*)change.after, nullptr, nullptr, change.n, 0};
   const Real keep = (Real)change.keep;
-  for (int64_t start = 0; start < s.n; start += FOLD) {
+  for (int64_t start = 0; start < s.n; start += PIECE) {
     LaneMoments<Real> lanes;
+    Lanes<Real> ee;
     for_packs<Real, Real, Real>(
-        R::part(s, start, FOLD), nullptr, nothing, [&](const typename R::P& p) LAMBDA {
-          R::fetch(p);
+        R::part(s, start, PIECE), nullptr, nothing, [&](const typename R::P& p) LAMBDA {
+          R::fetch(p, AHEAD / sizeof(Real));
           for (int k = 0; k < VECTORS; k++) {
             const int at = k * LANES<Real>;
             V w = load(p.w + at), g = load(p.g + at), e = load(p.m + at) - keep * w;
             lanes.add(k, w, g, e);
+            ee.sum[k] += e * e;
           }
         });
     lanes.add_to(moments);
+    moments.uu += ee.total();
   }
 }
 
@@ -50,7 +53,7 @@ void mix(const RowMix& row) {
   const Segment s{row.after, (void*)row.before, (void*)row.before, nullptr, nullptr, row.n, 0};
   const Real scale = (Real)row.scale, less = (Real)(1 - row.scale), shrink = (Real)row.shrink;
   for_packs<Real, Real, Real>(s, nullptr, weight, [&](const typename R::P& p) LAMBDA {
-    R::fetch(p);
+    R::fetch(p, AHEAD / sizeof(Real));
     for (int k = 0; k < VECTORS; k++) {
       const int at = k * LANES<Real>;
       V after = load(p.w + at), before = load(p.g + at);

@@ -32,11 +32,14 @@ struct Constants {
   bool maximize;
 };
 
-// A row, or a piece of one: n consecutive elements.
+// Consecutive rows of equal length, or a piece of one row.
 struct Segment {
   void *w, *g, *m, *v, *low;
-  int64_t n;
+  int64_t n;      // elements of all rows
   int64_t index;  // of its first element in the weight
+  int64_t rows = 1;
+
+  int64_t row_size() const { return rows == 1 ? n : n / rows; }
 };
 
 // Inner products of w, g and u.
@@ -50,27 +53,27 @@ struct Agreement {
   int64_t count = 0;  // elements that agree
 };
 
-// A row that was advanced and is still to be applied.
-struct PendingRow {
+// Rows that were advanced and are still to be applied.
+struct Pending {
   Segment s;
-  double r;
+  const double* r;  // [rows]
   const void* u;
-  bool finite;  // all of w is known to be finite: then apply is faster
+  bool finite;  // all of w is known to be finite: then `apply` is faster
 };
 
+// Updates [n of Real] are stored at `u`, except that heavy-ball momentum in the type of a step's
+// computations is its own update: `apply` finds it in m.
 struct RowFunctions {
-  // the moments; nothing is written
-  void (*measure)(const Segment&, const Constants&, Moments&);
-  // advance m and v; the moments. The update is left in u [n of Real], or, with heavy-ball
-  // momentum, in m, where `apply` finds it.
-  void (*advance)(const Segment&, const Constants&, void* u, Moments&);
-  // the same, and meanwhile apply a row of equal length, so that memory is never idle
-  void (*advance_and_apply)(const Segment&, const Constants&, void* u, Moments&, const PendingRow&);
-  // w <- w + (r w - lr u); faster where all of w is known to be finite
-  void (*apply)(const Segment&, const Constants&, double r, const void* u, bool finite);
-  // advance and apply in one pass, and the moments from before
-  void (*advance_apply)(const Segment&, const Constants&, double r, Moments&);
-  // the same without the moments
+  // advance m and v, store the updates, and write the moments of every row, all but uu. Meanwhile
+  // apply `pending`, if any, so that neither memory nor arithmetic waits for the other.
+  void (*advance)(const Segment&, const Constants&, void* u, Moments*, const Pending* pending);
+  // the updates and moments that `advance` would give; m and v stay
+  void (*measure)(const Segment&, const Constants&, void* u, Moments*);
+  // add uu to the moments that `advance` (or `measure`) has written
+  void (*add_squares)(const Segment&, const void* u, bool advanced, Moments*);
+  // after advance: w <- w + (r w - lr u) with r of every row
+  void (*apply)(const Pending&, const Constants&);
+  // the same in one pass over a piece of a row, without the moments
   void (*step)(const Segment&, const Constants&, double r);
   // after advance: w was applied with `previous` (-1: not applied); make it what r gives
   void (*correct)(const Segment&, const Constants&, double previous, double r);

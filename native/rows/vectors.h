@@ -59,6 +59,12 @@ template <class Real>
 constexpr int PACK = 64 / sizeof(Real);  // elements of a pack, whatever WIDTH is
 constexpr int VECTORS = 64 / WIDTH;      // vectors of a pack
 
+template <class Real>
+using Four = VectorOf<Real, 4 * sizeof(Real)>::type;
+
+template <int...>
+struct Integers {};
+
 using HalfVector = VectorOf<uint16_t, WIDTH / 2>::type;
 
 INLINE Vector<float> root(Vector<float> x) {
@@ -139,6 +145,67 @@ INLINE void store(float16* p, Vector<float> x) {
   half = size >= 0x477ff000 ? BitVector<float>{} + 0x7c00 : half;  // at least 65520
   half = size > 0x7f800000 ? BitVector<float>{} + 0x7e00 : half;   // NaN
   store_half(p, half | (sign >> 16));
+}
+
+// The first n elements of a vector, none if n is negative; the others are 0.
+template <class T>
+INLINE auto load_first(const T* p, int64_t n) {
+  constexpr int64_t ALL = LANES<typename Computed<T>::type>;
+  T x[ALL]{};
+  for (int64_t i = 0; i < (n < ALL ? n : ALL); i++) x[i] = p[i];
+  return load(x);
+}
+
+#if WIDTH == 64
+INLINE Vector<float> load_first(const float* p, int64_t n) {
+  return (Vector<float>)_mm512_maskz_loadu_ps((__mmask16)_bzhi_u32(0xffff, (unsigned)n), p);
+}
+INLINE Vector<double> load_first(const double* p, int64_t n) {
+  return (Vector<double>)_mm512_maskz_loadu_pd((__mmask8)_bzhi_u32(0xff, (unsigned)n), p);
+}
+#elif WIDTH == 32
+INLINE Vector<float> load_first(const float* p, int64_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return (Vector<float>)_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane));
+}
+INLINE Vector<double> load_first(const double* p, int64_t n) {
+  const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+  return (Vector<double>)_mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lane));
+}
+#endif
+
+// Lane i of a plus lane i + half of the lanes, and then those of b.
+template <class V, int... lane>
+INLINE V halve(V a, V b, Integers<lane...>) {
+  constexpr int HALF = sizeof...(lane);
+  return __builtin_shufflevector(a, b, lane..., (2 * HALF + lane)...) +
+         __builtin_shufflevector(a, b, (HALF + lane)..., (3 * HALF + lane)...);
+}
+
+// The sums of all lanes of a, b, c and d. Lane i is added to lane i + half of the lanes, and so on.
+template <class Real, class V>
+INLINE Four<Real> totals(V a, V b, V c, V d) {
+  constexpr int LANES = sizeof(V) / sizeof(Real);
+  if constexpr (LANES == 16) {
+    const Integers<0, 1, 2, 3, 4, 5, 6, 7> half;
+    const V ab = halve(a, b, half), cd = halve(c, d, half);
+    const V x = __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                __builtin_shufflevector(ab, cd, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    const V y = x + __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    const V z = y + __builtin_shufflevector(y, y, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    return __builtin_shufflevector(z, z, 0, 4, 8, 12);
+  } else if constexpr (LANES == 8) {
+    const Integers<0, 1, 2, 3> half;
+    const V ab = halve(a, b, half), cd = halve(c, d, half);
+    const V x = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) +
+                __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+    const V y = x + __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6);
+    return __builtin_shufflevector(y, y, 0, 4, 2, 6);
+  } else {
+    const Integers<0, 1> half;
+    const V ab = halve(a, b, half), cd = halve(c, d, half);
+    return __builtin_shufflevector(ab, cd, 0, 2, 4, 6) + __builtin_shufflevector(ab, cd, 1, 3, 5, 7);
+  }
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace tangential {
 namespace {
 
 constexpr int64_t BLOCK = 1 << 16;  // elements that a thread takes at a time; at least one row
-constexpr int64_t PIECE = 1 << 14;  // elements that stay in cache; a multiple of FOLD in loops.h
+constexpr int64_t PIECE = 1 << 14;  // elements that stay in cache; a multiple of PIECE in loops.h
 
 int64_t bytes_of(Dtype dtype) { return dtype == Dtype::float64 ? 8 : 4; }
 

@@ -15,6 +15,14 @@ enum class Decision : int32_t { none, row, weight };
 // |cos(w, g)| < threshold, each norm at least eps. False where a norm overflows, and for NaN: every
 // comparison with it is false. (std::fmax would be a call.)
 inline bool orthogonal(const Moments& s, double threshold, double eps) {
+  // squares tell without roots, unless both sides are nearly equal or out of range
+  const double square = s.gw * s.gw, least = eps * eps;
+  const double most = threshold * threshold * ((s.ww > least ? s.ww : least) *
+                                               (s.gg > least ? s.gg : least));
+  if (1e-290 < most && most < 1e290 && s.ww < 1e300 && s.gg < 1e300) {  // not if NaN
+    if (square < most * (1 - 1e-12)) return true;
+    if (square > most * (1 + 1e-12)) return false;
+  }
   const double w = std::sqrt(s.ww), g = std::sqrt(s.gg);
   const double norms = (w > eps ? w : eps) * (g > eps ? g : eps);
   return std::fabs(s.gw) / norms < threshold && std::isfinite(norms) && std::isfinite(s.ww) &&

@@ -16,7 +16,9 @@ Weight::Weight(const Layout& layout) : layout_(layout) {
 }
 
 int64_t Weight::update_bytes() const {
-  const int64_t stored = small(layout_) ? layout_.size : whole_rows() ? 2 * row_size() : 0;
+  const int64_t stored = small(layout_)  ? layout_.size
+                         : whole_rows() ? 2 * std::max(row_size(), CHUNK)
+                                        : CHUNK;
   return gated() ? stored * std::max<int64_t>(width(layout_.dtype), 4) : 0;
 }
 
@@ -39,23 +41,22 @@ Stage Weight::first_stage() const {
   if (layout_.size == 0) return Stage::done;
   if (!gated()) return o_->caution ? Stage::agree : Stage::finish;
   if (o_->caution || o_->project_buffer) return Stage::measure;
-  if (small(layout_)) return Stage::advance;
-  if (!whole_rows()) return Stage::measure;
-  if (o_->projection == Projection::row && row_size() > 1) return Stage::speculate;
+  const bool row = o_->projection == Projection::row && row_size() > 1;
   const bool exact = width(layout_.dtype) >= 4;  // narrower weights cannot be reversed
-  return o_->projection == Projection::automatic && exact && reversible(-o_->lr * o_->decay)
-             ? Stage::sample
-             : Stage::measure;
+  const bool guess = o_->projection == Projection::automatic && exact &&
+                     reversible(-o_->lr * o_->decay) && layout_.size > CHUNK;
+  if (whole_rows() && (row || guess)) return blocks_ > 1 && guess ? Stage::sample : Stage::speculate;
+  return small(layout_) ? Stage::advance : Stage::measure;
 }
 
 void Weight::run(int64_t block, void* u) {
   switch (stage_) {
-    case Stage::sample: return sample();
+    case Stage::sample: return sample(u);
     case Stage::speculate: return speculate(block, u);
     case Stage::correct: return correct(block);
     case Stage::advance: return advance(u);
     case Stage::apply: return apply(u);
-    case Stage::measure: return measure(block);
+    case Stage::measure: return measure(block, u);
     case Stage::agree: return agree(block);
     case Stage::finish: return finish(block);
     case Stage::done: return;
@@ -102,7 +103,9 @@ void Weight::decide() {
       Moments moments;
       for (int64_t i = 0; i < blocks_per_row_; i++)
         add(moments, space_.blocks[row * blocks_per_row_ + i].moments);
-      failing += !record_row(row, moments);
+      if (space_.recorded) space_.recorded[row] = moments;
+      store_coefs(row, &moments, 1);
+      failing += !orthogonal_row(moments);
       add(whole, moments);
     }
   }

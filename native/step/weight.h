@@ -48,6 +48,8 @@ struct Workspace {
 };
 
 constexpr int64_t BLOCK = 1 << 15;  // elements that a thread takes at a time
+constexpr int64_t CHUNK = 1 << 10;  // elements that are applied while they are in the first cache
+constexpr int64_t CHUNK_ROWS = 128;
 
 class Weight {
  public:
@@ -79,20 +81,24 @@ class Weight {
   void* update(void* u, int64_t index) const;
   template <class F>
   void for_rows(int64_t block, F f) const;
+  template <class F>
+  void for_chunks(int64_t block, F f) const;
 
-  void sample();
+  void sample(void* u);
+  Decision guess(const Moments* moments, int64_t rows) const;
   void speculate(int64_t block, void* u);
-  void project_rows(int64_t block, void* u, BlockSums& sums);
+  int64_t factors(Decision decision, int64_t row, int64_t rows, double* r) const;
+  void apply_reversible(const Pending& rows, const Constants& c) const;
   void correct(int64_t block) const;
   void advance(void* u);
   void apply(void* u) const;
-  void measure(int64_t block);
+  void measure(int64_t block, void* u);
   void agree(int64_t block);
   void finish(int64_t block) const;
   void finish_row(int64_t row, const Segment& s, const Constants& c) const;
 
-  void collect_row(int64_t row, const Moments& moments, BlockSums& sums) const;
-  bool record_row(int64_t row, const Moments& moments) const;
+  bool collect(int64_t row, const Moments* moments, int64_t rows, BlockSums& sums) const;
+  void store_coefs(int64_t row, const Moments* moments, int64_t rows) const;
   void decide();
   void decide_caution();
   void decide_caution_of_rows() const;

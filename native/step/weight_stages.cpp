@@ -51,54 +51,91 @@ void Weight::for_rows(int64_t block, F f) const {
   for (int64_t row = first; row < last; row++) f(row, segment(row * row_size(), row_size()));
 }
 
-void Weight::sample() {
+// f(first row, a few rows of this block that stay in the first cache)
+template <class F>
+void Weight::for_chunks(int64_t block, F f) const {
+  const int64_t first = block * rows_per_block_;
+  const int64_t last = std::min(first + rows_per_block_, rows());
+  const int64_t most = std::clamp<int64_t>(CHUNK / row_size(), 1, CHUNK_ROWS);
+  for (int64_t row = first, n; row < last; row += n) {
+    n = std::min(most, last - row);
+    Segment s = segment(row * row_size(), n * row_size());
+    s.rows = n;
+    f(row, s);
+  }
+}
+
+void Weight::sample(void* u) {
   const Constants c = constants();
   const int64_t candidates = std::min(CANDIDATES, rows());
-  int64_t orthogonal = 0;
-  predicted_ = Decision::none;
-  for (int64_t i = 0; i < candidates && orthogonal < SAMPLES && row_size() > 1; i++) {
+  Moments moments[SAMPLES];
+  int64_t n = 0;
+  for (int64_t i = 0; i < candidates && n < SAMPLES; i++) {
     // multiples of the golden ratio spread even a few rows over the whole weight
     const int64_t row = rows() * int64_t(uint32_t(i + 1) * 0x9e3779b9u) >> 32;
-    Moments moments;
-    functions_->measure(segment(row * row_size(), row_size()), c, moments);
-    if (moments.gg == 0) continue;
-    if (!orthogonal_row(moments)) return;
+    functions_->measure(segment(row * row_size(), row_size()), c, u, &moments[n]);
+    n += moments[n].gg != 0;
+  }
+  predicted_ = guess(moments, n);
+}
+
+// What the gate will decide, judged by some rows.
+Decision Weight::guess(const Moments* moments, int64_t rows) const {
+  int64_t orthogonal = 0;
+  for (int64_t i = 0; i < rows && row_size() > 1; i++) {
+    if (moments[i].gg == 0) continue;
+    if (!orthogonal_row(moments[i])) return Decision::none;
     orthogonal++;
   }
-  if (orthogonal) predicted_ = Decision::row;
+  return orthogonal ? Decision::row : Decision::none;
 }
 
+// Rows are applied while the next ones are advanced.
 void Weight::speculate(int64_t block, void* u) {
-  BlockSums& sums = space_.blocks[block] = {};
-  if (predicted_ == Decision::row) return project_rows(block, u, sums);
   const Constants c = constants();
-  for_rows(block, [&](int64_t row, const Segment& s) {
-    Moments moments;
-    functions_->advance_apply(s, c, factor(Decision::none, row), moments);
-    collect_row(row, moments, sums);
+  BlockSums& sums = space_.blocks[block] = {};
+  Moments moments[CHUNK_ROWS];
+  double r[2][CHUNK_ROWS];
+  Pending pending{};
+  int turn = 0;
+  for_chunks(block, [&](int64_t row, const Segment& s) {
+    void* const updates = update(u, turn * std::max(CHUNK, row_size()));
+    functions_->advance(s, c, updates, moments, pending.r ? &pending : nullptr);
+    if (space_.recorded) functions_->add_squares(s, updates, true, moments);
+    if (blocks_ == 1 && row == 0 && o_->projection == Projection::automatic)
+      predicted_ = guess(moments, s.rows);
+    const bool finite = collect(row, moments, s.rows, sums);
+    pending = {s, r[turn], updates, finite};
+    const int64_t postponed = factors(predicted_, row, s.rows, r[turn]);
+    if (postponed && o_->projection != Projection::row) {
+      sums.postponed += postponed;
+      apply_reversible(pending, c);
+      pending = {};
+    }
+    turn = !turn;
   });
+  if (pending.r) functions_->apply(pending, c);
 }
 
-// Each row is projected while the next one is advanced, so that memory is read all the time.
-void Weight::project_rows(int64_t block, void* u, BlockSums& sums) {
-  const Constants c = constants();
-  const bool certain = o_->projection == Projection::row;
-  PendingRow pending{};
-  bool waits = false;
-  for_rows(block, [&](int64_t row, const Segment& s) {
-    void* const row_update = update(u, row % 2 * row_size());
-    Moments moments;
-    if (waits)
-      functions_->advance_and_apply(s, c, row_update, moments, pending);
-    else
-      functions_->advance(s, c, row_update, moments);
-    collect_row(row, moments, sums);
-    const double r = factor(Decision::row, row);
-    waits = certain || reversible(r);
-    sums.postponed += !waits;
-    pending = {s, r, row_update, std::isfinite(moments.ww)};
-  });
-  if (waits) functions_->apply(pending.s, c, pending.r, pending.u, pending.finite);
+// The factors of consecutive rows; how many of them cannot be reversed.
+int64_t Weight::factors(Decision decision, int64_t row, int64_t rows, double* r) const {
+  int64_t irreversible = 0;
+  for (int64_t i = 0; i < rows; i++) {
+    r[i] = factor(decision, row + i);
+    irreversible += !reversible(r[i]);
+  }
+  return irreversible;
+}
+
+// `correct` will apply the others.
+void Weight::apply_reversible(const Pending& rows, const Constants& c) const {
+  for (int64_t i = 0; i < rows.s.rows; i++) {
+    const int64_t start = i * row_size();
+    if (!reversible(rows.r[i])) continue;
+    functions_->apply({segment(rows.s.index + start, row_size()), rows.r + i,
+                       update(const_cast<void*>(rows.u), start), rows.finite},
+                      c);
+  }
 }
 
 void Weight::correct(int64_t block) const {
@@ -113,31 +150,44 @@ void Weight::correct(int64_t block) const {
 void Weight::advance(void* u) {
   const Constants c = constants();
   BlockSums& sums = space_.blocks[0] = {};
-  for_rows(0, [&](int64_t row, const Segment& s) {
-    Moments moments;
-    functions_->advance(s, c, update(u, s.index), moments);
-    collect_row(row, moments, sums);
+  Moments moments[CHUNK_ROWS];
+  for_chunks(0, [&](int64_t row, const Segment& s) {
+    functions_->advance(s, c, update(u, s.index), moments, nullptr);
+    if (space_.recorded) functions_->add_squares(s, update(u, s.index), true, moments);
+    collect(row, moments, s.rows, sums);
   });
 }
 
 void Weight::apply(void* u) const {
   const Constants c = constants();
   const bool finite = std::isfinite(space_.blocks[0].moments.ww);
-  if (decision_ != Decision::row)
-    return functions_->apply(segment(0, layout_.size), c, factor(decision_, 0), u, finite);
-  for_rows(0, [&](int64_t row, const Segment& s) {
-    functions_->apply(s, c, factor(decision_, row), update(u, s.index), finite);
+  double r[CHUNK_ROWS];
+  for_chunks(0, [&](int64_t row, const Segment& s) {
+    factors(decision_, row, s.rows, r);
+    functions_->apply({s, r, update(u, s.index), finite}, c);
   });
 }
 
-void Weight::measure(int64_t block) {
+void Weight::measure(int64_t block, void* u) {
   const Constants c = constants();
   BlockSums& sums = space_.blocks[block] = {};
-  for_rows(block, [&](int64_t row, const Segment& s) {
-    Moments moments;
-    functions_->measure(s, c, moments);
-    collect_row(row, moments, sums);
-  });
+  Moments moments[CHUNK_ROWS];
+  if (whole_rows()) {
+    for_chunks(block, [&](int64_t row, const Segment& s) {
+      functions_->measure(s, c, u, moments);
+      if (space_.recorded) functions_->add_squares(s, u, false, moments);
+      collect(row, moments, s.rows, sums);
+    });
+    return;
+  }
+  const int64_t row = block / blocks_per_row_, start = block % blocks_per_row_ * BLOCK;
+  const int64_t end = std::min(start + BLOCK, row_size());
+  for (int64_t at = start; at < end; at += CHUNK) {
+    const Segment s = segment(row * row_size() + at, std::min(CHUNK, end - at));
+    functions_->measure(s, c, u, moments);
+      if (space_.recorded) functions_->add_squares(s, u, false, moments);
+    add(sums.moments, moments[0]);
+  }
 }
 
 void Weight::agree(int64_t block) {
@@ -173,17 +223,30 @@ void Weight::finish_row(int64_t row, const Segment& s, const Constants& c) const
   functions_->step_tangent(s, c, r, cu, cg, o_->caution ? enlarge_ : 0, keep);
 }
 
-void Weight::collect_row(int64_t row, const Moments& moments, BlockSums& sums) const {
-  if (whole_rows()) sums.failing += !record_row(row, moments);
-  add(sums.moments, moments);
+// Store what later stages need of consecutive rows; whether all their weights are finite.
+bool Weight::collect(int64_t row, const Moments* moments, int64_t rows, BlockSums& sums) const {
+  Moments all;
+  for (int64_t i = 0; i < rows; i++) add(all, moments[i]);
+  add(sums.moments, all);
+  if (space_.recorded) std::copy(moments, moments + rows, space_.recorded + row);
+  // one row that is not orthogonal decides
+  if (o_->projection == Projection::automatic)
+    for (int64_t i = 0; i < rows && !sums.failing; i++) sums.failing = !orthogonal_row(moments[i]);
+  // what `speculate` applies needs coefs even if rows fail
+  if ((o_->projection == Projection::automatic && !sums.failing) ||
+      o_->projection == Projection::row ||
+      (stage_ == Stage::speculate && predicted_ == Decision::row))
+    store_coefs(row, moments, rows);
+  return std::isfinite(all.ww);
 }
 
-// Store what later stages need of a row; whether it is orthogonal to its gradient.
-bool Weight::record_row(int64_t row, const Moments& moments) const {
-  space_.coefs[row] = coef_of(moments.ww, moments.uw);
-  if (o_->caution) space_.coefs_g[row] = coef_of(moments.ww, moments.gw);
-  if (space_.recorded) space_.recorded[row] = moments;
-  return orthogonal_row(moments);
+void Weight::store_coefs(int64_t row, const Moments* moments, int64_t rows) const {
+  const double eps = o_->eps;
+  double* const coefs = space_.coefs + row;
+  for (int64_t i = 0; i < rows; i++) coefs[i] = coef(moments[i].ww, moments[i].uw, eps);
+  if (!o_->caution) return;
+  for (int64_t i = 0; i < rows; i++)
+    space_.coefs_g[row + i] = coef(moments[i].ww, moments[i].gw, eps);
 }
 
 double Weight::chosen(const double* of_rows, double of_weight, int64_t row) const {
