@@ -5,13 +5,14 @@
 # make docs   build the site into build/site
 # make lint   ruff, basedpyright, import-linter
 # make bench  time the optimizer step against its peers
+# make bench-rows  time the kernel's row functions and count their instructions
 # make sanitize  the kernel's own tests under AddressSanitizer, UBSan and ThreadSanitizer
 
 PYTHON ?= python3.11
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-core test-fast docs lint bench sanitize clean
+.PHONY: demo test test-core test-fast docs lint bench bench-rows sanitize clean
 
 demo: .venv/lab
 	.venv/bin/tangential compare digits --sweep --trials 8 --seeds 3 --optimizers sgd sgdp adamw adamp
@@ -40,6 +41,10 @@ lint: .venv/dev
 
 bench: .venv/dev
 	.venv/bin/python bench/step.py
+
+bench-rows: .venv/dev
+	@.venv/bin/cmake -S . -B build/bench -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja \
+	  -DTANGENTIAL_BENCH=ON >/dev/null && .venv/bin/ninja -C build/bench --quiet && build/bench/bench_rows
 
 sanitize: .venv/dev
 	for kind in address,undefined thread; do \

@@ -1,9 +1,11 @@
 """What all benchmarks share: seconds of a call, interleaved rounds, medians, options."""
 
 import argparse
+import platform
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Literal, TypeVar
 
@@ -59,6 +61,14 @@ def interleaved(
 def medians(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The median of each action's measurements."""
     return {name: median(values) for name, values in measured.items()}
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def options_of(doc: str | None) -> argparse.ArgumentParser:

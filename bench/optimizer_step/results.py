@@ -9,7 +9,9 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from timing import processor
 
+from tangential.backends import native
 from tangential.names import literal
 
 from .memory import Memory
@@ -76,9 +78,10 @@ def print_table(results: list[Result]) -> None:
 
 
 def _title(results: list[Result]) -> str:
+    instruction_set = native.kernel.instruction_sets[0] if native.kernel else "without the kernel"
     return (
         f"ms per step, median of {results[0].times.rounds} interleaved rounds "
-        f"(torch {torch.__version__}, CPU); "
+        f"({processor()}, {instruction_set}, torch {torch.__version__}); "
         "x: ratio to torch AdamW fused, for SGDP to torch SGD fused"
     )
 

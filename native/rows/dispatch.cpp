@@ -1,5 +1,9 @@
 #include "rows/dispatch.h"
 
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
 namespace tangential {
 
 #define DECLARE(isa)                                  \
@@ -15,7 +19,9 @@ DECLARE(avx2)
 DECLARE(avx512)
 #endif
 
-std::vector<InstructionSet> instruction_sets() {
+namespace {
+
+std::vector<InstructionSet> available() {
 #if defined(__x86_64__)
   std::vector<InstructionSet> sets;
   __builtin_cpu_init();
@@ -32,6 +38,21 @@ std::vector<InstructionSet> instruction_sets() {
 #else
   return {{"portable", plain::rows, plain::measure_change, plain::mix_row}};
 #endif
+}
+
+}  // namespace
+
+std::vector<InstructionSet> instruction_sets() {
+  const char* const wanted = std::getenv("TANGENTIAL_ISA");
+  std::vector<InstructionSet> sets = available();
+  if (!wanted || !*wanted) return sets;
+  std::string names;
+  for (const InstructionSet& set : sets) {
+    if (std::string(set.name) == wanted) return {set};
+    names += (names.empty() ? "" : ", ") + std::string(set.name);
+  }
+  throw std::invalid_argument("the environment variable TANGENTIAL_ISA is \"" +
+                              std::string(wanted) + "\"; this machine has " + names);
 }
 
 }  // namespace tangential

@@ -33,7 +33,7 @@ void measure_change(const RowChange& change, Moments& moments) {
     Lanes<Real> ee;
     for_packs<Real, Real, Real>(
         R::part(s, start, PIECE), nullptr, nothing, [&](const typename R::P& p) LAMBDA {
-          R::fetch(p, AHEAD / sizeof(Real));
+          R::fetch(p);
           for (int k = 0; k < VECTORS; k++) {
             const int at = k * LANES<Real>;
             V w = load(p.w + at), g = load(p.g + at), e = load(p.m + at) - keep * w;
@@ -53,7 +53,7 @@ void mix(const RowMix& row) {
   const Segment s{row.after, (void*)row.before, (void*)row.before, nullptr, nullptr, row.n, 0};
   const Real scale = (Real)row.scale, less = (Real)(1 - row.scale), shrink = (Real)row.shrink;
   for_packs<Real, Real, Real>(s, nullptr, weight, [&](const typename R::P& p) LAMBDA {
-    R::fetch(p, AHEAD / sizeof(Real));
+    R::fetch(p);
     for (int k = 0; k < VECTORS; k++) {
       const int at = k * LANES<Real>;
       V after = load(p.w + at), before = load(p.g + at);

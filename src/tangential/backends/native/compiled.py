@@ -28,6 +28,8 @@ def reason() -> str:
     """Why the kernel is missing, and how to install it; "" if it is installed."""
     if kernel is not None:
         return ""
+    if "TANGENTIAL_ISA" in missing:
+        return f"the compiled kernel does not run: {missing}"
     lacks = [] if shutil.which("c++") or shutil.which("clang++") else ["a C++ compiler"]
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         lacks.append("Python's headers (Debian: python3-dev)")
