@@ -87,8 +87,14 @@ struct Rows {
 
   Segment segment(int64_t row, int64_t n) {
     const int64_t at = row * row_size;
-    return {&w[size_t(at)], &g[size_t(at)], &m[size_t(at)], &v[size_t(at)], nullptr,
-            n * row_size,   at,             n};
+    return {&w[size_t(at)],
+            &g[size_t(at)],
+            &m[size_t(at)],
+            &v[size_t(at)],
+            nullptr,
+            n * row_size,
+            at,
+            n};
   }
 };
 
@@ -105,10 +111,12 @@ void print(const InstructionSet& set, Rule rule, int64_t row_size, double cycle,
   };
   const auto updates = [&](const Segment& s) { return &x.u[size_t(s.index)]; };
   const std::pair<const char*, std::function<void()>> calls[]{
-      {"advance", [&] { chunks([&](const Segment& s) {
-         f.advance(s, c, updates(s), x.moments.data(), nullptr);
-       }); }},
-      {"advance and apply", [&] {
+      {"advance",
+       [&] {
+         chunks([&](const Segment& s) { f.advance(s, c, updates(s), x.moments.data(), nullptr); });
+       }},
+      {"advance and apply",
+       [&] {
          Pending pending{};
          chunks([&](const Segment& s) {
            f.advance(s, c, updates(s), x.moments.data(), pending.r ? &pending : nullptr);
@@ -116,12 +124,10 @@ void print(const InstructionSet& set, Rule rule, int64_t row_size, double cycle,
          });
          f.apply(pending, c);
        }},
-      {"apply", [&] { chunks([&](const Segment& s) {
-         f.apply({s, x.r.data(), updates(s), true}, c);
-       }); }},
-      {"measure", [&] { chunks([&](const Segment& s) {
-         f.measure(s, c, updates(s), x.moments.data());
-       }); }},
+      {"apply",
+       [&] { chunks([&](const Segment& s) { f.apply({s, x.r.data(), updates(s), true}, c); }); }},
+      {"measure",
+       [&] { chunks([&](const Segment& s) { f.measure(s, c, updates(s), x.moments.data()); }); }},
       {"step", [&] { f.step(x.segment(0, x.rows), c, 1e-9); }},
       {"correct", [&] { f.correct(x.segment(0, x.rows), c, 1e-9, 2e-9); }},
   };

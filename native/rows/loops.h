@@ -194,15 +194,16 @@ struct Rows {
   }
 
   template <bool write, bool plain>
-  static INLINE void gather(const Segment& s, const Constants& constants, void* u,
-                            Moments* moments, const Pending* pending) {
+  static INLINE void gather(const Segment& s, const Constants& constants, void* u, Moments* moments,
+                            const Pending* pending) {
     const Constants c = constants;  // a copy, because no store can change it
     const P all = pointers(s, u);
     const int64_t row_size = s.row_size();
     if (row_size % PACK<Real> == 0) {
       const bool fits = pending && pending->finite && pending->s.n == s.n;
       if constexpr (write)
-        if (fits) return update_and_add<write, plain, true>(all, s.rows, row_size, c, moments, pending);
+        if (fits)
+          return update_and_add<write, plain, true>(all, s.rows, row_size, c, moments, pending);
       if (pending) apply(*pending, c);
       return update_and_add<write, plain, false>(all, s.rows, row_size, c, moments, nullptr);
     }

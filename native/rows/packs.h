@@ -149,8 +149,7 @@ struct LaneMoments {
   }
 
   INLINE void add_to(Moments& moments) const {
-    const Four<Real> t =
-        totals<Real>(ww.folded(), gg.folded(), gw.folded(), uw.folded());
+    const Four<Real> t = totals<Real>(ww.folded(), gg.folded(), gw.folded(), uw.folded());
     moments.ww += (double)t[0];
     moments.gg += (double)t[1];
     moments.gw += (double)t[2];

@@ -15,11 +15,10 @@ enum class Decision : int32_t { none, row, weight };
 // |cos(w, g)| < threshold, each norm at least eps. False where a norm overflows, and for NaN: every
 // comparison with it is false. (std::fmax would be a call.)
 inline bool orthogonal(const Moments& s, double threshold, double eps) {
-  // squares tell without roots, unless both sides are nearly equal or out of range
-  const double square = s.gw * s.gw, least = eps * eps;
-  const double most = threshold * threshold * ((s.ww > least ? s.ww : least) *
-                                               (s.gg > least ? s.gg : least));
-  if (1e-290 < most && most < 1e290 && s.ww < 1e300 && s.gg < 1e300) {  // not if NaN
+  // squares tell without roots, unless both sides are nearly equal, out of range, or NaN
+  const double square = s.gw * s.gw, least = eps * eps, ww = least > s.ww ? least : s.ww;
+  const double most = threshold * threshold * (ww * (least > s.gg ? least : s.gg));
+  if (1e-290 < most && most < 1e290) {
     if (square < most * (1 - 1e-12)) return true;
     if (square > most * (1 + 1e-12)) return false;
   }
@@ -48,7 +47,7 @@ inline Decision gate(int64_t failing, const Moments& whole, int64_t unit_size, i
 // c for which x - c w has no radial part; 0 where c is not finite.
 inline double coef(double ww, double xw, double eps) {
   const double norm = std::sqrt(ww) + eps, c = xw / (norm * norm);
-  return std::isfinite(c) ? c : 0;
+  return c - c == 0 ? c : 0;  // finite, in a form that compilers turn into vectors
 }
 
 }  // namespace tangential

@@ -16,7 +16,7 @@ Weight::Weight(const Layout& layout) : layout_(layout) {
 }
 
 int64_t Weight::update_bytes() const {
-  const int64_t stored = small(layout_)  ? layout_.size
+  const int64_t stored = small(layout_) ? layout_.size
                          : whole_rows() ? 2 * std::max(row_size(), CHUNK)
                                         : CHUNK;
   return gated() ? stored * std::max<int64_t>(width(layout_.dtype), 4) : 0;
@@ -45,7 +45,8 @@ Stage Weight::first_stage() const {
   const bool exact = width(layout_.dtype) >= 4;  // narrower weights cannot be reversed
   const bool guess = o_->projection == Projection::automatic && exact &&
                      reversible(-o_->lr * o_->decay) && layout_.size > CHUNK;
-  if (whole_rows() && (row || guess)) return blocks_ > 1 && guess ? Stage::sample : Stage::speculate;
+  if (whole_rows() && (row || guess))
+    return blocks_ > 1 && guess ? Stage::sample : Stage::speculate;
   return small(layout_) ? Stage::advance : Stage::measure;
 }
 

@@ -10,6 +10,10 @@ namespace {
 constexpr int64_t SAMPLES = 4;
 constexpr int64_t CANDIDATES = 32;  // rows to try, because some have no gradient
 
+void coefs(double* c, const double* ww, const double* xw, int64_t rows, double eps) {
+  for (int64_t i = 0; i < rows; i++) c[i] = coef(ww[i], xw[i], eps);
+}
+
 }  // namespace
 
 Constants Weight::constants() const {
@@ -119,12 +123,13 @@ void Weight::speculate(int64_t block, void* u) {
 
 // The factors of consecutive rows; how many of them cannot be reversed.
 int64_t Weight::factors(Decision decision, int64_t row, int64_t rows, double* r) const {
-  int64_t irreversible = 0;
-  for (int64_t i = 0; i < rows; i++) {
-    r[i] = factor(decision, row + i);
-    irreversible += !reversible(r[i]);
+  if (decision == Decision::row) {
+    const double lr = o_->lr, decay = o_->decay * o_->wd_ratio;
+    for (int64_t i = 0; i < rows; i++) r[i] = -lr * (decay - space_.coefs[row + i]);
+  } else {
+    std::fill(r, r + rows, factor(decision, row));
   }
-  return irreversible;
+  return std::count_if(r, r + rows, [](double x) { return !reversible(x); });
 }
 
 // `correct` will apply the others.
@@ -185,7 +190,7 @@ void Weight::measure(int64_t block, void* u) {
   for (int64_t at = start; at < end; at += CHUNK) {
     const Segment s = segment(row * row_size() + at, std::min(CHUNK, end - at));
     functions_->measure(s, c, u, moments);
-      if (space_.recorded) functions_->add_squares(s, u, false, moments);
+    if (space_.recorded) functions_->add_squares(s, u, false, moments);
     add(sums.moments, moments[0]);
   }
 }
@@ -241,12 +246,13 @@ bool Weight::collect(int64_t row, const Moments* moments, int64_t rows, BlockSum
 }
 
 void Weight::store_coefs(int64_t row, const Moments* moments, int64_t rows) const {
-  const double eps = o_->eps;
-  double* const coefs = space_.coefs + row;
-  for (int64_t i = 0; i < rows; i++) coefs[i] = coef(moments[i].ww, moments[i].uw, eps);
+  double ww[CHUNK_ROWS], xw[CHUNK_ROWS];  // for the compiler, which steps through both in vectors
+  for (int64_t i = 0; i < rows; i++) ww[i] = moments[i].ww;
+  for (int64_t i = 0; i < rows; i++) xw[i] = moments[i].uw;
+  coefs(space_.coefs + row, ww, xw, rows, o_->eps);
   if (!o_->caution) return;
-  for (int64_t i = 0; i < rows; i++)
-    space_.coefs_g[row + i] = coef(moments[i].ww, moments[i].gw, eps);
+  for (int64_t i = 0; i < rows; i++) xw[i] = moments[i].gw;
+  coefs(space_.coefs_g + row, ww, xw, rows, o_->eps);
 }
 
 double Weight::chosen(const double* of_rows, double of_weight, int64_t row) const {

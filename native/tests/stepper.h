@@ -167,10 +167,9 @@ struct Stepper {
 };
 
 // nothing to project; one chunk; several, of rows within a vector, of whole packs, and of neither
-inline const std::vector<Shape> SMALL{{0, 0, 0},      {0, 0, 1},       {0, 0, 7},
-                                      {1, 128, 128},  {128, 1, 128},   {5, 14, 70},
-                                      {300, 9, 2700}, {150, 16, 2400}, {7, 480, 3360},
-                                      {64, 27, 1728}, {3, 1100, 3300}};
+inline const std::vector<Shape> SMALL{
+    {0, 0, 0},      {0, 0, 1},       {0, 0, 7},      {1, 128, 128},  {128, 1, 128},  {5, 14, 70},
+    {300, 9, 2700}, {150, 16, 2400}, {7, 480, 3360}, {64, 27, 1728}, {3, 1100, 3300}};
 // more than one block: blocks of rows, rows of blocks, rows that end within a vector
 inline const std::vector<Shape> LARGE[]{
     {{0, 0, 40000}, {100, 700, 70000}, {64, 27, 1728}, {3, 40001, 120003}},
