@@ -11,6 +11,7 @@ from table import (
 )
 
 from tangential import AdamP
+from tangential.backends import native
 
 pytestmark = needs_kernel
 
@@ -103,3 +104,17 @@ def test_fused_without_the_kernel_raises_with_the_reason():
 def test_fused_and_foreach_exclude_each_other():
     with pytest.raises(ValueError, match="fused and foreach are both True"):
         AdamP([leaf(torch.ones(2))], fused=True, foreach=True)
+
+
+@pytest.mark.parametrize("name", native.kernel.instruction_sets if native.kernel else [])
+def test_environment_variable_chooses_the_instruction_set(name, monkeypatch):
+    monkeypatch.setenv("TANGENTIAL_ISA", name)
+    found = python("from tangential._native import instruction_sets; print(instruction_sets)")
+    assert found.stdout.strip() == f"['{name}']"
+
+
+def test_unknown_instruction_set_is_named_with_those_that_exist(monkeypatch):
+    monkeypatch.setenv("TANGENTIAL_ISA", "AVX1")
+    said = python("from tangential.backends import native; print(native.reason())").stdout
+    assert 'TANGENTIAL_ISA is "AVX1"; this machine has' in said
+    assert native.kernel.instruction_sets[-1] in said
