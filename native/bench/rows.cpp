@@ -1,5 +1,5 @@
 // The price of the row functions where memory is fast: nanoseconds, cycles and instructions per
-// element of float32 weights that stay in the second cache. `make bench-rows` runs it.
+// element of float32 weights that stay in the second cache. `make bench-rows` runs it: 3 minutes.
 //
 // Instructions are counted by stepping through a call in a child process, because valgrind cannot
 // run AVX-512. The count is the same on every machine and under any load; time is CPU time.
@@ -22,6 +22,7 @@ using namespace tangential;
 namespace {
 
 constexpr int64_t ELEMENTS = 1 << 15, CHUNK = 1 << 10;
+constexpr int64_t COUNTED = 4608;  // elements: to step through a call takes long
 constexpr int ROUNDS = 30;
 
 double cpu_ns() {
@@ -80,72 +81,79 @@ struct Rows {
   std::vector<double> r;
   std::vector<Moments> moments;
 
-  explicit Rows(int64_t size)
-      : rows(ELEMENTS / size), row_size(size), r(size_t(rows), 1e-9), moments(size_t(rows)) {
+  Rows(int64_t size, int64_t elements)
+      : rows(elements / size), row_size(size), r(size_t(rows), 1e-9), moments(size_t(rows)) {
     for (auto* x : {&w, &g, &m, &v, &u}) x->assign(size_t(rows * size), .1f);
   }
 
+  double elements() const { return double(rows * row_size); }
+
   Segment segment(int64_t row, int64_t n) {
-    const int64_t at = row * row_size;
-    return {&w[size_t(at)],
-            &g[size_t(at)],
-            &m[size_t(at)],
-            &v[size_t(at)],
-            nullptr,
-            n * row_size,
-            at,
-            n};
+    const size_t at = size_t(row * row_size);
+    return {&w[at], &g[at], &m[at], &v[at], nullptr, n * row_size, int64_t(at), n};
+  }
+
+  template <class Body>
+  void for_chunks(Body body) {
+    const int64_t most = std::max<int64_t>(1, CHUNK / row_size);
+    for (int64_t row = 0; row < rows; row += most) {
+      const Segment s = segment(row, std::min(most, rows - row));
+      body(s, &u[size_t(s.index)]);
+    }
   }
 };
 
-void print(const InstructionSet& set, Rule rule, int64_t row_size, double cycle,
-           double no_instructions) {
+using Call = void (*)(const RowFunctions&, const Constants&, Rows&);
+
+const std::pair<const char*, Call> CALLS[]{
+    {"advance",
+     [](const RowFunctions& f, const Constants& c, Rows& x) {
+       x.for_chunks(
+           [&](const Segment& s, float* u) { f.advance(s, c, u, x.moments.data(), nullptr); });
+     }},
+    {"advance and apply",
+     [](const RowFunctions& f, const Constants& c, Rows& x) {
+       Pending pending{};
+       x.for_chunks([&](const Segment& s, float* u) {
+         f.advance(s, c, u, x.moments.data(), pending.r ? &pending : nullptr);
+         pending = {s, x.r.data(), u, true};
+       });
+       f.apply(pending, c);
+     }},
+    {"apply",
+     [](const RowFunctions& f, const Constants& c, Rows& x) {
+       x.for_chunks([&](const Segment& s, float* u) { f.apply({s, x.r.data(), u, true}, c); });
+     }},
+    {"measure",
+     [](const RowFunctions& f, const Constants& c, Rows& x) {
+       x.for_chunks([&](const Segment& s, float* u) { f.measure(s, c, u, x.moments.data()); });
+     }},
+    {"step", [](const RowFunctions& f, const Constants& c,
+                Rows& x) { f.step(x.segment(0, x.rows), c, 1e-9); }},
+    {"correct", [](const RowFunctions& f, const Constants& c,
+                   Rows& x) { f.correct(x.segment(0, x.rows), c, 1e-9, 2e-9); }},
+};
+
+void print(const InstructionSet& set, Rule rule, int64_t row_size, double cycle, long none) {
   const RowFunctions& f = *set.rows(Dtype::float32, Dtype::float32, rule, false);
   Constants c{};
   c.in_float = {.9f, .1f, .999f, .001f, 1, 1, 1e-8f, 1e-12f, 1};
-  Rows x(row_size);
-  const int64_t most = std::max<int64_t>(1, CHUNK / row_size);
-  const auto chunks = [&](const auto& body) {
-    for (int64_t row = 0; row < x.rows; row += most)
-      body(x.segment(row, std::min(most, x.rows - row)));
-  };
-  const auto updates = [&](const Segment& s) { return &x.u[size_t(s.index)]; };
-  const std::pair<const char*, std::function<void()>> calls[]{
-      {"advance",
-       [&] {
-         chunks([&](const Segment& s) { f.advance(s, c, updates(s), x.moments.data(), nullptr); });
-       }},
-      {"advance and apply",
-       [&] {
-         Pending pending{};
-         chunks([&](const Segment& s) {
-           f.advance(s, c, updates(s), x.moments.data(), pending.r ? &pending : nullptr);
-           pending = {s, x.r.data(), updates(s), true};
-         });
-         f.apply(pending, c);
-       }},
-      {"apply",
-       [&] { chunks([&](const Segment& s) { f.apply({s, x.r.data(), updates(s), true}, c); }); }},
-      {"measure",
-       [&] { chunks([&](const Segment& s) { f.measure(s, c, updates(s), x.moments.data()); }); }},
-      {"step", [&] { f.step(x.segment(0, x.rows), c, 1e-9); }},
-      {"correct", [&] { f.correct(x.segment(0, x.rows), c, 1e-9, 2e-9); }},
-  };
-  const double n = double(x.rows * row_size);
-  for (const auto& [name, call] : calls) {
-    const double ns = fastest_ns(call) / n;
-    const long count = instructions(call);
+  Rows timed(row_size, ELEMENTS), counted(row_size, COUNTED);
+  for (const auto& [name, call] : CALLS) {
+    const double ns = fastest_ns([&] { call(f, c, timed); }) / timed.elements();
+    const long count = instructions([&] { call(f, c, counted); });
     std::printf("%-8s %-5s %5ld  %-17s  %6.3f  %6.2f  ", set.name,
                 rule == Rule::adam ? "AdamP" : "SGDP", long(row_size), name, ns, ns / cycle);
     count < 0 ? std::printf("     ?\n")
-              : std::printf("%6.2f\n", (double(count) - no_instructions) / n);
+              : std::printf("%6.2f\n", double(count - none) / counted.elements());
   }
 }
 
 }  // namespace
 
 int main() {
-  const double cycle = cycle_ns(), none = double(instructions([] {}));
+  const double cycle = cycle_ns();
+  const long none = instructions([] {});
   std::printf("%.2f GHz; per element of %ld in rows:\n", 1 / cycle, long(ELEMENTS));
   std::printf("%-8s %-5s %5s  %-17s  %6s  %6s  %6s\n", "set", "rule", "row", "function", "ns",
               "cycles", "instr.");
