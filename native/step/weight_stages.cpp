@@ -74,13 +74,14 @@ void Weight::sample(void* u) {
   const int64_t candidates = std::min(CANDIDATES, rows());
   Moments moments[SAMPLES];
   int64_t n = 0;
-  for (int64_t i = 0; i < candidates && n < SAMPLES; i++) {
+  predicted_ = Decision::row;
+  for (int64_t i = 0; i < candidates && n < SAMPLES && predicted_ == Decision::row; i++) {
     // multiples of the golden ratio spread even a few rows over the whole weight
     const int64_t row = rows() * int64_t(uint32_t(i + 1) * 0x9e3779b9u) >> 32;
     functions_->measure(segment(row * row_size(), row_size()), c, u, &moments[n]);
-    n += moments[n].gg != 0;
+    if (moments[n].gg != 0) predicted_ = guess(moments, ++n);
   }
-  predicted_ = guess(moments, n);
+  if (!n) predicted_ = Decision::none;
 }
 
 // What the gate will decide, judged by some rows.

@@ -1,14 +1,17 @@
 """The command `tangential`. Most subcommands need the extra `lab`; without it they say so."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from tangential_lab.errors import exit_on_interrupt, exit_with, exits_are_errors, report_errors
+from tangential_lab.errors import (
+    exit_on_interrupt,
+    exit_with,
+    exits_are_errors,
+    report_errors,
+    with_lab,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,20 +66,9 @@ def _run_without_lab(arguments: list[str], missing: str) -> None:
         print(described())
     else:
         exit_with(
-            f"Stopped: {missing} is not installed: run pip install {_with_lab()} (without it, "
+            f"Stopped: {missing} is not installed: run pip install {with_lab()} (without it, "
             "the commands info and --version work, and all of `import tangential`)"
         )
-
-
-def _with_lab() -> str:
-    """What to pass to `pip install` for the laboratory: the folder if it was installed from one."""
-    from importlib.metadata import distribution
-
-    source = json.loads(distribution("tangential").read_text("direct_url.json") or "{}")
-    if "dir_info" not in source:
-        return "'tangential[lab]'"
-    editable = "--editable " if source["dir_info"].get("editable") else ""
-    return f"{editable}'{url2pathname(urlsplit(source['url']).path)}[lab]'"
 
 
 if __name__ == "__main__":

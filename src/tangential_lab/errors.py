@@ -3,6 +3,7 @@
 This module imports only the standard library, so that it also works without the extra `lab`.
 """
 
+import json
 import os
 import re
 import signal
@@ -12,9 +13,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.metadata import distribution
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 MAX_LENGTH = 1000  # characters of a message that are printed
 LEFT_OUT = re.compile(r" \.\.\. \(([\d,]+) characters left out\) \.\.\. ")  # as `shorten` writes it
@@ -50,13 +54,22 @@ def report_errors(*expected: type[Exception], hint: str = "") -> Iterator[None]:
         exit_with(_message(error, expected, hint))
 
 
+def with_lab() -> str:
+    """What to pass to `pip install` for the laboratory: the folder if it was installed from one."""
+    source = json.loads(distribution("tangential").read_text("direct_url.json") or "{}")
+    if "dir_info" not in source:
+        return "'tangential[lab]'"
+    editable = "--editable " if source["dir_info"].get("editable") else ""
+    return f"{editable}'{url2pathname(urlsplit(source['url']).path)}[lab]'"
+
+
 def _message(error: Exception, expected: tuple[type[Exception], ...], hint: str) -> str:
     if isinstance(error, expected):
         return f"Stopped: {one_line(root_cause(error)).removesuffix('.')}. {hint}"
     if isinstance(error, OSError):
         return f"Stopped: {one_line(error).removesuffix('.')}."
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Stopped: {error.name} is not installed: run pip install 'tangential[lab]'"
+        return f"Stopped: {error.name} is not installed: run pip install {with_lab()}"
     if isinstance(error, (ValueError, ImportError)):
         return f"Stopped: {one_line(error)}"
     return (

@@ -9,6 +9,8 @@ from importlib.metadata import version
 import pytest
 from processes import is_one_line, run, start
 
+from tangential_lab.errors import with_lab
+
 pytestmark = pytest.mark.slow
 
 
@@ -101,4 +103,4 @@ def test_a_missing_package_is_named_with_what_to_install(missing, arguments):
     assert (status, out) == (1, "")
     assert is_one_line(err)
     assert err.startswith("Stopped: ")
-    assert " is not installed: run pip install 'tangential[lab]'" in err
+    assert f" is not installed: run pip install {with_lab()}" in err
