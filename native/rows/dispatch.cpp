@@ -40,9 +40,7 @@ std::vector<InstructionSet> available() {
 #endif
 }
 
-}  // namespace
-
-std::vector<InstructionSet> instruction_sets() {
+std::vector<InstructionSet> chosen() {
   const char* const wanted = std::getenv("TANGENTIAL_ISA");
   std::vector<InstructionSet> sets = available();
   if (!wanted || !*wanted) return sets;
@@ -53,6 +51,13 @@ std::vector<InstructionSet> instruction_sets() {
   }
   throw std::invalid_argument("the environment variable TANGENTIAL_ISA is \"" +
                               std::string(wanted) + "\"; this machine has " + names);
+}
+
+}  // namespace
+
+const std::vector<InstructionSet>& instruction_sets() {
+  static const std::vector<InstructionSet> sets = chosen();
+  return sets;
 }
 
 }  // namespace tangential

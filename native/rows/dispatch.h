@@ -14,7 +14,8 @@ struct InstructionSet {
   MixRow (*mix_row)(Dtype weight);  // the same
 };
 
-// Those that this machine can run, the fastest first.
-std::vector<InstructionSet> instruction_sets();
+// Those that this machine can run, the fastest first; or the one that the environment variable
+// TANGENTIAL_ISA had named at the first call. Throws if there is no such set.
+const std::vector<InstructionSet>& instruction_sets();
 
 }  // namespace tangential

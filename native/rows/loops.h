@@ -118,10 +118,11 @@ struct Rows {
     });
   }
 
-  // Add the moments of rows, with the gradient as it is in memory.
+  // The moments of rows, with the gradient as it is in memory.
   template <class U>
-  static __attribute__((noinline)) void add_moments(P p, const U* u, int64_t rows, int64_t row_size,
-                                                    const Constants& c, Moments* moments) {
+  static __attribute__((noinline)) void take_moments(P p, const U* u, int64_t rows,
+                                                     int64_t row_size, const Constants& c,
+                                                     Moments* moments) {
     for (; rows--; p = p + row_size, u += row_size, moments++) {
       Moments sums;
       for (int64_t start = 0; start < row_size; start += PIECE) {
@@ -161,7 +162,7 @@ struct Rows {
     }
   }
 
-  // `update_piece` and `add_moments` in one pass over rows of whole packs, which meanwhile applies
+  // `update_piece` and `take_moments` in one pass over rows of whole packs, which meanwhile applies
   // the same number of pending rows.
   template <bool write, bool plain, bool applies>
   static INLINE void update_and_add(P p, int64_t rows, int64_t row_size, const Constants& c,
@@ -208,26 +209,38 @@ struct Rows {
       return update_and_add<write, plain, false>(all, s.rows, row_size, c, moments, nullptr);
     }
     if (pending) apply(*pending, c);
+    Constants raw = c;
+    raw.write_grad = false;  // until all moments are taken: a narrow gradient may become 0
     const int64_t group = row_size < PIECE ? PIECE / row_size : 1;
     int64_t updated = 0;
     for (int64_t row = 0, rows; row < s.rows; row += rows) {
       rows = s.rows - row < group ? s.rows - row : group;
       for (; updated < (row + rows) * row_size; updated += PIECE)
-        update_piece<write, plain>(part(s, updated, PIECE), c, (Real*)u + updated);
+        update_piece<write, plain>(part(s, updated, PIECE), raw, (Real*)u + updated);
       const P p = all + row * row_size;
       if constexpr (write && M_IS_U)
-        add_moments(p, p.m, rows, row_size, c, moments + row);
+        take_moments(p, p.m, rows, row_size, c, moments + row);
       else
-        add_moments(p, p.u, rows, row_size, c, moments + row);
+        take_moments(p, p.u, rows, row_size, c, moments + row);
     }
-    if constexpr (!plain) {
-      const bool raw = !(write && c.write_grad);  // the gradient in memory is not yet unscaled
-      const double unscale = (raw ? scalars(c, Real()).unscale : 1) * (c.maximize ? -1. : 1.);
-      for (int64_t row = 0; row < s.rows; row++) {
-        moments[row].gg *= unscale * unscale;
-        moments[row].gw *= unscale;
+    if constexpr (!plain) unscale<write>(s, c, moments);
+  }
+
+  // Moments of a gradient that is still scaled and not negated; and that gradient, if `write`.
+  template <bool write>
+  static INLINE void unscale(const Segment& s, const Constants& c, Moments* moments) {
+    const Real factor = scalars(c, Real()).unscale;
+    for (int64_t row = 0; row < s.rows; row++) {
+      moments[row].gg *= (double)factor * (double)factor;
+      moments[row].gw *= c.maximize ? -(double)factor : (double)factor;
+    }
+    if (!write || !c.write_grad) return;
+    for_packs<Real, Weight, State>(s, nullptr, grad, [&](const P& p) LAMBDA {
+      for (int k = 0; k < VECTORS; k++) {
+        Weight* const g = p.g + k * LANES<Real>;
+        store(g, load(g) * factor);
       }
-    }
+    });
   }
 
   static void advance(const Segment& s, const Constants& c, void* u, Moments* moments,

@@ -2,8 +2,9 @@
 // calls no inline function of the standard library: the linker would keep one copy for all
 // instruction sets, perhaps one that this machine cannot run.
 //
-// Sums use 64 bytes of lanes whatever WIDTH is, and then add lane by lane, so that the same fused
-// multiply-adds give the same bits with every vector width.
+// Sums use 64 bytes of lanes whatever WIDTH is, and then add lane by lane: the order of additions
+// is the same with every vector width. Last bits can still differ, because the compiler chooses
+// anew for each instruction set which products it fuses with an addition.
 
 #include "rows/rows.h"
 

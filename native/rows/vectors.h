@@ -157,11 +157,13 @@ INLINE auto load_first(const T* p, int64_t n) {
 }
 
 #if WIDTH == 64
+INLINE int64_t clamp(int64_t n, int64_t most) { return n < 0 ? 0 : n < most ? n : most; }
+
 INLINE Vector<float> load_first(const float* p, int64_t n) {
-  return (Vector<float>)_mm512_maskz_loadu_ps((__mmask16)_bzhi_u32(0xffff, (unsigned)n), p);
+  return (Vector<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << clamp(n, 16)) - 1), p);
 }
 INLINE Vector<double> load_first(const double* p, int64_t n) {
-  return (Vector<double>)_mm512_maskz_loadu_pd((__mmask8)_bzhi_u32(0xff, (unsigned)n), p);
+  return (Vector<double>)_mm512_maskz_loadu_pd((__mmask8)((1u << clamp(n, 8)) - 1), p);
 }
 #elif WIDTH == 32
 INLINE Vector<float> load_first(const float* p, int64_t n) {

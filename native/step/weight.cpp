@@ -32,6 +32,7 @@ void Weight::begin(const Options& options, const InstructionSet& set, uint32_t s
   scale1_ = scale1;
   scale2_ = scale2;
   threshold_ = threshold(options.delta, row_size());
+  damped_decay_ = options.decay * options.wd_ratio;
   decision_ = Decision::none;
   predicted_ = Decision::row;
   stage_ = first_stage();

@@ -1,11 +1,12 @@
 // One weight on its way through a step.
 //
-//   sample -> speculate ( -> correct)     large weights: predict the gate's decision from a few
-//   rows,
-//                                         apply every row while it is in cache, correct mistakes
-//   advance -> apply                      small weights: all updates are stored until the decision
-//   measure ( -> agree) -> finish         the rest: first the moments, then all updates once more;
-//                                         `agree` for cautious steps
+//   sample -> speculate ( -> correct)   predict the gate's decision from a few rows, apply every
+//                                       row while it is in cache, correct mistakes; a weight of
+//                                       one block is its own sample
+//   advance -> apply                    weights of one chunk, and small ones that cannot be
+//                                       corrected: all updates are stored until the decision
+//   measure ( -> agree) -> finish       the rest: first the moments, then all updates once more;
+//                                       `agree` for cautious steps
 //
 // Blocks and the order of every sum depend on the layout alone, so the result does not depend on
 // which thread takes which block.
@@ -73,6 +74,9 @@ class Weight {
   bool gated() const { return layout_.units > 0; }
   int64_t rows() const { return gated() ? layout_.units : 1; }
   int64_t row_size() const { return gated() ? layout_.unit_size : layout_.size; }
+  int64_t chunk_rows() const {
+    return std::clamp<int64_t>(CHUNK / std::max<int64_t>(1, row_size()), 1, CHUNK_ROWS);
+  }
   bool whole_rows() const { return blocks_per_row_ == 1; }  // a block has no parts of rows
 
   Stage first_stage() const;
@@ -116,7 +120,7 @@ class Weight {
   const RowFunctions* functions_ = nullptr;
   Memory memory_{};
   Workspace space_{};
-  double scale1_ = 1, scale2_ = 1, threshold_ = 0;
+  double scale1_ = 1, scale2_ = 1, threshold_ = 0, damped_decay_ = 0;
   double coef_ = 0, coef_g_ = 0, coef_new_ = 0;  // of the whole weight, as those in Workspace
   double enlarge_ = 0;                           // 1 / the share of elements that agree
   uint32_t seed_ = 0;

@@ -60,9 +60,8 @@ template <class F>
 void Weight::for_chunks(int64_t block, F f) const {
   const int64_t first = block * rows_per_block_;
   const int64_t last = std::min(first + rows_per_block_, rows());
-  const int64_t most = std::clamp<int64_t>(CHUNK / row_size(), 1, CHUNK_ROWS);
   for (int64_t row = first, n; row < last; row += n) {
-    n = std::min(most, last - row);
+    n = std::min(chunk_rows(), last - row);
     Segment s = segment(row * row_size(), n * row_size());
     s.rows = n;
     f(row, s);
@@ -102,9 +101,9 @@ void Weight::speculate(int64_t block, void* u) {
   Moments moments[CHUNK_ROWS];
   double r[2][CHUNK_ROWS];
   Pending pending{};
-  int turn = 0;
+  int64_t turn = 0;
   for_chunks(block, [&](int64_t row, const Segment& s) {
-    void* const updates = update(u, turn * std::max(CHUNK, row_size()));
+    void* const updates = update(u, turn * chunk_rows() * row_size());
     functions_->advance(s, c, updates, moments, pending.r ? &pending : nullptr);
     if (space_.recorded) functions_->add_squares(s, updates, true, moments);
     if (blocks_ == 1 && row == 0 && o_->projection == Projection::automatic)
@@ -125,7 +124,7 @@ void Weight::speculate(int64_t block, void* u) {
 // The factors of consecutive rows; how many of them cannot be reversed.
 int64_t Weight::factors(Decision decision, int64_t row, int64_t rows, double* r) const {
   if (decision == Decision::row) {
-    const double lr = o_->lr, decay = o_->decay * o_->wd_ratio;
+    const double lr = o_->lr, decay = damped_decay_;
     for (int64_t i = 0; i < rows; i++) r[i] = -lr * (decay - space_.coefs[row + i]);
   } else {
     std::fill(r, r + rows, factor(decision, row));
@@ -265,7 +264,7 @@ double Weight::chosen(const double* of_rows, double of_weight, int64_t row) cons
 double Weight::factor(Decision decision, int64_t row) const {
   if (decision == Decision::none) return -o_->lr * o_->decay;
   const double c = decision == Decision::row ? space_.coefs[row] : coef_;
-  return -o_->lr * (o_->decay * o_->wd_ratio - c);
+  return -o_->lr * (damped_decay_ - c);
 }
 
 }  // namespace tangential

@@ -50,6 +50,29 @@ void test_grid(const std::vector<InstructionSet>& sets) {
         "a decision never came");
 }
 
+// Each in a plan of its own, whose scratch is no larger than this weight needs.
+void test_alone(const std::vector<InstructionSet>& sets) {
+  size_t turn = 0;
+  for (const Shape& shape : std::initializer_list<Shape>{{2, 600, 1200},
+                                                         {3, 400, 1200},
+                                                         {550, 2, 1100},
+                                                         {200, 3, 600},
+                                                         {2, 520, 1040},
+                                                         {130, 8, 1040},
+                                                         {3, 1008, 3024},
+                                                         {2, 40000, 80000},
+                                                         {40, 1040, 41600}})
+    for (Dtype d : {Dtype::float32, Dtype::float64, Dtype::float16}) {
+      Stepper stepper(sets[turn % sets.size()], {d, d}, {shape});
+      for (Projection projection : {Projection::automatic, Projection::row}) {
+        Options o = options(Rule(turn % 2), projection, false);
+        o.project_buffer = false, o.unscale = turn % 3 ? 1 : .5;
+        stepper.run(o, ENDS);
+        turn++;
+      }
+    }
+}
+
 void test_poison(const std::vector<InstructionSet>& sets) {
   size_t turn = 0;
   for (Dtype d : {Dtype::float32, Dtype::float64, Dtype::bfloat16, Dtype::float16})
@@ -238,6 +261,7 @@ void test_refusals(const InstructionSet& set) {
 int main() {
   const std::vector<InstructionSet> sets = instruction_sets();
   test_grid(sets);
+  test_alone(sets);
   test_poison(sets);
   test_zero_factor(sets[0]);
   test_gate();

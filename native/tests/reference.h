@@ -10,7 +10,8 @@ namespace tangential::test {
 constexpr double TINY = 1e-30;  // instead of 0 / 0 where a row is 0
 
 struct Expected {
-  Vector w, g, m, v;
+  Vector w{}, g{}, m{}, v{};
+  Vector signed_g{}, u{};  // before the projection
   Decision decision = Decision::none;
   double largest_w = 0, largest_m = 0;  // before the step
   std::vector<size_t> doubtful{};       // elements whose sign, for caution, depends on rounding
@@ -58,7 +59,8 @@ inline double largest(const Vector& x) {
 }
 
 inline Expected expected(const TestWeight& weight, const Options& o) {
-  Expected e{weight.w.read(), weight.g.read(), weight.m.read(), weight.v.read()};
+  Expected e;
+  e.w = weight.w.read(), e.g = weight.g.read(), e.m = weight.m.read(), e.v = weight.v.read();
   const size_t n = e.w.size();
   const bool adam = o.rule == Rule::adam;
   const double scale1 = 1 - std::pow(o.beta1, weight.step + 1);
@@ -81,6 +83,7 @@ inline Expected expected(const TestWeight& weight, const Options& o) {
       u[i] = o.nesterov ? g[i] + o.beta1 * e.m[i] : e.m[i];
     }
   }
+  e.signed_g = g, e.u = u;
   e.decision = decide(weight, e.w, g, o);
   const auto tangent = [&](Vector& x) {
     if (e.decision == Decision::none || x.empty()) return;

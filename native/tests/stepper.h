@@ -101,15 +101,24 @@ struct Stepper {
         const Vector low = weights[i].low.read();
         for (size_t k = 0; k < w.size(); k++) w[k] += low[k];
       }
+      const Vector &g = wanted[i].signed_g, &u = wanted[i].u;
       for (int64_t r = 0; r < weights[i].layout.units; r++, row++) {
-        double ww = 0;
+        double ww = 0, gg = 0, gw = 0, uw = 0, uu = 0;
         for (int64_t k = 0; k < weights[i].unit_size(); k++) {
-          const double x = w[size_t(r * weights[i].unit_size() + k)];
-          ww += x * x;
+          const size_t at = size_t(r * weights[i].unit_size() + k);
+          ww += w[at] * w[at], gg += g[at] * g[at], uu += u[at] * u[at];
+          gw += g[at] * w[at], uw += u[at] * w[at];
         }
-        // true also if neither is finite
-        check(!(std::fabs(row->ww - ww) > 1e-4 * ww), "the squared norm of a recorded row");
-        check(row->uu >= 0 || std::isnan(row->uu), "the square of a recorded update");
+        // true also if neither is finite; u may be a small difference of large numbers
+        const auto near = [](double x, double exact, double scale) {
+          return !(std::fabs(x - exact) > scale);
+        };
+        check(near(row->ww, ww, 1e-4 * ww) && near(row->gg, gg, 1e-4 * gg) &&
+                  near(row->uu, uu, .01 * uu),
+              "a square of a recorded row");
+        check(near(row->gw, gw, 1e-4 * std::sqrt(gg * ww)) &&
+                  near(row->uw, uw, .01 * std::sqrt(uu * ww)),
+              "a product of a recorded row");
       }
     }
   }
