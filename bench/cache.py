@@ -27,14 +27,14 @@ ROWS: dict[str, list[Shape]] = {
     "5x5": [(960, 1, 5, 5)],
     "3x3": 3 * [(960, 1, 3, 3)],
 }
-STEPS = 20  # of one optimizer in a round
+STEPS = 5  # of one optimizer in a round: short, so that some are not disturbed
 NAMES = (*OURS, *BASELINES.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print nanoseconds per element, and ratios to torch's fused optimizers."""
     parser = options_of(__doc__)
-    parser.add_argument("--rounds", type=int, default=100, help="rounds of 20 steps")
+    parser.add_argument("--rounds", type=int, default=300, help="rounds of 5 steps")
     rounds = parser.parse_args(arguments).rounds
     if rounds < 1:
         parser.error(f"--rounds: must be at least 1, got {rounds}")
