@@ -56,5 +56,5 @@ def test_an_optimizer_that_cannot_train_the_model_is_named(tmp_path, capsys):
     )
     assert status == 1
     text = " ".join(errors.split())
-    assert "FlatOnly only trains matrices, got (16, 1, 3, 3)" in text
+    assert "FlatOnly only trains matrices, got (32, 16, 3, 3)" in text
     assert "leave this optimizer out" in text or "Leave it out of --optimizers" in text
