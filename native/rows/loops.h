@@ -226,7 +226,7 @@ struct Rows {
     if constexpr (!plain) unscale<write>(s, c, moments);
   }
 
-  // Moments of a gradient that is still scaled and not negated; and that gradient, if `write`.
+  // Correct moments that were taken of a scaled gradient; unscale the gradient itself if `write`.
   template <bool write>
   static INLINE void unscale(const Segment& s, const Constants& c, Moments* moments) {
     const Real factor = scalars(c, Real()).unscale;
