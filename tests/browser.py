@@ -15,7 +15,9 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 @contextmanager
 def launched():
-    """A running Chromium."""
+    """A running Chromium; skips where it or Playwright is not installed."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome is installed")
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install playwright"
     )

@@ -66,6 +66,15 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """A running browser, never two in one process: each takes its thread's event loop."""
+    from browser import launched  # where Pillow is installed
+
+    with launched() as browser:
+        yield browser
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A folder of data sets, and a cache of its own."""

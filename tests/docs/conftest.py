@@ -7,7 +7,6 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from browser import CHROMIUM, launched
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,11 +40,3 @@ def address(site):
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with launched() as browser:
-        yield browser

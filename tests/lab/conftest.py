@@ -1,7 +1,6 @@
 import made_study as made
 import pytest
 import torch
-from browser import CHROMIUM, launched
 
 from tangential_lab import experiments
 from tangential_lab.reports import report
@@ -12,15 +11,6 @@ def study():
     """The report of a finished study."""
     plan = made.plan()
     return report(plan, made.finished(plan))
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A running browser; skips where none is installed."""
-    if not CHROMIUM:
-        pytest.skip("no Chromium or Chrome is installed")
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

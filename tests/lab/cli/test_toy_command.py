@@ -10,6 +10,7 @@ from PIL import Image
 from processes import call, table_rows
 
 from tangential_lab.cli import toy
+from tangential_lab.errors import with_lab
 from tangential_lab.theory import pictures as picture
 from tangential_lab.theory.gate import pictures as gate_pictures
 from tangential_lab.theory.toys import TOY_OPTIMIZERS
@@ -170,4 +171,4 @@ def test_missing_matplotlib_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, out, err = call(capsys, "toy", "3d", "--out", tmp_path)
     assert (code, out) == (1, "")
-    assert err == "Stopped: matplotlib is not installed: run pip install 'tangential[lab]'\n"
+    assert err == f"Stopped: matplotlib is not installed: run pip install {with_lab()}\n"

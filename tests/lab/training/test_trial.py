@@ -44,7 +44,7 @@ class TestTrial:
 
         def spy(groups, **point):
             optimizer = OPTIMIZERS["sgdp"].build(groups, **point)
-            kernels = groups[0]["params"]
+            kernels = [w for group in groups for w in group["params"] if w.ndim == 4]
             look = lambda *_: seen.append([w.detach().clone().double() for w in kernels])
             optimizer.register_step_pre_hook(look)
             optimizer.register_step_post_hook(look)
