@@ -30,10 +30,6 @@ def compare_with_paper(run: ToyRun) -> Comparison:
 
     Raises:
         ValueError: the paper has no such path.
-
-     = compare_with_paper(run_toy("3d", [0.9])[0])
-    .difference < 0.015, float(result.apart[25]) < 0.01 < float(result.apart[200])
-    (True, True)
     """
     if not run.published:
         raise ValueError(f"the paper has no path of {run.name} at momentum {run.momentum:g}")
