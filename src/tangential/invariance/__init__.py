@@ -10,6 +10,15 @@ gate. `caveats`: why a weight is not invariant although it may seem so.
 from tangential.invariance.audits import audit, param_groups
 from tangential.invariance.caveats import frozen_norms
 from tangential.invariance.evidence import units_in_words
+from tangential.invariance.proofs import gate_decision
 from tangential.invariance.results import Audit, Line
 
-__all__ = ["Audit", "Line", "audit", "frozen_norms", "param_groups", "units_in_words"]
+__all__ = [
+    "Audit",
+    "Line",
+    "audit",
+    "frozen_norms",
+    "gate_decision",
+    "param_groups",
+    "units_in_words",
+]

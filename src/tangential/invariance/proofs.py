@@ -131,8 +131,14 @@ def ask_gate(
     return decisions, evidence
 
 
-def gate_decision(param: Tensor, grad: Tensor | None, row_axis: int = 0) -> Decision:
-    """The published gate's decision about one gradient."""
+def gate_decision(
+    param: Tensor, grad: Tensor | None, row_axis: int = 0, delta: float = maths.DELTA
+) -> Decision:
+    """What the published gate projects after one gradient.
+
+    >>> gate_decision(torch.eye(2), 1 - torch.eye(2)), gate_decision(torch.eye(2), torch.eye(2))
+    ('row', 'off')
+    """
     rows = rows_of(param, Units("auto", row_axis))
     if rows is None or grad is None:
         return "off"
@@ -145,7 +151,7 @@ def gate_decision(param: Tensor, grad: Tensor | None, row_axis: int = 0) -> Deci
         unit_size=rows.unit_size,
         size=rows.size,
         projection="auto",
-        delta=maths.DELTA,
+        delta=delta,
         eps=maths.EPS,
     )
     return "row" if gate.row.any() else "weight" if gate.weight.any() else "off"

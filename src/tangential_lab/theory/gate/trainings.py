@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tangential import AdamP, audit, maths, param_groups
-from tangential.backends import Units, ordered_sum, rows_of
-from tangential.invariance import units_in_words
+from tangential.backends import Units, rows_of
+from tangential.invariance import gate_decision, units_in_words
 from tangential_lab.theory.claims import check_choice
 from tangential_lab.theory.gate.chance import DELTAS
 from tangential_lab.theory.gate.modules import CLASSES, EXAMPLES
@@ -106,28 +106,11 @@ def _train(
         cross_entropy(model(inputs), classes).backward()
         assert weight.grad is not None
         before = weight.detach().clone()
-        decisions.append(gate_decision(before, weight.grad, delta))
+        decisions.append(gate_decision(before, weight.grad, delta=delta))
         optimizer.step()
         radial.append(radial_share(before, weight.detach() - before, units))
     by_row, by_weight = (decisions.count(choice) / len(decisions) for choice in ("row", "weight"))
     return Treatment(by_row, by_weight, fmean(radial))
-
-
-def gate_decision(weight: Tensor, grad: Tensor, delta: float) -> str:
-    """What the published gate projects at this threshold: "row", "weight" or "off".
-
-    >>> gate_decision(torch.eye(2), 1 - torch.eye(2), 0.1), gate_decision(*2 * [torch.eye(2)], 0.1)
-    ('row', 'off')
-    """
-    rows = rows_of(weight, Units("auto"))
-    if rows is None:
-        return "off"
-    gw = rows.dot(grad, weight)
-    moments = maths.Moments(rows.dot(weight, weight), rows.dot(grad, grad), gw, gw)
-    sizes = {"unit_size": rows.unit_size, "size": rows.size}
-    options = {"projection": "auto", "delta": delta, "eps": maths.EPS}
-    gate = maths.gate(torch, moments, ordered_sum, **sizes, **options)
-    return "row" if gate.row.any() else "weight" if gate.weight.any() else "off"
 
 
 def radial_share(weight: Tensor, step: Tensor, units: Units) -> float:
