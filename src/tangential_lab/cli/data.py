@@ -13,14 +13,14 @@ from tangential_lab.errors import report_errors
 from tangential_lab.experiments.data.sources import DataError, DataFolder, data_home
 from tangential_lab.experiments.downloads import (
     OnProgress,
+    check_files,
+    checksum_note,
     data_set,
     data_sets,
     fetch,
     is_needed,
     part_of,
-    pin_in_words,
     record_path,
-    verdict,
 )
 from tangential_lab.files import make_writable_folder
 from tangential_lab.terminal import say
@@ -104,7 +104,7 @@ def _fetch(folder: DataFolder, home: Path, console: Console) -> None:
         say(console, source.url, "  ", style="dim")
     with _progress_bar(console) as on_progress:
         fetch(folder, home, on_progress)
-    say(console, f"{home / folder.name} is complete ({pin_in_words(folder)}).")
+    say(console, f"{home / folder.name} is complete ({checksum_note(folder)}).")
     say(console, f"{record_path(folder, home)} has the checksums of its files.")
 
 
@@ -122,7 +122,7 @@ def check(data: Path | None = None, /) -> None:
         home = _required(data)
         for folder in data_sets():
             with _progress_bar(console) as on_progress:
-                result = verdict(folder, home, on_progress)
+                result = check_files(folder, home, on_progress)
             if result:
                 results.append(result.is_good)
                 say(console, f"{folder.name} ({folder.used_by}): {result.text}.")

@@ -7,10 +7,10 @@
 
 from tangential_lab.experiments.downloads.catalogue import data_set, data_sets
 from tangential_lab.experiments.downloads.checksums import (
-    Verdict,
-    pin_in_words,
+    CheckResult,
+    check_files,
+    checksum_note,
     record_path,
-    verdict,
 )
 from tangential_lab.experiments.downloads.fetch import fetch, is_needed, part_of
 from tangential_lab.experiments.downloads.http import OnProgress

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, NamedTuple
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile
 
 from tangential_lab.experiments.data.sources import DataError
 
@@ -50,7 +50,7 @@ def unpack(
             or a file that exists already.
     """
     members = _zip_members if archive.name.endswith(ZIP) else _tar_members
-    with _damage_in_words(archive):
+    with _explain_damage(archive):
         for member in members(archive):
             path = _path_inside(member.name, archive)
             if not (member.is_file or member.is_folder):
@@ -67,7 +67,7 @@ def unpack(
 
 def decompress(compressed: Path, target: Path) -> None:
     """Write the content of a .gz file, or raise a DataError if it is damaged."""
-    with _damage_in_words(compressed):
+    with _explain_damage(compressed):
         _write(partial(gzip.open, compressed), target)
 
 
@@ -89,11 +89,7 @@ def _zip_members(path: Path) -> Iterator[Member]:
         for info in archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if it was packed without Unix modes
             is_file = kind in (0, stat.S_IFREG) and not info.is_dir()
-            yield Member(info.filename, info.is_dir(), is_file, partial(_open, archive, info))
-
-
-def _open(archive: ZipFile, info: ZipInfo) -> IO[bytes]:
-    return archive.open(info)
+            yield Member(info.filename, info.is_dir(), is_file, partial(archive.open, info))
 
 
 def _tar_members(path: Path) -> Iterator[Member]:
@@ -104,7 +100,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
 
 
 @contextmanager
-def _damage_in_words(archive: Path) -> Iterator[None]:
+def _explain_damage(archive: Path) -> Iterator[None]:
     try:
         yield
     except (*DAMAGED, NotImplementedError, RuntimeError) as error:  # encrypted: RuntimeError

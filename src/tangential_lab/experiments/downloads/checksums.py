@@ -15,7 +15,7 @@ from tangential_lab.experiments.downloads.http import OnProgress
 Checksums = dict[str, str]  # by the path from the folder of all data sets, with "/"
 
 
-class Verdict(NamedTuple):
+class CheckResult(NamedTuple):
     """What a check of a data set found."""
 
     is_good: bool
@@ -82,9 +82,9 @@ def _recorded(folder: DataFolder, home: Path) -> Checksums | None:
     return sums
 
 
-def verdict(
+def check_files(
     folder: DataFolder, home: Path, on_progress: OnProgress = lambda *_: None
-) -> Verdict | None:
+) -> CheckResult | None:
     """Check a data set: whether it is complete, and its checksums if they are known.
 
     Args:
@@ -99,10 +99,10 @@ def verdict(
     if not place.is_dir():
         return None
     if missing := [file for file in folder.files if _is_missing(place / file)]:
-        return Verdict(False, f"incomplete, without {', '.join(missing)}")
+        return CheckResult(False, f"incomplete, without {', '.join(missing)}")
     recorded = _recorded(folder, home)
     if folder.sha256 is None and recorded is None:
-        return Verdict(True, "complete; there is no checksum to compare its files with")
+        return CheckResult(True, "complete; there is no checksum to compare its files with")
     return _compared(folder, checksums(folder, place, on_progress), recorded)
 
 
@@ -110,19 +110,19 @@ def _is_missing(path: Path) -> bool:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
-def _compared(folder: DataFolder, sums: Checksums, recorded: Checksums | None) -> Verdict:
+def _compared(folder: DataFolder, sums: Checksums, recorded: Checksums | None) -> CheckResult:
     if folder.sha256 is not None and digest(sums) == folder.sha256:
-        return Verdict(True, "complete; its checksum is that of the published files")
+        return CheckResult(True, "complete; its checksum is that of the published files")
     known = recorded or sums
     changed = sorted(n for n in known.keys() | sums.keys() if known.get(n) != sums.get(n))
     if changed:
         others = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
-        return Verdict(False, f"changed since the download: {changed[0]}{others}")
+        return CheckResult(False, f"changed since the download: {changed[0]}{others}")
     if folder.sha256 is not None:
-        return Verdict(False, "complete, but its files differ from the published ones")
-    return Verdict(True, f"complete; unchanged since the download ({pin_in_words(folder)})")
+        return CheckResult(False, "complete, but its files differ from the published ones")
+    return CheckResult(True, f"complete; unchanged since the download ({checksum_note(folder)})")
 
 
-def pin_in_words(folder: DataFolder) -> str:
+def checksum_note(folder: DataFolder) -> str:
     """Whether a download was compared with a published checksum."""
     return "with the published checksum" if folder.is_pinned else "no published checksum is known"

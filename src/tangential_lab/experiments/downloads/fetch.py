@@ -17,7 +17,7 @@ from tangential_lab.experiments.downloads.http import (
     OnProgress,
     UnavailableError,
     download,
-    full_disk_in_words,
+    explain_full_disk,
 )
 
 
@@ -45,7 +45,7 @@ def fetch(folder: DataFolder, home: Path, on_progress: OnProgress) -> None:
     if not is_needed(folder, home):
         return
     part = part_of(folder, home)
-    with _only_process(folder, home), full_disk_in_words(home):
+    with _only_process(folder, home), explain_full_disk(home):
         part.mkdir(exist_ok=True)
         try:
             files = [_downloaded(folder, source, part, on_progress) for source in folder.downloads]
@@ -121,8 +121,11 @@ def _unpack_and_check(
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir()
     for source, file in zip(folder.downloads, files, strict=True):
-        with _removed_if_wrong(file):
+        try:
             _place(source, file, unpacked, on_progress)
+        except DataError:
+            file.unlink(missing_ok=True)  # the next call must not use it again
+            raise
     try:
         _check_and_record(folder, home, unpacked, on_progress)
     except DataError:
@@ -130,16 +133,6 @@ def _unpack_and_check(
         raise
     unpacked.rename(home / folder.name)
     shutil.rmtree(part)
-
-
-@contextmanager
-def _removed_if_wrong(file: Path) -> Iterator[None]:
-    """Remove a download that cannot be unpacked, so that the next call does not use it again."""
-    try:
-        yield
-    except DataError:
-        file.unlink(missing_ok=True)
-        raise
 
 
 def _place(source: Download, file: Path, unpacked: Path, on_progress: OnProgress) -> None:

@@ -44,7 +44,7 @@ def download(url: str, path: Path, on_progress: OnProgress) -> None:
         DataError: the connection was lost, or the disk is full.
     """
     part, marker = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.version")
-    with _errors_in_words(url, part):
+    with _explain_errors(url, part):
         with _opened(url, part, marker) as response:
             start = part.stat().st_size if response.status == 206 else 0
             _save(response, part, start, on_progress)
@@ -108,10 +108,10 @@ def _save(
 
 
 @contextmanager
-def _errors_in_words(url: str, part: Path) -> Iterator[None]:
+def _explain_errors(url: str, part: Path) -> Iterator[None]:
     host = urlsplit(url).hostname
     try:
-        with full_disk_in_words(part.parent):
+        with explain_full_disk(part.parent):
             yield
     except urllib.error.HTTPError as error:
         error.close()
@@ -128,7 +128,7 @@ def _errors_in_words(url: str, part: Path) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_in_words(folder: Path) -> Iterator[None]:
+def explain_full_disk(folder: Path) -> Iterator[None]:
     """Turn the OSError of a full disk into a DataError that says where and what to do."""
     try:
         yield

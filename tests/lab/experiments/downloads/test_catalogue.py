@@ -10,7 +10,7 @@ from realdata import PACKS
 
 from tangential_lab import experiments
 from tangential_lab.experiments.data.sources import DataError, DataFolder
-from tangential_lab.experiments.downloads import data_set, data_sets, verdict
+from tangential_lab.experiments.downloads import check_files, data_set, data_sets
 
 MINI = tuple(CONVERTERS)  # what the presets `mini` read
 
@@ -52,4 +52,4 @@ def test_an_unknown_name_suggests_a_known_one():
 def test_published_checksums_are_those_of_the_real_files(name, home):
     """The packs of these data sets have the original bytes."""
     publish(name, PACKS, home)
-    assert "published files" in verdict(data_set(name), home).text
+    assert "published files" in check_files(data_set(name), home).text

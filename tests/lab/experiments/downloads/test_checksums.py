@@ -7,7 +7,7 @@ from shutil import which
 import pytest
 
 from tangential_lab.experiments.data.sources import DataError, DataFolder
-from tangential_lab.experiments.downloads.checksums import checksums, digest, record, verdict
+from tangential_lab.experiments.downloads.checksums import check_files, checksums, digest, record
 
 LETTERS = DataFolder("letters", ("a.txt", "sounds"), "Get it from https://letters.example.")
 
@@ -43,13 +43,13 @@ def test_sha256sum_reads_the_record(letters, home):
 
 def test_verdicts(letters, home):
     text = "complete; there is no checksum to compare its files with"
-    assert verdict(LETTERS, home) == (True, text)
+    assert check_files(LETTERS, home) == (True, text)
     record(LETTERS, home, checksums(LETTERS, letters))
     text = "complete; unchanged since the download (no published checksum is known)"
-    assert verdict(LETTERS, home) == (True, text)
+    assert check_files(LETTERS, home) == (True, text)
     published = LETTERS._replace(sha256=digest(checksums(LETTERS, letters)))
     text = "complete; its checksum is that of the published files"
-    assert verdict(published, home) == (True, text)
+    assert check_files(published, home) == (True, text)
 
 
 def test_changed_added_and_removed_files_are_named(letters, home):
@@ -57,24 +57,24 @@ def test_changed_added_and_removed_files_are_named(letters, home):
     published = LETTERS._replace(sha256=digest(checksums(LETTERS, letters)))
     (letters / "a.txt").write_text("A")
     text = "changed since the download: letters/a.txt"
-    assert verdict(LETTERS, home) == verdict(published, home) == (False, text)
+    assert check_files(LETTERS, home) == check_files(published, home) == (False, text)
     (letters / "sounds/é b.wav").rename(letters / "sounds/c.wav")
-    assert verdict(LETTERS, home) == (False, f"{text} and 2 more")
+    assert check_files(LETTERS, home) == (False, f"{text} and 2 more")
     (home / "letters.sha256").unlink()
     text = "complete, but its files differ from the published ones"
-    assert verdict(published, home) == (False, text)
+    assert check_files(published, home) == (False, text)
 
 
 def test_what_is_missing_is_named(letters, home):
     (letters / "a.txt").unlink()
-    assert verdict(LETTERS, home) == (False, "incomplete, without a.txt")
+    assert check_files(LETTERS, home) == (False, "incomplete, without a.txt")
     for path in (letters / "sounds").iterdir():
         path.unlink()
-    assert verdict(LETTERS, home) == (False, "incomplete, without a.txt, sounds")
-    assert verdict(LETTERS._replace(name="others"), home) is None
+    assert check_files(LETTERS, home) == (False, "incomplete, without a.txt, sounds")
+    assert check_files(LETTERS._replace(name="others"), home) is None
 
 
 def test_a_broken_record_is_named(letters, home):
     (home / "letters.sha256").write_text("nonsense\n")
     with pytest.raises(DataError, match=r"letters\.sha256 must have lines of .*'nonsense'"):
-        verdict(LETTERS, home)
+        check_files(LETTERS, home)

@@ -10,7 +10,7 @@ from filelock import FileLock
 from test_archives import packed
 
 from tangential_lab.experiments.data.sources import DataError, DataFolder, Download
-from tangential_lab.experiments.downloads import fetch, part_of, verdict
+from tangential_lab.experiments.downloads import check_files, fetch, part_of
 from tangential_lab.experiments.downloads.checksums import checksums, digest
 
 HINT = "Get it from https://letters.example."
@@ -121,7 +121,7 @@ def test_a_wrong_checksum_of_a_download(letters, home, archive, server, on_progr
     assert names(home) == []
     server.files["/letters.zip"] = archive
     fetch(pinned(letters, right), home, on_progress)
-    assert verdict(pinned(letters, right), home).text.endswith("(with the published checksum)")
+    assert check_files(pinned(letters, right), home).text.endswith("(with the published checksum)")
 
 
 def test_a_wrong_checksum_of_the_files(letters, home, archive, server, tmp_path, on_progress):
@@ -134,7 +134,7 @@ def test_a_wrong_checksum_of_the_files(letters, home, archive, server, tmp_path,
     assert names(home) == []
     server.files["/letters.zip"] = archive
     fetch(known, home, on_progress)
-    assert verdict(known, home).text == "complete; its checksum is that of the published files"
+    assert check_files(known, home).text == "complete; its checksum is that of the published files"
 
 
 @pytest.mark.parametrize(
