@@ -23,19 +23,6 @@ from tangential_lab.experiments.user_tasks import (
 from tangential_lab.names import unknown_name
 from tangential_lab.training import Task
 
-__all__ = [
-    "NAMES",
-    "DataError",
-    "Option",
-    "about",
-    "checked",
-    "code_of",
-    "is_user_task",
-    "make",
-    "options",
-    "parse_options",
-    "task_function",
-]
 OWN_TASK = "Your own task is FILE.py:FUNCTION."
 NAMES = (  # each is a module here, with a function of the same name
     *("digits", "imagenet", "detection", "adversarial", "bias"),

@@ -1,5 +1,3 @@
-"""The adversarial experiment."""
+"""Adversarial training: attacks on images, wide residual nets, the task."""
 
 from tangential_lab.experiments.adversarial.task import adversarial
-
-__all__ = ["adversarial"]

@@ -1,5 +1,3 @@
-"""The audio experiment."""
+"""Audio: keywords, sound events and music, by Harmonic CNN."""
 
 from tangential_lab.experiments.audio.task import audio
-
-__all__ = ["audio"]

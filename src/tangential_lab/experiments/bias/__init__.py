@@ -1,5 +1,3 @@
-"""The bias experiment."""
+"""Bias: labels that can be guessed from a misleading cue, and the nets of ReBias."""
 
 from tangential_lab.experiments.bias.task import bias
-
-__all__ = ["bias"]

@@ -1,5 +1,3 @@
 """Pretraining: a small GPT learns to predict the next token of a text."""
 
 from tangential_lab.experiments.pretraining.task import pretraining
-
-__all__ = ["pretraining"]

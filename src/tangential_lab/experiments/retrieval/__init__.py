@@ -1,5 +1,3 @@
-"""The retrieval experiment."""
+"""Retrieval: embeddings of photographs and characters, compared by distance."""
 
 from tangential_lab.experiments.retrieval.task import retrieval
-
-__all__ = ["retrieval"]
