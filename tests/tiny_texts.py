@@ -7,8 +7,8 @@ def written(path, text):
     return path
 
 
-def decoded(text, part, between):
-    return between.join(text.vocabulary[number] for number in text.parts[part])
+def decoded(text, split, between):
+    return between.join(text.vocabulary[number] for number in text.splits[split])
 
 
 LINES = {
@@ -19,4 +19,4 @@ LINES = {
 
 
 def wikitext(folder, lines=LINES):
-    return [written(folder / f"wiki.{part}.tokens", text) for part, text in lines.items()]
+    return [written(folder / f"wiki.{split}.tokens", text) for split, text in lines.items()]

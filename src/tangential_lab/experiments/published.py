@@ -2,12 +2,14 @@
 
 from typing import TypeAlias
 
-Point: TypeAlias = tuple[float, float]  # learning rate, weight decay
+from tangential_lab.training import Point
+
+LrAndDecay: TypeAlias = tuple[float, float]  # learning rate, weight decay
 # of tasks whose published table compares AdamP with Adam; AdamW, too, has AdamP's kind of decay
 ADAM_AND_ADAMW = {"adamp": ("adamw", "adam")}
 
 
-def untuned(*, sgd: Point, adam: Point, **others: Point) -> dict[str, dict[str, float]]:
+def untuned(*, sgd: LrAndDecay, adam: LrAndDecay, **others: LrAndDecay) -> dict[str, Point]:
     """The settings without tuning, by optimizer.
 
     `sgd` and `adam` are those of their whole families, except of the optimizers in `others`.

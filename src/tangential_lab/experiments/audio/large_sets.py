@@ -1,6 +1,6 @@
 """Large sets of recordings, in the layout of their archives: music tags, keywords, sound events.
 
-A missing or broken table, and a part without recordings, raise a DataError.
+A missing or broken table, and an empty split, raise a DataError.
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tangential_lab.experiments.audio.small_sets import RATE
-from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, count_samples, read
+from tangential_lab.experiments.audio.sounds import Sound, SoundSet, SoundSplit, count_samples, read
 from tangential_lab.experiments.data.sources import DataFolder, Download, described
 from tangential_lab.experiments.data.splits import hold_out
 
@@ -84,28 +84,28 @@ def magnatagatune(data: Path | None) -> SoundSet:
         counts = Counter({name: sum(row[name] == "1" for row in rows) for name in names})
         tags = [name for name, _ in counts.most_common(TOP)]
         labels = {row["mp3_path"]: [row[tag] == "1" for tag in tags] for row in rows}
-    parts: dict[str, dict[Path, list[bool]]] = {"train": {}, "validation": {}, "test": {}}
+    splits: dict[str, dict[Path, list[bool]]] = {"train": {}, "validation": {}, "test": {}}
     for path in (path for path, of in labels.items() if any(of)):
-        part = {"c": "validation", "d": "test", "e": "test", "f": "test"}.get(path[0], "train")
-        parts[part][table.parent / path] = labels[path]
-    return _sound_set("MagnaTagATune", MAGNATAGATUNE, table.parent, tags, parts)
+        split = {"c": "validation", "d": "test", "e": "test", "f": "test"}.get(path[0], "train")
+        splits[split][table.parent / path] = labels[path]
+    return _sound_set("MagnaTagATune", MAGNATAGATUNE, table.parent, tags, splits)
 
 
 def speech_commands(data: Path | None) -> SoundSet:
     """Speech Commands v2: one second of one of 35 words, with the archive's own lists."""
     lists = COMMANDS.require(data)
     folder = lists[0].parent
-    part_of = {
-        folder / name: part
-        for part, path in zip(COMMAND_LISTS, lists, strict=True)
+    split_of = {
+        folder / name: split
+        for split, path in zip(COMMAND_LISTS, lists, strict=True)
         for name in path.read_text().split()
     }
     paths = sorted(p for p in folder.glob("*/*.wav") if p.parent.name[0] != "_")
     words = sorted({path.parent.name for path in paths})
-    parts: dict[str, dict[Path, int]] = {"train": {}, "validation": {}, "test": {}}
+    splits: dict[str, dict[Path, int]] = {"train": {}, "validation": {}, "test": {}}
     for path in paths:
-        parts[part_of.get(path, "train")][path] = words.index(path.parent.name)
-    return _sound_set("Speech Commands v2", COMMANDS, folder, words, parts)
+        splits[split_of.get(path, "train")][path] = words.index(path.parent.name)
+    return _sound_set("Speech Commands v2", COMMANDS, folder, words, splits)
 
 
 def dcase(data: Path | None, *, held_out: bool = True) -> SoundSet:
@@ -127,11 +127,11 @@ def dcase(data: Path | None, *, held_out: bool = True) -> SoundSet:
     indices = hold_out(len(available), HELD_OUT, held_out=held_out)
     paths = {name: [available[i] for i in chosen] for name, chosen in indices.items()}
     paths["test"] = sorted(evaluation)
-    parts = {
+    splits = {
         name: {path: [tag in segments[path] for tag in tags] for path in chosen}
         for name, chosen in paths.items()
     }
-    return _sound_set("DCASE 2017, task 4", DCASE, folder, tags, parts)
+    return _sound_set("DCASE 2017, task 4", DCASE, folder, tags, splits)
 
 
 def _segments(table: Path) -> dict[str, set[str]]:
@@ -154,19 +154,19 @@ def _sound_set(
     tags: list[str],
     labels: Mapping[str, Mapping[Path, Any]],
 ) -> SoundSet:
-    parts = {name: _part(label_of) for name, label_of in labels.items()}
-    sizes = ", ".join(f"{len(part.labels):,} to {name}" for name, part in parts.items())
+    splits = {name: _split(label_of) for name, label_of in labels.items()}
+    sizes = ", ".join(f"{len(split.labels):,} to {name}" for name, split in splits.items())
     data = described(f"{about}: {sizes}", [folder])
-    return SoundSet(data, RATE, tags, parts).complete(source, folder)
+    return SoundSet(data, RATE, tags, splits).complete(source, folder)
 
 
-def _part(label_of: Mapping[Path, Any]) -> Part:
+def _split(label_of: Mapping[Path, Any]) -> SoundSplit:
     """The recordings whose file has samples; classes as integers, tags as 0 and 1."""
     sizes = {path: path.stat().st_size if path.is_file() else 0 for path in label_of}
     paths = [p for p, size in sizes.items() if size > HEADER or (size and count_samples(p))]
     labels = torch.tensor([label_of[path] for path in paths])
     is_tags = labels.dtype == torch.bool
-    return Part(partial(_recording, paths), labels.float() if is_tags else labels)
+    return SoundSplit(partial(_recording, paths), labels.float() if is_tags else labels)
 
 
 def _recording(paths: Sequence[Path], index: int) -> Sound:

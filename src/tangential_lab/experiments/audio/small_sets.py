@@ -1,6 +1,6 @@
 """Small sets of recordings: spoken digits, pairs of environmental sounds, pairs of notes.
 
-Missing or broken files, and a part without recordings, raise a DataError.
+Missing or broken files, and an empty split, raise a DataError.
 """
 
 import csv
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tangential_lab.experiments.audio.sounds import Part, Sound, SoundSet, level, read
+from tangential_lab.experiments.audio.sounds import Sound, SoundSet, SoundSplit, level, read
 from tangential_lab.experiments.data.sources import (
     Arrays,
     DataFolder,
@@ -102,12 +102,12 @@ def spoken_digits(data: Path | None, speakers: Speakers) -> SoundSet:
         validation, test = arrays["take"] // 5 == 1, arrays["take"] < 5
     else:
         validation, test = arrays["speaker"] == 4, arrays["speaker"] == 5
-    parts = {}
+    splits = {}
     for name, mask in (("train", ~validation & ~test), ("validation", validation), ("test", test)):
         chosen = np.flatnonzero(mask)
         sound = partial(_digit, arrays["audio"], arrays["offsets"], chosen)
-        parts[name] = Part(sound, torch.tensor(arrays["digit"][chosen].astype(np.int64)))
-    return SoundSet(source, DIGITS_RATE, list("0123456789"), parts).complete(FSDD, folder)
+        splits[name] = SoundSplit(sound, torch.tensor(arrays["digit"][chosen].astype(np.int64)))
+    return SoundSet(source, DIGITS_RATE, list("0123456789"), splits).complete(FSDD, folder)
 
 
 def _read_digits(folder: Path) -> Arrays:
@@ -153,9 +153,9 @@ def sound_pairs(data: Path | None) -> SoundSet:
     files = [folder / row["filename"] for row in rows]
     tags = list(dict.fromkeys(names))
     labels = torch.tensor([[float(tag == name) for tag in tags] for name in names])
-    parts = {"train": (1, 2, 3), "validation": (4,), "test": (5,)}
+    splits = {"train": (1, 2, 3), "validation": (4,), "test": (5,)}
     groups = {
-        name: [np.flatnonzero(folds == fold) for fold in chosen] for name, chosen in parts.items()
+        name: [np.flatnonzero(folds == fold) for fold in chosen] for name, chosen in splits.items()
     }
     source = described("ESC-10, clips mixed in pairs", [table, *filter(Path.is_file, files)])
     clips = prepared(f"esc10-{RATE}-{CLIP}", source, partial(_read_clips, files, CLIP))["clips"]
@@ -178,7 +178,7 @@ def note_pairs(data: Path | None) -> SoundSet:
         chosen = np.arange(len(files))
         if len(files) > NOTES:
             chosen = np.sort(stratified(families, NOTES, len(files) - NOTES)[0])
-        parts = three_splits(families[chosen], len(chosen) // 5)
+        splits = three_splits(families[chosen], len(chosen) // 5)
     families, octaves = families[chosen], octaves[chosen]
     counts = Counter([*families.tolist(), *octaves.tolist()])
     tags = sorted(tag for tag, count in counts.items() if count >= FEW_NOTES)
@@ -189,18 +189,18 @@ def note_pairs(data: Path | None) -> SoundSet:
     source = described("NSynth's test split, notes in pairs", [table, *filter(Path.is_file, paths)])
     read_notes = partial(_read_clips, paths, NOTE)
     clips = prepared(f"nsynth-{len(paths)}-{RATE}-{NOTE}", source, read_notes)["clips"]
-    groups = {name: [members] for name, members in parts.items()}
+    groups = {name: [members] for name, members in splits.items()}
     return SoundSet(source, RATE, tags, _mixed(clips, labels, groups)).complete(NSYNTH, folder)
 
 
 def _mixed(
     clips: np.ndarray, labels: Tensor, groups: dict[str, list[np.ndarray]]
-) -> dict[str, Part]:
+) -> dict[str, SoundSplit]:
     """Pairs of clips of one group that have different tags.
 
-    For training they are all pairs, changed at random; for each other part `PAIRS` unchanged ones.
+    "train" has all of them, changed at random; each other split has `PAIRS` of them, unchanged.
     """
-    generator, parts = np.random.default_rng(SPLIT_SEED), {}
+    generator, splits = np.random.default_rng(SPLIT_SEED), {}
     for name, members in groups.items():
         pairs = [pair for group in members for pair in combinations(group.tolist(), 2)]
         pairs = [(i, j) for i, j in pairs if not torch.equal(labels[i], labels[j])]
@@ -208,8 +208,8 @@ def _mixed(
         chosen = np.array(pairs if is_training else generator.permutation(pairs)[:PAIRS])
         chosen = chosen.reshape(-1, 2).astype(np.int64)
         sound = partial(_pair, clips, chosen, _random_sum if is_training else np.add)
-        parts[name] = Part(sound, labels[torch.from_numpy(chosen)].amax(1))
-    return parts
+        splits[name] = SoundSplit(sound, labels[torch.from_numpy(chosen)].amax(1))
+    return splits
 
 
 def _pair(clips: np.ndarray, pairs: np.ndarray, mix: Callable[..., Sound], index: int) -> Sound:

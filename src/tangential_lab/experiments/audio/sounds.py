@@ -15,7 +15,7 @@ from tangential_lab.training import DataSource
 Sound = np.ndarray  # samples [n], float32, full scale at 1
 
 
-class Part(NamedTuple):
+class SoundSplit(NamedTuple):
     """Recordings by number, and their labels: [n], or [n, tags] of 0 and 1."""
 
     sound: Callable[[int], Sound]
@@ -23,17 +23,17 @@ class Part(NamedTuple):
 
 
 class SoundSet(NamedTuple):
-    """A data set of recordings at one rate, in disjoint parts: "train", "validation", "test"."""
+    """A data set of recordings at one rate, in disjoint splits: "train", "validation", "test"."""
 
     data: DataSource
     rate: int
     tags: list[str]
-    parts: dict[str, Part]
+    splits: dict[str, SoundSplit]
 
     def complete(self, source: DataFolder, folder: Path) -> "SoundSet":
-        """The set itself; a part without recordings is an error."""
-        for name, part in self.parts.items():
-            if not len(part.labels):
+        """The set itself; an empty split is an error."""
+        for name, split in self.splits.items():
+            if not len(split.labels):
                 raise source.error(f"{folder} has no recording for {name} ({self.data.about})")
         return self
 

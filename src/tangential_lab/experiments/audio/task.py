@@ -36,7 +36,7 @@ SCHEDULES = {  # in Won et al.'s code, learning rates drop after 100 and 120 of 
 THRESHOLD = 0.1  # of a tag's probability in F1 (Won et al. 2020)
 
 
-class Setting(NamedTuple):
+class SubjectSettings(NamedTuple):
     """How a subject is trained and evaluated; the defaults are those of the published code."""
 
     sounds: Callable[..., SoundSet]
@@ -59,13 +59,13 @@ MINI = {
 }
 # at the learning rate of the other weights Q grows until no filter passes anything
 MINI_GROUPS = partial(groups_with_lr_scale, module="filters", scale=0.1)
-SETTINGS: dict[tuple[str, Subject], Setting] = {
-    ("mini", "keywords"): Setting(small_sets.spoken_digits, 1, epochs=20, **MINI),
-    ("mini", "events"): Setting(small_sets.sound_pairs, 5, epochs=2, n_fft=1024, **MINI),
-    ("mini", "music"): Setting(small_sets.note_pairs, 2.5, epochs=10, n_fft=2048, **MINI),
-    ("paper", "keywords"): Setting(large_sets.speech_commands, 1),
-    ("paper", "events"): Setting(large_sets.dcase, 10),  # our choice: whole segments
-    ("paper", "music"): Setting(large_sets.magnatagatune, 5, chunks=16),
+SETTINGS: dict[tuple[str, Subject], SubjectSettings] = {
+    ("mini", "keywords"): SubjectSettings(small_sets.spoken_digits, 1, epochs=20, **MINI),
+    ("mini", "events"): SubjectSettings(small_sets.sound_pairs, 5, epochs=2, n_fft=1024, **MINI),
+    ("mini", "music"): SubjectSettings(small_sets.note_pairs, 2.5, epochs=10, n_fft=2048, **MINI),
+    ("paper", "keywords"): SubjectSettings(large_sets.speech_commands, 1),
+    ("paper", "events"): SubjectSettings(large_sets.dcase, 10),  # our choice: whole segments
+    ("paper", "music"): SubjectSettings(large_sets.magnatagatune, 5, chunks=16),
 }
 OPTIONS = {("mini", "keywords"): "speakers", ("paper", "events"): "held_out"}  # of one data set
 
@@ -99,7 +99,7 @@ def audio(
             for 20 and at 1e-5 for 80. For "mini" these learning rates are ten times as high, as
             SGD's is. Scores, norms and times are those of the whole training.
         held_out: For DCASE, which is the events of "paper": hold segments out for validation;
-            without them, there can be no search. The other data sets have a part for validation.
+            without them, there can be no search. The other data sets have a validation split.
 
     Raises:
         ValueError: speakers is "disjoint", but the task is not mini's keywords; held_out is False,
@@ -129,8 +129,8 @@ def audio(
         epochs=setting.epochs,
         batch_size=setting.batch_size,
         splits={
-            name: Recordings(*part, length, chunks=0 if name == "train" else setting.chunks)
-            for name, part in sounds.parts.items()
+            name: Recordings(*split, length, chunks=0 if name == "train" else setting.chunks)
+            for name, split in sounds.splits.items()
         },
         model=model,
         loss=partial(_loss, F.cross_entropy if is_keyword else F.binary_cross_entropy_with_logits),

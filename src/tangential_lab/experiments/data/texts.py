@@ -13,8 +13,8 @@ from tangential_lab.experiments.data import sources
 from tangential_lab.training import DataSource
 
 Unit = Literal["character", "word"]
-PARTS = {"train": "train", "validation": "valid", "test": "test"}  # and the names in WikiText
-FILES = tuple(f"wiki.{part}.tokens" for part in PARTS.values())
+SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # and the names in WikiText
+FILES = tuple(f"wiki.{name}.tokens" for name in SPLITS.values())
 WIKITEXT = "(Merity et al. 2016), the files of words, not the raw text."
 WIKITEXT2 = sources.DataFolder(
     "wikitext-2",
@@ -72,12 +72,12 @@ BREAK = "\0"  # between the tokens of a stored vocabulary; no text contains it
 
 
 class Text(NamedTuple):
-    """Three parts of a text as numbers."""
+    """The three splits of a text as numbers."""
 
     name: str
     unit: Unit
     data: DataSource
-    parts: Mapping[str, np.ndarray]  # "train", "validation", "test": numbers of tokens [n]
+    splits: Mapping[str, np.ndarray]  # "train", "validation", "test": numbers of tokens [n]
     vocabulary: list[str]  # the token of each number, by falling frequency
 
 
@@ -110,12 +110,12 @@ def available(data: Path | None) -> Text:
 
 
 def wikitext2(data: Path | None) -> Text:
-    """WikiText-2: 2,088,628 words of Wikipedia in the training part."""
+    """WikiText-2: 2,088,628 words of Wikipedia in the training split."""
     return _wikitext("wikitext2", "WikiText-2", WIKITEXT2, data)
 
 
 def wikitext103(data: Path | None) -> Text:
-    """WikiText-103: 103,227,021 words of Wikipedia in the training part."""
+    """WikiText-103: 103,227,021 words of Wikipedia in the training split."""
     return _wikitext("wikitext-103", "WikiText-103", WIKITEXT103, data)
 
 
@@ -128,24 +128,24 @@ def _wikitext(name: str, about: str, folder: sources.DataFolder, data: Path | No
 def _text(name: str, unit: Unit, source: DataSource, encode: Callable[[], sources.Arrays]) -> Text:
     arrays = sources.prepared(f"{unit}s-{VERSION}", source, encode)
     vocabulary = arrays["vocabulary"].tobytes().decode().split(BREAK)
-    return Text(name, unit, source, {part: arrays[part] for part in PARTS}, vocabulary)
+    return Text(name, unit, source, {split: arrays[split] for split in SPLITS}, vocabulary)
 
 
 def _encoded_characters(text: str) -> sources.Arrays:
     """Nine tenths are for training; the last tenth is halved into validation and test."""
     arrays, numbers = _numbered(text)
     tokens = np.fromiter(map(numbers.__getitem__, text), np.int32, len(text))
-    parts = np.split(tokens, [len(text) * 90 // 100, len(text) * 95 // 100])
-    return arrays | dict(zip(PARTS, parts, strict=True))
+    splits = np.split(tokens, [len(text) * 90 // 100, len(text) * 95 // 100])
+    return arrays | dict(zip(SPLITS, splits, strict=True))
 
 
 def _encoded_words(folder: sources.DataFolder, paths: list[Path]) -> sources.Arrays:
-    """Every line ends with a word of its own; the vocabulary is that of the training part."""
+    """Every line ends with a word of its own; the vocabulary is that of the training split."""
     with folder.reading(paths[0], "text in UTF-8"):
         arrays, numbers = _numbered(_words(paths[0]))
-    for part, path in zip(PARTS, paths, strict=True):
+    for split, path in zip(SPLITS, paths, strict=True):
         with folder.reading(path, "text in UTF-8"):
-            arrays[part] = np.fromiter((_number(word, numbers) for word in _words(path)), np.int32)
+            arrays[split] = np.fromiter((_number(word, numbers) for word in _words(path)), np.int32)
     return arrays
 
 
@@ -167,7 +167,7 @@ def _number(word: str, numbers: dict[str, int]) -> int:
     number = numbers.get(word, numbers.get(UNKNOWN))
     if number is None:
         raise sources.DataError(
-            f"the training part must contain the word {word!r} of another part, or {UNKNOWN}"
+            f"the training split must contain the word {word!r} of another split, or {UNKNOWN}"
         )
     return number
 

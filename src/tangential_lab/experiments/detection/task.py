@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torchvision.transforms import v2
 
 from tangential_lab.experiments.data.splits import check_held_out, hold_out
@@ -41,7 +42,7 @@ MINI_SSD = Layout(
 )
 
 
-class Published(NamedTuple):
+class PublishedDetector(NamedTuple):
     """The published training of a detector."""
 
     net: Callable[..., nn.Module]
@@ -54,11 +55,11 @@ class Published(NamedTuple):
 
 
 PUBLISHED = {
-    "centernet": Published(
+    "centernet": PublishedDetector(
         *(resdcn18, (512, 512), crops.centernet_training, 114, 140, (90, 120)),
         untuned(sgd=(2e-2, 1e-4), adam=(5e-4, 0.0)),
     ),
-    "ssd": Published(
+    "ssd": PublishedDetector(
         *(ssd300, (300, 300), crops.ssd_training, 32, 120, (80, 110)),
         untuned(sgd=(2e-3, 5e-4), adam=(1e-4, 0.0)),
     ),
@@ -178,8 +179,4 @@ def _splits(
 
 def _predict(model: nn.Module, batch: tuple[Tensor, list]) -> Prediction:
     pixels, truth = batch
-    return _on_cpu(model(pixels)), _on_cpu(truth)
-
-
-def _on_cpu(items: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    return [{name: x.cpu() for name, x in item.items()} for item in items]
+    return pytree.tree_map(Tensor.cpu, (model(pixels), truth))

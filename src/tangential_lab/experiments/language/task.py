@@ -16,13 +16,13 @@ from tangential_lab.experiments.language.reader import Reader
 from tangential_lab.experiments.language.streams import Segments, Streams
 from tangential_lab.experiments.language.transformer_xl import BASE, Reach, Sizes, TransformerXL
 from tangential_lab.experiments.options import checked
-from tangential_lab.experiments.published import Point, untuned
+from tangential_lab.experiments.published import LrAndDecay, untuned
 from tangential_lab.training import Metric, Task, cosine_schedule
 
 PAPER_STEPS = 200_000
 
 
-class Setting(NamedTuple):
+class TextSettings(NamedTuple):
     """How a text is learned, and read in evaluation; the defaults are those of the small nets."""
 
     sizes: Sizes
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
     read_streams: int = 16
     read_length: int = 64
     read: Reach = Reach(192, same_length=True)
-    adam: Point = (2e-3, 1e-2)  # learning rate and weight decay of its family without tuning
+    adam: LrAndDecay = (2e-3, 1e-2)  # learning rate and weight decay of its family without tuning
     # share of the training in which the learning rate rises; a small net without it ends at the
     # loss of the tokens' frequencies
     warm_up: float = 0.1
@@ -42,13 +42,13 @@ class Setting(NamedTuple):
 
 SGD = (0.5, 1e-5)  # our choice: no paper trains this model with SGD
 SETTINGS = {
-    "character": Setting(Sizes(4, 128, 4, 32, 512, dropout=0.0), epochs=4),
-    "word": Setting(
+    "character": TextSettings(Sizes(4, 128, 4, 32, 512, dropout=0.0), epochs=4),
+    "word": TextSettings(
         Sizes(3, 128, 4, 32, 512, cutoffs=(2_000, 10_000), dropout=0.0),
         epochs=1,
-        evaluations=2,  # each is costly: the test part is an eighth of the training part
+        evaluations=2,  # each is costly: the test split is an eighth of the training split
     ),
-    "paper": Setting(
+    "paper": TextSettings(
         BASE,
         epochs=None,
         streams=60,
@@ -91,7 +91,7 @@ def language(
         raise ValueError(f"text must be 'auto' with preset 'paper', got {text!r}")
     source = texts.wikitext103(data) if preset == "paper" else texts.MINI[text](data)
     setting = SETTINGS["paper" if preset == "paper" else source.unit]
-    splits = {part: _split(source, part, setting) for part in source.parts}
+    splits = {name: _split(source, name, setting) for name in source.splits}
     words, normed = len(source.vocabulary), " with weight norm" if weight_norm else ""
     sizes = setting.sizes  # without the cutoffs that a small vocabulary does not reach
     sizes = sizes._replace(cutoffs=tuple(cut for cut in sizes.cutoffs if cut < words))
@@ -123,14 +123,14 @@ def language(
     )
 
 
-def _split(source: Text, part: str, setting: Setting) -> Streams | Segments:
-    tokens = source.parts[part]
+def _split(source: Text, name: str, setting: TextSettings) -> Streams | Segments:
+    tokens = source.splits[name]
     try:
-        if part != "train":
+        if name != "train":
             return Streams(tokens, setting.read_streams)
         return Segments(Streams(tokens, setting.streams), setting.length)
     except ValueError as error:
-        raise DataError(f"{source.data.about}, part {part!r}: {error}") from error
+        raise DataError(f"{source.data.about}, split {name!r}: {error}") from error
 
 
 def _metric(unit: str, words: int) -> Metric:

@@ -29,7 +29,7 @@ from tangential_lab.training import (
 MINI_STEPS, MINI_BATCH = 600, 16
 PAPER_STEPS, PAPER_BATCH = 5_000, 512  # windows of 1,024 tokens
 WARM_UP = 0.05  # share of the training; the published runs warm up for 250 steps
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 VALIDATION_WINDOWS = 10_240  # 10,485,760 tokens, as in the benchmark
 
 
@@ -58,7 +58,7 @@ def pretraining(
     Args:
         preset: "mini" is a net of 4 layers of width 128 for 600 steps; "paper" is GPT-2 with 124
             million weights on the user's shards of FineWeb, as in modded-nanogpt's
-            track 3; they have no test part, so the validation part is scored.
+            track 3; they have no test split, so the validation split is scored.
         data: Folder of all data sets: "tinyshakespeare", "wikitext-2", "fineweb10B".
         text: Text of "mini"; "auto" is tinyshakespeare if the data contain it, else pydoc, the
             topics of Python's help. Both are read by characters, wikitext2 by bytes.
@@ -99,13 +99,13 @@ def _mini(data: Path | None, text: str, sizes: Sizes) -> Data:
     if text == "wikitext2":
         paths = texts.WIKITEXT2.require(data)
         source = described("WikiText-2 (Merity et al. 2016), by bytes", paths)
-        parts = {part: np.fromfile(path, np.uint8) for part, path in zip(PARTS, paths, strict=True)}
+        encoded = dict(zip(SPLITS, (np.fromfile(path, np.uint8) for path in paths), strict=True))
         name, tokens = "wikitext2", 256
     else:
         read = texts.MINI[text](data)
-        source, name, parts, tokens = read.data, read.name, read.parts, len(read.vocabulary)
+        source, name, encoded, tokens = read.data, read.name, read.splits, len(read.vocabulary)
     try:
-        splits = {part: Windows([parts[part]], sizes.context) for part in PARTS}
+        splits = {split: Windows([encoded[split]], sizes.context) for split in SPLITS}
     except ValueError as error:
         raise DataError(f"{source.about}: {error}") from error
     return Data(source, name, tokens, splits)

@@ -1,4 +1,4 @@
-"""Omniglot's handwritten characters, in parts of disjoint classes."""
+"""Omniglot's handwritten characters, in splits of disjoint classes."""
 
 from collections.abc import Callable
 from functools import partial

@@ -33,7 +33,7 @@ MARGIN, ALPHA = 0.1, 32  # of ProxyAnchor
 TRIPLET_MARGIN = 0.2  # of semi-hard triplets (Schroff et al. 2015)
 
 
-class Published(NamedTuple):
+class Recipe(NamedTuple):
     """The published training on a data set (Kim et al. 2020, Heo et al. 2021)."""
 
     photographs: Callable[..., PhotoSet]
@@ -46,11 +46,11 @@ class Published(NamedTuple):
     warm_up: float  # epochs in which the trunk is not trained
 
 
-PUBLISHED: dict[str, Published] = {
-    "cub": Published(photosets.cub, 1e-4, 120, True, 5, 0.5, 4, 5),
-    "cars": Published(photosets.cars, 1e-4, 120, True, 10, 0.5, 4, 5),
-    "sop": Published(photosets.sop, 6e-4, 180, False, 20, 0.25, 2, 1),
-    "inshop": Published(photosets.inshop, 6e-4, 180, False, 20, 0.25, 2, 1),
+PUBLISHED: dict[str, Recipe] = {
+    "cub": Recipe(photosets.cub, 1e-4, 120, True, 5, 0.5, 4, 5),
+    "cars": Recipe(photosets.cars, 1e-4, 120, True, 10, 0.5, 4, 5),
+    "sop": Recipe(photosets.sop, 6e-4, 180, False, 20, 0.25, 2, 1),
+    "inshop": Recipe(photosets.inshop, 6e-4, 180, False, 20, 0.25, 2, 1),
 }
 PUBLISHED_EPOCHS = 60
 SIZES = {"mini": 128, "paper": 512}  # of an embedding
@@ -155,7 +155,11 @@ def _trunk(width: int) -> nn.Module:
 
 
 def _paper(
-    published: Published, criterion: Callable[[], Any], images: int, frozen: bool, pretrained: bool
+    published: Recipe,
+    criterion: Callable[[], Any],
+    images: int,
+    frozen: bool,
+    pretrained: bool,
 ) -> dict[str, Any]:
     warm_up = round(published.warm_up * (images // published.batch_size))
 
@@ -179,7 +183,7 @@ def _paper(
     }
 
 
-def _stepped(published: Published, done: float) -> float:
+def _stepped(published: Recipe, done: float) -> float:
     """The share of the learning rate, which falls in steps as published."""
     return published.drop ** int(done * PUBLISHED_EPOCHS / published.drop_every)
 

@@ -17,9 +17,9 @@ def test_what_was_prepared_by_other_settings_is_not_taken(recordings, esc50, hom
     assert spoken_digits(home, "mixed").rate == 8000
     monkeypatch.setattr(small_sets, "DIGITS_RATE", 4000)
     assert spoken_digits(home, "mixed").rate == 4000
-    assert len(sound_pairs(home).parts["test"].sound(0)) == 80_000
+    assert len(sound_pairs(home).splits["test"].sound(0)) == 80_000
     monkeypatch.setattr(small_sets, "CLIP", 40_000)
-    assert len(sound_pairs(home).parts["test"].sound(0)) == 40_000
+    assert len(sound_pairs(home).splits["test"].sound(0)) == 40_000
 
 
 # ---- spoken digits
@@ -57,12 +57,12 @@ def test_recordings_are_read_bit_for_bit_in_the_order_of_their_names(recordings)
 
 @pytest.mark.parametrize(("speakers", "sizes"), [("mixed", [12, 12, 12]), ("disjoint", [24, 6, 6])])
 def test_speakers_and_takes_decide_the_part(recordings, home, speakers, sizes):
-    parts = spoken_digits(home, speakers).parts
-    assert [len(parts[name].labels) for name in ("train", "validation", "test")] == sizes
-    assert set(parts["test"].labels.tolist()) == {0, 7}
+    splits = spoken_digits(home, speakers).splits
+    assert [len(splits[name].labels) for name in ("train", "validation", "test")] == sizes
+    assert set(splits["test"].labels.tolist()) == {0, 7}
     _, stored = recordings
     last = max(name for name in stored if "_0.wav" in name or speakers == "disjoint")
-    heard = parts["test"].sound(len(parts["test"].labels) - 1)
+    heard = splits["test"].sound(len(splits["test"].labels) - 1)
     assert np.allclose(heard, level(stored[last].astype(np.float32) / 32768))
 
 
@@ -110,12 +110,12 @@ def esc50(home):
 def test_esc10_is_found_in_esc50(esc50, home):
     pairs = sound_pairs(home)
     assert pairs.tags == ["dog", "rain"]
-    assert {name: len(part.labels) for name, part in pairs.parts.items()} == {
+    assert {name: len(part.labels) for name, part in pairs.splits.items()} == {
         "train": 3,  # a pair in each of three folds
         "validation": 1,
         "test": 1,
     }
-    spectrum = np.abs(np.fft.rfft(pairs.parts["test"].sound(0)))
+    spectrum = np.abs(np.fft.rfft(pairs.splits["test"].sound(0)))
     assert sorted(np.argsort(spectrum)[-2:] / 5) == [100, 1100]  # Hz: both, at the new rate
 
 
@@ -172,23 +172,23 @@ def test_notes_are_tagged_with_family_and_octave(nsynth, home):
     """Octave 7, of a single note, is no tag."""
     pairs = note_pairs(home)
     assert pairs.tags == ["brass", "flute", "octave 3", "octave 4", "reed"]
-    sizes = {name: len(part.labels) for name, part in pairs.parts.items()}
+    sizes = {name: len(part.labels) for name, part in pairs.splits.items()}
     assert max(sizes["validation"], sizes["test"]) <= 12 * 11 // 2  # a fifth of 61 notes
     assert sizes["train"] > 37 * 36 // 2 * 0.7  # all pairs that have different tags
-    tags = pairs.parts["train"].labels.sum(1)
+    tags = pairs.splits["train"].labels.sum(1)
     assert 2 <= tags.min() <= tags.max() <= 4
-    assert len(pairs.parts["test"].sound(0)) == 40_000
+    assert len(pairs.splits["test"].sound(0)) == 40_000
 
 
 def test_no_note_is_in_two_parts(nsynth, home):
-    used = [set(part.sound.args[1].flatten()) for part in note_pairs(home).parts.values()]
+    used = [set(part.sound.args[1].flatten()) for part in note_pairs(home).splits.values()]
     assert len(set.union(*used)) == sum(map(len, used)) == 61
 
 
 def test_of_many_notes_some_of_every_family_are_used(nsynth, home, monkeypatch):
     monkeypatch.setattr(small_sets, "NOTES", 30)
     pairs = note_pairs(home)
-    numbers = [set(part.sound.args[1].flatten()) for part in pairs.parts.values()]
+    numbers = [set(part.sound.args[1].flatten()) for part in pairs.splits.values()]
     assert set.union(*numbers) == set(range(30))
     assert {"brass", "flute", "reed"} <= set(pairs.tags)
 

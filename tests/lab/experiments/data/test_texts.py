@@ -17,12 +17,12 @@ def test_characters_are_numbered_by_falling_frequency_and_parted(home):
     written(home / "tinyshakespeare/input.txt", verse)
     text = texts.tinyshakespeare(home)
     size = len(verse)
-    assert [len(text.parts[part]) for part in texts.PARTS] == [
+    assert [len(text.splits[split]) for split in texts.SPLITS] == [
         size * 9 // 10,
         size // 20,
         size // 20,
     ]
-    assert "".join(decoded(text, part, "") for part in texts.PARTS) == verse
+    assert "".join(decoded(text, split, "") for split in texts.SPLITS) == verse
     counts = Counter(verse)
     falling = [counts[character] for character in text.vocabulary]
     assert falling == sorted(falling, reverse=True)
@@ -45,8 +45,8 @@ def test_texts_are_encoded_once_and_mapped(home, monkeypatch):
     before = texts.wikitext103(home)
     monkeypatch.setattr(texts, "_encoded_words", None)
     after = texts.wikitext103(home)
-    assert isinstance(after.parts["train"], np.memmap)
-    assert np.array_equal(after.parts["train"], before.parts["train"])
+    assert isinstance(after.splits["train"], np.memmap)
+    assert np.array_equal(after.splits["train"], before.splits["train"])
     assert after.vocabulary == before.vocabulary
     monkeypatch.setattr(texts, "VERSION", texts.VERSION + 1)
     with pytest.raises(TypeError):  # it is encoded anew
@@ -92,14 +92,14 @@ def test_missing_texts_are_named_with_their_source(home, options, expected):
 @needs("wikitext-2")
 def test_wikitext2_has_its_published_counts():
     text = texts.wikitext2(DATA)
-    assert [len(text.parts[part]) for part in texts.PARTS] == [2_088_628, 217_646, 245_569]
+    assert [len(text.splits[split]) for split in texts.SPLITS] == [2_088_628, 217_646, 245_569]
     assert len(text.vocabulary) == 33_278
 
 
 @needs("tinyshakespeare")
 def test_tinyshakespeare_has_its_published_counts():
     text = texts.tinyshakespeare(DATA)
-    assert sum(len(part) for part in text.parts.values()) == 1_115_394
+    assert sum(len(split) for split in text.splits.values()) == 1_115_394
     assert len(text.vocabulary) == 65
 
 
@@ -109,4 +109,4 @@ def test_wikitext2_is_read_from_its_files(home):
     two, large = texts.wikitext2(home), texts.wikitext103(home)
     assert (two.name, two.unit) == ("wikitext2", "word")
     assert two.vocabulary == large.vocabulary
-    assert all(np.array_equal(two.parts[part], large.parts[part]) for part in texts.PARTS)
+    assert all(np.array_equal(two.splits[split], large.splits[split]) for split in texts.SPLITS)
