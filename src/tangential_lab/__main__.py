@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     try:
-        with exit_on_interrupt(), _said_to_load():
+        with exit_on_interrupt(), _loading_notice():
             from tangential_lab.cli.app import run
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("tangential"):
@@ -41,8 +41,8 @@ def _run(arguments: list[str]) -> None:
 
 
 @contextmanager
-def _said_to_load() -> Iterator[None]:
-    """Tells a terminal that PyTorch is loading, which takes seconds; the line disappears again."""
+def _loading_notice() -> Iterator[None]:
+    """Show on a terminal that PyTorch is loading, which takes seconds; then remove the line."""
     text, terminal = "Loading PyTorch ...", sys.stderr
     if terminal is None or not terminal.isatty():
         yield

@@ -32,10 +32,10 @@ PUBLISHED_3D = {
 }
 
 
-class Path(NamedTuple):
+class ToyPath(NamedTuple):
     """The path of an optimizer: weights [steps + 1, 2 or 3], and losses before each step [steps].
 
-    >>> Path(torch.tensor([[3.0, 4.0]]), torch.tensor([])).norms
+    >>> ToyPath(torch.tensor([[3.0, 4.0]]), torch.tensor([])).norms
     tensor([5.])
     """
 
@@ -54,7 +54,7 @@ class Path(NamedTuple):
         return math.dist((float(psi), float(phi)), OPTIMUM_3D)
 
 
-def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> Path:
+def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> ToyPath:
     """Minimise (1 - cos(w, w*))^2 in the plane, w* = (0, -1), from (sin .001, cos .001).
 
     The loss depends only on the direction of w. Source: figure 3 of Heo et al., ICLR 2021; the
@@ -78,7 +78,7 @@ def cosine_2d(optimizer: Build, steps: int = STEPS_2D) -> Path:
     return _follow(weight, optimizer([weight]), loss, steps)
 
 
-def rosenbrock_3d(optimizer: Build, steps: int = STEPS_3D) -> Path:
+def rosenbrock_3d(optimizer: Build, steps: int = STEPS_3D) -> ToyPath:
     """Minimise Rosenbrock's valley, mapped to the sphere by `chart`, from chart point (-2, 2).
 
     The gradient is scaled to length 1, and the learning rate falls linearly to 0. Source: the
@@ -132,7 +132,7 @@ def rosenbrock(psi: Tensor, phi: Tensor) -> Tensor:
     return (1 - psi) ** 2 + 300 * (phi - psi**2) ** 2
 
 
-def _follow(weight: Tensor, stepper: Optimizer, loss: Callable[[], Tensor], steps: int) -> Path:
+def _follow(weight: Tensor, stepper: Optimizer, loss: Callable[[], Tensor], steps: int) -> ToyPath:
     if steps < 1:
         raise ValueError(f"steps must be an integer >= 1, got {steps}")
     weights, losses = [weight.detach()[0].clone()], []
@@ -143,7 +143,7 @@ def _follow(weight: Tensor, stepper: Optimizer, loss: Callable[[], Tensor], step
         stepper.step()
         weights.append(weight.detach()[0].clone())
         losses.append(value.detach())
-    return Path(torch.stack(weights), torch.stack(losses))
+    return ToyPath(torch.stack(weights), torch.stack(losses))
 
 
 class ToyOptimizer(NamedTuple):
@@ -161,7 +161,7 @@ class ToyRun(NamedTuple):
     name: str
     optimizer: ToyOptimizer
     momentum: float
-    path: Path
+    path: ToyPath
 
     @property
     def published(self) -> tuple[float, ...]:

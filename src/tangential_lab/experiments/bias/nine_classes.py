@@ -70,7 +70,7 @@ def splits(
     The textures of training photographs are unknown: on "validation", one in fifty of them if they
     are held out, the unbiased accuracy is the mean of the classes' accuracies. "test" is ImageNet's
     val/ and those of its classes that are in ImageNet-A, which has 200 of ImageNet's 1,000. A
-    missing or broken part raises a DataError.
+    missing or broken file raises a DataError.
     """
     train, val, table = IMAGENET.require(data)
     (hard,) = IMAGENET_A.require(data)

@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from tangential_lab.studies.typed_json import parse_json, quoted
 
 
-class Curves(TypedDict):
+class CurveColumns(TypedDict):
     """Values of the logged steps; without scale-invariant weights, there are no means over them."""
 
     step: list[int]
@@ -23,7 +23,7 @@ class Curves(TypedDict):
     growth_decay: NotRequired[list[float]]
 
 
-class Layers(TypedDict):
+class LayerColumns(TypedDict):
     """Norms and effective steps of every layer, one row per logged step."""
 
     step: list[int]
@@ -32,7 +32,7 @@ class Layers(TypedDict):
     effective_step: list[list[float]]
 
 
-class Scores(TypedDict):
+class ScoreColumns(TypedDict):
     """The scores during a trial."""
 
     step: list[int]
@@ -60,9 +60,9 @@ class TrialRecord(TypedDict):
     step_s: float
     optimizer_s: float
     seconds: dict[str, float]
-    scores: Scores
-    curves: Curves
-    layers: Layers | None
+    scores: ScoreColumns
+    curves: CurveColumns
+    layers: LayerColumns | None
     angles: NotRequired[str | None]  # as `training.recorded_angles` reads them
     provenance: Provenance
 
