@@ -70,25 +70,25 @@ class TestGateByHand:
             assert (row, weight) == ([False, False], [fires, fires])
             assert c == pytest.approx([sum_ / 2 * fires] * 2, rel=1e-7)
 
-    def test_radial_gradient_fires_nothing(self, xp):
+    def test_the_gate_does_not_fire_for_a_radial_gradient(self, xp):
         assert decide(xp, [[1, 0], [0, 1]], [[1, 0], [0, 1]]) == (
             [False, False],
             [False, False],
             [0.0, 0.0],
         )
 
-    def test_nan_and_infinity_fire_nothing(self, xp):
+    def test_the_gate_does_not_fire_for_nan_and_infinity(self, xp):
         for bad in (math.nan, math.inf):
             with np.errstate(invalid="ignore"):
                 row, weight, c = decide(xp, [[1, 0], [0, 1]], [[0, bad], [1, 0]])
             assert (row, weight, c) == ([False, False], [False, False], [0.0, 0.0])
 
-    def test_an_overflowing_norm_fires_nothing(self, xp):
+    def test_the_gate_does_not_fire_for_an_overflowing_norm(self, xp):
         with np.errstate(over="ignore", invalid="ignore"):
             row, weight, _ = decide(xp, [[1, 0]], [[0.5e200, 1e200]])
         assert (row, weight) == ([False], [False])
 
-    def test_zero_gradient_fires_but_one_element_never(self, xp):
+    def test_the_gate_fires_for_a_zero_gradient_but_never_for_one_element(self, xp):
         assert decide(xp, [[3, 4]], [[0, 0]])[0] == [True]
         assert decide(xp, [[3], [4]], [[0], [0]])[:2] == ([False, False], [True, True])
         assert decide(xp, [[3]], [[0]])[:2] == ([False], [False])

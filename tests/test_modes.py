@@ -137,7 +137,7 @@ def test_every_row_is_checked():
 
 @pytest.mark.parametrize("column", range(4), ids=["AdamW", "adamp", "timm", "tangential"])
 @pytest.mark.parametrize("name", CHECKS)
-def test_cell(name, column):
+def test_each_cell_of_the_table(name, column):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

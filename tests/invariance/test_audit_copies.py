@@ -88,7 +88,7 @@ def needs_float32(m, x):
     return m.norm(m.inner(x))
 
 
-def test_what_has_no_float64_is_audited_in_float32_and_says_so():
+def test_a_model_without_float64_is_audited_in_float32():
     result = audit(net(needs_float32), inputs(), verify=True)
     assert units_of(result) == {"inner.weight": WHOLE}
     assert all(line.verified for line in result.lines)
@@ -96,7 +96,7 @@ def test_what_has_no_float64_is_audited_in_float32_and_says_so():
     assert [words in note for note in result.notes].count(True) == 1
 
 
-def test_what_has_neither_is_explained():
+def test_a_model_without_float64_and_float32_is_explained():
     def forward(m, x):
         x = x.bfloat16()
         assert x.dtype == torch.bfloat16, "x" * 1_000_000
@@ -133,7 +133,7 @@ def test_weights_that_a_hook_computes_are_audited():
     ],
     ids=["lock", "generator", "module", "file", "tensor"],
 )
-def test_what_cannot_be_copied_is_shared(where, thing):
+def test_objects_that_cannot_be_copied_are_shared(where, thing):
     thing, model = thing(), net()
     box = type("Box", (), {})()
     box.things = {"a": (thing,)}

@@ -180,7 +180,7 @@ def test_the_least_p_is_that_of_differences_of_one_sign(n, comparisons):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_p_and_bonferroni(ps):
+def test_holm_is_between_p_and_bonferroni(ps):
     result = statistics.holm(ps)
     for p, adjusted in zip(ps, result, strict=True):
         assert p <= adjusted <= min(1, len(ps) * p) + 1e-12

@@ -86,7 +86,7 @@ def lab(rgb):
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def test_a_text_that_is_no_colour_is_refused():
+def test_a_text_that_is_not_a_colour_is_refused():
     plan = made.plan({"x": PlannedOptimizer("", "", None, "red;}", made.SPACES["sgd"], {})})
     with pytest.raises(ValueError, match=r"plan has a colour 'red;}', expected # and six digits"):
         Plan.of(plan.text())  # as every report reads it

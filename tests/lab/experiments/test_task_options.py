@@ -28,7 +28,7 @@ def test_values_that_an_option_does_not_have_are_refused(name, options, message)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "detection", "adversarial", "bias", "retrieval"])
-def test_a_part_of_minis_training_data_is_always_held_out(name, tmp_path):
+def test_mini_always_holds_out_training_data(name, tmp_path):
     assert "held_out=yes|no" in map(str, tasks.options(name).values())
     with pytest.raises(ValueError, match="held_out must be True with preset 'mini', got False"):
         tasks.make(name, tmp_path, {"held_out": False})

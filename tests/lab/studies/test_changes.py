@@ -38,7 +38,7 @@ def test_trials_that_stop_counting_are_named_with_the_reason(changes, words):
     assert words in text
 
 
-def test_nothing_is_said_while_all_trials_count():
+def test_no_message_while_all_trials_count():
     plan = planned()
     records = made.finished(plan)
     more = plan._replace(seeds=9, undecayed=True)

@@ -89,7 +89,7 @@ def recoloured(plan, colour):
 
 
 @pytest.mark.slow
-def test_the_undamaged_one_is_reported(study, capsys):
+def test_an_undamaged_study_is_reported(study, capsys):
     assert status("report", "s") == 0
     assert "report.html" in capsys.readouterr().out
 
@@ -126,7 +126,7 @@ def test_a_plan_of_another_version(command, change, words, study, capsys):
 
 
 @pytest.mark.parametrize("text", ["{", "", "5", "[]", "null", '"{"', "[" * 100_000])
-def test_a_plan_that_is_no_text_of_ours(text, study, capsys):
+def test_a_plan_that_is_not_our_json(text, study, capsys):
     sql(study, ["UPDATE study_user_attributes SET value_json=?", text])
     assert "study 's' in sqlite:///" in refused(capsys, "report", "s")
 
@@ -170,7 +170,7 @@ def test_a_damaged_record(change, words, study, capsys):
 
 
 @pytest.mark.parametrize("value", ["5", "null", "[1]", '"x"', '"~"', "{"])
-def test_a_record_that_is_none(value, study, capsys):
+def test_a_record_that_is_not_a_record(value, study, capsys):
     sql(study, ["UPDATE trial_user_attributes SET value_json=? WHERE key='record'", value])
     assert " of study 's' in sqlite:///" in refused(capsys, "report", "s")
 
@@ -261,7 +261,7 @@ def test_a_study_of_another_program(study, capsys):
     assert "plan" not in theirs.user_attrs
 
 
-def test_trials_of_another_program_are_none_of_ours(study):
+def test_trials_of_another_program_are_ignored(study):
     url = f"sqlite:///{study}"
     ours = optuna.load_study(storage=url, study_name="s")
     ours.add_trial(optuna.trial.create_trial(value=1.0))

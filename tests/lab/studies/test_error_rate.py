@@ -61,7 +61,7 @@ def error_rate(surface, studies, seeds, baselines=("sgd",)):
 @pytest.mark.parametrize(
     ("surface", "seeds"), [*((surface, 8) for surface in SURFACES), ("tilted", 16)]
 )
-def test_equal_optimizers_are_seldom_said_to_differ(surface, seeds):
+def test_equal_optimizers_are_seldom_called_different(surface, seeds):
     assert error_rate(SURFACES[surface], 200, seeds) <= 0.06
 
 

@@ -60,7 +60,7 @@ def test_a_familys_setting_replaces_what_is_published_for_one_of_its_optimizers(
         (["=1"], "--weight-decay must name every optimizer once, got =1"),
     ],
 )
-def test_what_is_no_setting_is_refused(texts, words):
+def test_an_unknown_setting_is_refused(texts, words):
     with pytest.raises(ValueError, match=words):
         points(weight_decay=texts)
 
@@ -116,7 +116,7 @@ def test_an_optimizer_with_its_own_space_takes_only_settings_in_it():
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_the_page_shows_the_settings_and_whose_they_are(given):
+def test_the_page_shows_the_settings_and_that_the_user_gave_them(given):
     plan = made.plan(("sgd", "sgdp"), trials=0, seeds=2, undecayed=False, given=given)
     text = page(report(plan, made.finished(plan, logs=4)))
     assert ("those of --lr and --weight-decay replace" in text) is given

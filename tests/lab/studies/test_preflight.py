@@ -262,7 +262,7 @@ class TestResumedTrial:
         assert resumed["curves"]["loss"] == whole["curves"]["loss"]
 
 
-def test_a_tasks_own_groups_are_handed_over(digits):
+def test_a_tasks_own_groups_are_passed_on(digits):
     model = digits.model()
     groups = preflight.shapes(split_groups(digits, model, frozenset({"0.weight"}), 1.0))
     kinds = [(group["scale_invariant"], group["hidden"]) for group in groups]

@@ -43,7 +43,7 @@ def test_a_record_without_scale_invariant_weights():
         report(plan, {tuning.tuning_trials(plan, {})[0]: record})  # whose plan has some
 
 
-def test_a_value_that_is_not_an_owner_is_none():
+def test_a_value_that_is_not_an_owner_gives_none():
     assert parse_owner(current_owner()) == current_owner()
     for value in (None, 5, {}, {"machine": "x"}, current_owner() | {"pid": "1"}):
         assert parse_owner(value) is None
@@ -54,7 +54,7 @@ def test_a_plan_comes_back_from_its_text():
     assert Plan.of(plan.text()) == plan
 
 
-def test_errors_that_pass_are_not_damage():
+def test_temporary_errors_are_not_damage():
     def failure(text):
         error = optuna.exceptions.StorageInternalError("wrapped")
         error.__cause__ = OperationalError("SELECT 1", None, sqlite3.OperationalError(text))

@@ -138,7 +138,7 @@ def test_a_command_keeps_everything_else():
     )
 
 
-def test_what_a_driver_says_is_without_the_password(monkeypatch):
+def test_messages_of_drivers_show_no_password(monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "fromoutside")
     said = Exception("invalid: hunter, inquery, fromoutside\nsecond line")
     url = "postgresql://me:hunter@db/x?sslpassword=inquery"
@@ -210,7 +210,7 @@ def test_another_programs_file_is_left_as_it_is(create, table, tmp_path):
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_an_empty_file_or_tables_half_made_become_ours(tmp_path):
+def test_an_empty_file_or_incomplete_tables_are_used(tmp_path):
     (tmp_path / "empty.db").touch()
     with sqlite3.connect(tmp_path / "half.db") as connection:
         connection.execute("CREATE TABLE studies(study_id, study_name)")

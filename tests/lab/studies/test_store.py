@@ -112,7 +112,7 @@ class TestStore:
         with pytest.raises(ClaimLostError):
             store.finish(claim, {"score": 0.5})
 
-    def test_a_trial_that_ends_while_it_is_claimed_is_another_ones(
+    def test_a_trial_that_ends_while_it_is_claimed_is_not_claimed(
         self, digits, tmp_path, monkeypatch
     ):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
@@ -171,7 +171,7 @@ class TestStore:
         assert store.claim(plan, [spec]) is None
         assert store.claim(plan, [spec]) is None
 
-    def test_who_loses_the_race_for_the_tables_tries_again(self, monkeypatch):
+    def test_a_process_that_loses_the_race_for_the_tables_tries_again(self, monkeypatch):
         monkeypatch.setattr(database, "PAUSE_S", 0.0)
         lost = iter([True, True])
 

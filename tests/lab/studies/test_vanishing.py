@@ -116,7 +116,7 @@ def test_an_error_that_a_worker_sends_ends_the_study(pool_of_one):
 
 
 @pytest.mark.slow
-def test_a_worker_that_works_has_not_ended(pool_of_one):
+def test_a_running_worker_has_not_ended(pool_of_one):
     workers, _ = pool_of_one("works")
     time.sleep(1)
     assert workers.ended() == []

@@ -47,7 +47,7 @@ def test_a_run_shorter_than_its_frozen_epochs_is_refused(digits):
 
 
 @pytest.mark.slow
-def test_a_study_that_gets_another_plan_ends_here(digits, tmp_path):
+def test_a_study_ends_when_another_command_changes_its_plan(digits, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     running = study.run_study(store, plan, WorkerOptions(None, tmp_path, 60.0), 0, Event(), print)
     assert next(running) == ({}, [])

@@ -46,7 +46,7 @@ def test_rates_come_from_the_gate_itself(monkeypatch):
     assert rate.layer_view == rate.row_view[8] == 1
 
 
-def test_a_simulation_has_pairs():
+def test_a_simulation_needs_at_least_one_pair():
     with pytest.raises(ValueError, match="pairs must be an integer >= 1, got 0"):
         gate.chance_rates(pairs=0)
 
@@ -88,7 +88,7 @@ def test_a_small_delta_misses_rows_before_a_noticeable_eps():
 
 
 @pytest.mark.parametrize("delta", [0.01, 0.1, 1.0])
-def test_decisions_are_the_optimizers(delta):
+def test_decisions_are_those_of_the_optimizer(delta):
     """What the step of an optimizer is orthogonal to says what has been projected."""
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)

@@ -83,7 +83,7 @@ def test_the_published_eps_leaves_a_small_radial_part(monkeypatch):
     assert 1e-9 < steps.projected_norm("SGDP").error < 1e-6
 
 
-def test_lemmas_of_momentum_are_none_of_plain_descent(monkeypatch):
+def test_lemmas_of_momentum_fail_for_plain_descent(monkeypatch):
     monkeypatch.setattr(lemmas, "SGD", lambda w, lr, beta=0.9: torch.optim.SGD(w, lr, 0.5))
     assert lemmas.plain_norm().error > 1e-3
     assert lemmas.momentum_norm().error > 1e-3
@@ -94,7 +94,7 @@ def test_lemmas_of_momentum_are_none_of_plain_descent(monkeypatch):
     ("values", "error"),
     [([2.0, 2.0], 0.0), ([2.0, 2.5], 0.25), ([math.nan, 2.5], math.nan), ([math.inf, 2], math.inf)],
 )
-def test_worst_is_the_worst(values, error):
+def test_the_worst_case_has_the_largest_error(values, error):
     pair = (torch.tensor([2.0, 2.0]), torch.tensor(values))
     for cases in ([pair], [(torch.ones(3), torch.ones(3)), pair], [pair, pair]):
         found = claims.worst_case("name", "source", cases)

@@ -32,7 +32,7 @@ BUILD = {
 
 @pytest.mark.parametrize(("name", "momentum", "loss50", "norm50", "loss499", "norm499"), PRINTED)
 @pytest.mark.slow
-def test_plane_to_every_printed_digit(name, momentum, loss50, norm50, loss499, norm499):
+def test_the_2d_paths_equal_the_published_digits(name, momentum, loss50, norm50, loss499, norm499):
     path = cosine_2d(BUILD[name](momentum))
     assert f"{path.norms[500]:.2f}" == norm499
     for t, loss, norm in [(50, loss50, norm50), (499, loss499, norm499)]:
@@ -63,7 +63,7 @@ def sphere():
 
 @pytest.mark.parametrize("name", FIGURE)
 @pytest.mark.slow
-def test_sphere_within_3_percent_of_the_figure(name, sphere):
+def test_the_3d_norms_are_within_3_percent_of_the_figure(name, sphere):
     assert sphere[name].norms[[0, 10, 25, 50]].tolist() == pytest.approx(FIGURE[name], rel=0.03)
 
 
@@ -85,7 +85,7 @@ class TestSphereAfterwards:
         for name in ("momentum", "projected", "buffer"):
             assert (sphere[name].norms[-50:].std() < 0.02).all()  # the learning rate has gone
 
-    def test_all_come_down_the_valley(self, sphere):
+    def test_all_optimizers_descend_the_valley(self, sphere):
         for path in sphere.values():
             assert path.losses[0].item() == pytest.approx(1209)
             psi, phi = chart(path.weights[-1])
@@ -110,7 +110,7 @@ def test_the_gradient_has_length_one_and_the_rate_falls_to_nothing():
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("at", [(0.0, 0.0), (1.0, 1.0), (-2.0, 2.0), (4.0, -2.0)])
-def test_chart_is_the_sphere_unrolled(at, scale):
+def test_the_chart_is_the_unrolled_sphere(at, scale):
     longitude, latitude = at[0] / 1.5, at[1] / 1.5
     point = torch.tensor(
         [
@@ -123,7 +123,7 @@ def test_chart_is_the_sphere_unrolled(at, scale):
     assert [x.item() for x in chart(scale * point)] == pytest.approx(at, abs=1e-12)
 
 
-def test_optimum_is_the_optimum():
+def test_the_loss_is_least_at_the_optimum():
     psi, phi = torch.tensor(OPTIMUM_3D, dtype=torch.float64, requires_grad=True).unbind()
     loss = rosenbrock(psi, phi)
     assert loss == 0
@@ -132,7 +132,7 @@ def test_optimum_is_the_optimum():
 
 @pytest.mark.parametrize("problem", [cosine_2d, rosenbrock_3d])
 @pytest.mark.parametrize("steps", [0, -1])
-def test_a_path_has_steps(problem, steps):
+def test_a_path_needs_at_least_one_step(problem, steps):
     with pytest.raises(ValueError, match=f"steps must be an integer >= 1, got {steps}"):
         problem(BUILD["gd"](0.0), steps)
 

@@ -46,7 +46,7 @@ def _groups(model):
 
 
 @pytest.mark.parametrize("optimizer", ["adamp", "sgdp", "adam"])
-def test_it_is_the_loop_that_anyone_would_write(optimizer, task):
+def test_a_trial_equals_a_plain_training_loop(optimizer, task):
     spec = SPEC._replace(optimizer=optimizer)
     trial = Trial(task, OPTIMIZERS[optimizer], spec, TrialOptions(2))
     record = trial.train()

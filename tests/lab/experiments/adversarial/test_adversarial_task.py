@@ -41,7 +41,7 @@ def test_the_loss_is_that_of_attacked_images_and_runs_a_wrapped_net_once():
     assert easier == nn.functional.cross_entropy(wrapped.module(drawn[0]), drawn[1]).item()
 
 
-def test_attacks_start_by_chance_in_training_alone():
+def test_attacks_start_at_random_points_only_in_training():
     task = adversarial()
     model, drawn = task.model(), task.splits["validation"].__getitems__([0, 1, 2, 3])
     losses = {task.loss(model.train(), drawn).item() for _ in range(3)}
@@ -71,7 +71,7 @@ def test_the_splits_of_the_digits_are_disjoint():
 
 
 @pytest.mark.slow
-def test_training_against_attacks_helps_against_them():
+def test_adversarial_training_raises_attacked_accuracy():
     scores = {}
     for train in ("adversarial", "clean"):
         task = adversarial(train=train)
@@ -146,7 +146,7 @@ def test_the_net_of_the_paper_learns_from_a_step(home):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_the_rate_drops_where_it_did(home):
+def test_the_learning_rate_drops_at_the_published_steps(home):
     share = adversarial(preset="paper", data=home).schedule
     steps = 200 * (50_000 // 128 + 1)
     rates = [share(step / steps) for step in (0, 39_999, 40_000, 59_999, 60_000)]
@@ -159,7 +159,7 @@ def test_a_broken_file_is_found_by_its_checksum(home):
         adversarial(preset="paper", data=home)
 
 
-def test_without_the_original_the_paper_is_not_repeated(home):
+def test_the_paper_preset_needs_cifar(home):
     layout = home / datasets.CIFAR10.base_folder
     layout.rename(home / "elsewhere")
     with pytest.raises(DataError, match=r"no folder 'cifar-10-batches-py'.*cs\.toronto\.edu"):

@@ -40,7 +40,7 @@ def linear(weights):
 
 
 @pytest.mark.parametrize("random_start", [False, True])
-def test_on_a_linear_net_an_attack_ends_where_it_must(random_start):
+def test_an_attack_on_a_linear_net_ends_where_computed_by_hand(random_start):
     weights = torch.randn(1, 4, 5)
     model, images = linear(weights), 0.4 + 0.2 * torch.rand(3, 1, 4, 5)  # nothing is cut
     labels = torch.zeros(3, dtype=torch.int64)  # so the gradient is along the weights
@@ -76,7 +76,7 @@ def test_an_attack_stays_in_its_ball_and_raises_the_loss(attack, random_start, n
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_is_inside_stays_and_what_is_outside_comes_to_the_border(attack):
+def test_projection_moves_only_points_outside_the_ball(attack):
     images = torch.full((2, 3, 8, 8), 0.5)
     change = torch.randn(2, 3, 8, 8)
     near = images + attack.radius * 0.1 * change / change.abs().amax()
@@ -90,7 +90,7 @@ def test_what_is_inside_stays_and_what_is_outside_comes_to_the_border(attack):
         assert (nn.functional.cosine_similarity(far.flatten(1), change.flatten(1)) > 0.999).all()
 
 
-def test_an_attack_leaves_the_net_as_it_was(net, batch):
+def test_an_attack_does_not_change_the_net(net, batch):
     net.train()
     net[1].eval()  # frozen by its owner
     before = {name: value.clone() for name, value in net.state_dict().items()}

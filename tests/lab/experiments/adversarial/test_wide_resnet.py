@@ -18,7 +18,7 @@ def test_wide_nets_have_the_weights_of_their_papers(depth, factor, millions):
         assert round(count(wide_resnet(depth, factor)) / 1e6, 1) == millions
 
 
-def test_the_net_of_the_paper_leaks():
+def test_the_net_of_the_paper_has_padded_shortcuts_and_leaky_relu():
     with torch.device("meta"):
         net = wide_resnet(34, 10, shortcut="padding")
     projections = 16 * 160 + 160 * 320 + 320 * 640
@@ -54,6 +54,6 @@ def test_only_the_first_of_madrys_blocks_activates_its_shortcut():
         assert torch.equal(x, block.inner(block.active(block_input)) + seen)
 
 
-def test_a_depth_that_no_wide_net_has_is_refused():
+def test_a_wrong_depth_is_refused():
     with pytest.raises(ValueError, match=r"depth must be .*10, 16.*, got 12"):
         wide_resnet(12, 1)

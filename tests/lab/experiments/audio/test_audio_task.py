@@ -60,7 +60,7 @@ def test_the_width_of_minis_filters_learns_slowly():
 
 
 @needs("free-spoken-digit-dataset")
-def test_speakers_of_the_parts_are_disjoint():
+def test_speakers_of_the_splits_are_disjoint():
     names = sorted(path.stem for path in (DATA / "free-spoken-digit-dataset").glob("*/*.wav"))
     task = audio(data=DATA, speakers="disjoint")
     speakers = {

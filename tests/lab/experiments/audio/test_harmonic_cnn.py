@@ -72,7 +72,7 @@ def test_harmonics_of_a_sweep_follow_it():
         assert ((loudest * harmonic / hz).log2().abs() < 1.5 / 12).all()
 
 
-def test_q_is_learned():
+def test_the_filter_width_q_is_learned():
     filters = HarmonicFilters(16000)
     filters(torch.randn(2, 16000)).mean().backward()
     assert filters.q.grad is not None

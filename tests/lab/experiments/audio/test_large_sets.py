@@ -121,13 +121,13 @@ def test_all_of_dcases_training_segments_are_trained_on_if_none_is_held_out(tmp_
 @pytest.mark.parametrize(
     ("preset", "subject"), [("mini", "events"), ("paper", "keywords"), ("paper", "music")]
 )
-def test_a_validation_part_of_the_archive_cannot_be_trained_on(preset, subject, tmp_path):
+def test_held_out_is_refused_where_a_validation_split_is_published(preset, subject, tmp_path):
     expected = f"held_out must be True with preset '{preset}' and subject '{subject}', got False"
     with pytest.raises(ValueError, match=expected):
         audio(preset=preset, data=tmp_path, subject=subject, held_out=False)
 
 
-def test_paper_layout_without_a_part_is_named(tmp_path):
+def test_an_empty_split_is_named(tmp_path):
     tiny_commands(tmp_path)
     (tmp_path / "speech_commands_v0.02" / "validation_list.txt").write_text("")
     with pytest.raises(DataError, match="has no recording for validation"):

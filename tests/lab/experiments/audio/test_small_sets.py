@@ -13,7 +13,7 @@ from tangential_lab.experiments.audio.sounds import level
 from tangential_lab.experiments.data.sources import DataError
 
 
-def test_what_was_prepared_by_other_settings_is_not_taken(recordings, esc50, home, monkeypatch):
+def test_arrays_prepared_with_other_settings_are_not_used(recordings, esc50, home, monkeypatch):
     assert spoken_digits(home, "mixed").rate == 8000
     monkeypatch.setattr(small_sets, "DIGITS_RATE", 4000)
     assert spoken_digits(home, "mixed").rate == 4000
@@ -56,7 +56,7 @@ def test_recordings_are_read_bit_for_bit_in_the_order_of_their_names(recordings)
 
 
 @pytest.mark.parametrize(("speakers", "sizes"), [("mixed", [12, 12, 12]), ("disjoint", [24, 6, 6])])
-def test_speakers_and_takes_decide_the_part(recordings, home, speakers, sizes):
+def test_speakers_and_takes_decide_the_split(recordings, home, speakers, sizes):
     splits = spoken_digits(home, speakers).splits
     assert [len(splits[name].labels) for name in ("train", "validation", "test")] == sizes
     assert set(splits["test"].labels.tolist()) == {0, 7}
@@ -180,7 +180,7 @@ def test_notes_are_tagged_with_family_and_octave(nsynth, home):
     assert len(pairs.splits["test"].sound(0)) == 40_000
 
 
-def test_no_note_is_in_two_parts(nsynth, home):
+def test_no_note_is_in_two_splits(nsynth, home):
     used = [set(part.sound.args[1].flatten()) for part in note_pairs(home).splits.values()]
     assert len(set.union(*used)) == sum(map(len, used)) == 61
 

@@ -80,7 +80,7 @@ def test_errors_name_the_file(write, why, tmp_path):
         read(tmp_path / "broken.wav", 16000)
 
 
-def test_a_file_cut_off_gives_what_is_left(tmp_path):
+def test_a_truncated_file_gives_its_remaining_samples(tmp_path):
     path = tmp_path / "cut.wav"
     soundfile.write(path, tone(440, 16000), 16000)
     path.write_bytes(path.read_bytes()[:16044])
@@ -112,7 +112,7 @@ def test_chunks_are_spread_evenly():
     assert labels.tolist() == [3]
 
 
-def test_chance_is_torchs():
+def test_random_chunks_use_torchs_generator():
     split = Recordings(lambda i: np.arange(160, dtype=np.float32), torch.zeros(8), 80)
     drawn = [(torch.manual_seed(seed), split.__getitems__([0, 1, 2])[0])[1] for seed in (1, 1, 2)]
     assert torch.equal(drawn[0], drawn[1])

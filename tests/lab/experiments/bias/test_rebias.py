@@ -19,7 +19,7 @@ def test_the_nets_for_digits_have_the_published_shape():
     assert count(rebias.stacked(1)) == weights(1) == 12_810
 
 
-def test_a_net_of_kernel_one_is_blind_to_shape():
+def test_a_net_of_kernel_one_ignores_shape():
     x = torch.rand(4, 3, 14, 14)
     mixed = x.flatten(2)[:, :, torch.randperm(196)].view_as(x)
     for kernel_size, blind in ((1, True), (7, False)):
@@ -52,7 +52,7 @@ def test_bagnet_has_the_weights_of_its_layers():
     assert count(rebias.featured_resnet18(1000)) == 11_689_512  # torchvision's
 
 
-def test_the_featured_resnet_is_torchvisions():
+def test_the_resnet_is_torchvisions():
     mine, theirs = rebias.featured_resnet18(9).eval(), resnet18(num_classes=9).eval()
     mine.load_state_dict(dict(zip(mine.state_dict(), theirs.state_dict().values(), strict=True)))
     x = torch.rand(2, 3, 64, 64)

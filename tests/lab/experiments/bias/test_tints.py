@@ -26,7 +26,7 @@ def test_every_class_has_its_colour_for_a_share_of_its_digits():
     assert (table(labels, tints.colours(labels, tints.UNIFORM)) == 100).all()
 
 
-def test_ink_is_white_and_paper_coloured():
+def test_ink_is_white_and_backgrounds_are_coloured():
     digit = np.array([[[[0, 3], [255, 0]]]], np.uint8)
     made = tints.tinted(digit, np.array([6]))
     assert made.dtype == np.uint8

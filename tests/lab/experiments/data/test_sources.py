@@ -23,7 +23,7 @@ def test_another_process_may_have_prepared_the_same_meanwhile(home, monkeypatch)
     assert len(list((home.parent / "cache/tangential/prepared").iterdir())) == 1  # nothing is left
 
 
-def test_values_that_cannot_be_kept_are_reported(home, monkeypatch):
+def test_errors_of_writing_prepared_arrays_are_raised(home, monkeypatch):
     def full(whole, place):
         raise OSError("no space")
 

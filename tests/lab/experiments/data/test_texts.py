@@ -12,7 +12,7 @@ from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.language.task import language
 
 
-def test_characters_are_numbered_by_falling_frequency_and_parted(home):
+def test_characters_are_numbered_by_falling_frequency_and_split(home):
     verse = "to be, or not to be: that is the question.\n" * 20
     written(home / "tinyshakespeare/input.txt", verse)
     text = texts.tinyshakespeare(home)

@@ -74,7 +74,7 @@ def test_clusters_scored_by_their_words_are_the_full_softmax():
     torch.testing.assert_close(found, -scores.log_softmax(0))
 
 
-def test_a_cluster_that_is_not_met_has_gradients_of_zero():
+def test_an_absent_cluster_has_gradients_of_zero():
     table = vocabulary(10, 4, (3, 5))
     table.nats(torch.randn(6, 4).double(), torch.tensor([0, 1, 2, 3, 4, 4])).sum().backward()
     assert all(param.grad is not None for param in table.parameters())

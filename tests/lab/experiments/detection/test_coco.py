@@ -9,7 +9,7 @@ from tangential_lab.experiments.data.sources import DataError
 from tangential_lab.experiments.detection.annotations import coco
 
 
-def test_coco_is_read_as_it_is_laid_out(tiny):
+def test_coco_is_read_in_its_published_layout(tiny):
     source = coco(tiny)
     assert source.classes == ("plane", "brush")  # in the order of their ids
     assert {name: len(split) for name, split in source.splits.items()} == {"train": 6, "test": 4}

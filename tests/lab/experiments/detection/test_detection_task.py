@@ -15,7 +15,7 @@ from tangential_lab.experiments.detection.ssd import SSD300, Detector
 from tangential_lab.experiments.detection.task import detection
 
 
-def test_crowds_are_shown_in_evaluation_alone(tiny):
+def test_crowds_are_kept_only_in_evaluation(tiny):
     task = detection(preset="paper", data=tiny)
     assert {name: len(split) for name, split in task.splits.items()} == {
         "train": 5,

@@ -42,7 +42,7 @@ def test_pretrained_takes_torchvisions_weights(monkeypatch, weights, theirs, mak
 
 
 @pytest.mark.parametrize("make", [resdcn18, ssd300])
-def test_weights_that_cannot_be_had_are_named(monkeypatch, tmp_path, make):
+def test_missing_pretrained_weights_are_named(monkeypatch, tmp_path, make):
     def offline(*_args, **_options):
         raise URLError("no route to host")
 

@@ -53,7 +53,7 @@ def test_the_files_of_one_folder_are_unpacked(archive, folder):
     assert len(counted) == 2
 
 
-def test_or_all_files(archive, folder):
+def test_all_files_are_unpacked_by_default(archive, folder):
     unpack(packed(archive, {f"./{name}": content for name, content in FILES.items()}), folder)
     assert files_in(folder) == FILES
 
@@ -99,7 +99,7 @@ def test_no_file_is_overwritten(archive, folder):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"x" * len(b)])
-def test_a_damaged_archive_is_one_line(damage, archive, folder):
+def test_a_damaged_archive_is_a_data_error(damage, archive, folder):
     packed(archive, {"a.bin": bytes(range(256)) * 200})
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(DataError, match=r"cannot unpack .*/a\."):

@@ -80,7 +80,7 @@ def test_without_an_address_the_hint_says_how(home, on_progress):
     assert names(home) == []
 
 
-def test_an_interruption_leaves_a_part_that_is_continued(letters, home, server, on_progress):
+def test_an_interrupted_download_is_continued(letters, home, server, on_progress):
     def interrupt(what, done, *_):
         if done:
             raise KeyboardInterrupt

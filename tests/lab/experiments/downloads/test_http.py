@@ -134,7 +134,7 @@ def test_no_network(address, words, path, on_progress):
     assert names(path) == []
 
 
-def test_a_server_that_falls_silent(server, url, path, on_progress, monkeypatch):
+def test_a_server_that_stops_sending(server, url, path, on_progress, monkeypatch):
     monkeypatch.setattr(http, "TIMEOUT_S", 0.2)
 
     def waits(_, content):

@@ -46,7 +46,7 @@ def test_the_nets_of_the_paper_are_the_published_ones(tiny, net, millions):
         assert round(count(model(num_classes=1000)) / 1e6, 2) == millions
 
 
-def test_a_seed_decides_a_batch(tiny):
+def test_batches_depend_only_on_the_seed(tiny):
     split = imagenet(preset="paper", data=tiny, cutmix=True).splits["train"]
     batches = []
     for seed in (1, 1, 2):
@@ -147,7 +147,7 @@ def test_the_published_analysis_has_no_weight_decay_and_plain_sgd_too(tiny):
     }
 
 
-def test_a_photograph_is_seen_whole_at_the_end(tiny):
+def test_evaluation_shows_the_middle_of_a_photograph(tiny):
     batch, labels = imagenet(preset="paper", data=tiny).splits["test"].__getitems__([0, 1])
     assert batch.shape == (2, 3, 224, 224)
     assert labels.tolist() == [0, 1]
@@ -182,7 +182,7 @@ def test_a_folder_without_classes_is_named(tiny):
         imagenet(preset="paper", data=tiny)
 
 
-def test_the_folder_is_asked_for(home):
+def test_a_missing_folder_is_named(home):
     with pytest.raises(DataError, match=r"no folder 'imagenet'.*train, val.*image-net\.org"):
         imagenet(preset="paper", data=home)
 

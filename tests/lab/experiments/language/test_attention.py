@@ -13,7 +13,7 @@ from tangential_lab.experiments.language.transformer_xl import (
 )
 
 
-def test_the_relative_shift_is_the_naive_loop():
+def test_the_relative_shift_equals_a_loop():
     """Column j of what is shifted is distance k - j."""
     for queries, keys in [(1, 1), (1, 4), (4, 4), (3, 7), (5, 6)]:
         by_distance = torch.randn(2, 3, queries, keys + 1)

@@ -18,7 +18,7 @@ from tangential_lab.training import OPTIMIZERS, Spec
 from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
 
-def test_without_data_the_text_is_pythons_help(home):
+def test_the_default_text_is_pythons_help(home):
     task = language()
     assert "pydoc_data.topics" in task.data.about
     assert task.metric.name == "loss"
@@ -27,7 +27,7 @@ def test_without_data_the_text_is_pythons_help(home):
     assert "pydoc_data.topics" in language(data=home, text="pydoc").data.about
 
 
-def test_the_paper_has_but_one_text(home):
+def test_the_paper_preset_has_one_text(home):
     with pytest.raises(ValueError, match="text must be 'auto' with preset 'paper', got 'pydoc'"):
         language(preset="paper", data=home, text="pydoc")
 
@@ -52,7 +52,7 @@ def test_a_mini_is_rehearsed_and_learns(home, monkeypatch):
         ("test", 3, "10 streams must have at least 11 tokens"),
     ],
 )
-def test_a_part_that_is_too_short_is_named(home, monkeypatch, part, words, expected):
+def test_a_split_that_is_too_short_is_named(home, monkeypatch, part, words, expected):
     lines = dict.fromkeys(LINES, "the cat <unk>\n" * 3000) | {part: "<unk> " * words + "\n"}
     wikitext(home / "wikitext-103", lines)
     monkeypatch.setitem(SETTINGS, "paper", SETTINGS["paper"]._replace(length=151))

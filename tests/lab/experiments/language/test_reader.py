@@ -47,7 +47,7 @@ def test_evaluation_reads_whole_streams_and_leaves_the_memory_of_training():
     torch.testing.assert_close(found, whole.view(3, 11).sum(1))
 
 
-def test_another_number_of_streams_is_refused_unless_it_begins():
+def test_the_number_of_streams_may_change_only_at_the_first_segment():
     model = reader().train()
     model(tokens(2, 5), tokens(2, 5), True)
     with pytest.raises(ValueError, match=r"tokens must have the 2 streams of .*, got 3 streams"):

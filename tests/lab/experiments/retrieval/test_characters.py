@@ -32,7 +32,7 @@ def test_drawings_are_averaged():
     assert image.astype(int).sum() == 255 + 28
 
 
-def test_drawings_are_moved_by_chance_and_stay_there():
+def test_drawings_are_moved_at_random_but_stay_visible():
     image = torch.zeros(50, 1, 35, 35)
     image[:, :, 15:20, 15:20] = 1
     changed = moved(image)
@@ -97,7 +97,7 @@ def drawn(home):
     return bits
 
 
-def test_drawings_are_read_in_parts_of_disjoint_classes(drawn, home, monkeypatch):
+def test_drawings_are_read_in_splits_of_disjoint_classes(drawn, home, monkeypatch):
     monkeypatch.setattr(characters, "VALIDATION_CLASSES", 1)
     _, splits = omniglot(home)
     sizes = {name: len(split) for name, split in splits.items()}
@@ -111,7 +111,7 @@ def test_drawings_are_read_in_parts_of_disjoint_classes(drawn, home, monkeypatch
     assert splits["train"].inputs[0, 0, 0, 0] == round(255 * square)
 
 
-def test_drawings_that_are_none_are_named(home):
+def test_files_that_are_no_drawings_are_named(home):
     for half in ("images_background", "images_evaluation"):
         (home / "omniglot-py" / half).mkdir(parents=True)
     with pytest.raises(DataError, match=r"images_background has no drawing ALPHABET/CHARACTER"):

@@ -109,7 +109,7 @@ def test_batch_norm_is_frozen_as_published_or_as_chosen(dataset, batchnorm, froz
     assert all(norm.training is not frozen for norm in norms)
 
 
-def test_weights_that_cannot_be_had_are_named(tmp_path, monkeypatch):
+def test_missing_pretrained_weights_are_named(tmp_path, monkeypatch):
     def fail(*_args, **_options):
         raise OSError("no network")
 

@@ -16,7 +16,7 @@ from tangential_lab.experiments.retrieval.task import (
 from tangential_lab.training import class_balanced_batches, groups_with_lr_scale
 
 
-def test_proxies_have_a_learning_rate_of_their_own():
+def test_proxies_have_their_own_learning_rate():
     model = small(frozen=True)
     others, proxies = groups_with_lr_scale(model, "criterion", 100.0)
     assert proxies["lr_scale"] == 100

@@ -70,7 +70,7 @@ class TestLoading:
             path.write_text(f"def own(): return {value}\n")
             assert load_function(path, "own")() == value
 
-    def test_is_another_one_when_a_neighbour_changes(self, tmp_path):
+    def test_a_change_of_a_neighbour_changes_the_fingerprint(self, tmp_path):
         (tmp_path / "package").mkdir()
         changing = [tmp_path / n for n in ("a.py", "b.py", "c.py", "package/d.py")]
         for path in [*changing, tmp_path / "other.py"]:
@@ -188,7 +188,7 @@ class TestSpaces:
         with pytest.raises(ValueError, match=r"own.space must be a dict such as .*, got "):
             self.optimizer(tmp_path, monkeypatch, space=space)
 
-    def test_numbers_become_pythons_own(self, tmp_path, monkeypatch):
+    def test_bounds_become_python_floats(self, tmp_path, monkeypatch):
         space = {"lr": [np.float32(0.5), torch.tensor(2)], "a": (1, 3)}
         found = self.optimizer(tmp_path, monkeypatch, space=space).space
         assert found == {"lr": (0.5, 2.0), "a": (1.0, 3.0)}
@@ -208,7 +208,7 @@ def test_two_optimizers_of_one_name_are_refused():
 
 
 @pytest.mark.parametrize("baseline", ["sdg", "mine"])
-def test_a_baseline_that_there_is_not(baseline, tmp_path, monkeypatch):
+def test_an_unknown_baseline(baseline, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(f"def own(p, lr): ...\nown.baseline = {baseline!r}\n")
     monkeypatch.setattr(preflight, "unresumable", lambda request: {})
     request = study.StudyRequest(

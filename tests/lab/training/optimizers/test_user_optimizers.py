@@ -26,7 +26,7 @@ def test_an_optimizer_comes_from_a_file_or_a_module(tmp_path):
     assert user_optimizer(1, "nadam", "torch.optim:NAdam").space is None
 
 
-def test_an_optimizer_is_another_one_when_its_file_changes(tmp_path):
+def test_a_change_of_its_file_changes_an_optimizers_fingerprint(tmp_path):
     code = "from torch.optim import SGD\nclass Own(SGD):\n    pass\n"
     (tmp_path / "mine.py").write_text(code)
     before = user_optimizer(0, "own", f"{tmp_path}/mine.py:Own").about
@@ -35,7 +35,7 @@ def test_an_optimizer_is_another_one_when_its_file_changes(tmp_path):
     assert user_optimizer(0, "own", f"{tmp_path}/mine.py:Own").about != before
 
 
-def test_an_optimizer_is_another_one_when_the_module_that_defines_it_changes(tmp_path, monkeypatch):
+def test_a_change_of_its_module_changes_an_optimizers_fingerprint(tmp_path, monkeypatch):
     (tmp_path / "made_here.py").write_text("from torch.optim import SGD\nclass Own(SGD): ...\n")
     (tmp_path / "named_here.py").write_text("from made_here import Own\n")
     monkeypatch.syspath_prepend(tmp_path)
