@@ -68,6 +68,6 @@ def shot(place):
 
 
 def near(picture, colour):
-    """How many pixels are all but `colour`."""
+    """How many pixels nearly have the colour `colour`."""
     wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return int((np.abs(np.asarray(picture, int) - wanted).max(axis=2) < 12).sum())

@@ -11,7 +11,7 @@ ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # tests/keras/ starts processes with another
 
-# A slow machine is no failure, and a failure must come again when the tests are run again.
+# No deadline: machines may be slow. No random examples: failures must be reproducible.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -77,7 +77,7 @@ def chromium():
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A folder of data sets, and a cache of its own."""
+    """A folder of data sets, and a separate cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TANGENTIAL_DATA", raising=False)
     (tmp_path / "data").mkdir()

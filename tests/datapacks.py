@@ -90,7 +90,7 @@ def _esc50(pack: Path, made: Path) -> None:
 
 
 def _nsynth(pack: Path, made: Path) -> None:
-    """The Iowa notes in NSynth's layout; each instrument is a family of its own."""
+    """The Iowa notes in NSynth's layout; each instrument is a separate family."""
     rows, clips = _clips(pack, 5 * RATE // 2)
     (made / "audio").mkdir()
     notes = {}

@@ -274,7 +274,7 @@ NETS = {
     "one row": Known(
         lambda: sequence(nn.Linear(8, 1, bias=False), nn.BatchNorm1d(1)), VECTOR, FIRST_BY_ROW
     ),
-    "rows of one element": Known(  # rescaled away altogether: nothing of such a weight matters
+    "rows of one element": Known(  # rescaling removes it: such a weight has no effect
         lambda: sequence(nn.Conv2d(3, 3, 1, groups=3, bias=False), nn.BatchNorm2d(3)),
         IMAGE,
         {},

@@ -112,7 +112,7 @@ def test_errors_name_weights_inside_wrappers(groups, wrap):
 
 
 def test_a_layer_that_is_called_module_is_no_wrapper():
-    """Its weights have equal names without "module"."""
+    """Without "module", two of its weights would have the same name."""
     both = Model(
         lambda m, x: m.head(m.module(x)),
         head=nn.Linear(4, 4),

@@ -1,4 +1,4 @@
-"""An audit changes nothing: not the model, not a generator, not a default."""
+"""An audit changes nothing: neither the model nor a generator nor a default."""
 
 import importlib
 import random

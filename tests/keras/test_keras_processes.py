@@ -1,4 +1,4 @@
-"""Keras fixes its backend when it is imported, so other backends need processes of their own."""
+"""Keras fixes its backend when it is imported, so other backends need separate processes."""
 
 import re
 import sys

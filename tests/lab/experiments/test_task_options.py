@@ -1,4 +1,4 @@
-"""What every task's function refuses, however it is called."""
+"""What every task's function refuses."""
 
 import pytest
 

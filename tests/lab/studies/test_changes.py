@@ -1,4 +1,4 @@
-"""What a changed study says of its earlier trials, and how waiting for a database ends."""
+"""What a changed study says about its earlier trials; how waiting for a database ends."""
 
 import random
 import time

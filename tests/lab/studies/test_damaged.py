@@ -65,7 +65,7 @@ def status(*arguments):
 
 
 def refused(capsys, *arguments):
-    """The line in which a command says why it stops."""
+    """The line that says why a command stops."""
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     out, err = capsys.readouterr()
@@ -165,7 +165,7 @@ def test_a_damaged_record(change, words, study, capsys):
     assert words in line
     again = Store(f"sqlite:///{study}", "s")
     page = WatchedStudy(lambda: (plan, again.records(plan))).page()
-    assert "trial 1 of study" in page  # and the page goes on looking
+    assert "trial 1 of study" in page  # and the page keeps looking
     again.close()
 
 
@@ -182,7 +182,7 @@ def test_a_record_that_is_missing(study, capsys):
 
 @pytest.mark.slow
 def test_damage_to_every_column_of_the_database(study, capsys, monkeypatch):
-    """Whatever stands there, the study is reported or refused in a line."""
+    """Whatever a column contains, the study is reported, or refused in one line."""
     from tangential_lab.cli.study import report as command
 
     monkeypatch.setattr(command, "conclude", lambda store, *_: store.records(store.plan()))

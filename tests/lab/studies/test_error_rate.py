@@ -1,4 +1,4 @@
-"""How often two optimizers that are equal are told apart: tuning, choice and test together."""
+"""How often two equal optimizers are called different, after tuning, choice and test."""
 
 import math
 import random
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 NOISE = 0.01  # standard deviation of a score over seeds
 SHARED = 0.5  # of its variance: initialisation and batches are the same for all optimizers
-SURFACES = {  # by learning rate and decay: how much worse than the best, in units of the noise
+SURFACES = {  # by learning rate and decay: loss of score, in units of the noise
     "flat": lambda rate, decay: 0.0,
     "gentle": lambda rate, decay: 0.1 * rate**2 + 0.1 * decay,
     "tilted": lambda rate, decay: 0.3 * (rate - 0.5) ** 2 + 0.3 * decay,
@@ -24,7 +24,7 @@ SURFACES = {  # by learning rate and decay: how much worse than the best, in uni
 
 
 def result(plan, surface, draw):
-    """A study in which every optimizer has the same scores, but for the noise of each seed."""
+    """A study in which all optimizers have the same scores, apart from the noise of each seed."""
     records, shared = {}, {}
     while specs := schedule.missing(plan, records):
         for spec in specs:
@@ -42,7 +42,7 @@ RECORD = made.record(made.plan(), tuning.tuning_trials(made.plan(), {})[0], rand
 
 
 def error_rate(surface, studies, seeds, baselines=("sgd",)):
-    """The share of studies in which SGDP is said to differ from a baseline."""
+    """The share of studies in which SGDP is called different from a baseline."""
     names = {
         name: made.OPTIMIZERS[name]._replace(space=None, decay_multiplier=10.0)
         for name in (*baselines, "sgdp")

@@ -127,7 +127,7 @@ def path(tmp_path):
 
 
 def tried(source, groups=GROUPS):
-    """In this process."""
+    """Test an optimizer in this process."""
     request = PreflightRequest({}, {"sgd": POINT, "adam": POINT | {"lr": 1e-3}}, {}, groups)
     return preflight._test("mine", str(source), request, lambda act: None)
 

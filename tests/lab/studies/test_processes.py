@@ -145,7 +145,7 @@ def close(found, expected):
     if isinstance(expected, list):
         pairs = zip(found, expected, strict=True)
         return all(close(a, b) for a, b in pairs)
-    # curves have six digits; the rest of growth is of rounding's size
+    # curves have six digits; other growth is as small as rounding errors
     return found == expected or found == pytest.approx(expected, rel=2e-5, abs=1e-7)
 
 

@@ -1,4 +1,4 @@
-"""The fingerprint of the code that trials use: it changes with what the code does, only."""
+"""The fingerprint of the code that trials use changes only with what the code does."""
 
 import ast
 import shutil

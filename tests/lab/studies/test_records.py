@@ -40,7 +40,7 @@ def test_a_record_without_scale_invariant_weights():
     record["curves"] = {name: record["curves"][name] for name in ("step", "loss", "lr")}
     assert decode_record(encode_record(record)) == record
     with pytest.raises(ValueError, match="has no norms of the scale-invariant weights"):
-        report(plan, {tuning.tuning_trials(plan, {})[0]: record})  # whose plan has some
+        report(plan, {tuning.tuning_trials(plan, {})[0]: record})  # the plan names such weights
 
 
 def test_a_value_that_is_not_an_owner_gives_none():

@@ -21,7 +21,7 @@ def over_run(name, point):
 
 
 def finished(plan, score):
-    """Records of all trials that come up; `score` maps a spec to its score."""
+    """Records of all trials of a study; `score` maps a spec to its score."""
     records = {}
     while specs := schedule.missing(plan, records):
         records |= {spec: scored(score(spec)) for spec in specs}
@@ -29,7 +29,7 @@ def finished(plan, score):
 
 
 def peak(lr=0.1, decay=0.3):
-    """Scores that fall off around a learning rate, relative to the published one, and a decay."""
+    """Scores that fall with the distance from a decay and a (relative) learning rate."""
 
     def score(spec):
         family = OPTIMIZERS[spec.optimizer].family

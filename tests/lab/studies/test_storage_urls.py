@@ -1,4 +1,4 @@
-"""A study's database: its file is where its folder is, its password is shown nowhere."""
+"""A study's database: its file is in the study's folder, its password is never shown."""
 
 import re
 import sqlite3
@@ -146,7 +146,7 @@ def test_messages_of_drivers_show_no_password(monkeypatch):
 
 
 class TestWaiting:
-    """For a server that is just starting, and for nothing else that does not connect."""
+    """Only a server that is starting is waited for, no other error of connecting."""
 
     def calls(self, monkeypatch, error, wait_s, last=None):
         monkeypatch.setattr(database, "PAUSE_S", 0.0)

@@ -59,7 +59,7 @@ class TestStore:
     @pytest.mark.parametrize("act", ["set_trial_user_attr", "set_trial_state_values"])
     @pytest.mark.slow
     def test_a_record_is_kept_if_the_database_disconnects(self, act, digits, tmp_path, monkeypatch):
-        """The database has all or part of it, but this process gets an error, and continues."""
+        """The database commits all or a part, but this process gets an error, and continues."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         claim, real = (
             store.claim(plan, tuning.tuning_trials(plan, {})),
@@ -100,7 +100,7 @@ class TestStore:
         store.storage.set_trial_user_attr(claim.id, "owner", away)
         store.liveness.watch_s = 0.05
         store.liveness.stale_since.clear()
-        assert store.claim(plan, [claim.spec]) is None  # missed for the first time
+        assert store.claim(plan, [claim.spec]) is None  # the first time that it is missing
         time.sleep(0.1)
         stale.clear()  # it comes back
         assert store.claim(plan, [claim.spec]) is None
@@ -133,7 +133,7 @@ class TestStore:
     def test_a_trial_is_not_lost_if_the_database_disconnects_during_its_claim(
         self, act, digits, tmp_path, monkeypatch
     ):
-        """The database has its owner, but this process gets an error, and continues."""
+        """The database commits the owner, but this process gets an error, and continues."""
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         specs, real = tuning.tuning_trials(plan, {})[:1], getattr(store.storage, act)
 
@@ -149,7 +149,7 @@ class TestStore:
             store.claim(plan, specs)
         [left] = store._trials()
         assert left.state.name == "RUNNING"
-        assert Store(store.url, "s").claim(plan, specs) is None  # another's, for all it knows
+        assert Store(store.url, "s").claim(plan, specs) is None  # seemingly of another process
         again = store.claim(plan, specs)
         assert again.id != left._trial_id
         assert store.claim(plan, specs) is None
@@ -163,7 +163,7 @@ class TestStore:
     def test_two_that_queue_at_once_leave_one_trial(self, digits, tmp_path):
         store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
         spec = tuning.tuning_trials(plan, {})[0]
-        for _ in range(2):  # as if neither had seen the other
+        for _ in range(2):  # as if neither knew of the other
             store.storage.create_new_trial(
                 store._study_id(), trials.waiting_trial(plan.key(spec), spec)
             )

@@ -50,7 +50,7 @@ def test_how_an_optimizer_is_shown_is_not_in_the_key_of_its_trials():
     shown = plan.optimizers[spec.optimizer]._replace(about="in other words", colour="#000000")
     others = plan.optimizers | {spec.optimizer: shown}
     assert plan._replace(optimizers=others).key(spec) == plan.key(spec)
-    keys = {  # but of a user's optimizer, `about` has the fingerprint of its code
+    keys = {  # but the `about` of a user's optimizer has the fingerprint of its code
         plan._replace(optimizers=plan.optimizers | {spec.optimizer: users}).key(spec)
         for users in (shown._replace(source="m:f", about=f"m:f ({x})") for x in ("12ab", "34cd"))
     }

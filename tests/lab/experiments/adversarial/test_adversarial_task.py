@@ -19,7 +19,7 @@ from tangential_lab.experiments.data.sources import DataError
 
 
 class Wrapped(nn.Module):
-    """Stands for DistributedDataParallel: may be run once a step."""
+    """Like DistributedDataParallel, it may run only once per step."""
 
     def __init__(self, module):
         super().__init__()

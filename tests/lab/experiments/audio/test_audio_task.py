@@ -35,7 +35,7 @@ def test_mini_steps_and_scores(options, sizes, shape):
         assert tuple(len(task.splits[name]) for name in ("train", "validation", "test")) == sizes
     sounds, labels = next(training_batches(task, seed=1, first_step=0, share=ProcessShare()))
     assert sounds.shape == (task.batch_size, 1, *shape)
-    if labels.dim() > 1:  # one to four tags a pair
+    if labels.dim() > 1:  # one to four tags per pair
         assert ((labels.sum(1) >= 1) & (labels.sum(1) <= 4)).all()
     model = task.model()
     loss = task.loss(model, (sounds, labels))
@@ -50,7 +50,7 @@ def test_mini_steps_and_scores(options, sizes, shape):
 
 @needs("free-spoken-digit-dataset")
 def test_the_width_of_minis_filters_learns_slowly():
-    """Else it runs away at SGD's rates, and with it what the net hears."""
+    """At SGD's learning rate Q would grow until no filter passes anything."""
     task = audio(data=DATA)
     model = task.model()
     others, filters = task.groups(model)
@@ -115,7 +115,7 @@ def test_missing_data_are_named(preset, subject, tmp_path, monkeypatch):
 def test_tag_scores_are_scikit_learns():
     generator = np.random.default_rng(0)
     truth = (generator.random((60, 5)) < 0.3).astype(np.float32)
-    truth[:, 4] = 0  # nobody has it: it has no curves
+    truth[:, 4] = 0  # a tag that no recording has: it has no curves
     probability = generator.random((60, 5)).astype(np.float32)
     batches = zip(*(torch.from_numpy(x).split(25) for x in (probability, truth)), strict=True)
     scores = _tagged(list(batches))

@@ -51,7 +51,7 @@ def test_a_tone_is_heard_as_computed_by_hand():
     power = (0.5 * n / 4) ** 2 * torch.tensor([0.25, 1, 0.25]) @ passed
     expected = 10 * power.clamp_min(1e-10).log10().view(6, 128)
     middle = heard[0, :, :, heard.shape[-1] // 2]
-    loud = expected > -30  # elsewhere rounding is louder
+    loud = expected > -30  # elsewhere there is only rounding error
     assert loud.sum() > 20
     assert torch.allclose(middle[loud], expected[loud], atol=0.01)
 
@@ -103,7 +103,7 @@ def test_any_length_is_heard(samples):
 
 @pytest.mark.slow
 def test_the_audit_finds_convolutions_scale_invariant():
-    """The first block's too, whose input is normalised; Q and the last layer are not."""
+    """The first block's, too, because its input is normalised; Q and the last layer are not."""
     torch.manual_seed(1)
     net = HarmonicCNN(5, HarmonicFilters(8000, per_semitone=1), width=4, dropout=0.0)
     result = audit(net, [torch.randn(6, 8000) for _ in range(3)])

@@ -64,7 +64,7 @@ TINY = {"keywords": tiny_commands, "music": tiny_music, "events": tiny_events}
 
 @pytest.fixture(params=["keywords", "music", "events"])
 def tiny(request, tmp_path):
-    """A subject and its task; but for keywords with a thin net, for the published one is slow."""
+    """A subject and its task; keywords use a thin net, because the published one is slow."""
     TINY[request.param](tmp_path / "data")
     task = audio(preset="paper", data=tmp_path / "data", subject=request.param)
     task = task._replace(batch_size=3, loader_workers=0)
@@ -84,7 +84,7 @@ def test_paper_steps_stops_and_resumes(tiny, tmp_path):
 
 
 def test_paper_splits(tiny):
-    """Sizes are what the lists say, without what is empty, missing or has no tag."""
+    """Sizes follow the lists, without recordings that are empty, missing or without tags."""
     name, task = tiny
     sounds, _ = task.splits["test"].__getitems__([0, 1])
     sizes = tuple(len(task.splits[part]) for part in ("train", "validation", "test"))

@@ -31,6 +31,6 @@ def animals(home):
             (home / path).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (30, 40), (6 * i, 99, 0)).save(home / path)
     for other in ("imagenet/train/n01440764", "imagenet-a/n01498041"):
-        (home / other).mkdir()  # another class is none of the nine
+        (home / other).mkdir()  # a class that is not one of the nine
     (home / "imagenet" / nine_classes.TEXTURES).write_text("\n".join(lines))
     return home

@@ -39,7 +39,7 @@ def test_all_animals_are_trained_on_if_none_is_held_out(animals):
 @pytest.mark.slow
 def test_animals_are_trained_on_a_folder_of_their_layout(animals, tmp_path, monkeypatch):
     few = dict(list(nine_classes.CLASSES.items())[::14])
-    monkeypatch.setattr(nine_classes, "CLASSES", few)  # photographs of 224 x 224 take their time
+    monkeypatch.setattr(nine_classes, "CLASSES", few)  # photographs of 224 x 224 are slow
     for view in ("random_view", "central_view"):
         monkeypatch.setattr(photographs, view, partial(getattr(photographs, view), 64))
     task = bias(preset="paper", source="imagenet", data=animals)

@@ -46,7 +46,7 @@ def test_the_splits_of_mnist_are_tinted_as_they_say():
     assert sizes == {"train": 10_000, "validation": 2_000, "test": 8_000}
     split = task.splits["train"]
     own = torch.tensor(tints.COLOURS)[split.labels[:, 0]].view(-1, 3, 1, 1)
-    on_own = (split.inputs == own).all(1).flatten(1).any(1)  # somewhere there is no ink
+    on_own = (split.inputs == own).all(1).flatten(1).any(1)  # at pixels without ink
     assert on_own.float().mean().item() == pytest.approx(0.99, abs=1e-3)
 
 

@@ -19,7 +19,7 @@ def vocabulary(words, width, cutoffs):
 
 
 def probabilities(table, state):
-    """Of all words after a state, by hand: p(cluster) p(word | cluster)."""
+    """Probabilities of all words after a state, by hand: p(cluster) p(word | cluster)."""
     frequent = table.sizes[0]
     scores = table.weight @ state + table.bias
     clusters = table.cluster_weight @ state + table.cluster_bias

@@ -2,7 +2,7 @@
 
 
 def sample(numbers):
-    """As many images of noise, and what COCO's file of annotations says of them."""
+    """This many images of noise, and their annotations as in COCO's file."""
     images = [
         {"id": 7 * i, "file_name": f"{i:012}.jpg", "height": 48, "width": 64} for i in numbers
     ]

@@ -16,7 +16,7 @@ def test_coco_is_read_in_its_published_layout(tiny):
     pixels, targets = source.splits["test"].__getitems__([1, 0])
     assert pixels.shape == (2, 3, 48, 64)
     assert targets[0]["boxes"].tolist() == [[4, 6, 34, 26]]
-    assert targets[1]["boxes"].tolist() == [[4, 6, 34, 26], [0, 0, 64, 48]]  # not that of no width
+    assert targets[1]["boxes"].tolist() == [[4, 6, 34, 26], [0, 0, 64, 48]]  # one has no width
     assert targets[1]["labels"].tolist() == [0, 1]
     assert targets[1]["iscrowd"].tolist() == [0, 1]
 

@@ -36,10 +36,10 @@ def test_all_photographs_are_trained_on_if_none_is_held_out(tiny):
 @pytest.mark.parametrize("detector", NETS)
 @pytest.mark.slow
 def test_detectors_are_trained_on_a_folder_of_cocos_layout(tiny, tmp_path, monkeypatch, detector):
-    small = rooms.PUBLISHED["centernet"]._replace(size=(128, 128))  # 512 x 512 take their time
+    small = rooms.PUBLISHED["centernet"]._replace(size=(128, 128))  # images of 512 x 512 are slow
     monkeypatch.setitem(rooms.PUBLISHED, "centernet", small)
     task = detection(preset="paper", data=tiny, detector=detector)
-    if detector == "ssd":  # its size is fixed, and the whole net takes its time
+    if detector == "ssd":  # its size is fixed, and the whole net is slow
         thin = SSD300._replace(width=1 / 8)
         task = task._replace(model=lambda: Detector(2, (300, 300), thin))
     few = {name: split.only(np.arange(4)[: len(split)]) for name, split in task.splits.items()}
@@ -98,7 +98,7 @@ def test_mini_batches_are_the_seeds_and_can_be_trained_on(detector):
 @needs("BCCD_Dataset")
 @pytest.mark.slow
 def test_the_small_centernets_shifts_learn_slowly():
-    """At the others' rate they run away, in an epoch or two, from all that the map holds."""
+    """At the learning rate of the others, shifts leave the map within an epoch or two."""
     task = detection(data=DATA)
     model = task.model()
     others, shifts = task.groups(model)

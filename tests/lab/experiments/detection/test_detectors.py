@@ -104,7 +104,7 @@ def test_low_precision_leaves_loss_and_boxes_in_float32(detector):
 
 @pytest.mark.parametrize("detector", NETS)
 def test_no_step_leaves_a_weight_without_a_gradient(detector):
-    """DistributedDataParallel fails at the step after one that did."""
+    """DistributedDataParallel would fail at the next step."""
     net, shared = NETS[detector](), batch()
     alone = net(*shared).item()
     torch.distributed.init_process_group(

@@ -34,7 +34,7 @@ def test_every_ssd_convolution_before_a_map_is_normalised():
 
 
 class Fixed(nn.Module):
-    """A head that always says the same."""
+    """A head with constant outputs."""
 
     def __init__(self, logits):
         super().__init__()

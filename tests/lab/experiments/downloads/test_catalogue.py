@@ -1,4 +1,4 @@
-"""The catalogue has every data set of every experiment, and all that a user must know about it."""
+"""The catalogue has every data set of every experiment, with all that users need to know."""
 
 import pkgutil
 import re

@@ -1,4 +1,4 @@
-"""Attention is that of the paper, and a memory is what a longer segment would be."""
+"""Attention equals the paper's; a memory has the effect of a longer segment."""
 
 import math
 
@@ -14,7 +14,7 @@ from tangential_lab.experiments.language.transformer_xl import (
 
 
 def test_the_relative_shift_equals_a_loop():
-    """Column j of what is shifted is distance k - j."""
+    """Column j of the input is distance k - j."""
     for queries, keys in [(1, 1), (1, 4), (4, 4), (3, 7), (5, 6)]:
         by_distance = torch.randn(2, 3, queries, keys + 1)
         moved = transformer_xl.shifted(by_distance)
@@ -66,7 +66,7 @@ def test_distances_differ_up_to_the_clamp():
 
 
 def test_the_mask_of_the_same_length_by_hand():
-    """Four keys, of which the first two are memory: with three in sight, each query sees three."""
+    """Four keys, of which the first two are memory; each query sees three of them."""
     later = transformer_xl.unseen(2, 4, Reach(3), torch.device("cpu"))
     assert later.tolist() == [[False, False, False, True], [False, False, False, False]]
     window = transformer_xl.unseen(2, 4, Reach(3, same_length=True), torch.device("cpu"))
@@ -85,7 +85,7 @@ def test_a_memory_gives_the_logits_of_one_long_segment(cuts):
 
 @pytest.mark.parametrize("clamp", [None, 2])
 def test_with_the_same_length_a_short_memory_is_enough(clamp):
-    """Where every position sees four, four are all that later segments need."""
+    """If every position sees four, later segments need a memory of four."""
     model, text, reach = net(), tokens(2, 12), Reach(4, same_length=True, clamp=clamp)
     whole = logits(model, [text], reach)
     for cuts in (3, 4, 5, 1):

@@ -57,12 +57,12 @@ def test_a_split_that_is_too_short_is_named(home, monkeypatch, part, words, expe
     wikitext(home / "wikitext-103", lines)
     monkeypatch.setitem(SETTINGS, "paper", SETTINGS["paper"]._replace(length=151))
     name = {"train": "train", "valid": "validation", "test": "test"}[part]
-    with pytest.raises(DataError, match=rf"WikiText-103 .*, part '{name}': a text for {expected}"):
+    with pytest.raises(DataError, match=rf"WikiText-103 .*, split '{name}': a text for {expected}"):
         language(preset="paper", data=home)
 
 
 def tiny_paper(home, monkeypatch, sizes):
-    """On segments that are shorter and fewer side by side."""
+    """With shorter segments and fewer streams."""
     train = " ".join(f"word{n % 700 * (n % 3)}" for n in range(2000))
     wikitext(home / "wikitext-103", {**LINES, "train": train + " <unk> \n"})
     written(home / "wikitext-103/wiki.valid.tokens", "word1 word2 word3 \n" * 10)
@@ -74,7 +74,7 @@ def tiny_paper(home, monkeypatch, sizes):
 
 @pytest.mark.slow
 def test_the_paper_is_rehearsed_on_a_tiny_folder(home, monkeypatch):
-    """The net at its size."""
+    """The net at its published size."""
     assert language_of_the_paper(home).batch_size == 60
     task = tiny_paper(home, monkeypatch, BASE._replace(cutoffs=(100, 200, 40_000)))
     scores = rehearse(task, home)
@@ -84,7 +84,7 @@ def test_the_paper_is_rehearsed_on_a_tiny_folder(home, monkeypatch):
 
 @pytest.mark.slow
 def test_the_papers_net_stops_and_resumes_as_if_uninterrupted(home, monkeypatch):
-    """In the middle of an epoch: what the segments before have left is remembered."""
+    """In the middle of an epoch: the memory of earlier segments is restored."""
     sizes = Sizes(2, 16, 2, 8, 32, cutoffs=(100, 200), dropout=0.1)
     task = tiny_paper(home, monkeypatch, sizes)
     epochs = 8 * task.batch_size / len(task.splits["train"])

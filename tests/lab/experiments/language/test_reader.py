@@ -25,7 +25,7 @@ def test_training_remembers_in_a_buffer_from_segment_to_segment():
 
 
 def test_training_is_that_on_one_long_segment():
-    """The last of two segments has the loss that it has within the whole, and no longer a past."""
+    """The second of two segments has the same loss as within the whole text."""
     model, text = reader().double().train(), tokens(2, 9)
     model(text[:, :4], text[:, 1:5], True)
     second = model(text[:, 4:8], text[:, 5:9], False)

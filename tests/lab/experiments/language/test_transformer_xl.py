@@ -58,7 +58,7 @@ def test_initial_weights_are_as_published():
 @pytest.mark.parametrize("weight_norm", [False, True])
 @pytest.mark.slow
 def test_the_audit_finds_the_directions_of_weight_norm_and_nothing_else(weight_norm):
-    model = roused(reader(dropout=0.1, weight_norm=weight_norm))  # a new net's queries do little
+    model = roused(reader(dropout=0.1, weight_norm=weight_norm))  # queries have effect
     batches = [(tokens(4, 5), tokens(4, 5), True), (tokens(4, 5), tokens(4, 5), False)]
     found = audit(model, batches, loss=lambda model, batch: model(*batch), verify=True)
     directions = {name for name, _ in model.named_parameters() if name.endswith("original1")}

@@ -15,7 +15,7 @@ FAR = Reach(100)
 
 
 def net(sizes=TINY, words=WORDS, **options):
-    """In float64, its weights so large that what is attended to matters."""
+    """In float64, with weights so large that attention matters."""
     return roused(TransformerXL(words, sizes, **options).double()).eval()
 
 
@@ -35,7 +35,7 @@ def nothing(model, streams):
 
 
 def logits(model, parts, reach):
-    """Of segment after segment [b, all, words]; the memory begins empty."""
+    """Logits of consecutive segments [b, all, words]; the memory is empty at first."""
     memory, outs = nothing(model, len(parts[0])), []
     for part in parts:
         states, memory = model.read(part, memory, reach)

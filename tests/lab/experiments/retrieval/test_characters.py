@@ -119,7 +119,7 @@ def test_files_that_are_no_drawings_are_named(home):
 
 
 def test_a_broken_or_missing_drawing_is_named(drawn, home):
-    """Which is not there would give its label to the next one."""
+    """Otherwise a missing drawing would shift the labels of all later ones."""
     path = home / "omniglot-py/images_background/Alphabet/character01/0000_07.png"
     path.write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"cannot read .*0000_07\.png as an image"):

@@ -74,7 +74,7 @@ def test_frozen_batch_norm_stays_frozen(frozen):
 
 
 def test_warm_up_trains_all_but_the_trunk():
-    """Without gradients nothing moves it: no momentum, no decay, coupled or not."""
+    """Without gradients nothing moves the trunk: no momentum and no kind of decay."""
     model = small(warm_up=2)
     groups = groups_with_lr_scale(model, "criterion", 100.0)
     optimizer = AdamP([p for g in groups for p in g["params"]], lr=0.01, weight_decay=0.1)
@@ -123,7 +123,7 @@ CASES = {loss: {"loss": loss, "frozen": True} for loss in LOSSES} | {"held": {"w
 
 
 def two_steps(called, model, images, labels):
-    """Losses and the gradients that there are, by the weights' names."""
+    """Losses, and the gradients by the names of the weights that have one."""
     optimizer, found = torch.optim.SGD(model.parameters(), lr=0.01), []
     for _ in range(2):
         optimizer.zero_grad()

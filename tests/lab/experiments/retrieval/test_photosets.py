@@ -85,7 +85,7 @@ def test_broken_annotations_are_named(size, tmp_path):
     ],
 )
 def test_a_table_of_another_content_is_named(dataset, table, old, new, expected, tmp_path):
-    """Above all one that lacks a line: all classes after it would be wrong."""
+    """A list that lacks a line would make all later classes wrong."""
     TINY[dataset](tmp_path)
     path = tmp_path / table
     path.write_text(path.read_text().replace(old, new), "latin-1")

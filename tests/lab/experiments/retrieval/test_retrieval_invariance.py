@@ -18,7 +18,7 @@ def residual_net():
 
 
 def pretrained(net):
-    """Statistics, scales and shifts as of training; at their start they would do nothing."""
+    """Statistics, scales and shifts as after training; the initial ones would have no effect."""
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
         for values in (norm.weight.data, norm.running_var):
             values.uniform_(0.5, 2)
@@ -39,7 +39,7 @@ def audited(frozen, bias=False):
 
 @pytest.mark.slow
 def test_with_frozen_batch_norm_only_proxies_and_the_embedding_are_scale_invariant():
-    """Of the embedding it is the whole: a row more or less long turns what is embedded."""
+    """The embedding is invariant only as a whole: a longer row turns the embeddings."""
     result = audited(frozen=True)
     assert result.names("row") == ["criterion.proxies"]
     assert result.names("weight") == ["head.weight"]
@@ -56,7 +56,7 @@ def test_with_live_batch_norm_convolutions_are_scale_invariant_too():
 
 
 def test_a_bias_takes_the_embeddings_invariance():
-    """As in the published code; its weight and bias are scale-invariant together only."""
+    """As in the published code; weight and bias are scale-invariant only together."""
     model = small(frozen=True, bias=True)
     nn.init.normal_(model.head.bias)
     result = audit(model, [a_batch(seed=s) for s in range(3)], loss=lambda m, b: m(*b))

@@ -21,7 +21,7 @@ def test_proxies_have_their_own_learning_rate():
     others, proxies = groups_with_lr_scale(model, "criterion", 100.0)
     assert proxies["lr_scale"] == 100
     assert [p.shape for p in proxies["params"]] == [(6, 8)]
-    assert len(others["params"]) == 2  # neither scale nor shift of the BatchNorm
+    assert len(others["params"]) == 2  # without scales and shifts of BatchNorm
     assert len(groups_with_lr_scale(small("triplet"), "criterion", 100.0)) == 1
 
 
@@ -48,7 +48,7 @@ def test_published_steps():
 
 
 def by_hand(embeddings, labels, asked, found):
-    """Every query's nearest other, one by one."""
+    """The nearest other image of every query, one by one."""
     hits = 0
     for i in asked:
         others = [j for j in found if j != i]
