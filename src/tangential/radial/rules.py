@@ -31,7 +31,7 @@ def _remove(xp, change, state, setting):
 
 
 def brake(outward: float = 0.5, inward: float = 1.0) -> Rule:
-    """Scale the radial part, and give w the length that it then asks for.
+    """Scale the radial part of the update, and set the length of w accordingly.
 
     The radial part e.w / |w| is multiplied by `outward` if it is positive, else by `inward`. The
     length becomes (1 - a wd_ratio) |w| + that product, without what the tangent part adds.
@@ -193,7 +193,7 @@ def _kept(norm: Norm) -> tuple[str, ...]:
 
 
 def _quotient(xp, x, y):
-    """X / y; 0 where y is 0."""
+    """Divide x by y; 0 where y is 0."""
     divides = y != 0
     return xp.where(divides, x / xp.where(divides, y, xp.ones_like(y)), xp.zeros_like(y))
 

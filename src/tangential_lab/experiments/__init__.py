@@ -31,7 +31,7 @@ NAMES = (  # each is a module here, with a function of the same name
 
 
 def task_function(name: str) -> Callable[..., Task]:
-    """The function that makes a task: one of ours, or a user's, FILE.py:FUNCTION, which is run.
+    """The function that makes a task: a built-in one, or FILE.py:FUNCTION of a user, which is run.
 
     Raises:
         ValueError: there is no such task, or the user's file cannot be run.

@@ -129,7 +129,7 @@ def probability(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p of a mean difference over pairs: a paired permutation test.
+    """The two-sided p-value of a mean difference over pairs: a paired permutation test.
 
     Exact for up to 13 pairs; with more pairs, it uses `RESAMPLES` random swaps.
     The least p that n pairs can give is 2^(1 - n): .0625 with five.
@@ -160,7 +160,7 @@ def standard_error(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def equivalence_p(a: Sequence[float], b: Sequence[float], margin: float) -> float:
-    """P of two one-sided paired t-tests: small if the mean difference is surely within a margin.
+    """The p of two one-sided paired t-tests; small if the mean difference is within the margin.
 
     Source: Schuirmann, "A comparison of the two one-sided tests procedure ...", 1987.
 
@@ -212,7 +212,7 @@ def least_p(n: int, comparisons: int = 1) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """P values adjusted for several comparisons (Holm 1979), in the same order.
+    """The p-values, adjusted for several comparisons (Holm 1979), in the same order.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

@@ -24,8 +24,8 @@ def outdated(old: Plan, new: Plan, records: Records) -> str:
     trials = "1 finished trial does" if lost == 1 else f"{lost} finished trials do"
     return (
         f"{trials} not count any more, because the study has changed: "
-        f"{'; '.join(_changes(old, new))}. They are kept, and count again with what they were "
-        "made with; to keep both, give the new study another name (--study NAME)"
+        f"{'; '.join(_changes(old, new))}. They are kept, and count again if the study is started "
+        "as before; to keep both, give the new study another name (--study NAME)"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 from tangential_lab.studies.typed_json import parse_json
 from tangential_lab.training import Metric, Point, Space, Spec
 
-LEAST_DECAY = 0.05  # of lr * weight_decay * steps, for arms that differ by weight decay
+LEAST_DECAY = 0.05  # of lr * weight_decay * steps, for optimizers that differ only by weight decay
 
 
 class PlannedOptimizer(NamedTuple):
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     invariant: list[str]  # names of the weights that the audit proved scale-invariant
     settings: dict[str, Any]  # as in `Settings`
     given: bool = False  # the user's settings replace published ones
-    # by optimizer, in place of its usual one
+    # by optimizer; they replace its usual one
     chosen_baselines: dict[str, list[str]] = {}  # noqa: RUF012 - it is never changed
     analysis: bool = False  # curves come before the verdict, with a score after every epoch
 

@@ -22,8 +22,10 @@ class StudyRequest(NamedTuple):
     threads: int
     sharded: bool
     sweep: bool = False  # a search alone, on `seeds` seeds
-    given: Mapping[str, Point] = MappingProxyType({})  # in place of published settings
-    baselines: Mapping[str, list[str]] = MappingProxyType({})  # in place of the task's and its own
+    given: Mapping[str, Point] = MappingProxyType({})  # replace published settings
+    baselines: Mapping[str, list[str]] = MappingProxyType(
+        {}
+    )  # replace the task's and the optimizer's
     analysis: bool = False  # curves are shown first; the score is measured after every epoch
 
 

@@ -132,7 +132,7 @@ def planned_optimizer(
     names: Collection[str] = (),
     given: Mapping[str, Point] = MappingProxyType({}),
 ) -> PlannedOptimizer:
-    """What a plan says about an optimizer of ours; `names` are all that take part."""
+    """The plan's entry for a built-in optimizer; `names` are all optimizers of the study."""
     return PlannedOptimizer(
         source="",
         about=entry.about,
@@ -230,7 +230,7 @@ def run_study(
         pool.kill()
         raise
     except database_errors() as error:
-        if stop.is_set():  # the database is away, and the user does not wait for it
+        if stop.is_set():  # the database is unavailable, and the user does not wait
             raise KeyboardInterrupt from error
         raise
     finally:

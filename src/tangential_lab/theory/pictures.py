@@ -153,7 +153,7 @@ def _ball(ball: Any, runs: list[ToyRun]) -> None:
     globe = torch.stack([flat * longitude.cos(), flat * longitude.sin(), latitude.sin()], -1)
     level = torch.bucketize(rosenbrock(*chart(globe)).log10(), torch.tensor(LEVELS))
     shades = [[SHADES[i] for i in row] for row in level]
-    ball.computed_zorder = False  # else the sphere hides lines that are in front of it
+    ball.computed_zorder = False  # otherwise the sphere hides lines in front of it
     sides = (x.numpy() for x in globe.unbind(-1))
     ball.plot_surface(*sides, facecolors=shades, rstride=1, cstride=1, shade=False, rasterized=True)
     for run in runs:
@@ -163,7 +163,7 @@ def _ball(ball: Any, runs: list[ToyRun]) -> None:
     ball.set(title="path of w around the unit sphere", xlabel="$w_1$", ylabel="$w_2$")
     ball.set(zlabel="$w_3$", xticks=(-1, 0, 1, 2), yticks=(-1, 0, 1), zticks=(-1, 0, 1))
     limits = (ball.get_xlim(), ball.get_ylim(), ball.get_zlim())
-    ball.zaxis.labelpad = -2  # else the label touches the next panel
+    ball.zaxis.labelpad = -2  # otherwise the label touches the next panel
     ball.set_box_aspect([high - low for low, high in limits], zoom=1.15)
 
 

@@ -182,7 +182,7 @@ class Handover(NamedTuple):
     """Another optimizer takes over from the compared one, as in some published recipes."""
 
     after: float  # this share of the training
-    optimizer: str  # one of ours
+    optimizer: str  # a built-in one
     point: Point  # its settings; the task's schedule multiplies its learning rate
 
     def point_after(self, before: Point) -> Point:
@@ -225,5 +225,5 @@ class Task(NamedTuple):
     frozen_epochs: float = 0.0  # in which a part of the weights is not trained
     audit_loss: Callable[[nn.Module, Batch], Tensor] | None = None  # by default `loss`
     handover: Handover = NO_HANDOVER
-    # by optimizer, in place of its usual one; those that are not in a study are left out
+    # by optimizer; they replace its usual one; those that are not in a study are left out
     baselines: Mapping[str, tuple[str, ...]] = {}

@@ -88,7 +88,7 @@ class Trial:
 
     def _hand_over(self) -> None:
         """Train with the optimizer that takes over."""
-        self.accelerator.free_memory()  # else it would unscale the gradients for both optimizers
+        self.accelerator.free_memory()  # otherwise it unscales gradients for both optimizers
         handover = self.task.handover
         self._train_with(OPTIMIZERS[handover.optimizer], handover.point_after(self.spec.values))
 
@@ -144,7 +144,7 @@ class Trial:
 
     def _lap(self, part: str) -> None:
         if self.accelerator.device.type == "cuda" and self._is_logged(self.step):
-            torch.cuda.synchronize()  # else only kernel launches would be measured
+            torch.cuda.synchronize()  # otherwise it times only kernel launches
         self.clock.lap(part)
 
     def _log(self, lr: float) -> None:

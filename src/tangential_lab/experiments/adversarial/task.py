@@ -37,8 +37,8 @@ def adversarial(
     """Classify images attacked by ten steps of projected gradient descent.
 
     Differences from the paper: by default one in ten training images is for validation. Learning
-    rates, 1e-3 for Adam and its family, are our choice: no source states them. Images are not
-    standardised one by one, which Madry et al. do.
+    rates, 1e-3 for Adam and its family, are our choice: no source states them. Unlike in Madry et
+    al., images are not standardised one by one.
 
     Args:
         preset: "mini" is WRN-10-2 on scikit-learn's digits; "paper" is WRN-34-10 on CIFAR-10, with

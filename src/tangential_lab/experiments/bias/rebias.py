@@ -1,4 +1,4 @@
-"""The nets of ReBias (Bahng et al. 2020, arXiv:1910.02806): one to debias, one biased by design."""
+"""The nets of ReBias (Bahng et al. 2020, arXiv:1910.02806): a net, and one biased on purpose."""
 
 from torch import Tensor, nn
 from torchvision.models import resnet18

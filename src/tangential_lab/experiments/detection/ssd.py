@@ -53,13 +53,13 @@ def ssd300(classes: int, *, pretrained: bool = False) -> "Detector":
     if pretrained:
         state = pretrained_weights(VGG16_BN_Weights.IMAGENET1K_V1)
         assert isinstance(net.ssd.backbone, Features)
-        for part in (net.ssd.backbone.fine, net.ssd.backbone.coarse):  # they have VGG's numbers
+        for part in (net.ssd.backbone.fine, net.ssd.backbone.coarse):  # named as in VGG
             part.load_state_dict({k: state[f"features.{k}"] for k in part.state_dict()})
     return net
 
 
 class Detector(nn.Module):
-    """A detector: returns the loss of images with boxes in training mode, else detects boxes.
+    """A detector: returns the loss of images with boxes (in training mode), or detects boxes.
 
     Args:
         classes: Number of classes, without background.

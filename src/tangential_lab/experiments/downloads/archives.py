@@ -54,7 +54,9 @@ def unpack(
         for member in members(archive):
             path = _path_inside(member.name, archive)
             if not (member.is_file or member.is_folder):
-                raise DataError(f"{archive} contains {member.name!r}, which is no file: refused")
+                raise DataError(
+                    f"{archive} contains {member.name!r}, which is not a regular file: refused"
+                )
             if not path.is_relative_to(root) or member.is_folder:
                 continue
             target = folder / path.relative_to(root)

@@ -16,7 +16,7 @@ from tangential_lab.experiments.data.sources import DataError
 
 TIMEOUT_S = 30.0  # without a byte from the server
 BLOCK = 1 << 18  # bytes
-FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # the disk, or the user's share of it
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # the disk, or the user's quota
 
 # what is being done, the number done, their total or None if unknown, and their unit
 OnProgress = Callable[[str, int, int | None, Literal["bytes", "files"]], None]

@@ -84,7 +84,7 @@ class Embedder(nn.Module):
         embeddings = F.normalize(self.head(features))
         if labels is None:
             return embeddings
-        # with half precision the criterion would convert its proxies to it for good
+        # in half precision, the criterion would permanently convert its proxies
         embeddings = embeddings.float() if embeddings.dtype.itemsize < 4 else embeddings
         return self.criterion(whole_batch(embeddings), whole_batch(labels))
 

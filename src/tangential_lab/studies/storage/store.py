@@ -234,7 +234,7 @@ class Store:
                 if self.liveness.is_dead(trial._trial_id, owner):
                     self._fail(trial._trial_id, "its worker died")
                 elif trial._trial_id in self.unsure and owner == trials.current_owner():
-                    self._fail(trial._trial_id, "the database was away")
+                    self._fail(trial._trial_id, "the database was unavailable")
 
     def _fail(self, trial_id: int, why: str) -> None:
         """Let the trial fail, if it has not ended yet."""

@@ -172,7 +172,7 @@ class Worker:
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             handler = signal.getsignal(signal.SIGINT)
             if isinstance(error, KeyboardInterrupt) and handler is signal.default_int_handler:
-                raise  # the user may have pressed Ctrl-C; else only user code raises it
+                raise  # the user may have pressed Ctrl-C; otherwise user code raised it
             message = f"{training.trial_title(*spec[:3])}: {training.describe_error(error)}"
             raise TrialFailedError(message) from error
         if trial.accelerator.is_main_process:

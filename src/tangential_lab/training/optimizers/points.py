@@ -15,7 +15,7 @@ def untuned_point(
     published: Mapping[str, Point],
     given: Mapping[str, Point] = MappingProxyType({}),
 ) -> Point:
-    """The point without tuning: the published one, else the middle of the optimizer's own space.
+    """The point without tuning: the published one, or the middle of the optimizer's own space.
 
     Args:
         name: The optimizer.

@@ -76,7 +76,7 @@ def test_links_and_devices_in_a_tar_are_refused(kind, tmp_path, folder):
     info.type, info.linkname = kind, "../.."
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.addfile(info)
-    with pytest.raises(DataError, match="'link', which is no file: refused"):
+    with pytest.raises(DataError, match="'link', which is not a regular file: refused"):
         unpack(tmp_path / "a.tar", folder)
     assert not list(folder.iterdir())
 
@@ -86,7 +86,7 @@ def test_links_in_a_zip_are_refused(tmp_path, folder):
     info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(DataError, match="'link', which is no file: refused"):
+    with pytest.raises(DataError, match="'link', which is not a regular file: refused"):
         unpack(tmp_path / "a.zip", folder)
     assert not list(folder.iterdir())
 
