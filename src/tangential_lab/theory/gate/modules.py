@@ -13,11 +13,16 @@ SMALL = 0.04  # makes inputs so small that BatchNorm's eps leaves a radial part 
 
 
 class Example(NamedTuple):
-    """A small classifier, and the weight in it that is watched."""
+    """A small classifier of inputs [samples, *size], and the weight in it that is watched."""
 
-    build: Callable[[], nn.Module]  # of inputs [samples, *size]
+    layers: Callable[[], list[nn.Module]]  # before the classifier
     size: tuple[int, ...]
     weight: str = "0.weight"
+    scale: float = 1.0  # of the inputs
+
+    def build(self) -> nn.Module:
+        """A new model."""
+        return nn.Sequential(*self.layers(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(CLASSES))
 
 
 class CosineAttention(nn.Module):
@@ -36,61 +41,30 @@ class CosineAttention(nn.Module):
         return y.transpose(1, 2).flatten(2)
 
 
-class Scaled(nn.Module):
-    """Multiplies its input by a constant."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The product, in the shape of x."""
-        return self.factor * x
-
-
-def _classifier(*layers: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.LazyLinear(CLASSES))
-
-
-def _plain() -> nn.Module:
-    return _classifier(_convolution())
-
-
 def _convolution() -> nn.Conv2d:
     return nn.Conv2d(IMAGE[0], CHANNELS, 3, bias=False)
 
 
-def _batch_norm() -> nn.Module:
-    return _classifier(_convolution(), nn.BatchNorm2d(CHANNELS))
+def _batch_norm() -> list[nn.Module]:
+    return [_convolution(), nn.BatchNorm2d(CHANNELS)]
 
 
-def _small_inputs() -> nn.Module:
-    return _classifier(Scaled(SMALL), _convolution(), nn.BatchNorm2d(CHANNELS))
+def _layer_norm() -> list[nn.Module]:
+    return [nn.Linear(WIDTH, WIDTH, bias=False), nn.LayerNorm(WIDTH)]
 
 
-def _layer_norm() -> nn.Module:
-    return _classifier(nn.Linear(WIDTH, WIDTH, bias=False), nn.LayerNorm(WIDTH))
-
-
-def _group_norm() -> nn.Module:
-    return _classifier(_convolution(), nn.GroupNorm(GROUPS, CHANNELS))
-
-
-def _transposed() -> nn.Module:
-    layer = nn.ConvTranspose2d(IMAGE[0], CHANNELS, 3, bias=False)
-    return _classifier(layer, nn.BatchNorm2d(CHANNELS))
-
-
-def _heads() -> nn.Module:
-    return _classifier(CosineAttention())
+def _transposed() -> list[nn.Module]:
+    return [nn.ConvTranspose2d(IMAGE[0], CHANNELS, 3, bias=False), nn.BatchNorm2d(CHANNELS)]
 
 
 EXAMPLES = {
     "Conv2d, BatchNorm": Example(_batch_norm, IMAGE),
-    f"Conv2d, BatchNorm, x * {SMALL:g}": Example(_small_inputs, IMAGE, "1.weight"),
+    f"Conv2d, BatchNorm, x * {SMALL:g}": Example(_batch_norm, IMAGE, scale=SMALL),
     "Linear, LayerNorm": Example(_layer_norm, TOKENS),
-    f"Conv2d, GroupNorm({GROUPS})": Example(_group_norm, IMAGE),
+    f"Conv2d, GroupNorm({GROUPS})": Example(
+        lambda: [_convolution(), nn.GroupNorm(GROUPS, CHANNELS)], IMAGE
+    ),
     "ConvTranspose2d, BatchNorm": Example(_transposed, IMAGE),
-    "queries, QK-norm per head": Example(_heads, TOKENS, "0.q.weight"),
-    "Conv2d, no normalisation": Example(_plain, IMAGE),
+    "queries, QK-norm per head": Example(lambda: [CosineAttention()], TOKENS, "0.q.weight"),
+    "Conv2d, no normalisation": Example(lambda: [_convolution()], IMAGE),
 }

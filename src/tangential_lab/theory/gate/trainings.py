@@ -14,7 +14,7 @@ from tangential.backends import Units, rows_of
 from tangential.invariance import gate_decision, units_in_words
 from tangential_lab.theory.claims import check_choice
 from tangential_lab.theory.gate.chance import DELTAS
-from tangential_lab.theory.gate.modules import CLASSES, EXAMPLES
+from tangential_lab.theory.gate.modules import CLASSES, EXAMPLES, Example
 
 STEPS, LR, SAMPLES, AUDITED = 60, 1e-3, 16, 3
 
@@ -69,7 +69,7 @@ def examine(name: str, deltas: Iterable[float] = DELTAS, steps: int = STEPS) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = example.build().double()
-        batches = _batches(example.size, steps)
+        batches = _batches(example, steps)
         model(batches[0][0])  # the lazy layer takes its size from a batch
     start = {key: value.clone() for key, value in model.state_dict().items()}
     audited = audit(model, [x for x, _ in batches[:AUDITED]])
@@ -85,14 +85,14 @@ def examine(name: str, deltas: Iterable[float] = DELTAS, steps: int = STEPS) -> 
     return Examined(name, units, by_delta, with_units.radial)
 
 
-def _batches(size: tuple[int, ...], steps: int) -> list[Batch]:
+def _batches(example: Example, steps: int) -> list[Batch]:
     """Noise [samples, *size] around one random pattern per class, and the classes [samples]."""
-    patterns = torch.randn(CLASSES, *size, dtype=torch.float64)
+    patterns = torch.randn(CLASSES, *example.size, dtype=torch.float64)
     batches = []
     for _ in range(steps):
         classes = torch.randint(CLASSES, (SAMPLES,))
-        noise = torch.randn(SAMPLES, *size, dtype=torch.float64)
-        batches.append((patterns[classes] + noise, classes))
+        noise = torch.randn(SAMPLES, *example.size, dtype=torch.float64)
+        batches.append((example.scale * (patterns[classes] + noise), classes))
     return batches
 
 
