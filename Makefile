@@ -7,12 +7,13 @@
 # make bench  time the optimizer step against its peers
 # make bench-rows  time the kernel's row functions and count their instructions
 # make sanitize  the kernel's own tests under AddressSanitizer, UBSan and ThreadSanitizer
+# make test-arm  the same tests for 64-bit ARM (NEON), cross-compiled, on an emulator
 
 PYTHON ?= python3.11
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-core test-fast docs lint bench bench-rows sanitize clean
+.PHONY: demo test test-core test-fast docs lint bench bench-rows sanitize test-arm clean
 
 demo: .venv/lab
 	.venv/bin/tangential compare digits --sweep --trials 8 --seeds 3 --optimizers sgd sgdp adamw adamp
@@ -52,6 +53,13 @@ sanitize: .venv/dev
 	    -DTANGENTIAL_SANITIZE=$$kind >/dev/null && \
 	  .venv/bin/ninja -C build/$$kind --quiet && build/$$kind/test_kernel || exit 1; \
 	done
+
+test-arm: .venv/dev
+	.venv/bin/cmake -S . -B build/arm -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja \
+	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DTANGENTIAL_SANITIZE=none >/dev/null
+	.venv/bin/ninja -C build/arm --quiet
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm/test_kernel
 
 # Debian ships python3.11 without ensurepip; python3.11-venv brings it. pip is the last thing that
 # venv makes: where it is there, an earlier set-up was not cut off.
