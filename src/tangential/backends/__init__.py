@@ -76,13 +76,8 @@ __all__ = [
 
 
 def choose(wanted: bool | None) -> ModuleType:
-    """The backend for weights that the kernel does not take: `foreach` (True) or `eager` (False).
-
-    None: `foreach`, but `eager` under torch.compile, which fuses operations by itself.
-    """
-    if wanted is None:
-        wanted = not torch.compiler.is_compiling()
-    return foreach if wanted else eager
+    """The backend for weights that the kernel does not take: `eager` if False, else `foreach`."""
+    return eager if wanted is False else foreach
 
 
 def described() -> str:
@@ -93,7 +88,7 @@ def described() -> str:
     return (
         f"native   {fused}\n"
         "foreach  yes: the default on other devices, and without native\n"
-        "eager    yes: the reference, and the default under torch.compile\n"
+        "eager    yes: the reference, with the least memory\n"
         f"(tangential {version('tangential')}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads)"
     )

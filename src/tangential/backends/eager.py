@@ -18,13 +18,10 @@ def batches(weights: list[WeightState]) -> Iterator[list[WeightState]]:
 def adam(grads: Tensors, states: list[State], options: StepOptions) -> Tensors:
     """Advance Adam's moments; return the updates u, before the learning rate."""
     (g,), (state,) = grads, states
-    betas: Any = options.betas
-    if torch.compiler.is_compiling():  # Inductor's cache would keep the first value of b ** step
-        betas = [state["step"].new_full((), beta, dtype=torch.float64) for beta in betas]
     m, v = widen(state["exp_avg"]), widen(state["exp_avg_sq"])
     step = state["step"].double()  # in float32, 1 - beta2**step would have five digits
-    rule: Any = {"betas": betas, "eps": options.eps, "nesterov": options.nesterov}
-    m, v, u = maths.adam(torch, g, m, v, maths.bias_corrections(step, betas), **rule)
+    rule: Any = {"betas": options.betas, "eps": options.eps, "nesterov": options.nesterov}
+    m, v, u = maths.adam(torch, g, m, v, maths.bias_corrections(step, options.betas), **rule)
     as_real(state["exp_avg"]).copy_(m)
     as_real(state["exp_avg_sq"]).copy_(v)
     return [u]

@@ -91,22 +91,18 @@ def _noise(batch: Batch, ws: list[Tensor]) -> Tensor:
 
 def _seeds(batch: Batch) -> list[int] | Tensor:
     """A hash of every active weight's position and step: numbers, or a tensor that is not read."""
-    is_compiling = torch.compiler.is_compiling()
     positions = tuple(weight.position for weight in batch.of_active(batch.weights))
-    if is_compiling or batch.options.capturable:
+    if batch.options.capturable:
         steps = torch.stack([state["step"] for state in batch.states]).to(torch.int64)
-        hashes = _hashes if is_compiling else _remembered_hashes
-        return hashed(steps + hashes(positions, steps.device))
+        return hashed(steps + _hashes(positions, steps.device))
     pairs = zip(counts(batch.states), positions, strict=True)
     return [hashed(int(step) + hashed(position + OFFSET)) for step, position in pairs]
 
 
+@lru_cache(maxsize=1024)  # no copy while a CUDA graph is captured
 def _hashes(positions: tuple[int, ...], device: torch.device) -> Tensor:
     hashes = torch.tensor([hashed(position + OFFSET) for position in positions], device="cpu")
     return hashes.to(device, non_blocking=True)
-
-
-_remembered_hashes = lru_cache(maxsize=1024)(_hashes)  # no copy while a CUDA graph is captured
 
 
 def _positions(param: Tensor, w: Tensor, first: Tensor) -> Tensor:

@@ -132,9 +132,8 @@ def rows_of(weight: Tensor, units: Units) -> Rows | None:
     Raises:
         ValueError: `row_axis` is not an axis, or `row_groups` does not divide the rows.
     """
-    layout = _layout if torch.compiler.is_compiling() else _remembered_layout
     axis, count = int(units.row_axis), int(units.row_groups)
-    rows = layout(weight.shape, weight.is_complex(), axis, count, units.projection)
+    rows = _layout(weight.shape, weight.is_complex(), axis, count, units.projection)
     return _of_shard(rows, weight, units) if rows and is_dtensor(weight) else rows
 
 
@@ -191,11 +190,9 @@ def _of_shard(rows: Rows, weight: Tensor, units: Units) -> Rows:
     return rows._replace(units=count // rows.rows_per_unit, spread_shape=shape)
 
 
+@lru_cache(maxsize=4096)
 def _layout(
     shape: torch.Size, pairs: bool, row_axis: int, row_groups: int, projection: Projection
 ) -> Rows | None:
     layout = layout_of(shape, Units(projection, row_axis, row_groups), pairs=pairs)
     return layout and Rows(*layout)
-
-
-_remembered_layout = lru_cache(maxsize=4096)(_layout)

@@ -67,8 +67,7 @@ def _advanced(advance: Advance, weights: list[WeightState], options: StepOptions
 def _apply(batch: Batch, us: Tensors) -> None:
     """Take the step w <- w - lr u and round it to the dtype of the weights."""
     ws, lr = batch.of_active(batch.ws), batch.options.lr
-    # Inductor's cache of graphs would keep the first value of a float that is passed as alpha
-    if isinstance(lr, Tensor) or torch.compiler.is_compiling():
+    if isinstance(lr, Tensor):
         torch._foreach_sub_(ws, [lr * u for u in us])
     else:
         torch._foreach_add_(ws, us, alpha=-lr)

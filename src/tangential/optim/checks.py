@@ -28,10 +28,9 @@ def check_weight(param: Any, state: dict[str, Any], owner: str) -> None:
     buffers = {name: x for name, x in state.items() if name != "step"}
     for name, x in {"data": param, "gradient": param.grad, **buffers}.items():
         _raise_if(ValueError, wrong_kind(x, param) or wrong_device(x, param), name, param)
-    if not torch.compiler.is_compiling():
-        for name, x in {"data": param, "gradient": param.grad, **buffers, **state}.items():
-            _raise_if(RuntimeError, isinstance(x, Tensor) and sharded.freed(x), name, param)
-            _raise_if(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
+    for name, x in {"data": param, "gradient": param.grad, **buffers, **state}.items():
+        _raise_if(RuntimeError, isinstance(x, Tensor) and sharded.freed(x), name, param)
+        _raise_if(ValueError, name not in ("gradient", "step") and wrong_view(x), name, param)
     if "step" in state and not (param.is_meta and getattr(state["step"], "is_meta", False)):
         _raise_if(ValueError, wrong_count(state["step"]), "step", param)
 
@@ -43,7 +42,7 @@ def _raise_if(error: type[Exception], problem: str | bool | None, name: str, par
 
 def check_capture(params: list[Tensor], options: StepOptions, owner: str) -> None:
     """Raise a RuntimeError if a CUDA graph that is being captured would not repeat this step."""
-    if torch.compiler.is_compiling() or not any(p.is_cuda for p in params):
+    if not any(p.is_cuda for p in params):
         return
     if not torch.cuda.is_current_stream_capturing():
         return
@@ -110,7 +109,7 @@ def wrong_view(x: Tensor) -> str | None:
 def wrong_count(x: Any) -> str | None:
     """Why x cannot be a state's number of steps."""
     try:
-        unread = isinstance(x, Tensor) and (torch.compiler.is_compiling() or x.is_cuda)
+        unread = isinstance(x, Tensor) and x.is_cuda
         fits = x.numel() == 1 if unread else 0 <= float(x) < math.inf
     except (TypeError, ValueError, RuntimeError, OverflowError):
         fits = False

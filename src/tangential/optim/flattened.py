@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -60,8 +59,6 @@ def check_step(groups: list[Group], group: Group) -> None:
     Warns once if all weights of an optimizer are vectors and one of them is large.
     """
     global _warned
-    if torch.compiler.is_compiling():  # an earlier step has checked
-        return
     if group["projection"] == "row" or any(map(_is_suspect, group["params"])):
         check(groups)
     if _warned or _has_rows(_projected(groups)):

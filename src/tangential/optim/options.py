@@ -39,25 +39,23 @@ def among(arguments: dict[str, Any]) -> Group:
 def resolved(rule: Rule, group: Group) -> StepOptions:
     """The options of a group, checked, as a step takes them."""
     check(group)
-    # under torch.compile a number may be an input of the graph
-    number = (lambda x: x) if torch.compiler.is_compiling() else float
-    decay, lr, wd_ratio = number(group["weight_decay"]), group["lr"], group["wd_ratio"]
+    decay, lr, wd_ratio = float(group["weight_decay"]), group["lr"], group["wd_ratio"]
     if rule == "adam":
         first, second = group["betas"]
-        rule_options: dict[str, Any] = {"betas": (number(first), number(second))}
+        rule_options: dict[str, Any] = {"betas": (float(first), float(second))}
         beta = rule_options["betas"][0]
     else:
-        rule_options = {name: number(group[name]) for name in ("momentum", "dampening")}
+        rule_options = {name: float(group[name]) for name in ("momentum", "dampening")}
         rule_options["project_buffer"] = group["project_buffer"]
         beta = rule_options["momentum"]
         decay = decay / (1 - beta)  # a decay tuned for torch's coupled SGD keeps its strength
     return StepOptions(
         rule=rule,
-        lr=lr.reshape(()) if isinstance(lr, Tensor) else number(lr),
-        eps=number(group["eps"]),
+        lr=lr.reshape(()) if isinstance(lr, Tensor) else float(lr),
+        eps=float(group["eps"]),
         decay=decay,
-        wd_ratio=maths.matched(beta) if isinstance(wd_ratio, str) else number(wd_ratio),
-        delta=number(group["delta"]),
+        wd_ratio=maths.matched(beta) if isinstance(wd_ratio, str) else float(wd_ratio),
+        delta=float(group["delta"]),
         nesterov=group["nesterov"],
         maximize=group["maximize"],
         caution=group["caution"],
@@ -110,14 +108,13 @@ def check_new(group: Group, known: Group) -> None:
 def _is_number(x: Any, allows: Callable[[float], bool] = lambda _: True) -> bool:
     """Whether x is a finite number, or a tensor with one element, that `allows`.
 
-    Values on other devices are not read, because that would wait for the device. Values under
-    torch.compile are not read, because each value would cause a new compilation.
+    Values on other devices are not read, because that would wait for the device.
     """
     if isinstance(x, bool) or not isinstance(x, (Real, Tensor)):
         return False
     if isinstance(x, Tensor) and (x.numel() != 1 or x.is_complex() or x.dtype == torch.bool):
         return False
-    if torch.compiler.is_compiling() or (isinstance(x, Tensor) and not x.is_cpu):
+    if isinstance(x, Tensor) and not x.is_cpu:
         return True
     try:
         value = float(x)

@@ -16,6 +16,7 @@ from tangential.optim import flattened, options
 from tangential.optim.checkpoints import adopt
 from tangential.optim.options import Group
 from tangential.optim.stepper import Stepper, moment_dtype
+from tangential.optim.traced import Traced
 
 
 class Projected(Optimizer):
@@ -32,6 +33,7 @@ class Projected(Optimizer):
         self._has_all_groups = False
         super().__init__(params, options.storable(defaults))
         self._has_all_groups = True
+        self._traced = Traced(self)
         flattened.check(self.param_groups)
         by_default = [g for g in self.param_groups if g["fused"] is None and g["foreach"] is None]
         if not native.kernel and any(map(_on_cpu, by_default)):
@@ -41,6 +43,7 @@ class Projected(Optimizer):
         super().__setstate__(state)
         self._stepper = Stepper()
         self.__dict__.setdefault("_lock", RLock())
+        self._traced = Traced(self)
         for group in self.param_groups:
             for name in options.ALLOWED.keys() & self.defaults.keys():
                 group.setdefault(name, self.defaults[name])
@@ -124,15 +127,18 @@ class Projected(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if torch.compiler.is_compiling():  # torch.compile does not support locks
-            self._stepper.step(self)
+        if torch.compiler.is_compiling():
+            self._traced.step()
         else:
-            with self._lock:
-                try:
-                    self._stepper.step(self)
-                finally:
-                    self._stepper.release()
+            self._take_step()
         return loss
+
+    def _take_step(self) -> None:
+        with self._lock:
+            try:
+                self._stepper.step(self)
+            finally:
+                self._stepper.release()
 
     def resolved(self, group: Group) -> StepOptions:
         """The options of one of the groups, checked, as a step takes them."""

@@ -106,7 +106,7 @@ class Stepper:
         for weight in active:
             _complete(weight, options, optimizer.buffers)
             states[weight.param] = weight.state
-        if plan is not None or not active or torch.compiler.is_compiling():
+        if plan is not None or not active:
             return group_step
         on_device = triton.runs_on(active[0].param.device)
         planner = triton.TritonPlan if on_device else native.StepPlan

@@ -39,7 +39,7 @@ def reason() -> str:
 
 def wanted(options: StepOptions) -> bool:
     """Whether the kernel should step those weights of a group that it supports."""
-    if kernel is None or torch.compiler.is_compiling():
+    if kernel is None:
         return False
     # the kernel pads the end of a row with zeros, which would become 0 / 0
     if options.rule == "adam" and options.eps < TINY and options.betas[1] == 0:

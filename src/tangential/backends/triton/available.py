@@ -36,7 +36,7 @@ def wanted(options: StepOptions) -> bool:
     need products that the kernels do not have.
     """
     unsupported = options.caution or options.project_buffer
-    return options.fused is True and not (unsupported or reason() or torch.compiler.is_compiling())
+    return options.fused is True and not (unsupported or reason())
 
 
 def takes(weight: WeightState, options: StepOptions) -> bool:
