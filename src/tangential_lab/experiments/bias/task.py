@@ -38,6 +38,7 @@ def bias(
     source: Literal["mnist", "imagenet"] = "mnist",
     rho: float = 0.99,
     method: Literal["rebias", "plain"] = "rebias",
+    hsic: Literal["unbiased", "published"] = "unbiased",
     held_out: bool = True,
 ) -> Task:
     """Classify images in spite of a misleading cue: digits on colours, animals by texture.
@@ -54,6 +55,7 @@ def bias(
         source: Source of the images; "imagenet" (nine of its classes) has no preset "mini".
         rho: Share of the digits whose background has the colour of their class.
         method: "rebias" trains f with g, "plain" trains f alone.
+        hsic: Estimator of HSIC; see `tangential_lab.experiments.bias.hsic`.
         held_out: For "paper": hold images out for validation; without them, there can be no search.
 
     Raises:
@@ -75,7 +77,7 @@ def bias(
     return Task(
         name="bias",
         model=(lambda: rebias.Pair(f(), g())) if rebiased else f,
-        loss=partial(_rebias_loss, width) if rebiased else _plain_loss,
+        loss=partial(_rebias_loss, width, hsic) if rebiased else _plain_loss,
         predict=partial(_predict, rebiased),
         baselines=ADAM_AND_ADAMW,
         ends=ENDS[method],
@@ -126,11 +128,11 @@ def _photographs(data: Path | None, *, held_out: bool) -> dict[str, Any]:
     }
 
 
-def _rebias_loss(width: Any, model: nn.Module, batch: Batch) -> Tensor:
+def _rebias_loss(width: Any, estimate: Any, model: nn.Module, batch: Batch) -> Tensor:
     inputs, labels = batch
     (f_logits, f), (g_logits, g) = model(inputs)
     f, g = whole_batch(f), whole_batch(g)
-    hsic = partial(dependence, width=width)
+    hsic = partial(dependence, width=width, estimate=estimate)
     f_loss, g_loss = (F.cross_entropy(logits, labels[:, 0]) for logits in (f_logits, g_logits))
     return f_loss + hsic(f, g.detach()) + g_loss - hsic(f.detach(), g)
 
