@@ -31,9 +31,9 @@ class OptimizerEntry(NamedTuple):
 
     build: Callable[..., Optimizer]
     about: str
-    baselines: tuple[str, ...]  # it is compared with the first of these that takes part
-    family: Family
     colour: str
+    baselines: tuple[str, ...] = ("adamw",)  # it is compared with the first that takes part
+    family: Family = "adam"
     space: Space | None = None  # searched log-uniformly; None: around the published point
     differs_by_decay: bool = False  # without weight decay, it is the same as another entry
     leader: str | None = None  # the entry whose point and recorded angles it takes
@@ -96,111 +96,88 @@ OPTIMIZERS = {
     "sgd-plain": OptimizerEntry(
         factory(SGD),
         "torch SGD without momentum, coupled decay",
+        "#903cfc",
         (),
         "sgd",
-        "#903cfc",
         momentum=0.0,
     ),
     "sgd": OptimizerEntry(
         _sgd(SGD),
         "torch SGD, momentum .9, Nesterov, coupled decay",
+        "#1d99c5",
         ("sgd-plain",),
         "sgd",
-        "#1d99c5",
     ),
     "sgdp": OptimizerEntry(
-        _sgd(SGDP),
-        "SGDP, momentum .9, Nesterov, wd_ratio .1",
-        ("sgd",),
-        "sgd",
-        "#032aae",
+        _sgd(SGDP), "SGDP, momentum .9, Nesterov, wd_ratio .1", "#032aae", ("sgd",), "sgd"
     ),
-    "adam": OptimizerEntry(factory(Adam), "torch Adam, coupled decay", (), "adam", "#7f7f78"),
-    "adamw": OptimizerEntry(factory(AdamW), "torch AdamW, decoupled decay", (), "adam", "#d67d07"),
-    "adamp": OptimizerEntry(
-        factory(AdamP), "AdamP, wd_ratio .1", ("adamw", "adam"), "adam", "#af0401"
-    ),
+    "adam": OptimizerEntry(factory(Adam), "torch Adam, coupled decay", "#7f7f78", ()),
+    "adamw": OptimizerEntry(factory(AdamW), "torch AdamW, decoupled decay", "#d67d07", ()),
+    "adamp": OptimizerEntry(factory(AdamP), "AdamP, wd_ratio .1", "#af0401", ("adamw", "adam")),
     "adamp-matched": OptimizerEntry(
         factory(AdamP, wd_ratio="matched"),
         "AdamP, wd_ratio 1/19: turns as fast as AdamW at equilibrium",
-        ("adamw",),
-        "adam",
         "#842f73",
         differs_by_decay=True,
     ),
     "adamp-projection-only": OptimizerEntry(
         factory(AdamP, wd_ratio=1.0),
         "AdamP, wd_ratio 1: AdamW's decay",
-        ("adamw",),
-        "adam",
         "#c0699f",
         differs_by_decay=True,
     ),
     "adamw-decay-only": OptimizerEntry(
         _decay_only,
         "AdamW, a tenth of the decay on the scale-invariant weights: no projection",
-        ("adamw",),
-        "adam",
         "#7d8500",
         differs_by_decay=True,
     ),
     "adamw-rescaled": OptimizerEntry(
         RescaledAdamW,
         "AdamW, its steps scaled to AdamP's angles, weight by weight and step by step",
-        ("adamp",),
-        "adam",
         "#00848f",
+        ("adamp",),
         leader="adamp",
     ),
     "adamw-retracted": OptimizerEntry(
         partial(RescaledAdamW, retract=True),
         "AdamW with AdamP's angles and constant norms",
-        ("adamp",),
-        "adam",
         "#5b6d2f",
+        ("adamp",),
         leader="adamp",
     ),
     "muon": OptimizerEntry(
         factory(MuonAndAdamW),
         "Muon on hidden matrices, at AdamW's step length; AdamW on the rest",
-        ("adamw",),
-        "adam",
         "#2f6f3e",
     ),
     "muon-projected": OptimizerEntry(
         _projected_muon,
         "Muon and AdamW with AdamP's projection and weight decay, wd_ratio .1",
-        ("muon", "adamw"),
-        "adam",
         "#a3195b",
+        ("muon", "adamw"),
     ),
     "adamw-brake": OptimizerEntry(
         _ruled(brake()),
         "AdamW, half of the outward radial part (radial brake)",
-        ("adamw",),
-        "adam",
         "#4d7c0f",
     ),
     "adamw-fixed-norm": OptimizerEntry(
         _ruled(fixed_norm()),
         "AdamW at constant norms, steps as long as lr times the norm (Hyperball)",
-        ("adamw",),
-        "adam",
         "#6b4fbb",
     ),
     "adamw-rotational": OptimizerEntry(
         _ruled(rotational()),
         "AdamW at constant norms, turning as at its equilibrium: needs weight decay",
-        ("adamw",),
-        "adam",
         "#b3541e",
     ),
     "sgdp-published": OptimizerEntry(
         _sgd(SGDP, project_buffer=True),
         "SGDP as published: projects its momentum, too",
+        "#00916a",
         ("sgd",),
         "sgd",
-        "#00916a",
     ),
 }
 DEFAULT_OPTIMIZERS = ("sgd", "sgdp", "adam", "adamw", "adamp", "adamp-matched")

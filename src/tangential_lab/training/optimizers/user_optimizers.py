@@ -54,7 +54,7 @@ def user_optimizer(number: int, name: str, source: str, about: str | None = None
         raise ValueError(f"{name}.baseline must be the name of an optimizer, got {baseline!r}")
     baselines = (baseline,) if isinstance(baseline, str) else baseline or ()
     colour, space = USER_COLOURS[number % len(USER_COLOURS)], _checked_space(name, build)
-    return OptimizerEntry(factory(build), described, baselines, family, colour, space)
+    return OptimizerEntry(factory(build), described, colour, baselines, family, space)
 
 
 def _described(name: str, source: str, code: Mapping[Path, bytes], planned: str | None) -> str:
