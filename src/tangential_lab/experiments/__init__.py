@@ -1,9 +1,10 @@
 """The paper's experiments, one folder each: its task, its nets and its data.
 
 A task is a function that returns a `Task`; its keyword arguments are the task's options. The
-function has the name of its module. `options` checks and parses options, `data` holds what several
-experiments share: where data sets are found, images in memory, photographs in folders. `downloads`
-fetches and checks data sets.
+function has the name of its module. `options` checks and parses options, `published` has settings
+of published trainings, `user_tasks` loads users' own tasks. `data` holds what several experiments
+share: where data sets are found, images in memory, photographs in folders. `downloads` fetches and
+checks data sets.
 """
 
 import inspect

@@ -1,6 +1,7 @@
 """Studies: optimizers tuned equally and compared on the same seeds, by any number of workers.
 
 plan        which optimizers are compared, and how
+changes     what a new plan changes in a study that has trials
 search      the tuning points: a grid, or quasi-random points
 tuning      the trials of the search, and its best points
 schedule    which trials a study has, given those that are finished

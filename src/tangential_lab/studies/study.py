@@ -63,17 +63,27 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
         batch_size=task.batch_size,
         steps=max(1, round(epochs * training.steps_per_epoch(task))),
         invariant=invariant,
-        settings={
-            "precision": request.precision,
-            "threads": request.threads,
-            "sharded": request.sharded,
-            "versions": provenance.versions(),
-            "source": provenance.source(request.task),
-        },
+        settings=_settings(request),
         given=bool(request.given),
         analysis=request.analysis,
     )
     plan = plan._replace(chosen_baselines=_chosen_baselines(request, task, plan))
+    _warn_of_negligible_decay(plan)
+    return plan
+
+
+def _settings(request: StudyRequest) -> dict[str, Any]:
+    return {
+        "precision": request.precision,
+        "threads": request.threads,
+        "sharded": request.sharded,
+        "versions": provenance.versions(),
+        "source": provenance.source(request.task),
+    }
+
+
+def _warn_of_negligible_decay(plan: Plan) -> None:
+    """Warn about optimizers that cannot differ from the others in this plan."""
     for name in plan.optimizers:
         points = [spec.values for spec in schedule.trials(plan, {}) if spec.optimizer == name]
         if not any(plan.can_differ(name, point) for point in points):
@@ -81,9 +91,8 @@ def make_plan(request: StudyRequest, task: Task) -> Plan:
                 f"{name} differs from other optimizers only by its weight decay, which does almost "
                 f"nothing in this study (lr * weight_decay * steps < {LEAST_DECAY:g} at all "
                 "points): it will not be compared",
-                stacklevel=2,
+                stacklevel=3,
             )
-    return plan
 
 
 def _chosen_baselines(request: StudyRequest, task: Task, plan: Plan) -> dict[str, list[str]]:

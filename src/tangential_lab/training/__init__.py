@@ -49,6 +49,8 @@ from tangential_lab.training.task import (
     Split,
     Task,
     TensorSplit,
+    TrialOptions,
+    TrialStopped,
     class_balanced_batches,
     cosine_schedule,
     groups_with_lr_scale,

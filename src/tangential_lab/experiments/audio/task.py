@@ -105,15 +105,9 @@ def audio(
         ValueError: speakers is "disjoint", but the task is not mini's keywords; held_out is False,
             but the task is not paper's events; or the data are missing or broken.
     """
-    setting, options = SETTINGS[preset, subject], {"speakers": speakers, "held_out": held_out}
-    known = OPTIONS.get((preset, subject))
-    for name, usual in (("speakers", "mixed"), ("held_out", True)):
-        if name != known and options[name] != usual:
-            raise ValueError(
-                f"{name} must be {usual!r} with preset {preset!r} and subject {subject!r}, got "
-                f"{options[name]!r}"
-            )
-    sounds = setting.sounds(data, **({known: options[known]} if known else {}))
+    setting = SETTINGS[preset, subject]
+    options = _data_options(preset, subject, {"speakers": speakers, "held_out": held_out})
+    sounds = setting.sounds(data, **options)
     tags, rate = len(sounds.tags), sounds.rate
     is_keyword, length = subject == "keywords", round(setting.seconds * rate)
 
@@ -144,6 +138,18 @@ def audio(
         evaluation_batch_size=16 if setting.chunks > 2 else 64,
         loader_workers=loader_processes() if preset == "paper" else 0,
     )
+
+
+def _data_options(preset: str, subject: Subject, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that this data set has; ValueError if another one is set."""
+    known = OPTIONS.get((preset, subject))
+    for name, usual in (("speakers", "mixed"), ("held_out", True)):
+        if name != known and options[name] != usual:
+            raise ValueError(
+                f"{name} must be {usual!r} with preset {preset!r} and subject {subject!r}, got "
+                f"{options[name]!r}"
+            )
+    return {known: options[known]} if known else {}
 
 
 def _handover(sgd: Mapping[str, float]) -> Handover:

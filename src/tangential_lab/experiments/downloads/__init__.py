@@ -6,11 +6,6 @@
 """
 
 from tangential_lab.experiments.downloads.catalogue import data_set, data_sets
-from tangential_lab.experiments.downloads.checksums import (
-    CheckResult,
-    check_files,
-    checksum_note,
-    record_path,
-)
+from tangential_lab.experiments.downloads.checksums import check_files, checksum_note, record_path
 from tangential_lab.experiments.downloads.fetch import fetch, is_needed, part_of
 from tangential_lab.experiments.downloads.http import OnProgress

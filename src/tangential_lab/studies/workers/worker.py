@@ -25,7 +25,7 @@ from tangential_lab.studies.storage.records import parse_record
 from tangential_lab.studies.storage.store import Store
 from tangential_lab.studies.storage.trials import ClaimedTrial, ClaimLostError
 from tangential_lab.studies.typed_json import typed
-from tangential_lab.training import Record, Records, Spec, Task
+from tangential_lab.training import Record, Records, Spec, Task, TrialOptions, TrialStopped
 
 POLL_S = 1.0  # while other workers run the last trials
 
@@ -139,27 +139,13 @@ class Worker:
     ) -> Record | None:
         """The record of a trial; None if it was stopped."""
         from tangential_lab.training.distributed import value_of_first_process
-        from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
+        from tangential_lab.training.trial import Trial
 
         entry, spec = entry_for(plan, claim.spec), claim.spec
         if (record := value_of_first_process(_finished_record(folder))) is not None:
             return record
-        is_test = spec.phase != "tune"
-        evaluations = math.ceil(plan.epochs) - 1 if plan.analysis else task.evaluations
-        options = TrialOptions(
-            epochs=plan.epochs,
-            invariant=frozenset(plan.invariant),
-            precision=plan.settings["precision"],
-            folder=folder if plan.optimizers[spec.optimizer].resumes else None,
-            sharded=plan.settings["sharded"],
-            checkpoint_s=self.options.checkpoint_s,
-            stop=lambda: lost.is_set() or self.stop(),
-            on_share=self.on_share,
-            evaluations=evaluations if is_test else 0,
-            layers=is_test,
-            record_angles=plan.records_angles(spec),
-            angles=self._angles(plan, spec),
-        )
+        stop = lambda: lost.is_set() or self.stop()
+        options = self._trial_options(plan, task, spec, folder, stop)
         try:
             trial = Trial(task, entry, spec, options)
             record = trial.train() | {"provenance": _provenance(plan, spec, trial)}
@@ -178,6 +164,26 @@ class Worker:
         if trial.accelerator.is_main_process:
             self._save_record(record, folder)
         return record
+
+    def _trial_options(
+        self, plan: Plan, task: Task, spec: Spec, folder: Path, stop: Callable[[], bool]
+    ) -> TrialOptions:
+        is_test = spec.phase != "tune"
+        evaluations = math.ceil(plan.epochs) - 1 if plan.analysis else task.evaluations
+        return TrialOptions(
+            epochs=plan.epochs,
+            invariant=frozenset(plan.invariant),
+            precision=plan.settings["precision"],
+            folder=folder if plan.optimizers[spec.optimizer].resumes else None,
+            sharded=plan.settings["sharded"],
+            checkpoint_s=self.options.checkpoint_s,
+            stop=stop,
+            on_share=self.on_share,
+            evaluations=evaluations if is_test else 0,
+            layers=is_test,
+            record_angles=plan.records_angles(spec),
+            angles=self._angles(plan, spec),
+        )
 
     def _angles(self, plan: Plan, spec: Spec) -> Tensor | None:
         """The angles that a trial needs: those of its leader's trial, which is finished."""

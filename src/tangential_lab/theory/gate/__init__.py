@@ -6,7 +6,7 @@ trainings  what the gate does with these weights during a training
 pictures   the figure
 """
 
-from tangential_lab.theory.gate.chance import DELTAS, PAIRS, ROW_COUNTS, ChanceRates, chance_rates
+from tangential_lab.theory.gate.chance import PAIRS, ChanceRates, chance_rates
 from tangential_lab.theory.gate.modules import EXAMPLES
 from tangential_lab.theory.gate.pictures import draw_gate, gate_files
-from tangential_lab.theory.gate.trainings import Examined, Treatment, examine
+from tangential_lab.theory.gate.trainings import Examined, examine
