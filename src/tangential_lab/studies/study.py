@@ -97,8 +97,8 @@ def _warn_of_negligible_decay(plan: Plan) -> None:
 
 def _chosen_baselines(request: StudyRequest, task: Task, plan: Plan) -> dict[str, list[str]]:
     """The baselines that the task or the user gives the optimizers of this plan."""
-    given = {name: list(some) for name, some in {**task.baselines, **request.baselines}.items()}
-    chosen = {name: some for name, some in given.items() if name in plan.optimizers}
+    baselines = {**task.baselines, **request.baselines}
+    chosen = {name: list(some) for name, some in baselines.items() if name in plan.optimizers}
     pairs = plan._replace(chosen_baselines=chosen).comparisons
     for optimizer, baseline in pairs:
         if (baseline, optimizer) in pairs:

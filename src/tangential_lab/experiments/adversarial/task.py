@@ -89,13 +89,13 @@ def _digits() -> dict[str, Any]:
 
 def _cifar10(data: Path | None, *, held_out: bool) -> dict[str, Any]:
     source = images.cifar10(data, download=False)
-    seen = hold_out(len(source.train), HELD_OUT, held_out=held_out)
+    by_split = hold_out(len(source.train), HELD_OUT, held_out=held_out)
     return {
         "about": "CIFAR-10, WRN-34-10 with LeakyReLU(.1)",
         "data": source.data,
         "epochs": 200,
         "batch_size": 128,
-        "splits": images.image_splits(source, seen),
+        "splits": images.image_splits(source, by_split),
         "model": partial(wide_resnet, 34, 10, shortcut="padding"),
         "schedule": partial(step_schedule, drops=DROPS),
         "published": untuned(sgd=(0.1, 2e-4), adam=(1e-3, 2e-4)),  # no source states Adam's rate

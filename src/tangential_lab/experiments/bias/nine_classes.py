@@ -76,11 +76,11 @@ def splits(
     (hard,) = IMAGENET_A.require(data)
     source = described("nine classes of ImageNet, ImageNet-A", [train, val, table, hard])
     central = photographs.central_view()
-    seen = class_folders(train, CLASSES, source, photographs.random_view(), IMAGENET)
+    training = class_folders(train, CLASSES, source, photographs.random_view(), IMAGENET)
     ordinary = class_folders(val, CLASSES, source, central, IMAGENET)
     shared = {name: label for name, label in CLASSES.items() if (hard / name).is_dir()}
     adversarial = class_folders(hard, shared, source, central, IMAGENET_A)
-    parts = photographs.training_splits(seen, held_out=held_out)
+    parts = photographs.training_splits(training, held_out=held_out)
     return source, {
         **{name: _labelled(part, ORDINARY) for name, part in parts.items()},
         "test": _concatenated(

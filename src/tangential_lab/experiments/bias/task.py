@@ -91,12 +91,12 @@ def _digits(data: Path | None, rho: float, *, small: bool, held_out: bool) -> di
     if small:
         few = min(10_000, count * 4 // 5), min(2_000, count // 5)
         train, validation = stratified(mnist.train_labels, *few)
-        seen, tests = {"train": train, "validation": validation}, MINI_TEST
+        by_split, tests = {"train": train, "validation": validation}, MINI_TEST
         # the learning rate of Adam is for a thirtieth of the steps
         published = untuned(sgd=(0.1, 1e-4), adam=(1e-2, 1e-4))
         training = {"epochs": 20, "batch_size": 64, "evaluations": 5, "published": published}
     else:
-        seen, tests = hold_out(count, HELD_OUT, held_out=held_out), len(mnist.test)
+        by_split, tests = hold_out(count, HELD_OUT, held_out=held_out), len(mnist.test)
         schedule = partial(step_schedule, drops=(0.25, 0.5, 0.75))
         training = {"epochs": 80, "batch_size": 256, "schedule": schedule, "published": PUBLISHED}
     return training | {
@@ -105,7 +105,7 @@ def _digits(data: Path | None, rho: float, *, small: bool, held_out: bool) -> di
         "metric": Metric("unbiased accuracy", "%", chance_score=0.1),
         "nets": (partial(rebias.stacked, 3 if small else 7), partial(rebias.stacked, 1)),
         "kernel_width": 1.0,
-        "splits": tints.splits(mnist, seen, tests, rho=rho, small=small),
+        "splits": tints.splits(mnist, by_split, tests, rho=rho, small=small),
         "score": tints.scores,
     }
 

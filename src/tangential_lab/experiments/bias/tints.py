@@ -35,7 +35,7 @@ SEED = 0  # the colours are the same for every trial
 
 def splits(
     mnist: Images,
-    seen: Mapping[str, np.ndarray],
+    by_split: Mapping[str, np.ndarray],
     tests: int,
     *,
     rho: float,
@@ -45,7 +45,7 @@ def splits(
 
     Args:
         mnist: The digits.
-        seen: Indices of training digits by name of the split: "train", to tint with bias, and
+        by_split: Indices of training digits by name of the split: "train", to tint with bias, and
             perhaps "validation", to tint without.
         tests: Number of test digits; each occurs twice, without bias and with its own colour.
         rho: Share of the digits in "train" that have the colour of their class.
@@ -55,7 +55,7 @@ def splits(
     shown = partial(_tinted, mnist.test, mnist.test_labels, small, slice(tests))
     both = zip(shown(UNIFORM, UNBIASED), shown(1.0, BIASED), strict=True)
     bias = {"train": (rho, BIASED), "validation": (UNIFORM, UNBIASED)}
-    parts: dict[str, Any] = {n: trained(indices, *bias[n]) for n, indices in seen.items()}
+    parts: dict[str, Any] = {n: trained(indices, *bias[n]) for n, indices in by_split.items()}
     parts["test"] = map(np.concatenate, both)
     augment = partial(scaled, mean=0.5, deviation=0.5)
     return {name: TensorSplit(*tensors(*part), augment=augment) for name, part in parts.items()}

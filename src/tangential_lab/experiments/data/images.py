@@ -132,7 +132,7 @@ def averaged(images: np.ndarray, factor: int) -> np.ndarray:
 
 def image_splits(
     source: Images,
-    seen: Mapping[str, np.ndarray],
+    by_split: Mapping[str, np.ndarray],
     test: Any = slice(None),
     *,
     mean: float = 0.0,
@@ -142,7 +142,7 @@ def image_splits(
 
     Args:
         source: The images.
-        seen: Indices of training images by name of the split: "train", and perhaps "validation".
+        by_split: Indices of training images by split: "train", and perhaps "validation".
         test: Indices of test images.
         mean: Subtracted from every number.
         deviation: Divides every number.
@@ -150,7 +150,8 @@ def image_splits(
     plain = partial(scaled, mean=mean, deviation=deviation)
     augment = {"train": partial(_varied, mean, deviation)}
     parts = {
-        name: tensors(source.train, source.train_labels, indices) for name, indices in seen.items()
+        name: tensors(source.train, source.train_labels, indices)
+        for name, indices in by_split.items()
     }
     parts["test"] = tensors(source.test, source.test_labels, test)
     return {

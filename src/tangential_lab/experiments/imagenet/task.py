@@ -74,8 +74,10 @@ def imagenet(
     if net not in ("auto", *nets):
         raise ValueError(f"net must be auto or one of {nets} with preset {preset!r}, got {net!r}")
     chosen = nets[0] if net == "auto" else net
-    made = _mini(data) if preset == "mini" else _paper(data, chosen, cutmix, held_out=held_out)
-    classes, settings = made
+    if preset == "mini":
+        classes, settings = _mini(data)
+    else:
+        classes, settings = _paper(data, chosen, cutmix, held_out=held_out)
     if cutmix:
         settings["about"] += ", CutMix"
         settings["splits"]["train"] = CutMixed(settings["splits"]["train"], classes)
@@ -91,14 +93,14 @@ def imagenet(
 def _mini(data: Path | None) -> tuple[int, dict[str, Any]]:
     source = images.cifar10(data)
     train, validation = stratified(source.train_labels, 10_000, 2_000)
-    seen = {"train": train, "validation": validation}
+    by_split = {"train": train, "validation": validation}
     test, _ = stratified(source.test_labels, 4_000, 1_000)
     return 10, {
         "about": "10,000 images of CIFAR-10 (32x32), ResNet-20",
         "data": source.data,
         "epochs": 8,
         "batch_size": 64,
-        "splits": images.image_splits(source, seen, test, mean=0.47, deviation=0.25),
+        "splits": images.image_splits(source, by_split, test, mean=0.47, deviation=0.25),
         "model": resnet20,
         "evaluations": 5,
         "published": untuned(sgd=(0.1, 5e-4), adam=(1e-2, 1e-2)),

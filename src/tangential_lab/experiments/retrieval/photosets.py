@@ -84,8 +84,8 @@ def cub(data: Path | None, *, held_out: bool = True) -> PhotoSet:
     images, table = CUB.require(data)
     with CUB.reading(table, "a table of a class for each number of images.txt"):
         class_of = dict(_lines(CUB, table, 2))
-        named = [(name, int(class_of[number])) for number, name in _lines(CUB, images, 2)]
-    rows = [Row(f"images/{name}", label, label <= 100) for name, label in named]
+        labelled = [(name, int(class_of[number])) for number, name in _lines(CUB, images, 2)]
+    rows = [Row(f"images/{name}", label, label <= 100) for name, label in labelled]
     return _photo_set("CUB-200-2011", CUB, images.parent, rows, held_out=held_out)
 
 
@@ -139,8 +139,8 @@ def _photo_set(
     about: str, source: DataFolder, folder: Path, rows: list[Row], *, held_out: bool
 ) -> PhotoSet:
     """The splits; if `held_out`, the last tenth of the training classes is for validation."""
-    seen, test = ([row for row in rows if row.is_training is which] for which in (True, False))
-    classes = sorted({row.label for row in seen})
+    training, test = ([row for row in rows if row.is_training is which] for which in (True, False))
+    classes = sorted({row.label for row in training})
     if len(classes) < 2 or not test:
         raise source.error(
             f"{folder} must have at least 2 training classes and a test photograph, got "
@@ -151,8 +151,8 @@ def _photo_set(
             raise source.error(f"{path} is missing, but listed in {folder}")
     count = len(classes) - (max(1, len(classes) // HELD_OUT) if held_out else 0)
     number = {label: i for i, label in enumerate(classes[:count])}
-    train = [row._replace(label=number[row.label]) for row in seen if row.label in number]
-    validation = [row for row in seen if row.label not in number]
+    train = [row._replace(label=number[row.label]) for row in training if row.label in number]
+    validation = [row for row in training if row.label not in number]
     shares = f"{count} of {len(classes)} training classes; the others validation"
     shares = shares if held_out else f"all {count} training classes"
     parts = {"train": train, **({"validation": validation} if held_out else {}), "test": test}

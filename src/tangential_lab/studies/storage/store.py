@@ -85,12 +85,12 @@ class Store:
                 f"study {self.name!r} in {without_password(self.url)} was not made by `tangential "
                 "compare`: choose another name (--study NAME)"
             )
-        lost = ""
+        message = ""
         with suppress(ValueError):  # a plan of another version, which is replaced
             old = Plan.of(study.user_attrs["plan"]) if "plan" in study.user_attrs else plan
-            lost = outdated(old, plan, self.records(old))
+            message = outdated(old, plan, self.records(old))
         study.set_user_attr("plan", plan.text())
-        return lost
+        return message
 
     def plan(self) -> Plan:
         """The study's plan; ValueError if there is no such study, or no plan that can be read."""

@@ -43,9 +43,9 @@ def hidden_matrices(model: nn.Module, ends: Collection[str] | None = None) -> se
     if unknown := set(ends) - modules.keys():
         raise ValueError(f"ends must be names of the model's modules, got {sorted(unknown)}")
     inner = [n for n in names if not any(n == end or n.startswith(f"{end}.") for end in ends)]
-    whole = [modules[name] for name in inner if getattr(modules[name], "groups", 1) == 1]
+    ungrouped = [modules[name] for name in inner if getattr(modules[name], "groups", 1) == 1]
     # a weight that is parametrized, as by weight norm, is no parameter
-    weights = [dict(module.named_parameters(recurse=False)).get("weight") for module in whole]
+    weights = [dict(module.named_parameters(recurse=False)).get("weight") for module in ungrouped]
     return {weight for weight in weights if weight is not None} - embedded
 
 
