@@ -1,4 +1,4 @@
-"""Time how long Chromium takes to open the page of a study and draw what is in view.
+"""Time how long Chromium takes to open the page of a study and draw its figures.
 
     python bench/page.py [REPORT.html ...] [--rounds 9]
 
@@ -17,16 +17,15 @@ from timing import interleaved, options_of
 
 from tangential_lab.reports import page
 
-SCREEN = {"width": 1280, "height": 1300}  # tall enough to show the first plots
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def opening_s(chromium, path):
-    """Seconds from the request of a page until what is in view is drawn."""
-    opened = chromium.new_page(viewport=SCREEN)
+    """Seconds from the request of a page until all figures are drawn."""
+    opened = chromium.new_page()
     opened.goto(path.resolve().as_uri())
-    opened.wait_for_selector("html[data-opened]", state="attached", timeout=60_000)
-    milliseconds = opened.get_attribute("html", "data-opened")
+    opened.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
+    milliseconds = opened.get_attribute("html", "data-drawn")
     opened.close()
     return float(milliseconds) / 1000
 

@@ -22,7 +22,6 @@ HEAVY = [
         "lightning",
         "matplotlib",
         "pandas",
-        "plotly",
         "pyarrow",
     ),
     *("rich", "scipy", "sklearn", "tensorboard", "transformers"),

@@ -13,17 +13,7 @@ RUNS = (  # colours of monitored runs; Okabe and Ito's, which colour-blind peopl
     *("#56b4e9", "#e69f00", "#000000", "#8c6d31"),
 )
 NAMED_LAYERS = 24  # a heat map with more layers has no names on its axis
-MARKS = {  # shapes of points: matplotlib's name -> Plotly's name
-    "o": "circle",
-    "s": "square",
-    "D": "diamond",
-    "^": "triangle-up",
-    "v": "triangle-down",
-    "P": "cross",
-    "<": "triangle-left",
-    ">": "triangle-right",
-    "h": "hexagon",
-}
+MARKS = (*"osD^vP<>h",)  # shapes of points, as matplotlib names them; plots.js draws the same
 HEAT = (  # of a heat map, from low to high: Cividis, which colour-blind people can read, too
     *("#00224e", "#123570", "#3b496c", "#575d6d", "#707173"),
     *("#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"),
@@ -52,7 +42,7 @@ class LineStyle(NamedTuple):
     @property
     def symbol(self) -> str:
         """The shape of its points, as matplotlib names it."""
-        return [*MARKS][self.mark % len(MARKS)]
+        return MARKS[self.mark % len(MARKS)]
 
 
 def on_dark(colour: str) -> str:

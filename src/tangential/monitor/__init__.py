@@ -11,11 +11,14 @@ from tangential.monitor.columns import Values
 from tangential.monitor.diagnosis import (
     Run,
     Verdict,
+    advice,
+    compare,
     diagnose,
     fell,
     figures,
-    fold,
+    grew,
     load,
+    multiple,
     percent,
 )
 from tangential.monitor.monitor import Monitor
@@ -29,12 +32,15 @@ __all__ = [
     "Sink",
     "Values",
     "Verdict",
+    "advice",
+    "compare",
     "diagnose",
     "fell",
     "figures",
     "finite_only",
-    "fold",
+    "grew",
     "load",
+    "multiple",
     "percent",
     "sinks",
 ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from functools import partial
 from numbers import Integral
 from typing import Any
 from weakref import WeakSet
@@ -17,9 +17,16 @@ from tangential.invariance import Audit, frozen_norms
 from tangential.monitor.columns import COLUMNS, Values, aggregates, published, weight_values
 from tangential.monitor.labels import audit_lines, labels
 from tangential.monitor.motion import ADDED
-from tangential.monitor.samples import Sample, Weight, on_host, samples_of, samples_of_copies
+from tangential.monitor.samples import (
+    Sample,
+    Weight,
+    on_host,
+    samples_of,
+    samples_of_copies,
+    unit_values,
+)
 from tangential.monitor.sinks.rows import step_number
-from tangential.monitor.sinks.user_sinks import Sink, as_sinks, close, warn_if_shared
+from tangential.monitor.sinks.user_sinks import Sink, as_sinks, call, close, warn_if_shared
 from tangential.monitor.updates import Group, settings_of
 from tangential.names import unwrapped, unwrapped_name
 from tangential.optim import Projected
@@ -188,10 +195,8 @@ class Monitor:
         values["all/frozen_norms"] = float(len(frozen))
         detailed = {f"{watched[p].label}/{k}": v for p, x in logged.items() for k, v in x.items()}
         detailed |= {f"{name}/frozen": 1.0 for name in frozen}
-        with ExitStack() as calls:  # a sink that raises must not keep a log from the others
-            for sink in reversed(self.sinks):
-                wants = getattr(sink, "weights", self.weights)
-                calls.callback(sink, {**values, **detailed} if wants else dict(values), step)
+        units = partial(unit_values, samples, watched)
+        call(self.sinks, values, detailed, units, step, self.weights)
 
     def _values(self, sample: Sample, sums: list[float], weight: Weight) -> Values:
         param, group = sample.param, weight.group

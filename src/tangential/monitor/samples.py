@@ -27,7 +27,7 @@ from tangential.backends import (
     splits_units,
     widen,
 )
-from tangential.monitor.motion import Moved, added
+from tangential.monitor.motion import ADDED, Moved, added
 from tangential.monitor.updates import Group, gradient_of, keep_of, update_of
 
 
@@ -45,6 +45,7 @@ class Sample(NamedTuple):
     param: Tensor
     sums: Tensor
     judged: bool
+    units: Tensor  # the same of each unit [units, ADDED]; of a DTensor, of this process's units
 
 
 def samples_of(seen: StepSums) -> list[Sample]:
@@ -59,8 +60,10 @@ def samples_of(seen: StepSums) -> list[Sample]:
     unit_size = torch.as_tensor(table.unit_size, dtype=ww.dtype, device=ww.device).expand_as(ww)
     moved = Moved(ww, gg, gw, we, ee, 1 - lr * options.decay * damp, unit_size)
     units = [rows.units for rows in table.rows]
-    sums = added_up(_over_units(added(moved, seen.gate), units), table.shard_groups.units)
-    samples = [Sample(p, row, True) for p, row in zip(seen.params, sums, strict=True)]
+    by_unit = added(moved, seen.gate)
+    sums = added_up(_over_units(by_unit, units), table.shard_groups.units)
+    each = zip(seen.params, sums, by_unit.split(units), strict=True)
+    samples = [Sample(p, row, True, units) for p, row, units in each]
     return [sample for sample in samples if sample.param.grad is not None]
 
 
@@ -105,8 +108,8 @@ def samples_of_copies(
     for p, change in changes.items():
         if p not in products:
             products[p] = _products(change, _added(optimizer, p, change, weights[p].group))
-    sums = _sums_of_weights(changes, products)
-    return [Sample(p, sums[p], False) for p in changes if p.grad is not None]
+    sums, units = _sums_of_weights(changes, products)
+    return [Sample(p, sums[p], False, units[p]) for p in changes if p.grad is not None]
 
 
 def _change(
@@ -148,8 +151,8 @@ def _added(
 
 def _sums_of_weights(
     changes: dict[Tensor, native.WeightChange], products: dict[Tensor, Tensor]
-) -> dict[Tensor, Tensor]:
-    """The sums of every weight [ADDED], in one pass over all units on a device.
+) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
+    """The sums of every weight [ADDED] and of its units, in one pass over all units on a device.
 
     Args:
         changes: What changed each weight.
@@ -157,7 +160,7 @@ def _sums_of_weights(
     """
     groups = {p: shard_groups(p, change.units) for p, change in changes.items()}
     _add_up((products[p], groups[p].parts) for p in changes)
-    sums = {}
+    sums, by_unit = {}, {}
     for params in _by_device(products):
         units = [products[p].shape[1] for p in params]
         columns = torch.cat([products[p] for p in params], dim=1)
@@ -165,10 +168,11 @@ def _sums_of_weights(
         known = torch.tensor(each, dtype=columns.dtype, device="cpu")
         keep, unit_size = known[_owner(units)].T.to(columns.device)
         ww, gg, gw, we, ee = columns
-        rows = _over_units(added(Moved(ww, gg, gw, we, ee, keep, unit_size)), units)
-        sums |= dict(zip(params, rows, strict=True))
+        rows = added(Moved(ww, gg, gw, we, ee, keep, unit_size))
+        sums |= dict(zip(params, _over_units(rows, units), strict=True))
+        by_unit |= dict(zip(params, rows.split(units), strict=True))
     _add_up((sums[p], groups[p].units) for p in changes)
-    return sums
+    return sums, by_unit
 
 
 def _unit_size(param: Tensor, change: native.WeightChange, groups: sharded.ShardGroups) -> float:
@@ -195,6 +199,18 @@ def on_host(samples: list[Sample]) -> list[tuple[Sample, list[float]]]:
         rows = torch.stack([sums[p] for p in params]).tolist()
         floats |= dict(zip(params, rows, strict=True))
     return [(sample, floats[sample.param]) for sample in samples]
+
+
+def unit_values(samples: list[Sample], weights: dict[Tensor, Weight]) -> dict[str, Tensor]:
+    """Norms, effective steps and cosines "weight/column" of all units with a norm, on the CPU."""
+    squares = {"norm": "ww", "effective_step": "chord2", "cosine": "cosine2"}
+    values = {}
+    for sample in samples:
+        columns = dict(zip(ADDED, sample.units.T.cpu(), strict=True))
+        for name, square in squares.items():
+            column = columns[square][columns["units"] > 0].sqrt()
+            values[f"{weights[sample.param].label}/{name}"] = column
+    return values
 
 
 def _by_device(tensors: dict[Tensor, Tensor]) -> Iterable[list[Tensor]]:

@@ -26,8 +26,16 @@ class SharedSink(NamedTuple):
 
     def __call__(self, values: Values, _: int) -> None:
         """Call the sink."""
-        labelled = {self.label + name: value for name, value in values.items()}
-        self.sink(labelled, step_number(self.now()))
+        self.sink(self._labelled(values), step_number(self.now()))
+
+    @property
+    def log_units(self) -> Callable[[dict[str, Any], int], None] | None:
+        """The sink's own `log_units`, if it has one."""
+        log = getattr(self.sink, "log_units", None)
+        return log and (lambda units, _: log(self._labelled(units), step_number(self.now())))
+
+    def _labelled(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {self.label + name: value for name, value in values.items()}
 
 
 class Monitors:

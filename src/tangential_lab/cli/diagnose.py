@@ -8,7 +8,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tangential.monitor import Run, diagnose, fell, figures, fold, load, percent
+from tangential.monitor import (
+    Run,
+    advice,
+    compare,
+    diagnose,
+    fell,
+    figures,
+    grew,
+    load,
+    multiple,
+    percent,
+)
 from tangential_lab.reports import unsigned_zero
 from tangential_lab.terminal import say
 
@@ -16,14 +27,14 @@ plain = "{:.3g}".format
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "lr": ("lr", plain),
     "norm": ("norm", plain),
-    "norm_growth": ("norm growth", fold),
+    "norm_growth": ("norms", grew),
     "memory_share": ("share of norm growth from momentum", percent),
     "effective_step": ("effective step", plain),
     "slowdown": ("effective step per lr", fell),
     "angle_rad": ("angle per step, rad", plain),
     "equilibrium_rad": ("equilibrium angle, rad", plain),
     "angle_over_equilibrium": ("angle over equilibrium angle", plain),
-    "fastest_over_slowest": ("fastest weight over slowest", fold),
+    "fastest_over_slowest": ("fastest weight over slowest", multiple),
     "all_norm": ("norm, mean of all matrices", plain),
     "all_angle_rad": ("angle per step, mean of all matrices, rad", plain),
     "frozen_norms": ("frozen normalisations", "{:.0f}".format),
@@ -31,7 +42,7 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
 
 
 def command(run: Path, other: Path | None = None, /) -> None:
-    """Show problems in the weight updates of a run, or compare two runs.
+    """Show problems in the weight updates of a run and what to change, or compare two runs.
 
     Args:
         run: Log written by Monitor: a CSV file or a folder of Parquet files.
@@ -48,6 +59,12 @@ def command(run: Path, other: Path | None = None, /) -> None:
         console.print(f"[bold]{escape(loaded.name)}[/bold]", highlight=False, soft_wrap=True)
         for verdict in diagnose(loaded):
             say(console, verdict.text, indent="  ")
+            if change := advice(verdict, loaded):
+                say(console, f"To change: {change}", indent="    ")
+    if other:
+        console.print("[bold]Compared[/bold]", highlight=False)
+        for difference in compare(*runs):
+            say(console, difference.text, indent="  ")
 
 
 def _table(runs: list[Run]) -> Table:

@@ -17,6 +17,7 @@ from tangential_lab.reports.standings import grid, multiples
 from tangential_lab.reports.study import Report, page, report, write_report
 from tangential_lab.reports.wording import (
     gap,
+    near_gap,
     near_score,
     number,
     score,
@@ -35,6 +36,7 @@ __all__ = [
     "gap",
     "grid",
     "multiples",
+    "near_gap",
     "near_score",
     "number",
     "page",

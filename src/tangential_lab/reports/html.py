@@ -1,6 +1,6 @@
 """HTML pages that load no other file, and in which all names are escaped.
 
-Jinja2 and Plotly are imported where a page is made.
+Jinja2 is imported where a page is made.
 """
 
 import json
@@ -21,14 +21,7 @@ from tangential_lab.terminal import keep_units
 
 LINE_HEIGHT_PX, HEAT_HEIGHTS_PX = 300, (200, 460)  # of a plot; of a heat map, smallest and largest
 LAYER_HEIGHT_PX, HEAT_MARGIN_PX = 11, 90
-LOOK = {  # for page.js
-    "marks": [*look.MARKS.values()],
-    "dash": ",".join(f"{part * look.LINE_WIDTH:g}px" for part in look.DASH),
-    "width": look.LINE_WIDTH,
-    "opacity": look.BAND_OPACITY,
-    "few": look.FEW_POINTS,
-    "heat": [[i / (len(look.HEAT) - 1), colour] for i, colour in enumerate(look.HEAT)],
-}
+LOOK = {"few": look.FEW_POINTS, "heat": look.HEAT}  # for plots.js
 
 
 def render(
@@ -50,7 +43,7 @@ def render(
     """
     keys = {name: _key(name, style) for name, style in styles.items()}
     data = {"figures": plain(figures), "styles": keys, "look": LOOK}
-    scripts = [_plotly(), _file("page.js")]
+    scripts = [_file("plots.js"), _file("page.js")]
     return (
         _environment()
         .get_template(template)
@@ -126,13 +119,6 @@ def _markup(text: str) -> Any:
 @cache
 def _file(name: str) -> str:
     return (files("tangential_lab.reports") / "templates" / name).read_text(encoding="utf-8")
-
-
-@cache
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
 
 
 def _policy(scripts: Sequence[str], *, live: bool) -> str:

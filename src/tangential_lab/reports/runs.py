@@ -11,25 +11,26 @@ from tangential.monitor import Run, diagnose
 from tangential_lab import styles as look
 from tangential_lab.reports import html
 from tangential_lab.reports.figures.description import (
+    BEFORE_THE_END,
     LINE_POINTS,
     Axis,
     Figure,
     Panel,
     Series,
+    fitted,
     last_values,
-    limits,
     mean,
     summed,
     thinned,
 )
-from tangential_lab.reports.figures.training import CAUSES, CURVES, STEP, layer_figure
+from tangential_lab.reports.figures.training import CAUSES, STEP, layer_figure
 from tangential_lab.reports.study import write_page
 from tangential_lab.styles import LineStyle, on_light
 
-SCALED_BY = 0.9  # of the steps set the scales: a schedule may end at 0
 NOTE = (
-    "Lines are medians over weights; bands go from the lower to the upper quartile. Dashed: the "
-    "angle at which weight decay and steps are in equilibrium."
+    "Lines are medians over weights; bands go from the lower to the upper quartile. The effective "
+    "step is shown as an angle; below 0.5 rad the two differ by 1 % or less. Dashed: the angle at "
+    "which weight decay and steps are in equilibrium."
 )
 
 
@@ -61,10 +62,10 @@ def write_runs(runs: Mapping[str, Run], folder: Path) -> list[Path]:
 
 def run_figures(runs: Mapping[str, Run]) -> list[Figure]:
     """Norms, effective steps, angles and growth by cause over steps; and the layers."""
-    growth = "growth of ‖w‖², summed"
+    growth = Axis("growth of ‖w‖², summed")
     panels = [
-        _panel("Weight norm", "norm ‖w‖", runs, "norm"),
-        *(_panel(*CURVES[key][:2], runs, key, log=True) for key in ("effective_step", "angle_rad")),
+        _panel("Weight norm", Axis("norm ‖w‖"), runs, "norm"),
+        _panel("Effective step", Axis("angle per step, rad", log=True), runs, "angle_rad"),
         *(_panel(f"Growth {x}", growth, runs, key, total=True) for key, x in CAUSES.items()),
     ]
     panels = [panel for panel in panels if panel.series]
@@ -109,26 +110,17 @@ def _about(run: Run) -> str:
 
 
 def _panel(
-    title: str,
-    y: str,
-    runs: Mapping[str, Run],
-    column: str,
-    *,
-    log: bool = False,
-    total: bool = False,
+    title: str, axis: Axis, runs: Mapping[str, Run], column: str, *, total: bool = False
 ) -> Panel:
     """A column over steps, one line per run; `total` sums it up over the steps."""
-    lines = [_line(name, run, column, log=log, total=total) for name, run in runs.items()]
+    lines = [_line(name, run, column, log=axis.log, total=total) for name, run in runs.items()]
     if column == "angle_rad":
         lines += [
-            _line(_equilibrium(name), run, "equilibrium_rad", log=log)._replace(low=(), high=())
+            _line(_equilibrium(name), run, "equilibrium_rad", log=True)._replace(low=(), high=())
             for name, run in runs.items()
         ]
     lines = [line for line in lines if len(line.x)]
-    axis, last = Axis(y, log), max((line.x[-1] for line in lines), default=0)
-    if log:
-        axis = axis._replace(limits=limits(axis, lines, 0, SCALED_BY * last))
-    return Panel(title, STEP, axis, lines)
+    return Panel(title, STEP, fitted(axis, lines, BEFORE_THE_END) if axis.log else axis, lines)
 
 
 def _line(name: str, run: Run, column: str, *, log: bool, total: bool = False) -> Series:

@@ -6,7 +6,7 @@ import shlex
 from tangential_lab.names import label
 from tangential_lab.reports.rows import Reach, Row
 from tangential_lab.reports.standings import comparable
-from tangential_lab.reports.wording import enumeration, number, score, share, span
+from tangential_lab.reports.wording import enumeration, near, number, score, share, span
 from tangential_lab.statistics import Interval
 from tangential_lab.studies import Plan, schedule, tuning
 from tangential_lab.training import PHASE_NAMES, PHASES, Records
@@ -17,10 +17,11 @@ from tangential_lab.training import PHASE_NAMES, PHASES, Records
 def fair_mechanism(
     plan: Plan, optimizer: str, baseline: str, rows: list[Row], undecayed: list[Row]
 ) -> str:
-    """The sentence about the mechanism in trials that differ only in the update, or "".
+    """The sentence about the mechanism in trials that differ only in the update.
 
-    These are the trials without weight decay, or those at the best points if settings agree. Decay
-    may act in another way under a baseline that is not the usual one: Adam's is coupled.
+    These are the trials without weight decay, or those at the best points if settings agree; else
+    the sentence says what differs. Decay may act in another way under a baseline that is not the
+    usual one: Adam's is coupled. "" where nothing was measured.
     """
     same_decay = plan.optimizers[optimizer].baseline == baseline
     for candidates, without_decay in ((undecayed, True), (rows, False)):
@@ -30,7 +31,22 @@ def fair_mechanism(
             fair = same_decay or not row.point.get("weight_decay")
             if fair and (text := mechanism(row, other)):
                 return f"{_settings(row, other, without_decay=without_decay)}: {text}"
+    if row and other and row.against(baseline) and mechanism(row, other):
+        return f"Norms and effective steps are not compared: {_unequal(row, other)}."
     return ""
+
+
+def _unequal(row: Row, other: Row) -> str:
+    """Why the update is not the only difference between two optimizers."""
+    names = f"{label(row.optimizer)} and {label(other.optimizer)}"
+    if comparable(row.point, other.point):
+        return f"the weight decays of {names} act in different ways"
+    points = row.point, other.point
+    if all(name in point for point in points for name in ("lr", "weight_decay")):
+        a, b = (point["lr"] * point["weight_decay"] for point in points)
+        if not math.isclose(a, b, rel_tol=1e-6):
+            return f"lr × weight decay of {names} differs, {a:.2g} against {b:.2g}"
+    return f"the settings of {names} differ"
 
 
 def _settings(row: Row, other: Row, *, without_decay: bool) -> str:
@@ -73,10 +89,10 @@ def _times(
     if not ratio.n:
         return ""
     means = f"{number(value.mean)} against {number(other.mean)}{unit}"
-    times = number(ratio.mean)
+    times, low, high = near(ratio, digits=3)
     if not ratio.known:
         return f"{words.format(times)} ({means}; one pair of seeds, no interval)"
-    ends = span(number(ratio.low), number(ratio.high))
+    ends = span(low or times, high or times)
     if ratio.covers(1):
         return f"no difference detected in {what} ({means}; ratio {times}, {ends})"
     return f"{words.format(times)} ({means}; {ends})"

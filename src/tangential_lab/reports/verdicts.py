@@ -4,7 +4,15 @@ from typing import Literal
 
 from tangential_lab.names import label
 from tangential_lab.reports.rows import Comparison, Row
-from tangential_lab.reports.wording import capital, enumeration, gap, p_value, score, span
+from tangential_lab.reports.wording import (
+    capital,
+    enumeration,
+    gap,
+    near_gap,
+    p_value,
+    score,
+    span,
+)
 from tangential_lab.statistics import ALPHA, MIN_SEEDS
 from tangential_lab.studies import Plan
 from tangential_lab.training import Metric
@@ -66,7 +74,7 @@ def verdict(plan: Plan, row: Row, other: Row) -> str:
     at = side(metric, against)
     phrase = _phrase(at, row, against, metric)
     phrase = capital(phrase) if at in ("even", "unknown") else phrase  # others begin with a name
-    text = f"{phrase}: {metric.name} {gap(metric, against.difference.mean)}"
+    text = f"{phrase}: {metric.name} {near_gap(metric, against.difference, unit=True)[0]}"
     more = [
         _detectable(at, metric, against),
         _runner_ups(metric, row, against),
@@ -99,10 +107,10 @@ def _runner_ups(metric: Metric, row: Row, against: Comparison) -> str:
     closest = (min if ahead else max)(
         against.runner_ups, key=lambda interval: metric.oriented(interval.mean)
     )
-    low, high = (gap(metric, end, unit=False) for end in (closest.low, closest.high))
+    mean, low, high = near_gap(metric, closest, unit=True)
     return (
         f"{worse}'s tuning seeds cannot tell its best point from {others}; with the best of them "
-        f"the difference is {gap(metric, closest.mean)} ({span(low, high)})."
+        f"the difference is {mean} ({span(low, high)})."
     )
 
 
@@ -111,7 +119,7 @@ def _evidence(metric: Metric, against: Comparison) -> str:
     parts = [] if metric.higher_is_better else ["lower is better"]
     if not difference.known:
         return "; ".join([*parts, "no interval"])
-    low, high = (gap(metric, end, unit=False) for end in (difference.low, difference.high))
+    _, low, high = near_gap(metric, difference)
     parts += [span(low, high), f"{difference.n} paired seeds", f"P(better) {against.better:.2f}"]
     if against.tested:
         by = " by Holm" if against.family > 1 else ""

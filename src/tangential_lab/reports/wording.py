@@ -25,11 +25,14 @@ def score(metric: Metric, value: float, *, unit: bool = True) -> str:
     return unsigned_zero(f"{text} {metric.unit}".strip() if unit else text)
 
 
-def gap(metric: Metric, value: float, *, unit: bool = True, digits: int = 3) -> str:
+def gap(metric: Metric, value: float, *, unit: bool = True) -> str:
     """A difference of scores with its sign and unit: +1.20 points."""
-    share = metric.unit == "%"
-    text = unsigned_zero(f"{100 * value:+.2f}" if share else f"{value:+.{digits}g}")
-    return f"{text} {'points' if share else metric.unit}".strip() if unit else text
+    text = unsigned_zero(f"{100 * value:+.2f}" if metric.unit == "%" else f"{value:+.3g}")
+    return _with_unit(metric, text) if unit else text
+
+
+def _with_unit(metric: Metric, text: str) -> str:
+    return f"{text} {'points' if metric.unit == '%' else metric.unit}".strip()
 
 
 def number(value: float) -> str:
@@ -43,8 +46,15 @@ def number(value: float) -> str:
     return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:#.3g}".removesuffix(".")
 
 
-def near(interval: Interval, scale: float = 1) -> tuple[str, str, str]:
+def near(
+    interval: Interval, scale: float = 1, *, digits: int = MOST_DIGITS
+) -> tuple[str, str, str]:
     """A mean and the ends of its interval, rounded to two digits of its half width; or no ends.
+
+    Args:
+        interval: The interval.
+        scale: Factor of all three numbers.
+        digits: Number of significant digits of the largest one, at most.
 
     >>> near(Interval(0.0124963, 0.0123, 0.0127, 5), 1000)
     ('12.50', '12.30', '12.70')
@@ -56,7 +66,7 @@ def near(interval: Interval, scale: float = 1) -> tuple[str, str, str]:
         return "?", "", ""
     if not interval.known or not half:
         return number(mean), "", ""
-    form = _form(max(map(abs, (mean, low, high))), half)
+    form = _form(max(map(abs, (mean, low, high))), half, digits)
     return _formatted(form, mean, low, high)
 
 
@@ -69,9 +79,9 @@ def _formatted(form: str, mean: float, low: float, high: float) -> tuple[str, st
     )
 
 
-def _form(largest: float, half: float) -> str:
+def _form(largest: float, half: float, digits: int = MOST_DIGITS) -> str:
     first = math.floor(math.log10(largest))
-    last = max(math.floor(math.log10(half)) - 1, first - MOST_DIGITS + 1)  # the last decimal place
+    last = max(math.floor(math.log10(half)) - 1, first - digits + 1)  # the last decimal place
     if -4 <= first < 6:
         return f".{max(0, -last)}f"
     return f".{max(first - last, 1)}e"
@@ -99,6 +109,20 @@ def percent(interval: Interval) -> tuple[str, str, str]:
 def near_score(metric: Metric, interval: Interval) -> tuple[str, str, str]:
     """The mean score and the ends of its interval, percentages to two decimals."""
     return _percent(".2f", interval) if metric.unit == "%" else near(interval)
+
+
+def near_gap(metric: Metric, interval: Interval, *, unit: bool = False) -> tuple[str, str, str]:
+    """A mean difference and the ends of its interval, with signs and equally many decimals.
+
+    >>> near_gap(Metric("loss", "nats", 9.0), Interval(0.00664, -0.02356, 0.0229, 5), unit=True)
+    ('+0.007 nats', '-0.024', '+0.023')
+    """
+    mean, low, high = (gap(metric, x, unit=False) for x in interval[:3])
+    if interval.known and interval.half and metric.unit != "%":
+        form = _form(max(map(abs, interval[:3])), interval.half)
+        mean, low, high = _formatted(f"+{form}", *interval[:3])
+    mean = _with_unit(metric, mean) if unit else mean
+    return (mean, low, high) if interval.known else (mean, "", "")
 
 
 def _percent(form: str, interval: Interval) -> tuple[str, str, str]:

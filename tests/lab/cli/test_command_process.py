@@ -71,7 +71,7 @@ from tangential_lab.__main__ import main
 main()
 """
 LAB_EXTRA = (
-    *("accelerate", "attr", "attrs", "cyclopts", "jinja2", "matplotlib", "optuna", "plotly"),
+    *("accelerate", "attr", "attrs", "cyclopts", "jinja2", "matplotlib", "optuna"),
     *("psutil", "pyarrow", "rich", "scipy", "sklearn", "sqlalchemy", "torchmetrics", "torchvision"),
 )
 

@@ -30,7 +30,7 @@ def test_nothing_is_cut_and_text_can_be_read(chromium, url, scheme, size):
             assert (high + 0.05) / (low + 0.05) >= 4.5
         sizes = o.evaluate(
             """[...document.querySelectorAll(".plot")].map((p) =>
-               [p.clientWidth, p.querySelector(".main-svg").getBoundingClientRect().width])"""
+               [p.clientWidth, p.querySelector(".drawing").getBoundingClientRect().width])"""
         )
         assert all(abs(place - drawn) <= 1 for place, drawn in sizes)
 
@@ -75,7 +75,6 @@ def test_labels_do_not_overlap(chromium, url, width):
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_a_heat_map_has_one_scale_of_colours(chromium, url, size):
     with tab(chromium, url, viewport=size) as opened:
-        assert opened.locator(".plot .colorbar").count() == 0
         assert opened.locator(".scale").count() == 1
         bar = opened.locator(".colours")
         colours = bar.evaluate("(bar) => getComputedStyle(bar).backgroundImage")
@@ -120,14 +119,27 @@ def test_a_printed_page_is_light_and_narrow(chromium, url, tmp_path):
         assert 3 <= path.read_bytes().count(b"/Type /Page\n") <= 12
         opened.evaluate("dispatchEvent(new Event('beforeprint'))")
         widths = opened.evaluate(
-            "[...document.querySelectorAll('.plot .main-svg')].map((s) => s.getAttribute('width'))"
+            "[...document.querySelectorAll('.plot .drawing')].map((s) => s.getAttribute('width'))"
         )
         assert set(widths) == {"330"}
         assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == (
             "rgb(255, 255, 255)"
         )
         opened.evaluate("dispatchEvent(new Event('afterprint'))")
-        assert opened.locator("[data-figure=norm] .main-svg").first.get_attribute("width") != "330"
+        assert opened.locator("[data-figure=norm] .drawing").first.get_attribute("width") != "330"
+
+
+def test_the_keyboard_reaches_the_content_first(chromium, url, study):
+    with tab(chromium, url) as opened:
+        opened.keyboard.press("Tab")
+        assert opened.evaluate("document.activeElement.innerText") == "Skip to the content"
+        opened.keyboard.press("Enter")
+        assert opened.evaluate("document.activeElement.id") == "content"
+        stops = opened.evaluate(
+            """[...document.querySelectorAll("a, button, summary, [tabindex]")]
+                 .filter((place) => place.tabIndex >= 0 && place.checkVisibility()).length"""
+        )
+        assert stops == len(study.plan.optimizers) + 3  # the skip link, method, files
 
 
 def test_a_screen_reader_finds_its_way(chromium, url):
@@ -135,7 +147,8 @@ def test_a_screen_reader_finds_its_way(chromium, url):
         wrong = opened.evaluate(
             """[
               ...[...document.querySelectorAll("table")].filter((t) =>
-                !t.caption?.innerText || [...t.querySelectorAll("th")].some((th) => !th.scope)),
+                !t.caption?.textContent.trim()
+                || [...t.querySelectorAll("th")].some((th) => !th.scope)),
               ...[...document.querySelectorAll(".plot")].filter((p) =>
                 p.getAttribute("role") !== "img" || p.ariaLabel.length < 20),
               ...[...document.querySelectorAll(".scroll")].filter((s) => !s.ariaLabel),

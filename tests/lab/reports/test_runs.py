@@ -75,8 +75,8 @@ def test_an_angle_is_shown_with_its_equilibrium_and_the_end_of_a_schedule_sets_n
         for row in rows(lambda *_: 1.0, invariant=1.0)
     ]
     [figure] = run_figures({"run": load(log)})
-    assert line(figure, "Angle per step", "run, equilibrium").y == [pytest.approx(0.03)] * 5
-    low, high = next(p for p in figure.panels if p.title == "Angle per step").y.limits
+    assert line(figure, "Effective step", "run, equilibrium").y == [pytest.approx(0.03)] * 5
+    low, high = next(p for p in figure.panels if p.title == "Effective step").y.limits
     assert 0.015 < low < 0.02 < 0.03 < high < 0.04
 
 

@@ -41,27 +41,33 @@ def test_a_ratio_whose_interval_covers_one_is_no_difference():
     mine = rows[1]._replace(comparisons=[rows[1].comparisons[0]._replace(norm=ratio)])
     text = sentences.mechanism(mine, rows[0])
     assert "no difference detected in the final weight norm (" in text
-    assert "; ratio 1.02, 95 % interval 0.980 to 1.06); " in text
+    assert "; ratio 1.02, 95 % interval 0.98 to 1.06); " in text
+
+
+DIFFERS = "lr × weight decay of SGDP and SGD differs, "
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "allowed"),
+    ("mine", "theirs", "unequal"),
     [
-        ({"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.1, "weight_decay": 0.0}, True),
-        ({"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.2, "weight_decay": 0.0}, False),
-        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.1, "weight_decay": 0.3}, False),
-        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.2, "weight_decay": 5e-4}, True),
-        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.1, "weight_decay": 0.0}, False),
-        ({"lr": 0.1}, {"lr": 0.1}, True),
-        ({"lr": 0.1}, {"lr": 0.1, "weight_decay": 0.0}, False),
-        ({"lr": 0.1, "weight_decay": 1e-3}, {"rate": 0.1}, False),
+        ({"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.1, "weight_decay": 0.0}, ""),
+        ({"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.2, "weight_decay": 0.0}, "the settings of"),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.1, "weight_decay": 0.3}, f"{DIFFERS}0.0001 "),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.2, "weight_decay": 5e-4}, ""),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"lr": 0.1, "weight_decay": 0.0}, f"{DIFFERS}0.0001 "),
+        ({"lr": 0.1}, {"lr": 0.1}, ""),
+        ({"lr": 0.1}, {"lr": 0.1, "weight_decay": 0.0}, "the settings of SGDP and SGD differ"),
+        ({"lr": 0.1, "weight_decay": 1e-3}, {"rate": 0.1}, "the settings of SGDP and SGD differ"),
     ],
 )
-def test_norms_are_compared_only_if_the_settings_allow_it(mine, theirs, allowed):
-    assert standings.comparable(mine, theirs) is allowed
+def test_norms_are_compared_only_if_the_settings_allow_it(mine, theirs, unequal):
+    assert standings.comparable(mine, theirs) is not bool(unequal)
     result = made.scored(sgd=[0.9] * 8, sgdp=[0.9] * 8)
     rows = [result.rows[0]._replace(point=theirs), result.rows[1]._replace(point=mine)]
-    assert bool(sentences.fair_mechanism(result.plan, "sgdp", "sgd", rows, [])) is allowed
+    text = sentences.fair_mechanism(result.plan, "sgdp", "sgd", rows, [])
+    refused = text.startswith(f"Norms and effective steps are not compared: {unequal}")
+    assert refused is bool(unequal)
+    assert text.startswith("At the same ") is not bool(unequal)
 
 
 def test_norms_without_weight_decay_are_preferred(study):

@@ -17,7 +17,7 @@ PAIR = ("sgd", "sgdp")
 def test_a_report_has_all_figures(study):
     keys = [figure.key for figure in study.figures]
     assert keys == [
-        *("score", "score_time", "loss", "norm", "effective_step", "angle_rad", "growth"),
+        *("score", "score_time", "loss", "norm", "effective_step", "growth"),
         *("layers", "undecayed_norm", "undecayed_effective_step", "tuning", "budget"),
     ]
     for figure in study.figures:
@@ -53,6 +53,35 @@ def test_diverged_trials_have_crosses_and_no_lines():
     assert [s.name for s in result["norm"].panels[0].series] == ["sgdp"]
     assert [s.diverged for s in result["tuning"].panels[0].series] == [[3], [3]]
     assert all(s.best != 3 for s in result["tuning"].panels[0].series)
+
+
+def test_diverged_trials_do_not_set_the_scale(study):
+    tuning = next(figure for figure in study.figures if figure.key == "tuning")
+    for panel in tuning.panels:
+        low, high = panel.y.limits
+        assert 80 < low < high < 100  # they score 10 %
+        for line in panel.series:
+            assert all(low < line.y[i] < low + 0.05 * (high - low) for i in line.diverged)
+            assert all(low < y < high for y in line.y)
+    assert "at the worst end of the axis" in tuning.note
+
+
+@pytest.mark.parametrize(
+    ("part", "limits"),
+    [(description.SECOND_HALF, (94.0, 96.0)), (description.BEFORE_THE_END, (10.0, 95.0))],
+)
+def test_a_part_of_the_training_sets_the_scale(part, limits):
+    line = description.Series("a", [0, 40, 50, 80, 100], [10.0, 90.0, 94.0, 95.0, 96.0])
+    low, high = description.fitted(description.Axis("accuracy"), [line], part).limits
+    margin = 0.05 * (limits[1] - limits[0])
+    assert (low, high) == pytest.approx((limits[0] - margin, limits[1] + margin))
+
+
+def test_a_score_has_room_at_the_end_and_an_effective_step_before_it(study):
+    figures = {figure.key: figure.panels[0] for figure in study.figures}
+    score, step = figures["score"], figures["effective_step"]
+    assert min(score.series[0].y) < score.y.limits[0] < 0.95 * max(score.series[0].y)
+    assert min(line.low[-1] for line in step.series) < step.y.limits[0]
 
 
 def test_heat_maps_share_their_colours_and_stay_small():

@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from sink_cases import log, logged, scalars, small, train
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from tangential import Monitor
+from tangential import AdamP, Monitor
 from tangential.monitor import sinks
 from tangential.monitor.sinks.rows import AGGREGATES, rows_of_log
 
@@ -32,6 +34,45 @@ def test_tensorboard_leaves_a_writer_open_and_hides_what_is_repeated(tmp_path):
     for steps in ((0, 1, 2), (1, 2)):
         log(sinks.tensorboard(tmp_path / "run"), *steps)
     assert [step for step, _ in scalars(tmp_path / "run")["all/norm"]] == [0, 1, 2]
+
+
+def test_tensorboard_takes_histograms_of_rows_on_request(tmp_path):
+    memory = sinks.memory()
+    logged(sinks.tensorboard(tmp_path, rows=True), memory, sinks.tensorboard(tmp_path / "plain"))
+    events = EventAccumulator(str(tmp_path), {"histograms": 0})
+    events.Reload()
+    columns = ("norm", "effective_step", "cosine")
+    assert {*events.Tags()["histograms"]} == {
+        f"{label}/{name} by row" for label in ("0.weight", "2.weight") for name in columns
+    }
+    of_weight = {(x["step"], x["label"]): x for x in memory}
+    for event in events.Histograms("0.weight/norm by row"):  # of three rows
+        squared = event.histogram_value.sum_squares
+        assert squared == pytest.approx(of_weight[event.step, "0.weight"]["norm"] ** 2)
+        assert event.histogram_value.num == 3
+    last = events.Histograms("2.weight/effective_step by row")[-1].histogram_value
+    mean_square = last.sum_squares / last.num
+    assert mean_square == pytest.approx(of_weight[4, "2.weight"]["effective_step"] ** 2)
+    assert "all/norm" in scalars(tmp_path)
+    plain = EventAccumulator(str(tmp_path / "plain"))
+    plain.Reload()
+    assert plain.Tags()["histograms"] == []
+
+
+@pytest.mark.parametrize("make", [AdamP, torch.optim.SGD])
+def test_the_squares_of_rows_add_up_to_those_of_their_weight(make):
+    seen, memory = [], sinks.memory()
+    wants = lambda values, step: None
+    wants.log_units = lambda units, step: seen.append(units)
+    model = small()[0]
+    optimizer = make(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, 1, [wants, memory]):
+        train(model, optimizer, [0])
+    for x in memory:
+        if f"{x['label']}/norm" in seen[0]:
+            norms = seen[0][f"{x['label']}/norm"]
+            assert norms.square().sum().sqrt().item() == pytest.approx(x["norm"])
+    assert seen[0]["0.weight/cosine"].shape == (3,)
 
 
 # ---- Weights & Biases

@@ -38,7 +38,9 @@ def _sound(run: Run) -> Verdict:
         "slowdown": lambda x: f"the effective step per lr {fell(x)}",
         "angle_over_equilibrium": lambda x: f"the angle is {x:.2g} times that of equilibrium",
         "fastest_over_slowest": lambda x: (
-            f"the fastest weight turns {multiple(x)} times as far as the slowest"
+            "all weights turn equally far"
+            if multiple(x) == "1.0"
+            else f"the fastest weight turns {multiple(x)} times as far as the slowest"
         ),
     }
     parts = [say(x) for name, say in sentences.items() if (x := numbers[name]) == x]

@@ -22,7 +22,9 @@ class Verdict:
 
 
 def multiple(ratio: float) -> str:
-    """A ratio as a number: 5.1, or 1,234."""
+    """A ratio as a number: 5.1, 1,234, or 3.2e+08."""
+    if ratio >= 1e6:
+        return f"{ratio:.2g}"
     return f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"
 
 

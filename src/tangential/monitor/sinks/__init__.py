@@ -1,7 +1,8 @@
 """Where a monitor's logs go: CSV, Parquet, TensorBoard, W&B, a list in memory.
 
-A sink is any callable `(values, step)`. Two attributes are optional: `weights` says whether it
-wants values for every weight, and `Monitor.close` calls `close()`.
+A sink is any callable `(values, step)`. Three attributes are optional: `weights` says whether it
+wants values for every weight, `log_units(units, step)` receives tensors "weight/column" with a
+value for every row or unit before the sink is called, and `Monitor.close` calls `close()`.
 
 - `csv_file`, `parquet_folder`: the formats; `file_sink`: what both share, and their promises
 - `rows`: the rows of a log, and `memory`; `services`: TensorBoard and W&B

@@ -18,6 +18,9 @@ class TensorBoard:
     Args:
         to: A folder, or a SummaryWriter, which you must close yourself.
         weights: Also write scalars for every weight.
+        rows: Also write histograms "weight/column by row" of the norms, effective steps and
+            cosines of the rows of every weight (of its units, if an audit or options name them).
+            With DTensors, rows of this process.
 
     Raises:
         ModuleNotFoundError: `to` is a folder, and tensorboard is not installed.
@@ -31,8 +34,10 @@ class TensorBoard:
     all/norm 2.0 7
     """
 
-    def __init__(self, to: "str | Path | SummaryWriter", weights: bool = False) -> None:
-        self.weights = weights
+    def __init__(
+        self, to: "str | Path | SummaryWriter", weights: bool = False, *, rows: bool = False
+    ) -> None:
+        self.weights, self.log_units = weights, self._histograms if rows else None
         self.path = Path(to) if isinstance(to, (str, Path)) else None
         self.writer: Any = None if self.path else to
         if self.path:
@@ -40,13 +45,24 @@ class TensorBoard:
 
     def __call__(self, values: Values, step: int) -> None:
         """Write all values but NaN."""
-        step = step_number(step)
-        if self.writer is None:  # TensorBoard then hides an earlier run's later values
-            self.writer = _summary_writer()(str(self.path), purge_step=step)
+        step = self._open_at(step)
         for name, value in values.items():
             if value == value:
                 self.writer.add_scalar(name, value, step)
         self.writer.flush()
+
+    def _histograms(self, units: dict[str, Any], step: int) -> None:
+        step = self._open_at(step)
+        for name, column in units.items():
+            finite = column[column.isfinite()]
+            if len(column) > 1 and len(finite):
+                self.writer.add_histogram(f"{name} by row", finite, step)
+
+    def _open_at(self, step: int) -> int:
+        step = step_number(step)
+        if self.writer is None:  # TensorBoard then hides an earlier run's later values
+            self.writer = _summary_writer()(str(self.path), purge_step=step)
+        return step
 
     def close(self) -> None:
         """Close the writer if it was created here; a later log creates another."""

@@ -55,6 +55,32 @@ def warn_if_shared(sinks: list[Sink], monitors: Iterable[Any]) -> None:
             )
 
 
+def call(
+    sinks: list[Sink],
+    values: Values,
+    detailed: Values,
+    units: Callable[[], dict[str, Any]],
+    step: int,
+    weights: bool,
+) -> None:
+    """Give a log to every sink, even if one of them raises.
+
+    Args:
+        sinks: The sinks; one may have the attributes `weights` and `log_units`.
+        values: Means over weights.
+        detailed: Values for every weight.
+        units: Returns tensors "weight/column" with one value per unit, for `log_units`.
+        step: Number of the step.
+        weights: Whether a sink without the attribute `weights` wants values for every weight.
+    """
+    with ExitStack() as calls:  # the last one added is called first
+        for sink in reversed(sinks):
+            wants = getattr(sink, "weights", weights)
+            calls.callback(sink, {**values, **detailed} if wants else dict(values), step)
+            if log_units := getattr(sink, "log_units", None):
+                calls.callback(lambda log=log_units: log(units(), step))
+
+
 def close(sinks: list[Sink]) -> None:
     """Close all sinks that have a `close`, even if one of them raises."""
     with ExitStack() as closing:

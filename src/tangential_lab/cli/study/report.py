@@ -18,9 +18,9 @@ from tangential_lab.reports import (
     Interval,
     Report,
     Row,
-    gap,
     grid,
     multiples,
+    near_gap,
     near_score,
     number,
     setting,
@@ -212,8 +212,7 @@ def _differences(metric: Metric, row: Row) -> list[list[str]]:
     """The difference from each baseline, which is named if there are several."""
     lines = []
     for pair in row.comparisons:
-        texts = [gap(metric, x, unit=False) for x in pair.difference[:3]]
-        parts = _with_interval(*texts) if pair.difference.known else texts[:1]
+        parts = _with_interval(*near_gap(metric, pair.difference))
         several = len(row.comparisons) > 1
         lines.append([f"{label(pair.baseline)} {parts[0]}", *parts[1:]] if several else parts)
     return lines

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tangential_lab.reports.figures.description import (
     MARGIN,
+    SECOND_HALF,
     Axis,
     Figure,
     Panel,
@@ -13,9 +14,9 @@ from tangential_lab.reports.figures.description import (
     Values,
     band,
     curve_of,
+    fitted,
     in_unit,
     last_values,
-    limits,
     metric_axis,
 )
 from tangential_lab.reports.figures.training import CURVES, Seeds, seeds_of
@@ -30,7 +31,7 @@ class Measurement(NamedTuple):
     title: str
     axis: Axis
     curve: Callable[[Record], tuple[Values, Values]]  # steps and values of a trial
-    scaled_by: tuple[float, float] = (0.0, 1.0)  # the part of the training that sets the scale
+    shares: tuple[float, float]  # the part of the training that decides the scale
 
 
 def analysis_figure(plan: Plan, records: Records) -> Figure:
@@ -43,8 +44,7 @@ def analysis_figure(plan: Plan, records: Records) -> Figure:
     panels: list[Panel] = []
     for row in _measurements(plan):
         lines = [_lines(plan, row, seeds) for seeds in trials]
-        start, end = (share * plan.epochs for share in row.scaled_by)
-        axis = row.axis._replace(limits=limits(row.axis, chain(*lines), start, end))
+        axis = fitted(row.axis, chain(*lines), row.shares)
         if any(lines):
             panels += [
                 Panel(f"{row.title}, {column}", epochs, axis, series)
@@ -61,14 +61,14 @@ def analysis_figure(plan: Plan, records: Records) -> Figure:
 
 def _measurements(plan: Plan) -> list[Measurement]:
     def of_curve(name: str) -> Measurement:
-        title, axis, log = CURVES[name]
-        return Measurement(title, Axis(axis, log), lambda record: curve_of(record, name))
+        title, axis, shares = CURVES[name]
+        return Measurement(title, axis, lambda record: curve_of(record, name), shares)
 
     scores = lambda r: (r["scores"]["step"], in_unit(plan.metric, r["scores"]["score"]))
     return [
         of_curve("norm"),
-        of_curve("effective_step")._replace(scaled_by=(0.0, 0.9)),  # a schedule may end at 0
-        Measurement(capital(plan.metric.name), metric_axis(plan.metric), scores, (0.1, 1.0)),
+        of_curve("effective_step"),
+        Measurement(capital(plan.metric.name), metric_axis(plan.metric), scores, SECOND_HALF),
     ]
 
 

@@ -9,6 +9,8 @@ from tangential_lab.training import Metric, Record
 
 MARGIN = 0.05  # between the values and the frame, as a share of their range
 LINE_POINTS = 200  # points of a line, at most: a screen shows no more
+# parts of a training that decide the scale of an axis, as shares of its steps
+WHOLE, BEFORE_THE_END, SECOND_HALF = (0.0, 1.0), (0.0, 0.9), (0.5, 1.0)
 Values = Sequence[float]
 
 
@@ -140,14 +142,20 @@ def summed(steps: Values, values: Values) -> tuple[Values, Values]:
     return steps, totals
 
 
-def limits(
-    axis: Axis, lines: Iterable[Series], start: float, end: float
-) -> tuple[float, float] | None:
-    """The ends of an axis that shows the values of these lines from `start` to `end` of x.
+def fitted(axis: Axis, lines: Iterable[Series], shares: tuple[float, float] = WHOLE) -> Axis:
+    """The axis with limits that show the values of these lines in a part of the training.
 
-    None if there are no values. What lies elsewhere may be outside: a schedule that ends at 0, for
-    instance, would leave no room for all that comes before.
+    What lies elsewhere may be outside: the end of a schedule that ends at 0, or the beginning of a
+    score, would leave no room for the rest.
+
+    Args:
+        axis: The axis.
+        lines: The lines of all panels that share this axis.
+        shares: Begin and end of this part, as shares of the last x.
     """
+    lines = [*lines]
+    last = max((max(line.x) for line in lines if line.x), default=0)
+    start, end = (share * last for share in shares)
     values = [
         math.log(y) if axis.log else y
         for line in lines
@@ -156,11 +164,11 @@ def limits(
         if start <= x <= end
     ]
     if not values:
-        return None
+        return axis
     low, high = min(values), max(values)
     margin = MARGIN * (high - low) or MARGIN * abs(high) or MARGIN
     low, high = low - margin, high + margin
-    return (math.exp(low), math.exp(high)) if axis.log else (low, high)
+    return axis._replace(limits=(math.exp(low), math.exp(high)) if axis.log else (low, high))
 
 
 def last_values(series: Sequence[Series]) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tangential_lab.reports.figures.description import (
+    BEFORE_THE_END,
+    SECOND_HALF,
+    WHOLE,
     Axis,
     Figure,
     Heat,
@@ -12,6 +15,7 @@ from tangential_lab.reports.figures.description import (
     Series,
     band,
     curve_of,
+    fitted,
     in_unit,
     last_values,
     mean,
@@ -26,7 +30,7 @@ from tangential_lab.studies import Plan
 from tangential_lab.styles import NAMED_LAYERS
 from tangential_lab.training import Metric, Record, Records
 
-STEP = Axis("step")
+STEP, SECONDS = Axis("step"), Axis("training time, s")
 DARKEST_SHARE = 0.02  # share of a heat map's values with the darkest colour
 CELLS = 60_000  # cells of all heat maps together, to keep a page small
 LEAST_COLUMNS, MOST_COLUMNS = 16, 100  # columns of a heat map
@@ -38,15 +42,16 @@ class Curve(NamedTuple):
     """How a column of the curves is drawn."""
 
     title: str
-    axis: str
-    log: bool
+    axis: Axis
+    shares: tuple[float, float] = WHOLE  # the part of the training that decides the scale
 
 
 CURVES = {
-    "loss": Curve("Training loss", "loss", True),
-    "norm": Curve("Mean weight norm", "mean norm ‖w‖", False),
-    "effective_step": Curve("Effective step", "effective step ‖Δ(w/‖w‖)‖", True),
-    "angle_rad": Curve("Angle per step", "angle per step, rad", True),
+    "loss": Curve("Training loss", Axis("loss", log=True)),
+    "norm": Curve("Mean weight norm", Axis("mean norm ‖w‖")),
+    "effective_step": Curve(
+        "Effective step", Axis("effective step ‖Δ(w/‖w‖)‖", log=True), BEFORE_THE_END
+    ),
 }
 CAUSES = {
     "growth_step": "by the length of the steps",
@@ -94,13 +99,13 @@ def score_figures(metric: Metric, seeds: Seeds) -> list[Figure]:
             "score",
             f"{title} over steps",
             f"{metric.name} on the test split; at the end {last_values(over_steps)}.",
-            [Panel("", STEP, y, over_steps)],
+            [Panel("", STEP, fitted(y, over_steps, SECOND_HALF), over_steps)],
         ),
         Figure(
             "score_time",
             f"{title} over time",
             f"The same over seconds of training; at the end {last_values(over_seconds)}.",
-            [Panel("", Axis("training time, s"), y, over_seconds)],
+            [Panel("", SECONDS, fitted(y, over_seconds, SECOND_HALF), over_seconds)],
         ),
     ]
 
@@ -115,13 +120,14 @@ def _timed(metric: Metric, name: str, records: Sequence[Record]) -> Series:
 
 def curve_figure(column: str, seeds: Seeds, prefix: str = "") -> Figure:
     """A column of the curves over steps."""
-    title, axis, log = CURVES[column]
+    title, axis, shares = CURVES[column]
     series = _drawable(
-        band(name, [curve_of(r, column) for r in records], positive=log)
+        band(name, [curve_of(r, column) for r in records], positive=axis.log)
         for name, records in seeds.items()
     )
     description = f"{title} over steps; at the end {last_values(series)}."
-    return Figure(prefix + column, title, description, [Panel("", STEP, Axis(axis, log), series)])
+    panel = Panel("", STEP, fitted(axis, series, shares), series)
+    return Figure(prefix + column, title, description, [panel])
 
 
 def growth_figure(seeds: Seeds) -> Figure:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import compress
 
 from tangential_lab.names import label
 from tangential_lab.reports.figures.description import (
@@ -9,6 +10,7 @@ from tangential_lab.reports.figures.description import (
     Figure,
     Panel,
     Series,
+    fitted,
     in_unit,
     last_values,
     mean,
@@ -19,6 +21,8 @@ from tangential_lab.statistics import best_of_k
 from tangential_lab.studies import Plan, tuning
 from tangential_lab.studies.tuning import Tuned
 from tangential_lab.training import Metric, Record, Records, Spec
+
+EDGE = 0.02  # distance of diverged trials from the worst end of an axis, as a share of its length
 
 
 def tuning_figures(plan: Plan, records: Records) -> list[Figure]:
@@ -51,7 +55,7 @@ def _over_rates(plan: Plan, tried: dict[str, Records]) -> Figure:
     ]
     text = f"{capital(plan.metric.name)} over the learning rate, for each weight decay."
     note = "Bands go from the lowest to the highest seed."
-    return Figure("rates", "Score over the learning rate", text, panels, note)
+    return _figure(plan, "rates", "Score over the learning rate", text, panels, note)
 
 
 def _over_rotation(plan: Plan, tried: dict[str, Records]) -> Figure:
@@ -67,7 +71,7 @@ def _over_rotation(plan: Plan, tried: dict[str, Records]) -> Figure:
     note = (
         "One mark per point of the grid: the mean over its seeds, over all scale-invariant weights."
     )
-    return Figure("rotation", "Score over the rotation", text, [panel], note)
+    return _figure(plan, "rotation", "Score over the rotation", text, [panel], note)
 
 
 def _over_decay(plan: Plan, tried: dict[str, Records]) -> Figure:
@@ -82,7 +86,7 @@ def _over_decay(plan: Plan, tried: dict[str, Records]) -> Figure:
     axis = Axis("decay over the run: lr × weight decay × steps")
     panel = Panel("", axis, metric_axis(plan.metric), series)
     text = f"{capital(plan.metric.name)} at the best learning rate of every weight decay."
-    return Figure("decays", "Score over the weight decay", text, [panel], text)
+    return _figure(plan, "decays", "Score over the weight decay", text, [panel], text)
 
 
 def _curve(
@@ -100,6 +104,30 @@ def _curve(
         [max(some) for some in scores] if several else (),
         texts=[f"{label(name)}: {settings(point.point)}" for point in ordered],
         diverged=[i for i, point in enumerate(ordered) if point.diverged],
+    )
+
+
+def _figure(plan: Plan, key: str, title: str, text: str, panels: list[Panel], note: str) -> Figure:
+    """A figure with one scale, which shows all that did not diverge; the rest lies at its end."""
+    sound = [_sound(line) for panel in panels for line in panel.series]
+    axis = fitted(metric_axis(plan.metric), sound)
+    low, high = axis.limits or (0.0, 0.0)
+    worst = low + (EDGE if plan.metric.higher_is_better else 1 - EDGE) * (high - low)
+
+    def moved(line: Series) -> Series:
+        return line._replace(y=[worst if i in line.diverged else y for i, y in enumerate(line.y)])
+
+    if axis.limits and any(line.diverged for panel in panels for line in panel.series):
+        panels = [panel._replace(series=[*map(moved, panel.series)]) for panel in panels]
+        note += " Trials that diverged lie at the worst end of the axis."
+    return Figure(key, title, text, [panel._replace(y=axis) for panel in panels], note)
+
+
+def _sound(line: Series) -> Series:
+    """The points of a line that did not diverge."""
+    known = [i not in line.diverged for i in range(len(line.x))]
+    return line._replace(
+        **{k: [*compress(getattr(line, k), known)] for k in ("x", "y", "low", "high")}
     )
 
 
@@ -128,7 +156,7 @@ def _all_trials(plan: Plan, tried: dict[str, Records]) -> Figure:
     ]
     text = f"{len(specs)} tuning trials: {plan.metric.name} over {', '.join(settings)}."
     note = "Ring: the best trial of an optimizer. Cross: a trial that diverged."
-    return Figure("tuning", "Every tuning trial", text, panels, note)
+    return _figure(plan, "tuning", "Every tuning trial", text, panels, note)
 
 
 def _points(plan: Plan, tried: dict[str, Records], setting: str) -> list[Series]:
