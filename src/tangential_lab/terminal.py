@@ -5,9 +5,10 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 NUMBER_AND_UNIT = r"(\d) (?=(?:%|points|nats|steps|seeds|ms|s)(?:\W|$))"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
@@ -22,6 +23,36 @@ def fits(table: Table, width: int) -> bool:
 def first_that_fits(tables: Sequence[Table], width: int) -> Table:
     """The first of these tables that fits, or the last; they go from wide to narrow."""
     return next((table for table in tables if fits(table, width)), tables[-1])
+
+
+def print_table(console: Console, *tables: Table) -> None:
+    """Print the first of these tables that fits, from wide to narrow, or the last one as a list.
+
+    In the list, each row is a paragraph: its first cell, then the others with their headings.
+    """
+    table = first_that_fits(tables, console.width)
+    if fits(table, console.width):
+        console.print(table)
+    else:
+        _print_list(console, tables[-1])
+
+
+def _print_list(console: Console, table: Table) -> None:
+    if table.title:
+        say(console, _plain(table.title), style="italic")
+    headings = [_plain(column.header) for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        first, *cells = map(_plain, row)
+        say(console, f"{headings[0]}: {first}" if headings[0] and first else first)
+        for heading, cell in zip(headings[1:], cells, strict=True):
+            if cell:
+                say(console, f"{heading}: {cell}" if heading else cell, indent="  ")
+
+
+def _plain(cell: RenderableType) -> str:
+    """The text of a cell in one line, without markup."""
+    text = cell if isinstance(cell, Text) else Text.from_markup(str(cell))
+    return " ".join(text.plain.split("\n"))
 
 
 def say(console: Console, text: str, indent: str = "", style: str = "") -> None:

@@ -185,11 +185,8 @@ class Monitor:
 
     def _log(self, samples: list[Sample], watched: dict[Tensor, Weight], step: int) -> None:
         measured = {sample.param: (sample, sums) for sample, sums in on_host(samples)}
-        logged = {  # in the order of the model
-            param: self._values(*measured[param], weight)
-            for param, weight in watched.items()
-            if param in measured
-        }
+        weights = ((p, weight) for p, weight in watched.items() if p in measured)
+        logged = {p: self._values(*measured[p], weight) for p, weight in weights}  # in model order
         frozen = [unwrapped_name(name) for name in frozen_norms(self.model)]
         values = aggregates([x for param, x in logged.items() if param.dim() > 1])
         values["all/frozen_norms"] = float(len(frozen))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tangential.invariance import Audit, Line, units_in_words
 from tangential_lab.errors import one_line
-from tangential_lab.terminal import fits, say
+from tangential_lab.terminal import fits, print_table, say
 
 PAPER = 'the paper states "more than 90 %" for ResNet'
 SHOWN = 12  # weights per section, unless the user asks for all
@@ -64,8 +64,8 @@ def _print_kinds(result: Audit, console: Console) -> None:
     if fits(table, console.width):
         console.print(table)
     else:
-        console.print(_kind_table(sizes, [row[:4] for row in rows]))
-        console.print(_kind_table(gate, [(row[0], *row[4:]) for row in rows]))
+        print_table(console, _kind_table(sizes, [row[:4] for row in rows]))
+        print_table(console, _kind_table(gate, [(row[0], *row[4:]) for row in rows]))
 
 
 def _kind_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -21,7 +21,7 @@ from tangential.monitor import (
     percent,
 )
 from tangential_lab.reports import unsigned_zero
-from tangential_lab.terminal import say
+from tangential_lab.terminal import print_table, say
 
 plain = "{:.3g}".format
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -54,7 +54,7 @@ def command(run: Path, other: Path | None = None, /) -> None:
         runs = [load(path) for path in (run, other) if path]
     for warning in caught:
         say(console, f"Note: {warning.message}")
-    console.print(_table(runs))
+    print_table(console, _table(runs))
     for loaded in runs:
         console.print(f"[bold]{escape(loaded.name)}[/bold]", highlight=False, soft_wrap=True)
         for verdict in diagnose(loaded):
@@ -69,11 +69,13 @@ def command(run: Path, other: Path | None = None, /) -> None:
 
 def _table(runs: list[Run]) -> Table:
     """One column per run; a cell is empty if its value is unknown."""
-    result = Table(title="Scale-invariant weights, medians over the last tenth of logs")
-    result.title_justify = "left"
+    title = "Scale-invariant weights, medians over the last tenth of logs"
+    result = Table(title=title, title_justify="left")
     result.add_column("")
-    for run in runs:
-        result.add_column(escape(run.name), justify="right", overflow="fold")
+    stems = [Path(run.name).stem for run in runs]
+    names = stems if len(set(stems)) == len(runs) else [run.name for run in runs]
+    for name in names:
+        result.add_column(escape(name), justify="right", overflow="fold")
     result.add_row("steps", *(f"{run.length:,}" for run in runs))
     result.add_row("logs", *(f"{len(run.steps):,}" for run in runs))
     invariant = (f"{len(run.trends):,} of {len(run.weights):,}" for run in runs)

@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tangential_lab.terminal import first_that_fits, say
+from tangential_lab.terminal import print_table, say
 from tangential_lab.theory import Lemma, all_lemmas
 
 NOTES = (
@@ -27,7 +27,7 @@ def lemmas() -> None:
     console = Console()
     with console.status("taking steps ..."):
         results = list(all_lemmas())
-    console.print(first_that_fits([_wide(results), _narrow(results)], console.width))
+    print_table(console, _wide(results), _narrow(results))
     for note in NOTES:
         say(console, note, style="dim")
     failed = [lemma.name for lemma in results if not lemma.holds]

@@ -14,7 +14,7 @@ from rich.table import Table
 from tangential_lab.cli.parameters import Many
 from tangential_lab.cli.toy_gate import print_gate
 from tangential_lab.files import check_writable, make_writable_folder
-from tangential_lab.terminal import first_that_fits, print_paths, say
+from tangential_lab.terminal import print_paths, print_table, say
 from tangential_lab.theory import (
     COMPARED,
     LR_OFFSETS,
@@ -61,11 +61,12 @@ def toy(
         return
     runs = run_toy(problem, dict.fromkeys(momentum or MOMENTUM[problem]))
     tables = _tables_2d(runs) if problem == "2d" else _tables_3d(runs)
-    console.print(first_that_fits(tables, console.width))
+    print_table(console, *tables)
     if problem == "3d" and (published := [run for run in runs if run.published]):
         comparisons = list(map(compare_with_paper, published))
-        tables = [_comparison_table(comparisons, between) for between in (" to ", "\nto ")]
-        console.print(first_that_fits(tables, console.width))
+        print_table(
+            console, *(_comparison_table(comparisons, between) for between in (" to ", "\nto "))
+        )
         say(console, _why_ends_differ(comparisons))
     print_paths(console, draw_toy(problem, runs, out), style="dim")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from tangential_lab.terminal import first_that_fits, say
+from tangential_lab.terminal import print_table, say
 from tangential_lab.theory.gate import PAIRS, ChanceRates, Examined
 
 PUBLISHED = 0.1  # the default delta
@@ -15,11 +15,10 @@ FEW = (0.01, 0.1, 1.0)  # the deltas that a narrow terminal shows
 
 def print_gate(console: Console, rates: list[ChanceRates], examined: list[Examined]) -> None:
     """Print how often the gate fires, by chance and for the examples, and what to do."""
-    console.print(_chance_table(rates))
+    print_table(console, _chance_table(rates))
     say(console, _about_chance(rates), style="dim")
     deltas = list(examined[0].by_delta)
-    tables = [_examples_table(examined, some) for some in (deltas, FEW)]
-    console.print(first_that_fits(tables, console.width))
+    print_table(console, *(_examples_table(examined, some) for some in (deltas, FEW)))
     say(console, _about_examples(), style="dim")
     say(console, advice(rates, examined))
 

@@ -17,11 +17,10 @@ from tangential_lab.training import PHASE_NAMES, PHASES, Records
 def fair_mechanism(
     plan: Plan, optimizer: str, baseline: str, rows: list[Row], undecayed: list[Row]
 ) -> str:
-    """The sentence about the mechanism in trials that differ only in the update.
+    """The sentence about the mechanism in trials that differ only in the update, or "".
 
-    These are the trials without weight decay, or those at the best points if settings agree; else
-    the sentence says what differs. Decay may act in another way under a baseline that is not the
-    usual one: Adam's is coupled. "" where nothing was measured.
+    These are the trials without weight decay, or those at the best points if settings agree. Decay
+    may act in another way under a baseline that is not the usual one: Adam's is coupled.
     """
     same_decay = plan.optimizers[optimizer].baseline == baseline
     for candidates, without_decay in ((undecayed, True), (rows, False)):
@@ -31,13 +30,17 @@ def fair_mechanism(
             fair = same_decay or not row.point.get("weight_decay")
             if fair and (text := mechanism(row, other)):
                 return f"{_settings(row, other, without_decay=without_decay)}: {text}"
-    if row and other and row.against(baseline) and mechanism(row, other):
-        return f"Norms and effective steps are not compared: {_unequal(row, other)}."
     return ""
 
 
+def unfair_mechanism(row: Row, other: Row) -> str:
+    """Why norms at two best points are not compared; "" if they were not measured."""
+    if not mechanism(row, other):
+        return ""
+    return f"Norms and effective steps are not compared: {_unequal(row, other)}."
+
+
 def _unequal(row: Row, other: Row) -> str:
-    """Why the update is not the only difference between two optimizers."""
     names = f"{label(row.optimizer)} and {label(other.optimizer)}"
     if comparable(row.point, other.point):
         return f"the weight decays of {names} act in different ways"

@@ -24,7 +24,7 @@ class Finding(NamedTuple):
     baseline: str
     side: Side
     verdict: str
-    mechanism: str  # "" where their settings do not allow a comparison
+    mechanism: str  # or why their settings do not allow a comparison; "" if nothing was measured
     cost: str
 
     @property
@@ -115,7 +115,8 @@ class Report:
                 verdict=verdicts.verdict(plan, row, by_name[pair.baseline]),
                 mechanism=sentences.fair_mechanism(
                     plan, name, pair.baseline, self.rows, self.undecayed
-                ),
+                )
+                or sentences.unfair_mechanism(row, by_name[pair.baseline]),
                 cost=sentences.cost(plan, row, by_name[pair.baseline], self.target),
             )
             for name, row in (by_name.items() if self.complete else ())

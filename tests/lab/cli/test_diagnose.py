@@ -8,7 +8,7 @@ import processes
 import pytest
 from diagnosed_runs import made_up_run, slowed_run, sound_run, written
 
-from tangential.monitor import diagnose, figures, load, sinks
+from tangential.monitor import advice, diagnose, figures, load, sinks
 from tangential.monitor.sinks.csv_file import cells, encoded
 from tangential.monitor.sinks.rows import FIELDS
 
@@ -40,7 +40,9 @@ def test_diagnose_prints_the_verdicts(runs, capsys):
     assert code == 0
     assert max(map(len, text.splitlines())) <= 80
     printed = " ".join(text.split())
-    assert printed.endswith(" ".join(x.text for x in diagnose(slowed_run())))
+    run = load(slowed_run())
+    changes = (f" To change: {advice(x, run)}" for x in diagnose(run))
+    assert printed.endswith(" ".join(x.text + next(changes) for x in diagnose(run)))
 
 
 @pytest.mark.slow
@@ -56,8 +58,17 @@ def test_diagnose_puts_two_runs_side_by_side(runs, capsys, monkeypatch):
     assert table["norm"] == [f"{a['norm']:.3g}", f"{b['norm']:.3g}"]
     assert table["angle over equilibrium angle"] == ["", f"{b['angle_over_equilibrium']:.3g}"]
     assert table["share of norm growth from momentum"][0] == f"{100 * a['memory_share']:.0f} %"
+    assert table["norms"][0] == f"grew {a['norm_growth']:.1f}-fold"
     assert text.index("Premature slowdown") < text.rindex(str(runs / "good"))
     assert text.rindex(str(runs / "good")) < text.index("Nothing wrong was found")
+    times = a["effective_step"] / b["effective_step"]
+    slower, faster = ("good", "momentum") if times > 1 else ("momentum", "good")
+    compared = text[text.index("Compared") :]
+    assert (
+        f"the effective step of {faster} is {max(times, 1 / times):.1f} times that of" in compared
+    )
+    assert "Problems only in momentum: " in compared
+    assert slower in compared
 
 
 def test_an_incomplete_last_line_is_noted(runs, tmp_path, capsys):

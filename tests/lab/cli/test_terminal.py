@@ -8,14 +8,16 @@ import made_study as made
 import pytest
 from processes import run
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from tangential_lab.cli.study import report as command
 from tangential_lab.cli.study.progress import Display
 from tangential_lab.reports import Interval, report, wording
 from tangential_lab.studies import PlannedOptimizer, Store, schedule
-from tangential_lab.terminal import wrapped
+from tangential_lab.terminal import print_table, wrapped
 
-WIDTHS = (60, 80, 110, 200)
+WIDTHS = (40, 80, 110, 200)
 NUMBER = r"[+-]?\d[\d.,]*(?:e[+-]\d+)?"
 
 
@@ -65,6 +67,18 @@ def test_a_wide_terminal_has_one_table_and_a_narrow_one_more(capsys):
     assert counts[2] <= 3
 
 
+def test_a_table_that_fits_nowhere_is_printed_as_a_list(capsys):
+    table = Table("optimizer", "norm\nat the end", title="Norms")
+    table.add_row("[red]sgd[/]", escape("1.234 [a]"))
+    table.add_row("adam", "")
+    for width, first in ((80, "Norms"), (20, "Norms")):
+        print_table(Console(width=width), table)
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= width
+        assert lines[0].strip() == first
+    assert lines[1:] == ["optimizer: sgd", "  norm at the end:", "  1.234 [a]", "optimizer: adam"]
+
+
 @pytest.mark.parametrize("width", range(14, 60))
 def test_a_sentence_keeps_numbers_whole(width):
     text = "From -0.47 to +0.41 points; 3.2e-05 against 12.5 ms (95 % interval 1,234.5 to 2,000)."
@@ -78,7 +92,7 @@ def test_a_sentence_keeps_numbers_whole(width):
 def test_progress_fits():
     plan = made.plan()
     records = made.finished(plan)
-    for width in (60, 80):
+    for width in (40, 80):
         console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
         display = Display(plan, console)
         display.show({})
@@ -167,5 +181,6 @@ def test_a_ratio_is_explained_and_stays_with_its_number(capsys):
     found = report(plan, made.finished(plan))
     assert any("the ratio is the geometric mean over seeds" in s for s in found.sentences)
     for width in range(30, 90):
-        lines = printed_at(width, found, capsys).splitlines()
+        command._print_sentences(found.sentences, Console(width=width))
+        lines = capsys.readouterr().out.splitlines()
         assert not any(line.endswith("; ratio") for line in lines)

@@ -194,7 +194,7 @@ def test_the_figure_has_three_rows_and_two_columns_with_one_scale_per_row():
         assert [s.name for s in left.series] == [s.name for s in right.series] == [*NORMS]
         low, high = left.y.limits or (0, 0)
         inside = [low <= y <= high for s in left.series for y in s.y]
-        assert sum(inside) > 0.8 * len(inside)
+        assert sum(inside) > 0.6 * len(inside)  # scores: the second half
     assert figure.panels[0].x.limits == (0.0, pytest.approx(30, rel=0.05))  # epochs
     assert all(max(s.x) == pytest.approx(30, abs=0.1) for p in figure.panels for s in p.series)
 

@@ -20,12 +20,14 @@ from rich.text import Text
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies import Plan, schedule, tuning
-from tangential_lab.terminal import say
+from tangential_lab.terminal import first_that_fits, say
 from tangential_lab.training import PHASE_NAMES, Record, Records, Spec
 
 REFRESH_S = 0.25  # between changes of a live table
 SILENCE_S = 30.0  # without a line, where there is no terminal
 MOST_SHARES = 8  # of running trials that are shown each
+MEAN = "mean"  # the column of the metric
+NARROW = ("tuned", "seeds", MEAN)  # columns of a narrow terminal
 
 
 class Display:
@@ -136,16 +138,24 @@ class Display:
 
     def table(self) -> Group:
         """The progress bar, and the results so far of every optimizer."""
-        table = Table(box=None, pad_edge=False)
-        metric = escape(self.plan.metric.name)
-        table.add_column("optimizer", overflow="fold")
-        for heading in ("tuned", "best", "lr", "decay", "seeds", metric.replace(" ", "\n")):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for name, optimizer in self.plan.optimizers.items():
-            table.add_row(f"[{optimizer.colour}]{escape(label(name))}[/]", *self._results(name))
-        return Group(self.progress, self.running, table)
+        all_columns = [*self._results(next(iter(self.plan.optimizers)))]
+        tables = [self._table(columns) for columns in (all_columns, NARROW, NARROW[-1:])]
+        return Group(self.progress, self.running, first_that_fits(tables, self.console.width))
 
-    def _results(self, optimizer: str) -> list[str]:
+    def _table(self, columns: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("optimizer", overflow="fold")
+        for heading in columns:
+            heading = self.plan.metric.name if heading == MEAN else heading
+            table.add_column(escape(heading).replace(" ", "\n"), justify="right", no_wrap=True)
+        for name, optimizer in self.plan.optimizers.items():
+            results = self._results(name)
+            cells = (results[column] for column in columns)
+            table.add_row(f"[{optimizer.colour}]{escape(label(name))}[/]", *cells)
+        return table
+
+    def _results(self, optimizer: str) -> dict[str, str]:
+        """The cells of an optimizer, by column."""
         records = {s: r for s, r in self.records.items() if s.optimizer == optimizer}
         known = Counter(s.phase for s in self.known if s.optimizer == optimizer)
         tuned = [s for s in records if s.phase == "tune"]
@@ -153,13 +163,14 @@ class Display:
         best = next(iter(tuning.ranking(self.plan, records, optimizer)), None)
         point = best.point if best else {}
         mean = {"score": sum(r["score"] for r in seeds) / len(seeds)} if seeds else None
-        return [
-            f"{len(tuned)}/{known['tune']}",
-            self._score({"diverged": best.diverged, "score": best.score}) if best else "",
-            *(setting(point, name) for name in ("lr", "weight_decay")),
-            f"{len(seeds)}/{known['test']}",
-            self._score(mean) if mean else "",
-        ]
+        return {
+            "tuned": f"{len(tuned)}/{known['tune']}",
+            "best": self._score({"diverged": best.diverged, "score": best.score}) if best else "",
+            "lr": setting(point, "lr"),
+            "decay": setting(point, "weight_decay"),
+            "seeds": f"{len(seeds)}/{known['test']}",
+            MEAN: self._score(mean) if mean else "",
+        }
 
     def _score(self, record: Record) -> str:
         if record.get("diverged"):

@@ -30,7 +30,7 @@ from tangential_lab.reports import (
 )
 from tangential_lab.reports import report as report_of
 from tangential_lab.studies import Plan, Store, tuning
-from tangential_lab.terminal import NO_BREAK_SPACE, fits, print_paths, wrapped
+from tangential_lab.terminal import NO_BREAK_SPACE, fits, print_paths, print_table, wrapped
 from tangential_lab.training import Metric
 
 NAME_WIDTH = 24  # longer names take several lines
@@ -94,7 +94,7 @@ def _print_comparison(report: Report, console: Console) -> None:
     _print_rows(bare, report.undecayed, report, console)
     _print_sentences(report.mechanisms, console)
     if plan.sweep and tuning.is_grid(plan):
-        console.print(_grid(report))
+        print_table(console, _grid(report))
     _print_rows(f"Each {best} ({seeds})", report.rows, report, console)
     _print_sentences(report.sentences, console)
 
@@ -120,7 +120,7 @@ def _print_sentences(texts: list[str], console: Console) -> None:
 def _print_rows(title: str, rows: list[Row], report: Report, console: Console) -> None:
     layouts = [_layout(title, report.plan, rows, console.width, stacked=x) for x in (False, True)]
     for table in min(layouts, key=len) if rows else []:
-        console.print(table)
+        print_table(console, table)
 
 
 def _grid(report: Report) -> Table:
