@@ -16,7 +16,6 @@ from tangential_lab.reports.runs import write_runs
 from tangential_lab.reports.standings import grid, multiples
 from tangential_lab.reports.study import Report, page, report, write_report
 from tangential_lab.reports.wording import (
-    gap,
     near_gap,
     near_score,
     number,
@@ -33,7 +32,6 @@ __all__ = [
     "Row",
     "caveats",
     "error_page",
-    "gap",
     "grid",
     "multiples",
     "near_gap",

@@ -22,19 +22,14 @@ class Verdict:
 
 
 def multiple(ratio: float) -> str:
-    """A ratio as a number: 5.1, 1,234, or 3.2e+08."""
+    """A ratio as a number.
+
+    >>> multiple(5.123), multiple(1234.0), multiple(3.21e8)
+    ('5.1', '1,234', '3.2e+08')
+    """
     if ratio >= 1e6:
         return f"{ratio:.2g}"
     return f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"
-
-
-def fold(ratio: float) -> str:
-    """A ratio: 5.1-fold.
-
-    >>> fold(5.123), fold(1234.0)
-    ('5.1-fold', '1,234-fold')
-    """
-    return f"{multiple(ratio)}-fold"
 
 
 def fell(ratio: float) -> str:
@@ -56,10 +51,10 @@ def grew(ratio: float) -> str:
 
 
 def _changed(ratio: float, word: str, opposite: str) -> str:
-    inverse = 1 / (ratio or math.nan)
-    if multiple(max(ratio, inverse)) == "1.0":
+    times = multiple(max(ratio, 1 / (ratio or math.nan)))
+    if times == "1.0":
         return "did not change"
-    return f"{word} {fold(ratio)}" if ratio >= 1 else f"{opposite} {fold(inverse)}"
+    return f"{word if ratio >= 1 else opposite} {times}-fold"
 
 
 def percent(share: float) -> str:
