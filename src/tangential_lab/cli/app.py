@@ -20,6 +20,7 @@ from tangential_lab.cli.study.watch import watch
 from tangential_lab.cli.study.worker import worker
 from tangential_lab.cli.toy import toy
 from tangential_lab.errors import exit_with, one_line
+from tangential_lab.terminal import say
 from tangential_lab.training import OPTIMIZERS
 
 app = App(
@@ -51,6 +52,8 @@ def list_() -> None:
 
 def _print(title: str, rows: Iterable[tuple[str, str]]) -> None:
     table = Table(title=title, title_justify="left", box=None, show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")  # an option may be longer than a narrow terminal
     for row in rows:
         table.add_row(*row)
     Console().print(table)
@@ -58,7 +61,9 @@ def _print(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 def info() -> None:
     """Show the available backends, and why others are missing."""
-    Console().print(described(), highlight=False, soft_wrap=True)
+    console = Console()
+    for line in described().splitlines():
+        say(console, line)
 
 
 for command in (compare, analyse, worker, report, watch, plot, list_, toy, lemmas, info):

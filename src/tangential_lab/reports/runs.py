@@ -3,11 +3,12 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from tangential.monitor import Run, diagnose
+from tangential.monitor import Run, Verdict, advice, compare, diagnose
 from tangential_lab import styles as look
 from tangential_lab.reports import html
 from tangential_lab.reports.figures.description import (
@@ -53,11 +54,19 @@ def write_runs(runs: Mapping[str, Run], folder: Path) -> list[Path]:
     figures = run_figures(runs)
     styles = _styles(runs, figures)
     about = [
-        {"name": name, "about": _about(run), "verdicts": [v.text for v in diagnose(run)]}
+        {"name": name, "about": _about(run), "verdicts": [_said(v, run) for v in diagnose(run)]}
         for name, run in runs.items()
     ]
-    text = html.render("run.html.jinja", figures, styles, runs=about)
+    named = [replace(run, name=name) for name, run in runs.items()]
+    compared = [x.text for x in compare(*named)] if len(named) == 2 else []
+    text = html.render("run.html.jinja", figures, styles, runs=about, compared=compared)
     return write_page(text, figures, styles, folder)
+
+
+def _said(verdict: Verdict, run: Run) -> tuple[str, str]:
+    """A verdict, and what to change or ""."""
+    change = advice(verdict, run)
+    return verdict.text, f"To change: {change}" if change else ""
 
 
 def run_figures(runs: Mapping[str, Run]) -> list[Figure]:

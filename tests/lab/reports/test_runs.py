@@ -90,6 +90,9 @@ def test_a_page_overlays_runs_and_has_their_verdicts(tmp_path):
     text = page.read_text("utf-8")
     assert "Premature slowdown" in text
     assert "Nothing wrong was found" in text
+    assert "To change: Project these weights" in text
+    assert "<h2>Compared</h2>" in text
+    assert "Problems only in slowed: " in text
     assert "sound &lt;b&gt;, equilibrium" in text
     assert "slowed, equilibrium" not in text  # it has no decay
     names = ["training.png", "training.svg", "layers.png", "layers.svg"]
