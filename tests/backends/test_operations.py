@@ -57,6 +57,17 @@ def test_calls_of_a_foreach_step(cls, options):
 
 
 @pytest.mark.parametrize(
+    ("cls", "options"), [(AdamP, {}), (SGDP, {"momentum": 0.9, "project_buffer": True})]
+)
+@pytest.mark.slow
+def test_calls_of_a_cautious_foreach_step(cls, options):
+    calls = calls_of_resnet50(
+        lambda ps: cls(ps, lr=0.1, foreach=True, caution=True, **options), torch.float32
+    )
+    assert 161 < calls <= 400  # one per weight counts the elements that are kept
+
+
+@pytest.mark.parametrize(
     ("low_precision", "most"), [(None, 150), ("kahan", 150), ("stochastic", 200)]
 )
 @pytest.mark.slow

@@ -208,10 +208,16 @@ class Totals:
 
 def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]:
     """`us` with 0 where signs differ from `gs`; number of local elements kept [weights]."""
-    pairs = [maths.agreement(torch, u, g) for u, g in zip(us, gs, strict=True)]
     zero = batch.ws[0].new_zeros(())
-    counts = batch.of_all([ones.sum() for _, ones in pairs])
-    return [u for u, _ in pairs], torch.stack([zero if n is None else n for n in counts])
+    if not us:
+        return us, zero.expand(len(batch.weights))
+    kept, ones = maths.agreement(
+        torch, *(torch.cat([x.reshape(-1) for x in xs]) for xs in (us, gs))
+    )
+    sizes = [u.numel() for u in us]
+    counts = batch.of_all([part.sum() for part in ones.split(sizes)])
+    us = [part.view(u.shape) for part, u in zip(kept.split(sizes), us, strict=True)]
+    return us, torch.stack([zero if n is None else n for n in counts])
 
 
 def _enlarged(batch: Batch, us: Tensors, counts: Tensor) -> tuple[Tensors, Tensor]:
