@@ -70,6 +70,11 @@ def _message(error: Exception, expected: tuple[type[Exception], ...], hint: str)
         return f"Stopped: {one_line(error).removesuffix('.')}."
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"Stopped: {error.name} is not installed: run pip install {with_lab()}"
+    if isinstance(error, UnicodeEncodeError):
+        return (
+            f"Stopped: {one_line(error.object)!r} has characters that are not {error.encoding} "
+            "text: use another name, or set PYTHONUTF8=1 if the name is right"
+        )
     if isinstance(error, (ValueError, ImportError)):
         return f"Stopped: {one_line(error)}"
     return (

@@ -14,6 +14,7 @@ LEAST = {  # test accuracy, %
     "compiled_bf16_digits": 88,
     "equinox_digits": 85,
     "flax_digits": 90,
+    "fsdp2_digits": 90,
     "keras_digits": 88,
     "lightning_digits": 90,
     "lora_digits": 85,
@@ -21,12 +22,15 @@ LEAST = {  # test accuracy, %
     "timm_digits": 90,
     "trainer_digits": 90,
 }
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+PROCESSES = {"fsdp2_digits": TORCHRUN}
 
 
 @pytest.mark.parametrize("name", LEAST)
 @pytest.mark.slow
 def test_example_trains(name, tmp_path):
-    status, printed, errors = run(EXAMPLES[name], program=(sys.executable,), cwd=tmp_path)
+    program = (sys.executable, *PROCESSES.get(name, ()))
+    status, printed, errors = run(EXAMPLES[name], program=program, cwd=tmp_path)
     assert status == 0, errors
     assert float(re.search(r"^test accuracy ([\d.]+)%$", printed, re.MULTILINE)[1]) > LEAST[name]
 

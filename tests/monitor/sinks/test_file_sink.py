@@ -1,6 +1,7 @@
 """What CSV and Parquet sinks promise: complete logs, resumed runs, no log lost on a full disk."""
 
 import errno
+import warnings
 from pathlib import Path
 
 import pyarrow.parquet
@@ -94,6 +95,30 @@ def test_a_file_of_another_run_is_renamed(kind, tmp_path):
         assert same(rows(tmp_path / f"run.{number}.x"), expected(0, number))
         assert same(rows(path), expected(0))
         path.unlink() if kind == "csv" else [*map(Path.unlink, path.iterdir())]
+
+
+@both
+@pytest.mark.parametrize("other_step", [0, 2])  # its file is a new one, or the same
+def test_a_second_process_is_noticed(kind, other_step, tmp_path):
+    """For instance, all processes of torchrun."""
+    path = tmp_path / "run"
+    sink, other = KINDS[kind](path), KINDS[kind](path)
+    for step in range(4):
+        sink(values(step), step)
+    with warnings.catch_warnings(action="ignore"):
+        log(other, other_step, 4, 6)
+    with pytest.warns(UserWarning, match="run was changed by another process"):
+        log(sink, 4, 5)
+
+
+@both
+def test_a_file_that_was_moved_away_is_begun_again(kind, tmp_path):
+    sink = KINDS[kind](tmp_path / "run")
+    for step in range(4):
+        sink(values(step), step)
+    (tmp_path / "run").rename(tmp_path / "old")
+    log(sink, 4, 5)
+    assert same(rows(tmp_path / "run"), expected(4, 5))
 
 
 # ---- a full disk

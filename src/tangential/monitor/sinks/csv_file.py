@@ -60,6 +60,10 @@ class Csv(FileSink):
             os.truncate(self.path, end)
         return bool(end) or empty
 
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size
+
     def append(self, rows: list[Row]) -> None:
         """Write all rows or none: part of a row would spoil the next one."""
         with self.path.open("ab", buffering=0) as file:

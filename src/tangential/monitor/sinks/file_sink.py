@@ -6,7 +6,8 @@
 - **A log that cannot be written**, because the disk is full for instance, raises OSError out of
   `optimizer.step()` after the step is complete. The log is kept and written with the next one. A
   caller who catches the error and trains on loses neither step nor log.
-- One file is for the logs of one process and of one open monitor.
+- One file is for the logs of one process and of one open monitor. If another process writes to it,
+  a warning says so.
 """
 
 import atexit
@@ -32,10 +33,15 @@ class FileSink(ABC):
         self.path, self.weights, self.flush_every = path, weights, flush_every
         self.pending: list[list[Row]] = []  # logs
         self.resumed = False
+        self.written: tuple[int, int] | None = None  # the file after the last flush
 
     @abstractmethod
     def drop_from(self, step: int) -> bool:
         """Drop rows of this step and later ones; False, without a change, if no row is earlier."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """A number that every `append` changes."""
 
     @abstractmethod
     def append(self, rows: list[Row]) -> None:
@@ -56,6 +62,7 @@ class FileSink(ABC):
         if self.pending:
             self._flush("the last logs")
         self.resumed = False
+        self.written = None
 
     def _flush(self, what: str, advice: str = "") -> None:
         rows = [row for log in self.pending for row in log]
@@ -63,12 +70,23 @@ class FileSink(ABC):
             if rows and not self.resumed:
                 self._resume(rows[0]["step"])
                 self.resumed = True
+            elif None not in (self.written, now := self._state()) and now != self.written:
+                warnings.warn(
+                    f"{self.path} was changed by another process: its rows are those of two runs. "
+                    "Give every process a file of its own",
+                    stacklevel=2,
+                )
             self.append(rows)
+            self.written = self._state()
         except OSError as error:
             reason = f"{what} could not be written: {error.strerror or error}{advice}"
             raise OSError(error.errno or errno.EIO, reason, str(self.path)) from error
         self.pending = []
         atexit.unregister(self.close)
+
+    def _state(self) -> tuple[int, int] | None:
+        """The file's identity and size; None if it does not exist, because the user moved it."""
+        return (self.path.stat().st_ino, self.size()) if self.path.exists() else None
 
     def _resume(self, step: int) -> None:
         if not self.path.exists():

@@ -63,6 +63,10 @@ class Parquet(FileSink):
                 break
         return True
 
+    def size(self) -> int:
+        """Files in the folder."""
+        return len(_files(self.path))
+
     def append(self, rows: list[Row]) -> None:
         """Write the rows as one more file."""
         self.path.mkdir(exist_ok=True)
@@ -85,7 +89,7 @@ def read_parquet(folder: Path) -> Iterator[Row]:
 
 def _parts(folder: Path) -> list[Path]:
     """The files of a folder, in order, without hidden ones; all must be a monitor's."""
-    pa, parts = _pyarrow(), sorted(folder.glob("[!._]*"))
+    pa, parts = _pyarrow(), _files(folder)
     for part in parts:
         try:
             ours = pa.parquet.read_schema(part).equals(_schema())
@@ -94,6 +98,10 @@ def _parts(folder: Path) -> list[Path]:
         if not ours:
             raise ValueError(f"{part} {FOREIGN}")
     return parts
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name[0] not in "._")
 
 
 def _steps(part: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """Finds data sets, computes their checksums, and caches arrays that are prepared from them."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -161,18 +162,26 @@ def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:
         data: What the arrays are made of.
         make: Returns arrays by name.
     """
-    home = user_cache_path("tangential") / "prepared"
-    place = home / f"{name}-{data.checksum}"
-    if not place.is_dir():
-        home.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=home) as temporary:
-            complete = Path(temporary) / "complete"
-            complete.mkdir()
-            for key, array in make().items():
-                np.save(complete / f"{key}.npy", array)
-            try:
-                complete.rename(place)
-            except OSError:  # another process may have been faster
-                if not place.is_dir():
-                    raise
-    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(place.glob("*.npy"))}
+    place = user_cache_path("tangential") / "prepared" / f"{name}-{data.checksum}"
+    try:
+        return _mapped(place)
+    except FileNotFoundError:
+        pass
+    except (EOFError, OSError, ValueError):  # damaged, by a power failure for instance
+        shutil.rmtree(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=place.parent) as temporary:
+        complete = Path(temporary) / "complete"
+        complete.mkdir()
+        for key, array in make().items():
+            np.save(complete / f"{key}.npy", array)
+        try:
+            complete.rename(place)
+        except OSError:  # another process may have been faster
+            if not place.is_dir():
+                raise
+    return _mapped(place)
+
+
+def _mapped(folder: Path) -> Arrays:
+    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.iterdir())}

@@ -66,7 +66,7 @@ def _test_all(request: PreflightRequest, messages: Any) -> None:
         sources = request.sources.items()
         reasons = {name: _test(name, source, request, messages.send) for name, source in sources}
         messages.send({name: reason for name, reason in reasons.items() if reason})
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         messages.send(ValueError(str(error)))
 
 

@@ -23,6 +23,17 @@ def test_another_process_may_have_prepared_the_same_meanwhile(home, monkeypatch)
     assert len(list((home.parent / "cache/tangential/prepared").iterdir())) == 1  # nothing is left
 
 
+@pytest.mark.parametrize("damage", [b"", b"text", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_cache_is_made_again(damage, home):
+    """By a power failure, for instance."""
+    data, arrays = DataSource("numbers", "0" * 16), {"a": np.arange(3), "b": np.ones(2)}
+    prepared("test", data, lambda: arrays)
+    [folder] = (home.parent / "cache/tangential/prepared").iterdir()
+    (folder / "b.npy").write_bytes(damage)
+    assert prepared("test", data, lambda: arrays)["b"].tolist() == [1, 1]
+    assert prepared("test", data, dict)["b"].tolist() == [1, 1]
+
+
 def test_errors_of_writing_prepared_arrays_are_raised(home, monkeypatch):
     def full(whole, place):
         raise OSError("no space")
