@@ -133,7 +133,7 @@ def command(plan: Plan) -> str:
     sizes += [str(plan.tuning_seeds if plan.sweep else plan.seeds)]
     for setting in ("lr", "weight_decay") if plan.given else ():
         sizes += [f"--{setting.replace('_', '-')}", *_given(plan, setting)]
-    sizes += ["--epochs", f"{plan.epochs:g}"] if plan.given else []
+    sizes += ["--epochs", f"{plan.epochs:g}"]  # the task's own length may change
     precision = plan.settings["precision"]
     sizes += ["--precision", precision] if precision != "no" else []
     return shlex.join(["tangential", "compare", plan.task, *options, *sizes])
