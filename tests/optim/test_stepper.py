@@ -144,3 +144,34 @@ def test_no_step_waits_for_a_device(cls, options, backend):
     waiting = {"nonzero", "equal", "masked_select", "repeat_interleave.Tensor", "is_nonzero"}
     assert not [name for name in asked.names if any(word in name for word in waiting)]
     assert (sum(asked.names.values()) > 10) == ("foreach" in backend)
+
+
+def test_options_are_checked_again_only_if_a_value_may_have_changed():
+    param = nn.Parameter(torch.ones(3, 2))
+    param.grad = torch.ones(3, 2)
+    optimizer = AdamP([param], lr=0.1)
+    group, betas = optimizer.param_groups[0], [0.9, 0.99]
+    known = optimizer._stepper.options[0]
+
+    def options():
+        optimizer.step()
+        return known.at_step("adam", group)
+
+    first = options()
+    assert options() is first
+    group["lr"] = 0.2
+    second = options()
+    assert second.lr == 0.2
+    group["betas"] = betas
+    assert options().betas == (0.9, 0.99)
+    betas[0] = 0.8  # in place
+    assert options().betas == (0.8, 0.99)
+    group["betas"] = (0.9, 0.99)
+    group["lr"] = torch.tensor(0.1)
+    before = param.clone()
+    optimizer.step()
+    group["lr"].fill_(0.0)
+    moved = param.clone()
+    optimizer.step()
+    assert not torch.equal(moved, before)
+    assert torch.equal(param, moved)

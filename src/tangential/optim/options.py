@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from difflib import get_close_matches
 from numbers import Integral, Real
+from operator import is_
 from typing import Any, Literal, get_args
 
 import torch
@@ -69,6 +70,30 @@ def resolved(rule: Rule, group: Group) -> StepOptions:
     )
 
 
+class Resolved:
+    """The options of one group; while every value is the same object, those of the last step."""
+
+    def __init__(self) -> None:
+        self.group: Group = {}
+        self.options: Any = None
+
+    def at_step(self, rule: Rule, group: Group) -> StepOptions:
+        """What `resolved` returns."""
+        known = self.group
+        if [*group] == [*known] and all(map(is_, group.values(), known.values())):
+            return self.options
+        options = resolved(rule, group)
+        is_fixed = all(_is_fixed(group.get(name)) for name in ALLOWED)
+        self.group, self.options = (dict(group), options) if is_fixed else ({}, None)
+        return options
+
+
+def _is_fixed(x: Any) -> bool:
+    """Whether x cannot change in place, as a tensor or a list can."""
+    kinds = (float, int, bool, str, type(None), torch.dtype)
+    return all(map(_is_fixed, x)) if type(x) is tuple else type(x) in kinds
+
+
 def units_of(group: Group) -> Units:
     """The units of a group's weights."""
     return Units(group["projection"], group["row_axis"], group["row_groups"])
@@ -110,6 +135,8 @@ def _is_number(x: Any, allows: Callable[[float], bool] = lambda _: True) -> bool
 
     Values on other devices are not read, because that would wait for the device.
     """
+    if type(x) is float:  # the usual type, without the price of asking an abstract class
+        return math.isfinite(x) and allows(x)
     if isinstance(x, bool) or not isinstance(x, (Real, Tensor)):
         return False
     if isinstance(x, Tensor) and (x.numel() != 1 or x.is_complex() or x.dtype == torch.bool):
@@ -142,11 +169,11 @@ def _is_pair(x: Any) -> bool:
 
 
 def _is_integer(x: Any) -> bool:
-    return isinstance(x, Integral) and not isinstance(x, bool)
+    return type(x) is int or (isinstance(x, Integral) and not isinstance(x, bool))
 
 
-def _is_word(x: Any, words: Any) -> bool:
-    return isinstance(x, str) and x in get_args(words)
+def _is_word(x: Any, words: tuple[Any, ...]) -> bool:
+    return isinstance(x, str) and x in words
 
 
 def _is_rounded_zero(name: str, value: Any, group: Group) -> bool:
@@ -167,8 +194,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _listed(words: Any) -> str:
-    return " or ".join(f'"{word}"' for word in get_args(words))
+def _listed(words: tuple[Any, ...]) -> str:
+    return " or ".join(f'"{word}"' for word in words)
+
+
+PROJECTIONS, ROUNDINGS = get_args(Projection), get_args(LowPrecision)
 
 
 NOT_NEGATIVE = ("a finite number >= 0", _is_not_negative)
@@ -186,18 +216,18 @@ ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
         'a finite number >= 0, or "matched"',
         lambda x: x == "matched" if isinstance(x, str) else _is_not_negative(x),
     ),
-    "projection": (_listed(Projection), lambda x: _is_word(x, Projection)),
+    "projection": (_listed(PROJECTIONS), lambda x: _is_word(x, PROJECTIONS)),
     "row_axis": ("an integer", _is_integer),
     "row_groups": ("an integer >= 1", lambda x: _is_integer(x) and x >= 1),
     "foreach": CHOICE,
     "fused": CHOICE,
     "low_precision": (
-        f"None or {_listed(LowPrecision)}",
-        lambda x: x is None or _is_word(x, LowPrecision),
+        f"None or {_listed(ROUNDINGS)}",
+        lambda x: x is None or _is_word(x, ROUNDINGS),
     ),
     "state_dtype": (
         'None, torch.float32 or "float32"',
-        lambda x: x is None or x is torch.float32 or _is_word(x, Literal["float32"]),
+        lambda x: x is None or x is torch.float32 or _is_word(x, ("float32",)),
     ),
     "nesterov": SWITCH,
     "caution": SWITCH,

@@ -1,5 +1,6 @@
 """An optimizer's step in three phases: check -> plan -> step. Each visits every weight once."""
 
+from collections import defaultdict
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from tangential.backends import (
 )
 from tangential.optim import flattened
 from tangential.optim.checks import check_capture, check_lr, check_weight
-from tangential.optim.options import Group, resolved
+from tangential.optim.options import Group, Resolved
 
 States = dict[Tensor, State]
 Plan = native.StepPlan | triton.TritonPlan
@@ -48,6 +49,7 @@ class Stepper:
 
     def __init__(self) -> None:
         self.plans: dict[int, Plan] = {}
+        self.options: defaultdict[int, Resolved] = defaultdict(Resolved)
 
     def step(self, optimizer: Any) -> None:
         """Take one step of all groups of an AdamP or SGDP. If a check raises, nothing has changed.
@@ -56,8 +58,9 @@ class Stepper:
         `grad_scale` is the factor by which it has multiplied the gradients.
         """
         groups = optimizer.param_groups
-        for number in [n for n in self.plans if n >= len(groups)]:
-            del self.plans[number]  # it would keep a removed group's weights alive
+        for known in (self.plans, self.options):
+            for number in [n for n in known if n >= len(groups)]:
+                del known[number]  # it would keep a removed group's weights alive
         firsts = [0, *accumulate(len(group["params"]) for group in groups)]
         steps = [self._checked(n, firsts[n], optimizer) for n in range(len(groups))]
         scaling = Scaling(*(getattr(optimizer, x, None) for x in Scaling._fields))
@@ -81,7 +84,7 @@ class Stepper:
         """The checked step of a group; weights that the kernel finds unchanged need no check."""
         group: Group = optimizer.param_groups[number]
         params, states = group["params"], optimizer.state
-        options = resolved(optimizer.rule, group)
+        options = self.options[number].at_step(optimizer.rule, group)
         check_lr(options.lr, params)
         plan = self.plans.get(number)
         if plan and plan.is_wanted(options) and plan.locate(options, params, states, first):

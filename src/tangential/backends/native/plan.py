@@ -29,6 +29,7 @@ class StepPlan:
         self, weights: list[WeightState], options: StepOptions, params: list[Tensor], first: int
     ) -> None:
         self.geometry, self.first = _geometry(options), first
+        self.known: tuple[Any, ...] = None, 1.0, None  # options of the last step, and the kernel's
         layouts = [layout_of(weight, options) for weight in weights]
         pairs = list(zip(weights, layouts, strict=True))
         kernel_weights = [weight for weight, layout in pairs if layout is not None]
@@ -70,7 +71,7 @@ class StepPlan:
         if unscale != 1:
             grads = [param.grad for param in self.params]
             torch.autograd.graph.increment_version([g for g in grads if g is not None])
-        args = self.tensors, _kernel_options(options, unscale), torch.get_num_threads()
+        args = self.tensors, self._kernel_options(options, unscale), torch.get_num_threads()
         if watch is None or options.caution or not self.plan.rows:
             self.plan.step(*args)
             return
@@ -78,6 +79,15 @@ class StepPlan:
         decisions = torch.zeros(len(self.params), dtype=torch.int32, device="cpu")
         self.plan.step(*args, sums, decisions)
         watch(self._step_sums(sums, decisions, options))
+
+    def _kernel_options(self, options: StepOptions, unscale: float) -> Any:
+        """The kernel's options: those of the last step, if it had the same object of numbers."""
+        known, known_unscale, result = self.known
+        is_fixed = not isinstance(options.lr, Tensor)  # a tensor may change in place
+        if not (is_fixed and known is options and known_unscale == unscale):
+            result = _kernel_options(options, unscale)
+            self.known = options, unscale, result
+        return result
 
     def _step_sums(self, sums: Tensor, decisions: Tensor, options: StepOptions) -> StepSums:
         judged = [i for i, rows in enumerate(self.rows) if rows is not None]
