@@ -16,8 +16,13 @@ NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 def fits(table: Table, width: int) -> bool:
     """Whether a terminal of this width shows the table without a line break in a cell."""
+    return _widths(table).maximum <= width
+
+
+def _widths(table: Table) -> Measurement:
+    """The width of a table whose cells break at every space, and of one whose cells never do."""
     console = Console(width=10_000)
-    return Measurement.get(console, console.options, table).maximum <= width
+    return Measurement.get(console, console.options, table)
 
 
 def first_that_fits(tables: Sequence[Table], width: int) -> Table:
@@ -31,8 +36,8 @@ def print_table(console: Console, *tables: Table) -> None:
     In the list, each row is a paragraph: its first cell, then the others with their headings.
     """
     table = first_that_fits(tables, console.width)
-    if fits(table, console.width):
-        console.print(table)
+    if _widths(table).minimum <= console.width:
+        console.print(table)  # cells may have several lines
     else:
         _print_list(console, tables[-1])
 

@@ -52,7 +52,7 @@ def test_the_page_follows_the_study(chromium, running):
         opened.wait_for_selector("progress[value='51']", timeout=30_000)
         all_drawn(opened)
         assert opened.evaluate("scrollY") == 700
-        assert opened.locator(".plot .main-svg").count() > 0
+        assert opened.locator(".plot .drawing").count() > 0
 
 
 @pytest.mark.slow

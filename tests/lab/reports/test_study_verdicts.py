@@ -93,7 +93,7 @@ def test_lower_is_better_for_perplexity():
     (finding,) = result.findings
     assert finding.side == "ahead"
     assert finding.verdict.startswith(
-        "SGDP is ahead of SGD: perplexity -1 (lower is better; 95 % interval -1.1"
+        "SGDP is ahead of SGD: perplexity -1.00 (lower is better; 95 % interval -1.11 "
     )
     assert made.row_of(result, "sgdp").comparisons[0].better == 1
     assert result.headline == "Perplexity: SGDP is ahead of SGD."
