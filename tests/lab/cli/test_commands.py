@@ -229,6 +229,15 @@ def test_a_terminal_wraps_at_words_and_never_in_a_path(capsys, monkeypatch):
     assert " ".join(lines).endswith("choose one that exists, or make it")
 
 
+def test_a_name_that_is_not_utf_8_is_named(capsys, monkeypatch):
+    with pytest.raises(UnicodeEncodeError) as raised:
+        "r\udcfc.csv".encode()
+    raising(monkeypatch, raised.value)
+    status, _, err = called(capsys, "info")
+    assert status == 1
+    assert err.startswith(r"Stopped: 'r\\udcfc.csv' has characters that are not utf-8 text: use")
+
+
 @pytest.mark.slow
 def test_a_study_that_is_ready_is_begun(here, capsys, monkeypatch):
     """The calls above are refused for what is odd in them, not for all else."""

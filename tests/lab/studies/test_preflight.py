@@ -1,6 +1,7 @@
 """The trial run of users' optimizers: what would fail in a study is named before it starts."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -282,3 +283,16 @@ def test_a_setting_missing_in_the_space_is_named(tmp_path):
     for name, setting in (("noisy", "weight_decay"), ("more", "rho")):
         with pytest.raises(ValueError, match=f"^{name}.space lacks {setting}, which the factory"):
             user_optimizer(0, name, f"{path}:{name}")
+
+
+def test_a_file_that_cannot_be_read_is_named(monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", "mine.py")
+
+    monkeypatch.setattr(preflight.training, "user_optimizer", refused)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    sent = []
+    messages = SimpleNamespace(send=sent.append)
+    preflight._test_all(PreflightRequest({"x": "mine.py:f"}, {}, {}, []), messages)
+    assert str(sent[-1]) == "[Errno 13] Permission denied: 'mine.py'"
+    assert isinstance(sent[-1], ValueError)
