@@ -54,7 +54,7 @@ def test_its_pictures_are_small_and_nothing_went_wrong(name):
 
 
 def test_the_readme_and_the_docs_link_every_notebook():
-    for page in ("docs/examples.md",):
+    for page in ("README.md", "docs/examples.md"):
         text = (ROOT / page).read_text("utf-8")
         assert all(f"examples/{name})" in text for name in NOTEBOOKS), page
     assert len(NOTEBOOKS) == 2
