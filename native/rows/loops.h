@@ -32,9 +32,9 @@ struct Rows {
 
   static INLINE V update(V g, V m, V v, const Scalars<Real>& c) {
     if constexpr (rule == Rule::sgd) {
-      return nesterov ? g + c.keep1 * m : m;
+      return nesterov ? fused(V{} + c.keep1, m, g) : m;
     } else {
-      V ahead = nesterov ? c.keep1 * m + c.take1 * g : m;
+      V ahead = nesterov ? fused(V{} + c.keep1, m, c.take1 * g) : m;
       return ahead * c.scale1 / (root(v) * c.scale2 + c.eps);
     }
   }
@@ -47,8 +47,8 @@ struct Rows {
     if constexpr (rule == Rule::sgd) {
       if (constants.no_momentum) m = V{};
     }
-    m = c.keep1 * m + c.take1 * g;
-    if constexpr (rule == Rule::adam) v = c.keep2 * load(p.v + at) + c.take2 * g * g;
+    m = fused(V{} + c.keep1, m, c.take1 * g);
+    if constexpr (rule == Rule::adam) v = fused(V{} + c.keep2, load(p.v + at), c.take2 * g * g);
     if constexpr (write) {
       store(p.m + at, m);
       if constexpr (rule == Rule::adam) store(p.v + at, v);
