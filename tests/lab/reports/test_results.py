@@ -234,7 +234,7 @@ def test_a_study_at_given_settings_says_that_nothing_was_searched(results, page_
     text = page_of("adversarial", study)
     assert "Nothing was searched: every optimizer ran at the settings in the table" in text
     assert "tuning trials" not in text.split("## Published")[0]
-    assert "--trials 0 --seeds 8\n" in text
+    assert "--trials 0 --seeds 8 --epochs 30\n" in text
     given = study.plan._replace(given=True)
     chosen = given._replace(chosen_baselines={"adamp": ["adamw", "sgd"]})
     assert "--baseline adamp=adamw adamp=sgd --trials 0" in results.command(chosen)
