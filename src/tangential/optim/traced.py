@@ -58,7 +58,6 @@ def _option(groups: list[Group], place: str) -> Tensor:
     return groups[int(number)][name]
 
 
-@torch.compiler.assume_constant_result
 def _seen_by_trace(name: str) -> tuple[Any, ...]:
     """Whether the traced function has changed options so far; where options are tensors.
 
@@ -73,6 +72,10 @@ def _seen_by_trace(name: str) -> tuple[Any, ...]:
         if isinstance(group.get(key), Tensor)
     ]
     return _is_changed(groups), *places
+
+
+# what torch.compiler.assume_constant_result does; that would import Dynamo with Tangential
+_seen_by_trace._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _is_changed(groups: list[Group]) -> bool:
