@@ -22,7 +22,8 @@ def python(code, backend):
 def test_the_same_tests_pass_on_jax():
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", " or ".join(COMPILED))
     program = (sys.executable, "-m", "pytest", *options, *SAME)
-    status, printed, errors = run(program=program, env={"KERAS_BACKEND": "jax"})
+    environment = {"KERAS_BACKEND": "jax", "PYTEST_ADDOPTS": ""}
+    status, printed, errors = run(program=program, env=environment)
     assert status == 0, printed + errors
     assert re.match(r"8 passed, \d+ deselected in ", printed.splitlines()[-1])
 
