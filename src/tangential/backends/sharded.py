@@ -37,6 +37,8 @@ def local(x: Any) -> Tensor:
 
 def freed(x: Tensor) -> str | None:
     """An error message if `untyped_storage().resize_` has freed the memory of x, else None."""
+    if torch.compiler.is_compiling():  # a trace of `project` has no memory
+        return None
     if has_own_dispatch(x) and has_own_dispatch(x := local(x)):
         return None
     size, offset = x.untyped_storage().nbytes(), x.storage_offset()

@@ -59,7 +59,7 @@ def _option(groups: list[Group], place: str) -> Tensor:
 
 
 def _seen_by_trace(name: str) -> tuple[Any, ...]:
-    """Whether the traced function has changed options so far; where options are tensors.
+    """Whether the traced function has changed options or states; where options are tensors.
 
     A graph may change a tensor in place, so it must be an argument of the operator.
     """
@@ -71,18 +71,21 @@ def _seen_by_trace(name: str) -> tuple[Any, ...]:
         for key in ALLOWED
         if isinstance(group.get(key), Tensor)
     ]
-    return _is_changed(groups), *places
+    return _is_changed(optimizer), *places
 
 
 # what torch.compiler.assume_constant_result does; that would import Dynamo with Tangential
 _seen_by_trace._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
-def _is_changed(groups: list[Group]) -> bool:
+def _is_changed(optimizer: Any) -> bool:
     from torch._dynamo.symbolic_convert import InstructionTranslator
 
     effects = InstructionTranslator.current_tx().output.side_effects
-    traced = [effects.id_to_variable.get(id(x)) for x in (groups, *groups)]
+    groups, states = optimizer.param_groups, optimizer.state
+    lists = [x for group in groups for x in group.values() if isinstance(x, list)]
+    seen = [groups, *groups, *lists, states, *states.values()]
+    traced = [effects.id_to_variable.get(id(x)) for x in seen]
     return any(x is not None and effects.is_modified(x) for x in traced)
 
 
@@ -118,9 +121,10 @@ def _step(
     original = _optimizers[optimizer]
     groups, traced = original.param_groups, original._traced
     params = [param for group in groups for param in group["params"]]
+    given = dict(zip(indices, grads, strict=True))
     if traced.groups is groups and not (
         all(_is_same(local(params[i]), x) for i, x in zip(indices, weights, strict=True))
-        and all(_is_same(local(params[i].grad), x) for i, x in zip(indices, grads, strict=True))
+        and all(_is_same(local(p.grad), given.get(i)) for i, p in enumerate(params))
         and all(_is_same(_option(groups, at), x) for at, x in zip(places, numbers, strict=True))
     ):
         moved = dict(zip(indices, zip(weights, grads, strict=True), strict=True))

@@ -49,6 +49,8 @@ def command(run: Path, other: Path | None = None, /) -> None:
         other: Another run to compare it with.
     """
     console = Console()
+    if other and other.resolve() == run.resolve():
+        raise ValueError(f"other must be another run than the first, got {other} twice")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runs = [load(path) for path in (run, other) if path]
@@ -63,8 +65,9 @@ def command(run: Path, other: Path | None = None, /) -> None:
                 say(console, f"To change: {change}", indent="    ")
     if other:
         console.print("[bold]Compared[/bold]", highlight=False)
-        for difference in compare(*runs):
-            say(console, difference.text, indent="  ")
+        texts = [difference.text for difference in compare(*runs)]
+        for text in texts or ["No figure is known of both runs."]:
+            say(console, text, indent="  ")
 
 
 def _table(runs: list[Run]) -> Table:

@@ -23,7 +23,8 @@ def plot(run: Path, /, *others: Path, out: Path = Path("plots")) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runs = _named([run, *others])
-    check_folder(out / "figures")  # before the figures are drawn, which takes seconds
+    for folder in (out, out / "figures"):  # before the figures are drawn, which takes seconds
+        check_folder(folder)
     for warning in caught:
         say(console, f"Note: {warning.message}")
     print_paths(console, write_runs(runs, out))

@@ -263,3 +263,16 @@ def test_training_a_net():
     assert not equal(model, net())
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call")
+@pytest.mark.slow
+def test_a_compiled_step_is_the_usual_one():
+    ours, theirs = pair((4, 6), (5, 3), (7,))
+    projected = [project(torch.optim.SGD(ps, lr=0.1, momentum=0.9)) for ps in (ours, theirs)]
+    step = torch.compile(projected[0].step, backend="eager")
+    for _ in range(3):
+        give_gradients(ours, theirs)
+        step()
+        projected[1].step()
+    assert close(ours, theirs)

@@ -126,6 +126,36 @@ def test_a_step_follows_what_its_graph_has_computed(compiler):
         assert is_equal(optimizer, plain)
 
 
+@every_compiler
+def test_a_weight_whose_gradient_the_graph_drops_is_not_stepped(compiler):
+    optimizer, plain = pair(AdamP)
+    draw_gradients(optimizer, plain)
+
+    def skip_first(each):
+        params_of(each)[0].grad = None
+        each.step()
+
+    torch.compile(skip_first, backend=compiler, fullgraph=True)(optimizer)
+    skip_first(plain)
+    assert is_equal(optimizer, plain)
+
+
+def test_states_that_a_compiled_function_sets_hold_for_its_step():
+    optimizer, plain = pair(AdamP)
+
+    def restart(each):
+        weight = params_of(each)[0]
+        each.state[weight]["exp_avg"] = torch.zeros_like(weight)
+        each.step()
+
+    draw_gradients(optimizer, plain)
+    for each in (optimizer, plain):
+        each.step()
+    torch.compile(restart, backend="eager")(optimizer)
+    restart(plain)
+    assert is_equal(optimizer, plain)
+
+
 def test_options_that_a_compiled_function_sets_hold_for_its_step():
     optimizer, plain = pair(AdamP)
 

@@ -58,7 +58,8 @@ def compare(run: Run, other: Run) -> list[Verdict]:
 
 
 def _positive(*values: float) -> bool:
-    return all(0 < x < math.inf for x in values)
+    """Whether values, and their ratios, are positive and finite."""
+    return all(0 < x < math.inf for x in values) and max(values) / min(values) < math.inf
 
 
 def _verdict(key: str, text: str, a: dict[str, float], b: dict[str, float]) -> Verdict:

@@ -60,7 +60,8 @@ const plots = (() => {
   function power(value) {
     const [digits, exponent] = Number(value.toPrecision(6)).toExponential().split("e");
     const ten = `10${raised(Number(exponent))}`;
-    return value === 0 ? "0" : digits === "1" ? ten : `${digits}×${ten}`;
+    const factor = { 1: "", "-1": "−" }[digits] ?? `${digits.replace("-", "−")}×`;
+    return value === 0 ? "0" : factor + ten;
   }
 
   // Numbers on an axis; those of a linear one have equally many decimals.
@@ -70,6 +71,15 @@ const plots = (() => {
     if (Math.min(...sizes) < 1e-4 || Math.max(...sizes) >= 1e6) return round.map(power);
     const decimals = round.map((x) => (String(x).split(".")[1] ?? "").length);
     return round.map((x, i) => x.toFixed(log ? decimals[i] : Math.max(...decimals)).replace("-", "−"));
+  }
+
+  // "encoder.layers.0.self_attn.out_proj" becomes "e.l.0.s.out_proj".
+  function abbreviated(name) {
+    const parts = name.split(".");
+    for (let i = 0; i < parts.length - 1 && parts.join(".").length > 16; i++) {
+      if (!/^\d/.test(parts[i])) parts[i] = [...parts[i]].slice(0, 1).join("");
+    }
+    return parts.join(".").slice(-20);
   }
 
   const pen = document.createElement("canvas").getContext("2d");
@@ -92,7 +102,7 @@ const plots = (() => {
     const x = scale(panel.x, heat ? edges(heat.x) : all("x"), heat ? 0 : MARGIN / 2);
     const up = (value) => h * (heat ? y.at(value) : 1 - y.at(value)); // a heat map begins on top
     const values = heat ? (heat.labels ?? []).map((_, i) => i + 0.5) : ticks(y, Math.max(2, Math.floor(h / (2 * LINE))));
-    const names = heat ? (heat.labels ?? []).map((label) => label.slice(-16)) : labels(values, y.log);
+    const names = heat ? (heat.labels ?? []).map(abbreviated) : labels(values, y.log);
     const left = LINE + GAP + Math.max(0, ...widths(names)) + GAP, w = width - left - 2 * GAP;
     const right = (value) => w * x.at(value);
     return { left, top, w, h, right, up, ...xLabels(x, w), yValues: values, yNames: names };
