@@ -113,7 +113,6 @@ class Projected(Optimizer):
             if name in saved:
                 self.state[param][name] = saved[name].to(param.device, dtype)
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Advance every weight that has a gradient; return what `closure` returned, if given.
 
@@ -133,6 +132,7 @@ class Projected(Optimizer):
             self._take_step()
         return loss
 
+    @torch.no_grad()
     def _take_step(self) -> None:
         with self._lock:
             try:

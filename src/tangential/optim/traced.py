@@ -43,14 +43,15 @@ class Traced:
             for i, param in enumerate(params)
             if param.grad is not None or sharded.is_summed_elsewhere(param)
         ]
-        weights = [local(params[i]) for i in indices]
+        # without no_grad: an error in a graph would leave gradients disabled
+        weights = [local(params[i]).detach() for i in indices]
         grads = [_gradient(params[i]) for i in indices]
         numbers = [_option(self.groups, place) for place in places]
         torch.ops.tangential.step(weights, grads, numbers, indices, places, self.name)
 
 
 def _gradient(param: Tensor) -> Tensor | None:
-    return None if param.grad is None else sharded.gradient_of(param)
+    return None if param.grad is None else sharded.gradient_of(param).detach()
 
 
 def _option(groups: list[Group], place: str) -> Tensor:

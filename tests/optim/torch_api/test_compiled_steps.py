@@ -213,6 +213,7 @@ def test_errors_are_those_of_a_step():
     optimizer.param_groups[0]["lr"] = -1.0
     with pytest.raises(ValueError, match="lr must be a finite number"):
         step()
+    assert torch.is_grad_enabled()
 
 
 @pytest.fixture
