@@ -1,5 +1,6 @@
 """Finds data sets, computes their checksums, and caches arrays that are prepared from them."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,8 @@ from platformdirs import user_cache_path
 from tangential_lab.training import DataSource
 
 HASHED_BYTES = 4 << 30  # for larger data sets, only the names and sizes of the files are hashed
+
+NAMES = "names.json"  # of the arrays in a folder of the cache
 
 Arrays = dict[str, np.ndarray]
 
@@ -163,18 +166,19 @@ def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:
         make: Returns arrays by name.
     """
     place = user_cache_path("tangential") / "prepared" / f"{name}-{data.checksum}"
-    try:
-        return _mapped(place)
-    except FileNotFoundError:
-        pass
-    except (EOFError, OSError, ValueError):  # damaged, by a power failure for instance
-        shutil.rmtree(place)
+    if place.is_dir():
+        try:
+            return _mapped(place)
+        except (EOFError, OSError, ValueError):  # damaged, by a power failure for instance
+            shutil.rmtree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=place.parent) as temporary:
         complete = Path(temporary) / "complete"
         complete.mkdir()
-        for key, array in make().items():
+        arrays = make()
+        for key, array in arrays.items():
             np.save(complete / f"{key}.npy", array)
+        (complete / NAMES).write_text(json.dumps([*arrays]), "utf-8")
         try:
             complete.rename(place)
         except OSError:  # another process may have been faster
@@ -184,4 +188,5 @@ def prepared(name: str, data: DataSource, make: Callable[[], Arrays]) -> Arrays:
 
 
 def _mapped(folder: Path) -> Arrays:
-    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.iterdir())}
+    names = json.loads((folder / NAMES).read_text("utf-8"))
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}

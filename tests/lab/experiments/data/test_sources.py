@@ -15,6 +15,7 @@ def test_another_process_may_have_prepared_the_same_meanwhile(home, monkeypatch)
     def late(whole, place):
         place.mkdir()
         np.save(place / "a.npy", np.arange(3))
+        (place / "names.json").write_text('["a"]')
         return rename(whole, place)
 
     monkeypatch.setattr(Path, "rename", late)
@@ -23,13 +24,16 @@ def test_another_process_may_have_prepared_the_same_meanwhile(home, monkeypatch)
     assert len(list((home.parent / "cache/tangential/prepared").iterdir())) == 1  # nothing is left
 
 
-@pytest.mark.parametrize("damage", [b"", b"text", b"\x93NUMPY\x01\x00"])
-def test_a_damaged_cache_is_made_again(damage, home):
+@pytest.mark.parametrize("damage", [b"", b"text", b"\x93NUMPY\x01\x00", None])
+@pytest.mark.parametrize("file", ["b.npy", "names.json"])
+def test_a_damaged_cache_is_made_again(file, damage, home):
     """By a power failure, for instance."""
     data, arrays = DataSource("numbers", "0" * 16), {"a": np.arange(3), "b": np.ones(2)}
     prepared("test", data, lambda: arrays)
     [folder] = (home.parent / "cache/tangential/prepared").iterdir()
-    (folder / "b.npy").write_bytes(damage)
+    (folder / file).unlink()
+    if damage is not None:
+        (folder / file).write_bytes(damage)
     assert prepared("test", data, lambda: arrays)["b"].tolist() == [1, 1]
     assert prepared("test", data, dict)["b"].tolist() == [1, 1]
 
