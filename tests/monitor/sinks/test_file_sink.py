@@ -107,7 +107,7 @@ def test_a_second_process_is_noticed(kind, other_step, tmp_path):
         sink(values(step), step)
     with warnings.catch_warnings(action="ignore"):
         log(other, other_step, 4, 6)
-    with pytest.warns(UserWarning, match="run was changed by another process"):
+    with pytest.warns(UserWarning, match="run was changed since the last log, not by this monitor"):
         log(sink, 4, 5)
 
 

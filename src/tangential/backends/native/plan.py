@@ -81,7 +81,7 @@ class StepPlan:
         watch(self._step_sums(sums, decisions, options))
 
     def _kernel_options(self, options: StepOptions, unscale: float) -> Any:
-        """The kernel's options: those of the last step, if it had the same object of numbers."""
+        """The kernel's options: those of the last step, if `options` is the same object."""
         known, known_unscale, result = self.known
         is_fixed = not isinstance(options.lr, Tensor)  # a tensor may change in place
         if not (is_fixed and known is options and known_unscale == unscale):

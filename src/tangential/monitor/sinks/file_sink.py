@@ -72,8 +72,8 @@ class FileSink(ABC):
                 self.resumed = True
             elif None not in (self.written, now := self._state()) and now != self.written:
                 warnings.warn(
-                    f"{self.path} was changed by another process: its rows are those of two runs. "
-                    "Give every process a file of its own",
+                    f"{self.path} was changed since the last log, not by this monitor. If another "
+                    "process logs to it, it has the rows of two runs: give each a file of its own",
                     stacklevel=2,
                 )
             self.append(rows)
