@@ -1,14 +1,24 @@
 """The command `tangential` and scripts, run in processes of their own."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
+import time
+import warnings
 from pathlib import Path
 
 from tangential_lab.__main__ import main
 
 PROGRAM = (sys.executable, "-m", "tangential_lab")
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(
+    [
+        *("pytest", "torch.distributed.fsdp", "torch.distributed.tensor.parallel", "tangential"),
+        *("tangential_lab.studies.workers", "tangential_lab.training.trial"),
+    ]
+)
 JOIN = """
 import os, sys
 import torch.distributed as dist
@@ -70,24 +80,73 @@ def together(script, *arguments, processes=2) -> list[str]:
     Return what each process prints; the script may use `rank`, `processes` and `dist`.
     """
     caller = str(Path(sys._getframe(1).f_code.co_filename).parent)
-    paths = [str(Path(__file__).parent), caller, os.environ.get("PYTHONPATH")]
-    program = (sys.executable, "-W", "ignore", "-c", JOIN + script + LEAVE)
-    environment = {
+    everywhere = {
         **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29500",  # required, but not used
-        "OMP_NUM_THREADS": "1",
         "NODE_RANK": "0",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
+    ranks = [dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(processes)]
     with tempfile.TemporaryDirectory() as folder:
-        environment["MEET"] = str(Path(folder) / "meet")
-        ranks = [dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(processes)]
-        results = finished(
-            [start(*arguments, program=program, env=environment | rank) for rank in ranks]
+        everywhere["MEET"] = str(Path(folder) / "meet")
+        results = forked(
+            JOIN + script + LEAVE,
+            *arguments,
+            environments=[everywhere | rank for rank in ranks],
+            paths=[str(Path(__file__).parent), caller],
         )
     assert [status for status, _, _ in results] == [0] * processes, results
     return [output for _, output, _ in results]
+
+
+def forked(script, *arguments, environments, paths=()):
+    """Status, output and errors of processes that run a script, one per environment.
+
+    They are forked from a process that has imported torch: that takes seconds of every other one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        started, files = [], []
+        for number, environment in enumerate(environments):
+            files.append([Path(folder) / f"{number}.{name}" for name in ("out", "err")])
+            given = (script, [*map(str, arguments)], os.environ | environment, [*paths], files[-1])
+            started.append(FORKED.Process(target=_run_script, args=given))
+            started[-1].start()
+        deadline = time.monotonic() + 280
+        for process in started:
+            process.join(max(0, deadline - time.monotonic()))
+            process.kill()
+            process.join()
+        return [
+            (process.exitcode, *(file.read_text() if file.exists() else "" for file in pair))
+            for process, pair in zip(started, files, strict=True)
+        ]
+
+
+def _run_script(script, arguments, environment, paths, files):
+    """The main function of a forked process."""
+    import torch
+
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, file in zip((1, 2), files, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+    sys.argv, sys.path[:0] = ["-c", *arguments], paths
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})
+
+
+class ForkedWorker(FORKED.Process):
+    """A forked process with this one's environment, in place of a study's spawned worker."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.environment = dict(os.environ)
+
+    def run(self):
+        os.environ.clear()
+        os.environ.update(self.environment)
+        super().run()
 
 
 def is_one_line(text):

@@ -1,9 +1,22 @@
+from types import SimpleNamespace
+
 import made_study as made
 import pytest
 import torch
+from processes import FORKED, ForkedWorker
 
 from tangential_lab import experiments
 from tangential_lab.reports import report
+from tangential_lab.studies.workers import pool
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers():
+    """Studies in this process fork their workers: importing torch takes most of a spawned one."""
+    with pytest.MonkeyPatch.context() as patch:
+        context = SimpleNamespace(Pipe=FORKED.Pipe, RawValue=FORKED.RawValue, Process=ForkedWorker)
+        patch.setattr(pool, "SPAWN", context)
+        yield
 
 
 @pytest.fixture(scope="session")
