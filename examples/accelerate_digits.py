@@ -42,4 +42,5 @@ def main() -> float:
 
 
 if __name__ == "__main__":
-    print(f"test accuracy {main():.1%}")
+    accuracy = main()
+    Accelerator().print(f"test accuracy {accuracy:.1%}")  # once, not in every process

@@ -1,5 +1,7 @@
 """Train sharded weights with FSDP2: `torchrun --standalone --nproc-per-node 2 fsdp2_digits.py`."""
 
+import sys
+
 import torch
 import torch.distributed as dist
 from sklearn.datasets import load_digits
@@ -47,6 +49,8 @@ def main() -> float:
 
 
 if __name__ == "__main__":
+    if not dist.is_torchelastic_launched():
+        sys.exit(f"Start it with torchrun --standalone --nproc-per-node 2 {sys.argv[0]}")
     dist.init_process_group()  # gloo for weights on the CPU, NCCL for those on GPUs
     accuracy = main()
     if dist.get_rank() == 0:

@@ -10,6 +10,7 @@ from tangential_lab.errors import (
     exit_with,
     exits_are_errors,
     report_errors,
+    terminations_are_interrupts,
     with_lab,
 )
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for terminals that cannot show ± or ━
-    with exits_are_errors(), report_errors():
+    with exits_are_errors(), report_errors(), terminations_are_interrupts():
         _run(list(arguments))
 
 

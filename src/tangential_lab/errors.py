@@ -24,6 +24,7 @@ MAX_LENGTH = 1000  # characters of a message that are printed
 LEFT_OUT = re.compile(r" \.\.\. \(([\d,]+) characters left out\) \.\.\. ")  # as `shorten` writes it
 TRACEBACK = "TANGENTIAL_TRACEBACK"  # environment variable: show the traceback of every error
 INTERRUPTED = 130  # the exit status of shells after Ctrl-C
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and how other programs end a process
 PACKAGE = str(Path(__file__).parent)
 
 
@@ -183,7 +184,7 @@ def exit_on_interrupt() -> AbstractContextManager[None]:
             os.write(2, b"Stopped.\n")
         os._exit(INTERRUPTED)
 
-    return _handle_interrupts(exit_now)
+    return _handle(exit_now, *INTERRUPTS)
 
 
 def children_ignore_interrupts() -> AbstractContextManager[None]:
@@ -192,19 +193,29 @@ def children_ignore_interrupts() -> AbstractContextManager[None]:
     A process inherits the list of ignored signals. (It also inherits the blocked signals, but
     multiprocessing's resource tracker unblocks them.)
     """
-    return _handle_interrupts(signal.SIG_IGN)
+    return _handle(signal.SIG_IGN, *INTERRUPTS)
+
+
+def terminations_are_interrupts() -> AbstractContextManager[None]:
+    """A context in which SIGTERM does what Ctrl-C does.
+
+    Not under torchrun: a process that waits for others there could handle no signal.
+    """
+    numbers = () if "WORLD_SIZE" in os.environ else (signal.SIGTERM,)
+    return _handle(signal.default_int_handler, *numbers)
 
 
 @contextmanager
-def _handle_interrupts(handler: signal.Handlers | Callable[..., None]) -> Iterator[None]:
+def _handle(handler: signal.Handlers | Callable[..., None], *numbers: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # other threads cannot
         yield
         return
-    before = signal.signal(signal.SIGINT, handler)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 def _stdout_works() -> bool:

@@ -1,6 +1,7 @@
 """The examples are short, run and train, and the docs show all of them."""
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def test_example_trains(name, tmp_path):
     status, printed, errors = run(EXAMPLES[name], program=program, cwd=tmp_path)
     assert status == 0, errors
     assert float(re.search(r"^test accuracy ([\d.]+)%$", printed, re.MULTILINE)[1]) > LEAST[name]
+
+
+def test_an_example_for_several_processes_says_how_to_start_it():
+    with pytest.raises(SystemExit, match="^Start it with torchrun --standalone "):
+        runpy.run_path(str(EXAMPLES["fsdp2_digits"]), run_name="__main__")
 
 
 def test_every_example_is_short_and_tested():

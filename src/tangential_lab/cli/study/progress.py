@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from tangential_lab.errors import INTERRUPTS
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies import Plan, schedule, tuning
@@ -180,11 +181,11 @@ class Display:
 
 @contextmanager
 def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second has its usual effect.
+    """An event that the first Ctrl-C or SIGTERM sets; the second one ends the command.
 
     A KeyboardInterrupt could interrupt the saving of a trial. `stopping` is called, too.
     """
-    stop, usual = Event(), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    stop, usual = Event(), {s: signal.getsignal(s) for s in INTERRUPTS}
 
     def restore() -> None:
         for number, handler in usual.items():

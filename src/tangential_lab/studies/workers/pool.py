@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tangential_lab.errors import children_ignore_interrupts, root_cause, shorten
+from tangential_lab.errors import INTERRUPTS, children_ignore_interrupts, root_cause, shorten
 from tangential_lab.studies.storage.database import database_errors
 from tangential_lab.studies.storage.store import PATIENCE_S, Store
 from tangential_lab.studies.workers.worker import TrialFailedError, WorkerOptions, run_worker
@@ -64,7 +64,7 @@ class Child(NamedTuple):
 def start(target: Callable[..., None], *arguments: Any) -> Child:
     """Start a process that calls `target` with these arguments and its end of the pipe.
 
-    It ignores Ctrl-C, which its parent handles, and ends when its parent ends.
+    It ignores Ctrl-C and SIGTERM, which its parent handles, and ends when its parent ends.
     """
     receive, send = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=_main, args=(target, arguments, send))
@@ -76,7 +76,8 @@ def start(target: Callable[..., None], *arguments: Any) -> Child:
 
 def _main(target: Callable[..., None], arguments: tuple[Any, ...], messages: Any) -> None:
     os.set_inheritable(messages.fileno(), False)  # exec closes it, which tells the parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     target(*arguments, messages)
 
@@ -174,7 +175,6 @@ def _worker(
     messages: Any,
 ) -> None:
     """The main function of a worker process."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the study's process handles it
     # the study's process warns, too
     warnings.filterwarnings("ignore", "the compiled kernel is missing")
     _one_device(number, gpus)
