@@ -37,7 +37,7 @@ def test_example_trains(name, tmp_path):
 
 
 def test_an_example_for_several_processes_says_how_to_start_it():
-    with pytest.raises(SystemExit, match="^Start it with torchrun --standalone "):
+    with pytest.raises(SystemExit, match=r"^Start it with torchrun --standalone "):
         runpy.run_path(str(EXAMPLES["fsdp2_digits"]), run_name="__main__")
 
 

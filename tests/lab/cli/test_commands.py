@@ -1,5 +1,6 @@
 """Odd calls of every command: one line on standard error and a status, never a traceback."""
 
+import signal
 import sys
 from itertools import product
 
@@ -249,3 +250,11 @@ def test_a_study_that_is_ready_is_begun(here, capsys, monkeypatch):
     status, out, err = called(capsys, "report", "s")
     assert (status, err) == (0, "")
     assert "0 of " in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_one_line(capsys, monkeypatch, number):
+    monkeypatch.setattr(lemmas, "all_lemmas", lambda: signal.raise_signal(number))
+    usual = signal.getsignal(number)
+    assert call(capsys, "lemmas") == (130, "", "Stopped.\n")
+    assert signal.getsignal(number) is usual

@@ -119,7 +119,7 @@ def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
 
 
 @linux
-def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
+def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path):
     arguments = (*SMALL, "--epochs", 5, "--out", tmp_path)
     process = command(*arguments)
     assert first_trial(process).startswith(f"[  1/{TRIALS}]")
@@ -127,7 +127,7 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     while "Stopping" not in (line := process.stdout.readline()):
         assert line
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
     text, _ = process.communicate(timeout=100)
     assert process.returncode == 130, text
     assert "Traceback" not in text

@@ -37,7 +37,7 @@ def said(run, other):
 
 def test_the_larger_value_is_a_multiple_of_the_smaller_one():
     texts = said(made(norm=2.0, angle=0.004), made(norm=9.0, angle=0.001))
-    assert "At the end, both runs have about the same lr (0.1 and 0.1)." in texts
+    assert "At the end, both runs have the same lr (0.1)." in texts
     assert (
         "At the end, the median norm of the second run is 4.5 times that of the first run "
         "(9 against 2)."
@@ -76,10 +76,11 @@ def test_causes_and_problems_are_named_for_each_run():
 
 @pytest.mark.parametrize("times", [1e-12, 0.02, 0.951, 1.0, 1.049, 1.2, 37.0, 1e12])
 def test_no_ratio_is_one_zero_or_unknown(times):
-    runs = made(), made(norm=times, angle=0.01 * times, lr=0.1 * times, growth=times, fall=times)
+    more = {"angle": 0.01 * times, "lr": 0.1 * times, "growth": times, "fall": times}
+    runs = made(decay=0.01), made(norm=times, decay=0.01, **more)
     for a, b in (runs, runs[::-1], (runs[1], runs[1])):
         text = " ".join(said(a, b) + [x.text + advice(x, a) for x in diagnose(a)])
-        assert not re.search(r"\b(1\.0-fold|[01]\.0 times|nan|inf)\b", text)
+        assert not re.search(r"(?<![\w.])(1\.0-fold|[01](\.0)? times|(\d\S*) and \3|nan|inf)\b", text)
 
 
 def test_runs_with_means_only_are_compared_by_them():
@@ -102,7 +103,7 @@ def test_weak_decay_is_raised_until_its_equilibrium_is_the_angle_of_the_run():
     lr, decay = 0.1, 1e-5
     run = made(decay=equilibrium_rad(lr * decay, 0.0, projected=True), angle=0.02)
     factor = float(
-        re.search(r"Multiply weight decay by ([\d.e+]+):", changed(run, "decay too weak"))[1]
+        re.search(r"Multiply weight decay by ([\d.]+):", changed(run, "decay too weak"))[1]
     )
     assert equilibrium_rad(lr * decay * factor, 0.0, projected=True) == pytest.approx(
         0.02, rel=0.01

@@ -47,8 +47,8 @@ def _weak_decay(verdict: Verdict, run: Run) -> str:
     over, more = (verdict.numbers[x] for x in ("angle_over_equilibrium", "steps_to_equilibrium"))
     if over > 1:  # the equilibrium angle is proportional to the root of the decay
         return (
-            f"Multiply weight decay by {over**2:.2g}: the angle of equilibrium grows with its "
-            f"root, and would be that of the last logs, {verdict.numbers['angle_rad']:.2g} rad."
+            f"Multiply weight decay by {multiple(over**2)}: the angle of equilibrium grows with "
+            f"its root, and would be that of the last logs, {verdict.numbers['angle_rad']:.2g} rad."
         )
     factor = 1 + more / max(run.length, 1)
     return f"Multiply weight decay by about {factor:.2g}, or train {counted(more, 'step')} longer."

@@ -7,7 +7,13 @@ from pathlib import Path
 from tangential.monitor.diagnosis.criteria import OFF
 from tangential.monitor.diagnosis.runs import Run
 from tangential.monitor.diagnosis.verdicts import diagnose, figures
-from tangential.monitor.diagnosis.wording import Verdict, fell, multiple, percent
+from tangential.monitor.diagnosis.wording import (
+    Verdict,
+    fell,
+    multiple,
+    of_equilibrium,
+    percent,
+)
 
 SIZES = {  # what ends longer, larger or further in one of the runs
     "lr": "lr",
@@ -24,8 +30,8 @@ SENTENCES = {  # {0}: the first run, {1}: the second; {2}, {3}: their values
         lambda share: percent(share) if share > 0 else "none",
     ),
     "angle_over_equilibrium": (
-        "The angle per step is {2} times that of equilibrium in {0} and {3} times in {1}.",
-        "{:.2g}".format,
+        "The angle per step is {2} in {0} and {3} in {1}.",
+        of_equilibrium,
     ),
 }
 
@@ -69,12 +75,14 @@ def _verdict(key: str, text: str, a: dict[str, float], b: dict[str, float]) -> V
 def _size(what: str, names: tuple[str, str], x: float, y: float) -> str:
     """The larger value as a multiple of the smaller one."""
     (small, less), (large, more) = sorted(zip((x, y), names, strict=True), key=lambda item: item[0])
-    times = multiple(large / small)
+    times, larger, smaller = multiple(large / small), f"{large:.3g}", f"{small:.3g}"
+    if larger == smaller:
+        return f"At the end, both runs have the same {what} ({larger})."
     if times == "1.0":
         return f"At the end, both runs have about the same {what} ({x:.3g} and {y:.3g})."
     return (
         f"At the end, the {what} of {more} is {times} times that of {less} "
-        f"({large:.3g} against {small:.3g})."
+        f"({larger} against {smaller})."
     )
 
 

@@ -10,7 +10,15 @@ from collections.abc import Iterator
 
 from tangential.monitor.columns import ratio
 from tangential.monitor.diagnosis.runs import MOSTLY, WARM_UP, Log, Run, finite_median
-from tangential.monitor.diagnosis.wording import Verdict, counted, fell, grew, multiple, percent
+from tangential.monitor.diagnosis.wording import (
+    Verdict,
+    counted,
+    fell,
+    grew,
+    multiple,
+    of_equilibrium,
+    percent,
+)
 from tangential.monitor.motion import CLOSE
 from tangential.names import listed
 
@@ -62,7 +70,7 @@ def weak_decay(run: Run) -> Iterator[Verdict]:
     over = finite_median(last["angle_rad"] / last["equilibrium_rad"] for last in off.values())
     text = (
         f"Decay is too weak to reach equilibrium in this run: after {counted(run.length, 'step')} "
-        f"the angle per step is {over:,.2g} times that of equilibrium ({medians['angle_rad']:.2g} "
+        f"the angle per step is {of_equilibrium(over)} ({medians['angle_rad']:.2g} "
         f"against {medians['equilibrium_rad']:.2g} rad, medians over {len(off)} of "
         f"{subject(run, len(decayed))} with decay); at the last lr another "
         f"{counted(medians['steps_to_equilibrium'], 'step')} would be needed."

@@ -6,7 +6,13 @@ from pathlib import Path
 from tangential.monitor.columns import ratio
 from tangential.monitor.diagnosis import criteria, runs
 from tangential.monitor.diagnosis.runs import Rows, Run, finite_median, load
-from tangential.monitor.diagnosis.wording import Verdict, counted, fell, multiple
+from tangential.monitor.diagnosis.wording import (
+    Verdict,
+    counted,
+    fell,
+    multiple,
+    of_equilibrium,
+)
 
 
 def diagnose(run: "str | Path | Rows | Run") -> list[Verdict]:
@@ -36,7 +42,7 @@ def _sound(run: Run) -> Verdict:
     numbers = figures(run)
     sentences = {
         "slowdown": lambda x: f"the effective step per lr {fell(x)}",
-        "angle_over_equilibrium": lambda x: f"the angle is {x:.2g} times that of equilibrium",
+        "angle_over_equilibrium": lambda x: f"the angle is {of_equilibrium(x)}",
         "fastest_over_slowest": lambda x: (
             "all weights turn equally far"
             if multiple(x) == "1.0"

@@ -32,6 +32,16 @@ def multiple(ratio: float) -> str:
     return f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
+def of_equilibrium(ratio: float) -> str:
+    """An angle as a multiple of the angle at equilibrium.
+
+    >>> of_equilibrium(1.42), of_equilibrium(0.998), of_equilibrium(123.4)
+    ('1.4 times that of equilibrium', 'about that of equilibrium', '123 times that of equilibrium')
+    """
+    times = f"{ratio:.2g}" if ratio < 9.95 else multiple(ratio)
+    return f"{'about' if times == '1' else f'{times} times'} that of equilibrium"
+
+
 def fell(ratio: float) -> str:
     """The ratio of first to last value, as a change: fell 5.1-fold.
 
