@@ -19,10 +19,10 @@ demo: .venv/lab
 	.venv/bin/tangential compare digits --sweep --trials 8 --seeds 3 --optimizers sgd sgdp adamw adamp
 
 test: .venv/dev
-	.venv/bin/pytest --numprocesses auto
+	.venv/bin/pytest --numprocesses auto --dist worksteal
 
 test-fast: .venv/dev
-	.venv/bin/pytest --numprocesses auto -m 'not slow'
+	.venv/bin/pytest --numprocesses auto --dist worksteal -m 'not slow'
 
 PYTEST ?= .venv/bin/pytest
 test-core:

@@ -84,6 +84,25 @@ def scored(*, metric=ACCURACY, seeds=8, **scores):
     return report(planned, finished(planned, logs=10, **changed))
 
 
+def of_task(task, **changes):
+    """The report of a small study of this task."""
+    planned = plan(trials=3, seeds=3, undecayed=False, task=task, **changes)
+    return report(planned, finished(planned))
+
+
+def on_a_grid(**changes):
+    """A study whose optimizers are searched on a grid."""
+    names = ("sgd", "sgdp", "adamw", "adamp")
+    optimizers = {
+        name: OPTIMIZERS[name]._replace(
+            space=None, published=OPTIMIZERS[name].published | {"weight_decay": 1e-4}
+        )
+        for name in names
+    }
+    planned = plan(optimizers, undecayed=False, **changes)
+    return report(planned, finished(planned))
+
+
 def row_of(result, optimizer):
     """The row of an optimizer in a report."""
     return next(row for row in result.rows if row.optimizer == optimizer)

@@ -15,7 +15,8 @@ PROGRAM = (sys.executable, "-m", "tangential_lab")
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
     [
-        *("pytest", "torch.distributed.fsdp", "torch.distributed.tensor.parallel", "tangential"),
+        *("pytest", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor.parallel"),
+        *("alembic.command", "optuna.storages", "sklearn.datasets"),
         *("tangential_lab.studies.workers", "tangential_lab.training.trial"),
     ]
 )

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -86,7 +87,11 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     >>> difference([3.0, 4.0], [1.0, 2.0])[:3]
     (2.0, 2.0, 2.0)
     """
-    gaps = [x - y for x, y in zip(a, b, strict=True)]
+    return _mean_interval(tuple(x - y for x, y in zip(a, b, strict=True)))
+
+
+@lru_cache(maxsize=1024)  # a study asks for the same intervals before every trial
+def _mean_interval(gaps: tuple[float, ...]) -> Interval:
     n = len(gaps)
     mean = fmean(gaps) if n else math.nan
     if n < 2:

@@ -26,11 +26,6 @@ def command(*arguments):
     return start(*arguments, stderr=subprocess.STDOUT)
 
 
-def output_of(*arguments, **options):
-    status, text, _ = run(*arguments, stderr=subprocess.STDOUT, **options)
-    return status, text
-
-
 def output_here(capsys, *arguments):
     status, *texts = call(capsys, *arguments)
     return status, "".join(texts)
@@ -66,7 +61,7 @@ def wait_until_ended(pids):
 def test_a_study_runs_reports_and_does_nothing_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "120")  # as in other processes
     arguments = ["compare", "digits", *SIZES, "--epochs", 1, "--undecayed", "--out", tmp_path]
-    status, text = output_of(*arguments)
+    status, text, _ = run(*arguments, stderr=subprocess.STDOUT)
     assert status == 0, text
     assert "SGDP" in text
     folder = tmp_path / "digits"
@@ -90,12 +85,12 @@ def test_a_study_runs_reports_and_does_nothing_twice(tmp_path, monkeypatch, caps
     assert (tmp_path / "report.html").exists()
 
 
-def finish(folder, *arguments):
+def finish(capsys, folder, *arguments):
     """Run a command that finishes a stopped study; return how many trials it found and kept."""
     store = Store(f"sqlite:///{folder}/digits/study.db", "digits")
     plan = store.plan()
     kept = store.records(plan)
-    status, text = output_of(*arguments)
+    status, text = output_here(capsys, *arguments)
     assert status == 0, text
     records = store.records(plan)
     store.close()
@@ -104,7 +99,7 @@ def finish(folder, *arguments):
     return len(kept)
 
 
-def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
+def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path, capsys):
     arguments = (*SMALL, "--epochs", 15, "--out", tmp_path)
     process = command(*arguments)
     assert first_trial(process).startswith(f"[  1/{TRIALS}]")
@@ -115,11 +110,11 @@ def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path):
     assert "Stopped. Finished trials are kept: run the same command again" in text
     assert "Traceback" not in text
     assert list((tmp_path / "digits/checkpoints").glob("*/*.checkpoint"))
-    assert 1 <= finish(tmp_path, "worker", "digits", "--out", tmp_path) < TRIALS
+    assert 1 <= finish(capsys, tmp_path, "worker", "digits", "--out", tmp_path) < TRIALS
 
 
 @linux
-def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path):
+def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path, capsys):
     arguments = (*SMALL, "--epochs", 5, "--out", tmp_path)
     process = command(*arguments)
     assert first_trial(process).startswith(f"[  1/{TRIALS}]")
@@ -132,7 +127,7 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path):
     assert process.returncode == 130, text
     assert "Traceback" not in text
     wait_until_ended(workers)
-    finish(tmp_path, *arguments)
+    finish(capsys, tmp_path, *arguments)
 
 
 @linux
@@ -151,7 +146,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
 
 
 @linux
-def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
+def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path, capsys):
     arguments = (*SMALL, "--epochs", 3, "--out", tmp_path)
     process = command(*arguments)
     first_trial(process)
@@ -159,14 +154,14 @@ def test_a_killed_study_leaves_no_workers_and_can_be_continued(tmp_path):
     process.kill()
     process.communicate(timeout=60)
     wait_until_ended(workers)
-    status, text = output_of(*arguments)
+    status, text = output_here(capsys, *arguments)
     assert status == 0, text
     assert f"of {TRIALS} trials are already finished" in text
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    status, text = output_of(*SMALL, "--out", tmp_path / "file")
+    status, text = output_here(capsys, *SMALL, "--out", tmp_path / "file")
     assert status == 1
     assert "Traceback" not in text
     assert "Not a directory" in text
@@ -186,29 +181,18 @@ def wrong(params, lr, weight_decay):
 """
 
 
-def test_the_users_own_optimizer_is_compared_or_refused(tmp_path):
+def test_the_users_own_optimizer_is_compared_or_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN)
-    usual = [
-        "compare",
-        "digits",
-        "--optimizers",
-        "sgd",
-        "--trials",
-        "1",
-        "--seeds",
-        "1",
-        "--epochs",
-        "1",
-        "--workers",
-        "1",
-    ]
-    status, text = output_of(*usual, "--optimizer", "heavy=mine.py:heavy", cwd=tmp_path)
+    sizes = ("--trials", 1, "--seeds", 1, "--epochs", 1, "--workers", 1)
+    usual = ("compare", "digits", "--optimizers", "sgd", *sizes)
+    status, text = output_here(capsys, *usual, "--optimizer", "heavy=mine.py:heavy")
     assert status == 0, text
     assert "heavy" in text
     with (tmp_path / "runs/digits/trials.csv").open() as file:
         trials = list(csv.DictReader(file))
     assert {t["optimizer"] for t in trials} == {"sgd", "heavy"}
-    status, text = output_of(*usual, "--optimizer", "wrong=mine.py:wrong", cwd=tmp_path)
+    status, text = output_here(capsys, *usual, "--optimizer", "wrong=mine.py:wrong")
     assert status == 1
     assert re.search(
         r"Stopped: optimizer 'wrong' fails with a list of groups .*, lr=0.01, weight_decay=0.01"

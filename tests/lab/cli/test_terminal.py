@@ -6,11 +6,12 @@ import re
 
 import made_study as made
 import pytest
-from processes import run
+from processes import call
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tangential_lab.cli import toy
 from tangential_lab.cli.study import report as command
 from tangential_lab.cli.study.progress import Display
 from tangential_lab.reports import Interval, report, wording
@@ -105,23 +106,30 @@ def test_progress_fits():
         assert "…" not in text
 
 
-def printed_lines(width, folder, *arguments):
-    """What a command prints on a terminal of this width, without the paths of its files."""
-    status, out, err = run(*arguments, columns=width, cwd=folder)
-    assert (status, err) == (0, "")
-    return [line for line in out.splitlines() if not line.startswith(os.sep)]
+@pytest.fixture
+def printed_lines(tmp_path, capsys, monkeypatch):
+    """Calls a command on a terminal of some width; returns its lines, without paths of files."""
+
+    def lines_of(width, *arguments):
+        monkeypatch.setenv("COLUMNS", str(width))
+        status, out, err = call(capsys, *arguments)
+        assert (status, err) == (0, "")
+        return [line for line in out.splitlines() if not line.startswith(os.sep)]
+
+    return lines_of
 
 
 @pytest.mark.parametrize("problem", ["2d", "3d"])
-@pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.slow
-def test_the_toys_command_fits(width, problem, tmp_path):
-    lines = printed_lines(width, tmp_path, "toy", problem, "--out", "t")
-    assert max(map(len, lines)) <= width
-    text = "\n".join(lines)
-    assert "…" not in text
-    assert not re.search(r"\b0\.0000\b", text)
-    assert ("3.5e-05 / 1.12" if problem == "2d" else "1.283") in text
+def test_the_toys_command_fits(problem, printed_lines, monkeypatch):
+    monkeypatch.setattr(toy, "draw_toy", lambda *_: [])
+    for width in (60, 80):
+        lines = printed_lines(width, "toy", problem)
+        assert max(map(len, lines)) <= width
+        text = "\n".join(lines)
+        assert "…" not in text
+        assert not re.search(r"\b0\.0000\b", text)
+        assert ("3.5e-05 / 1.12" if problem == "2d" else "1.283") in text
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +148,17 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.slow
-def test_the_reports_command_fits(width, runs):
-    lines = printed_lines(width, runs, "report", "digits")
-    assert max(map(len, lines)) <= width
-    text = "\n".join(lines)
-    assert "…" not in text
-    assert "AdamP-matched" in text
-    wide = "\n".join(printed_lines(400, runs, "report", "digits"))
-    assert numbers(text) == numbers(wide)
+def test_the_reports_command_fits(runs, printed_lines, monkeypatch):
+    monkeypatch.chdir(runs)
+    texts = {}
+    for width in (60, 80, 400):
+        lines = printed_lines(width, "report", "digits")
+        assert max(map(len, lines)) <= width
+        texts[width] = "\n".join(lines)
+        assert "…" not in texts[width]
+        assert "AdamP-matched" in texts[width]
+    assert numbers(texts[60]) == numbers(texts[80]) == numbers(texts[400])
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from processes import call, run
+from processes import call
 
 from tangential_lab import experiments
 from tangential_lab.studies import provenance
@@ -70,14 +70,14 @@ def test_a_study_of_the_example(mine, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_changed_file_does_not_continue_a_study(mine, tmp_path):
+def test_a_changed_file_does_not_continue_a_study(mine, tmp_path, capsys):
     name, sizes = mine(), ("--trials", 0, "--seeds", 1, "--epochs", 1, "--out", tmp_path / "out")
-    assert run("compare", name, *SMALL, *sizes)[0] == 0
+    assert call(capsys, "compare", name, *SMALL, *sizes)[0] == 0
     source = provenance.source(name)
     mine(("nn.ReLU()", "nn.GELU()"))
     provenance.source.cache_clear()
     assert provenance.source(name) != source
-    status, out, _ = run("compare", name, *SMALL, *sizes)
+    status, out, _ = call(capsys, "compare", name, *SMALL, *sizes)
     assert status == 0
     assert "already finished" not in out
 

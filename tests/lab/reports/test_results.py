@@ -1,7 +1,6 @@
 """The results pages: their words come from numbers, and every trial is in a table."""
 
 import csv
-import importlib
 import json
 import re
 import sys
@@ -21,18 +20,6 @@ from tangential_lab.statistics import MIN_SEEDS
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = tomllib.loads((DOCS / "results" / "pages.toml").read_text("utf-8"))
 PUBLISHED = sorted(path.stem for path in (DOCS / "results").glob("*.csv"))
-
-
-@pytest.fixture(scope="module")
-def results():
-    sys.path.insert(0, str(DOCS))
-    yield importlib.import_module("results")
-    sys.path.remove(str(DOCS))
-
-
-def made_of(task, **changes):
-    plan = made.plan(trials=3, seeds=3, undecayed=False, task=task, **changes)
-    return report(plan, made.finished(plan))
 
 
 @pytest.fixture
@@ -93,7 +80,6 @@ def test_a_published_page_claims_nothing_from_few_seeds(page):
         )
         assert section
         assert seeds_of(study) >= MIN_SEEDS or not claims
-    assert "rival" not in text
 
 
 def test_the_published_pages_are_those_of_the_published_data(results, tmp_path, monkeypatch):
@@ -113,7 +99,7 @@ def test_the_published_pages_are_those_of_the_published_data(results, tmp_path, 
 
 
 def test_a_page_has_the_sentences_and_numbers_of_the_report(page_of):
-    study = made_of("adversarial")
+    study = made.of_task("adversarial")
     text = page_of("adversarial", study)
     assert text.startswith("# Adversarial training\n")
     assert study.headline in text
@@ -138,7 +124,7 @@ def test_the_command_of_a_page_spells_options_as_the_command_line_does(results):
 
 
 def test_the_index_has_the_headlines_of_every_page(results, page_of, tmp_path):
-    study = made_of("adversarial")
+    study = made.of_task("adversarial")
     page_of("adversarial", study)
     text = results.index(tmp_path).read_text("utf-8")
     assert f"- [Adversarial training](adversarial.md): {study.headline}\n" in text
@@ -151,7 +137,7 @@ def test_the_index_has_the_headlines_of_every_page(results, page_of, tmp_path):
 
 def test_a_withdrawn_comparison_is_not_made(results, page_of, tmp_path):
     assert list(PAGES["retrieval"]["withdrawn"]["retrieval"]) == ["sgdp"]
-    text = page_of("retrieval", made_of("retrieval"))
+    text = page_of("retrieval", made.of_task("retrieval"))
     assert "SGDP against SGD: not decided.**" in text
     assert (
         "- SGDP against SGD: not decided. SGD's best tuning trial, at lr 0.0858, is at the" in text
@@ -162,7 +148,7 @@ def test_a_withdrawn_comparison_is_not_made(results, page_of, tmp_path):
 
 
 def test_norms_of_weights_that_are_not_invariant_are_not_shown(page_of):
-    text = page_of("language", made_of("language", invariant=[], metric=made.PERPLEXITY))
+    text = page_of("language", made.of_task("language", invariant=[], metric=made.PERPLEXITY))
     assert text.count("The audit proves no weight of this model scale-invariant") == 3
     assert not re.search(
         r"\| weight norm \||\| effective step|growth|weights end|momentum causes", text
@@ -180,40 +166,27 @@ def test_p_is_adjusted_for_all_studies_of_a_page(page_of):
 
 
 def test_a_page_says_if_lower_is_better(page_of):
-    text = page_of("language", made_of("language", metric=made.PERPLEXITY))
+    text = page_of("language", made.of_task("language", metric=made.PERPLEXITY))
     assert "perplexity (lower is better)" in text
     assert text.count("\n## ") == len(PAGES["language"]["studies"]) + 2
 
 
 def test_a_page_says_how_many_optimizers_pass_the_floor(results):
-    study = made_of("imagenet")
+    study = made.of_task("imagenet")
     means = sorted(row.score.mean for row in study.rows)
     text = results.floor(study, means[1])
     assert text.startswith(
         f"{100 * means[1]:.2f} %; {len(means) - 1} of {len(means)} optimizers are "
     )
     assert text.endswith(f"above it, the best by {100 * (means[-1] - means[1]):.2f} points")
-    lower = made_of("language", metric=made.PERPLEXITY)
+    lower = made.of_task("language", metric=made.PERPLEXITY)
     least = max(row.score.mean for row in lower.rows) + 1
     count = len(lower.rows)
     assert f"{count} of {count} optimizers are below it" in results.floor(lower, least)
 
 
-def on_a_grid(**changes):
-    """A study whose optimizers are searched on a grid."""
-    names = ("sgd", "sgdp", "adamw", "adamp")
-    optimizers = {
-        name: made.OPTIMIZERS[name]._replace(
-            space=None, published=made.OPTIMIZERS[name].published | {"weight_decay": 1e-4}
-        )
-        for name in names
-    }
-    plan = made.plan(optimizers, undecayed=False, **changes)
-    return report(plan, made.finished(plan))
-
-
 def test_a_sweep_has_a_table_of_its_grid_and_names_its_learning_rates(page_of):
-    study = on_a_grid(sweep=True, trials=6, tuning_seeds=3, seeds=0)
+    study = made.on_a_grid(sweep=True, trials=6, tuning_seeds=3, seeds=0)
     text = page_of("adversarial", study)
     assert "tangential compare digits --set preset=mini --optimizers sgd sgdp adamw adamp" in text
     assert "--sweep --trials 6 --seeds 3" in text
@@ -230,7 +203,7 @@ def test_a_sweep_has_a_table_of_its_grid_and_names_its_learning_rates(page_of):
 
 
 def test_a_study_at_given_settings_says_that_nothing_was_searched(results, page_of):
-    study = on_a_grid(trials=0, seeds=8)
+    study = made.on_a_grid(trials=0, seeds=8)
     text = page_of("adversarial", study)
     assert "Nothing was searched: every optimizer ran at the settings in the table" in text
     assert "tuning trials" not in text.split("## Published")[0]
@@ -245,79 +218,3 @@ def test_a_study_at_given_settings_says_that_nothing_was_searched(results, page_
     other = same | {"sgd": same["sgd"]._replace(published=points | {"lr": 0.1})}
     command = results.command(given._replace(optimizers=other))
     assert "--lr sgd=0.1 sgdp=0.003 adamw=0.003 adamp=0.003 --weight-decay 0.5" in command
-
-
-# ---- the files of a study
-
-
-@pytest.mark.parametrize("invariant", [made.LAYERS, []])
-@pytest.mark.slow
-def test_an_exported_study_has_the_same_page(results, tmp_path, invariant):
-    study = made_of("adversarial", invariant=invariant, data=["digits", "0" * 64])
-    results.export("adversarial", study, tmp_path)
-    loaded = results.load("adversarial", tmp_path)
-    assert loaded.report.plan == study.plan
-    assert loaded.report.records.keys() == study.records.keys()
-    assert loaded.report.headline == study.headline
-    pairs = zip(loaded.report.findings, study.findings, strict=True)
-    assert all(a[:5] == b[:5] for a, b in pairs)  # all but the cost, which needs curves
-    for a, b in zip(loaded.report.rows, study.rows, strict=True):
-        assert str(a._replace(steps=None, seconds=None)) == str(
-            b._replace(steps=None, seconds=None)
-        )
-    assert loaded.figures == ["Accuracy over steps"] + (
-        ["Mean weight norm", "Effective step"] if invariant else []
-    )
-    with (tmp_path / "adversarial.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(study.records)
-    assert {"optimizer", "score", "commit"} <= set(rows[0])
-    assert not {"command", "machine"} & set(rows[0])  # they are in the JSON file
-    assert ({"norm", "effective_step", "memory_share"} <= set(rows[0])) is bool(invariant)
-    assert (tmp_path / "adversarial.png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-def test_the_picture_of_a_sweep_shows_its_curves(results, tmp_path):
-    study = on_a_grid(sweep=True, trials=6, tuning_seeds=3, seeds=0)
-    results.export("digits", study, tmp_path)
-    loaded = results.load("digits", tmp_path)
-    assert loaded.figures == ["Score over the learning rate", "Score over the rotation"]
-    assert [row.score for row in loaded.report.rows] == [row.score for row in study.rows]
-
-
-@pytest.fixture
-def write_pages(results, tmp_path, monkeypatch, capsys):
-    """Writes the pages from the studies of these names; returns what was printed."""
-    for name in ("pages.toml", "page.md.jinja"):
-        copy(DOCS / "results" / name, tmp_path)
-    monkeypatch.setattr(results, "HERE", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["results.py", "--studies", str(tmp_path)])
-    study = made_of("imagenet")
-
-    def write(*names):
-        monkeypatch.setattr(results, "finished", lambda f: study if f.name in names else None)
-        results.main()
-        return capsys.readouterr().out
-
-    return write
-
-
-@pytest.mark.slow
-def test_a_page_names_the_studies_that_are_still_to_be_done(write_pages, tmp_path):
-    out = write_pages("imagenet")
-    assert "detection: no study yet" in out
-    assert f"imagenet-cutmix: no finished study in {tmp_path}" in out
-    text = (tmp_path / "imagenet.md").read_text("utf-8")
-    assert "\n- imagenet-cutmix: no study yet.\n" in text
-    assert not (tmp_path / "detection.md").exists()
-    write_pages("imagenet", "imagenet-cutmix")
-    assert "no study yet" not in (tmp_path / "imagenet.md").read_text("utf-8")
-
-
-@pytest.mark.slow
-def test_a_page_keeps_the_studies_that_the_folder_does_not_have(write_pages, tmp_path):
-    write_pages("imagenet", "imagenet-cutmix")
-    before = (tmp_path / "imagenet.md").read_text("utf-8")
-    write_pages("imagenet")
-    assert (tmp_path / "imagenet.md").read_text("utf-8") == before

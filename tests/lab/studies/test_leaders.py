@@ -1,11 +1,11 @@
 """Optimizers that take the point and the recorded angles of another one, their leader."""
 
-import processes
 import pyarrow.parquet as pq
 import pytest
 import torch
 from digits_study import study_request
 from planned import plan_of, scored
+from processes import call
 from torch import nn
 
 from tangential_lab.studies import schedule, tuning
@@ -95,8 +95,9 @@ def test_a_follower_needs_a_leader_that_trains_to_the_end(digits):
 
 
 @pytest.mark.slow
-def test_a_study_of_followers_reports_whether_they_equal_their_leader(tmp_path):
-    status, text, errors = processes.run(
+def test_a_study_of_followers_reports_whether_they_equal_their_leader(tmp_path, capsys):
+    status, text, errors = call(
+        capsys,
         *("compare", "digits", "--optimizers", "adamw", "adamp", *sorted(FOLLOWERS)),
         *("--trials", "0", "--seeds", "2", "--epochs", "1", "--out", str(tmp_path)),
     )

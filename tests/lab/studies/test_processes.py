@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datapacks import write_mnist
+from processes import forked
 from torch import nn
 
 from tangential_lab.studies import Store
@@ -28,7 +29,6 @@ from tangential_lab.training import Spec
 from tangential_lab.training import OPTIMIZERS, Handover
 from tangential_lab.training.trial import Trial, TrialOptions, TrialStopped
 
-torch.set_num_threads(1)
 hows, folder = sys.argv[1].split(","), Path(sys.argv[2])
 digits = tasks.make("digits", None, {})
 
@@ -111,32 +111,15 @@ def free_port():
 
 
 def run(how, folder: Path, processes):
-    port = free_port()
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    everywhere = {"XDG_CACHE_HOME": str(folder / "cache")}
     if processes > 1:
-        environment |= {
-            "WORLD_SIZE": str(processes),
-            "LOCAL_WORLD_SIZE": str(processes),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", WORKER, how, str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment | ({"RANK": str(r), "LOCAL_RANK": str(r)} if processes > 1 else {}),
-        )
-        for r in range(processes)
-    ]
-    try:
-        answers = [worker.communicate(timeout=200) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0] * processes, answers
-    return json.loads(answers[0][0].partition("FOUND")[2])
+        sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+        everywhere |= sizes | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    environments = [everywhere | (rank if processes > 1 else {}) for rank in ranks]
+    answers = forked(WORKER, how, folder, environments=environments)
+    assert [status for status, _, _ in answers] == [0] * processes, answers
+    return json.loads(answers[0][1].partition("FOUND")[2])
 
 
 def close(found, expected):

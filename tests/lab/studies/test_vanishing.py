@@ -8,7 +8,7 @@ import warnings
 from contextlib import nullcontext
 
 import pytest
-from processes import run
+from processes import call
 
 from tangential_lab import experiments as tasks
 from tangential_lab.studies import schedule, study
@@ -176,11 +176,12 @@ def long_message(params, lr, weight_decay):
 
 
 @pytest.mark.slow
-def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path):
+def test_a_study_whose_optimizer_ends_its_workers_ends(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(CODE)
     chosen = "--optimizers sgd --optimizer x=mine.py:Exits"
     command = f"compare digits {chosen} --trials 0 --seeds 1 --epochs 8"
-    status, out, err = run(*command.split(), "--workers", "1", cwd=tmp_path)
+    status, out, err = call(capsys, *command.split(), "--workers", "1")
     text = " ".join((out + err).split())  # lines are wrapped at words
     assert status == 1, text
     said = (
