@@ -36,7 +36,7 @@ FORMS = {
         "weight": tl.bfloat16, "moment": tl.bfloat16, "lost": 16, "rounding": 1,
     },
 }  # fmt: skip
-INTEGERS = {"tiles": "*i32", "guesses": "*i32", "decisions": "*i32", "amended": "*i32"}
+INTEGERS = dict.fromkeys(("tiles", "noise", "guesses", "decisions", "amended"), "*i32")
 FLOATS = dict.fromkeys(("corrections", "coefs", "sums"), "*fp32")
 ABSENT = ("lr", "grad_scale", "found_inf")
 

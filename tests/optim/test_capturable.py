@@ -113,18 +113,34 @@ def test_counts_of_steps_are_on_the_device_after_loading_a_checkpoint(monkeypatc
         assert other.state[param]["step"].is_cuda
 
 
+def test_a_capture_of_triton_s_step_needs_a_step_before(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        param = leaf(torch.empty(4, 3, device="cuda"))
+        param.grad = torch.empty(4, 3, device="cuda")
+        optimizer = AdamP([param], fused=True, capturable=True)
+        with pytest.raises(RuntimeError, match="take that step first, or use fused=False"):
+            optimizer.step()
+        assert not optimizer.state  # the graph would own the memory of new states
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @every_rule
 @every_option
-def test_replays_of_a_cuda_graph_are_steps(cls, options):
+@pytest.mark.parametrize("backend", [{"foreach": True}, {"fused": True}], ids=["foreach", "fused"])
+@pytest.mark.parametrize("are_moved", [False, True])
+def test_replays_of_a_cuda_graph_are_steps(cls, backend, options, are_moved):
+    """If `are_moved`, the graph makes the gradients, as if it had captured the backward pass."""
     dtype = torch.bfloat16 if "low_precision" in options else torch.float32
     params = weights("cuda", dtype)
     twins = copy.deepcopy(params)
+    sources = [p.grad for p in params]
     lr = torch.tensor(0.1, device="cuda")
-    set_up = usual(cls) | {"lr": lr, "foreach": True, **options}
-    optimizer, plain = cls(params, capturable=True, **set_up), cls(twins, **set_up)
-    for p, q in zip(params, twins, strict=True):
-        q.grad = p.grad.clone()
+    set_up = usual(cls) | {"lr": lr, "capturable": True, **backend, **options}
+    optimizer, plain = cls(params, **set_up), cls(twins, **set_up)
+    for q, source in zip(twins, sources, strict=True):
+        q.grad = source.clone()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -132,12 +148,14 @@ def test_replays_of_a_cuda_graph_are_steps(cls, options):
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
+        for p, source in zip(params, sources, strict=True):
+            p.grad = source.clone() if are_moved else source
         optimizer.step()
     plain.step()
     for t in range(4):
-        for p, q in zip(params, twins, strict=True):
-            p.grad.copy_(torch.randn(p.shape))
-            q.grad.copy_(p.grad)
+        for q, source in zip(twins, sources, strict=True):
+            source.copy_(torch.randn(source.shape))
+            q.grad.copy_(source)
         lr.fill_(0.1 / (t + 1))
         graph.replay()
         plain.step()

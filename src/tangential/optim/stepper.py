@@ -50,6 +50,7 @@ class Stepper:
     def __init__(self) -> None:
         self.plans: dict[int, Plan] = {}
         self.options: defaultdict[int, Resolved] = defaultdict(Resolved)
+        self.captured: list[list[Tensor]] = []  # CUDA graphs read them, even if a plan is gone
 
     def step(self, optimizer: Any) -> None:
         """Take one step of all groups of an AdamP or SGDP. If a check raises, nothing has changed.
@@ -67,6 +68,11 @@ class Stepper:
         if not all(group_step.is_on_device for group_step in steps) and scaling.skips:
             return
         planned = [self._planned(group_step, optimizer) for group_step in steps]
+        self.captured += [
+            plan.tables
+            for plan in self.plans.values()
+            if isinstance(plan, triton.TritonPlan) and plan.is_captured
+        ]
         tasks = [_take_step(group_step, scaling, optimizer.watch) for group_step in planned]
         sharded.run_together(task for group_tasks in tasks for task in group_tasks)
 
@@ -90,6 +96,7 @@ class Stepper:
         if plan and plan.is_wanted(options) and plan.locate(options, params, states, first):
             others = plan.others(states)
         else:
+            triton.check_warm_up(params, options)
             self.plans.pop(number, None)
             plan = None
             flattened.check_step(optimizer.param_groups, group)
@@ -98,7 +105,10 @@ class Stepper:
                 for position, param in enumerate(params, first)
                 if param.grad is not None or sharded.is_summed_elsewhere(param)
             ]
-        _check_tensors(others, options, optimizer)
+        is_on_device = isinstance(plan, triton.TritonPlan)
+        captured = params if is_on_device else [weight.param for weight in others]
+        check_capture(captured, options, type(optimizer).__name__)
+        _check_tensors(others, optimizer)
         return _GroupStep(number, first, params, options, plan, others)
 
     def _planned(self, group_step: _GroupStep, optimizer: Any) -> _GroupStep:
@@ -122,13 +132,12 @@ class Stepper:
         return group_step._replace(plan=plan, others=plan.others(states))
 
 
-def _check_tensors(weights: list[WeightState], options: StepOptions, optimizer: Any) -> None:
-    active, owner = [weight for weight in weights if weight.has_grad], type(optimizer).__name__
-    check_capture([weight.param for weight in active], options, owner)
+def _check_tensors(weights: list[WeightState], optimizer: Any) -> None:
     names = ("step", "compensation", *optimizer.buffers)
-    for weight in active:
-        state = {name: weight.state[name] for name in names if name in weight.state}
-        check_weight(weight.param, state, owner)
+    for weight in weights:
+        if weight.has_grad:
+            state = {name: weight.state[name] for name in names if name in weight.state}
+            check_weight(weight.param, state, type(optimizer).__name__)
 
 
 def _complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-collect_ignore_glob = [] if INTERPRETED else ["test_step.py"]
+INTERPRETER_ONLY = ["test_step.py", "test_captured.py"]
+collect_ignore_glob = ["test_compiled_once.py"] if INTERPRETED else INTERPRETER_ONLY
 
 
 def rounded_to_bfloat16(convert):
@@ -25,7 +26,21 @@ def rounded_to_bfloat16(convert):
     return converted
 
 
+def only_if_needed(patch):
+    """Patches Triton's language once per launch, and not at every call of a function."""
+
+    def patched(function):
+        languages = [x for x in function.__globals__.values() if x in (tl, tl.core)]
+        if any(tl.core.is_builtin(language.load) for language in languages):
+            return patch(function)
+        return interpreter._LangPatchScope()
+
+    return patched
+
+
 if INTERPRETED:
+    import triton.language as tl
     from triton.runtime import interpreter
 
     interpreter._convert_float = rounded_to_bfloat16(interpreter._convert_float)
+    interpreter._patch_lang = only_if_needed(interpreter._patch_lang)

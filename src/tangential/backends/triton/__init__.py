@@ -5,6 +5,6 @@ and the launches. `kernels`: the kernels, imported at the first step on a GPU.
 """
 
 from tangential.backends.triton.available import reason, runs_on, wanted
-from tangential.backends.triton.plan import TritonPlan
+from tangential.backends.triton.plan import TritonPlan, check_warm_up
 
-__all__ = ["TritonPlan", "reason", "runs_on", "wanted"]
+__all__ = ["TritonPlan", "check_warm_up", "reason", "runs_on", "wanted"]

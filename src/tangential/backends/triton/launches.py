@@ -39,15 +39,21 @@ class Launches:
         ]
         seeds = [hashed(weight.position + 0x9E3779B9) for weight in weights]
         self.units = sum(judged)
-        self.columns = self._array([units, unit_sizes, sizes, firsts, seeds])
+        self.columns = self._table([units, unit_sizes, sizes, firsts, seeds])
         tiles = [
             tile
             for i, (count, k) in enumerate(zip(units, unit_sizes, strict=True))
             for tile in _tiles(i, count, k)
         ]
         self.tiles = self._array(tiles).int()
-        self.known: list[Any] = []
-        self.addresses = self._array([])
+        self.known: list[list[Any]] = []  # places whose addresses are on the device
+        self.addresses = self._table([])
+        self.moved: list[int] | None = None  # addresses of gradients for a captured step
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """What the kernels read at every step."""
+        return [self.addresses, self.columns, self.tiles]
 
     def _array(self, values: list[Any]) -> Tensor:
         """Integers on the device, copied without waiting for it."""
@@ -55,39 +61,55 @@ class Launches:
             self.device, non_blocking=True
         )
 
-    def locate(self, options: StepOptions, states: dict[Tensor, State]) -> bool:
-        """Find all addresses; False if the kernels cannot step a weight any more."""
-        weights = [
-            WeightState(param, states.get(param, {}), rows, 0)
-            for param, rows in zip(self.params, self.rows, strict=True)
+    def _table(self, rows: list[list[int]]) -> Tensor:
+        """Rows of equal lengths, each at a multiple of 16 bytes: else Triton compiles once more."""
+        return self._array([[*row, *[0] * (len(row) % 2)] for row in rows])
+
+    def locate(
+        self, options: StepOptions, states: dict[Tensor, State], *, is_captured: bool
+    ) -> bool:
+        """Find all addresses; False if the kernels cannot step a weight any more.
+
+        A captured step needs the addresses that the last step had, except those of gradients.
+        """
+        names, self.moved = fields(options), None
+        found = [
+            [_place(x) for x in (p, p.grad, *map(states.get(p, {}).get, names))]
+            for p in self.params
         ]
-        names = fields(options)
-        tensors = [
-            [weight.param, weight.param.grad, *(weight.state.get(name) for name in names)]
-            for weight in weights
-        ]
-        layouts = [
-            [None if x is None else (x.data_ptr(), x.dtype, x.stride()) for x in some]
-            for some in tensors
-        ]
-        if layouts == self.known:
+        if found == self.known:
             return True
-        if not all(weight.has_grad and takes(weight, options) for weight in weights):
+        if is_captured:
+            self.moved = [grad[0] for _, grad, *_ in found if grad]
+            return _without_moves(found) == _without_moves(self.known)
+        if not self._takes_all(options, states):
             return False
-        steps = [weight.state["step"] for weight in weights if "step" in weight.state]
-        if not all(x.device == self.device and x.dtype == torch.float32 for x in steps):
-            return False
-        self.known = layouts
-        by_weight = [[x[0] if x else 0 for x in some] for some in layouts]
-        self.addresses = self._array(by_weight).T.contiguous()
+        self.known = found
+        self.addresses = self._table(
+            [[x[0] if x else 0 for x in column] for column in zip(*found, strict=True)]
+        )
+        return True
+
+    def _takes_all(self, options: StepOptions, states: dict[Tensor, State]) -> bool:
+        for param, rows in zip(self.params, self.rows, strict=True):
+            weight = WeightState(param, states.get(param, {}), rows, 0)
+            if not (weight.has_grad and takes(weight, options)):
+                return False
+            step = weight.state.get("step")
+            if step is not None and (step.device, step.dtype) != (self.device, torch.float32):
+                return False
         return True
 
     def step(self, options: StepOptions, scaling: Scaling, watch: Watch | None) -> None:
         """The four launches."""
+        with torch.cuda.device_of(self.params[0]):  # Triton launches on the current device
+            self._launch(options, scaling, watch)
+
+    def _launch(self, options: StepOptions, scaling: Scaling, watch: Watch | None) -> None:
         kernels = _kernels()
         watched = watch is not None and self.units > 0
         form = _form(options, self.dtypes, scaling, watched=watched)
-        tables, numbers = self._tables(options, scaling), _numbers(options)
+        tables, numbers = self._tables(options, scaling, is_watched=watched), _numbers(options)
         torch.autograd.graph.increment_version(self.params)
         judged = form.projection != kernels.OFF and self.units > 0
         every, each = (len(self.params),), (len(self.tiles),)
@@ -100,33 +122,62 @@ class Launches:
         if watch is not None and watched:
             watch(self._step_sums(tables, options))
 
-    def _tables(self, options: StepOptions, scaling: Scaling) -> Any:
-        make = lambda *shape, dtype=torch.float32: torch.zeros(
-            shape, dtype=dtype, device=self.device
-        )
-        count = len(self.params)
+    def _tables(self, options: StepOptions, scaling: Scaling, *, is_watched: bool) -> Any:
+        addresses = [*self.addresses.unbind()]
+        if self.moved is not None:
+            addresses[1] = _written_by_kernels(self.moved, self.device)
         lr = options.lr if isinstance(options.lr, Tensor) else None
         return _kernels().Tables(
-            *self.addresses.unbind(),
+            *addresses,
             *self.columns.unbind(),
             tiles=self.tiles,
-            corrections=make(count, 2),
-            noise=make(count, dtype=torch.int64),
-            guesses=make(count, dtype=torch.int32),
-            decisions=make(count, dtype=torch.int32),
-            coefs=make(count),
-            amended=make(count, dtype=torch.int32),
-            sums=make(max(self.units, 1), 5),
+            **self._workspace(is_zero=is_watched),
             lr=lr if lr is None else lr.to(self.device),
             grad_scale=scaling.grad_scale,
             found_inf=scaling.found_inf,
         )
 
+    def _workspace(self, *, is_zero: bool) -> dict[str, Tensor]:
+        """What the kernels of a step leave for each other, in one array: a launch at most.
+
+        A watcher also reads what a step that GradScaler skips does not write.
+        """
+        count = len(self.params)
+        integers = dict.fromkeys(("noise", "guesses", "decisions", "amended"), count)
+        sizes = {"corrections": 2 * count, "coefs": count, "sums": 5 * self.units, **integers}
+        aligned = [math.ceil(size / 4) * 4 for size in sizes.values()]  # as in `_table`
+        make = torch.zeros if is_zero else torch.empty
+        parts = make(sum(aligned), dtype=torch.float32, device=self.device).split(aligned)
+        return {
+            name: part.view(torch.int32) if name in integers else part
+            for name, part in zip(sizes, parts, strict=True)
+        }
+
     def _step_sums(self, tables: Any, options: StepOptions) -> StepSums:
         judged = [i for i, rows in enumerate(self.rows) if rows is not None]
         params = [self.params[i] for i in judged]
         rows = [rows for rows in self.rows if rows is not None]
-        return step_sums(params, rows, tables.sums, tables.decisions[judged], options)
+        sums = tables.sums[: 5 * self.units].view(-1, 5)
+        return step_sums(params, rows, sums, tables.decisions[judged], options)
+
+
+def _place(x: Tensor | None) -> Any:
+    return None if x is None else (x.data_ptr(), x.dtype, x.stride())
+
+
+def _without_moves(places: list[list[Any]]) -> list[Any]:
+    """The same places, but the gradients may have any address."""
+    return [[param, grad and grad[1:], *state] for param, grad, *state in places]
+
+
+def _written_by_kernels(values: list[int], device: torch.device) -> Tensor:
+    """Integers on the device, which a captured graph writes at every replay.
+
+    They are arguments of kernels, so it reads no memory that could be freed or changed meanwhile.
+    """
+    result = torch.zeros(len(values), dtype=torch.int64, device=device)
+    torch._foreach_add_(list(result.unbind()), values)
+    return result
 
 
 def _tiles(weight: int, units: int, unit_size: int) -> list[tuple[int, int, int]]:

@@ -29,7 +29,7 @@ class TritonPlan:
         self, weights: list[WeightState], options: StepOptions, params: list[Tensor], first: int
     ) -> None:
         self.geometry, self.first = _geometry(options), first
-        self.active = _active(params)
+        self.active, self.is_captured = _active(params), False
         self.shards = [(i, p) for i, p in enumerate(params, first) if shards_of(p)]
         self.other_weights: list[WeightState] = []
         alike: dict[Any, list[WeightState]] = {}
@@ -48,13 +48,15 @@ class TritonPlan:
         self, options: StepOptions, params: list[Tensor], states: dict[Tensor, State], first: int
     ) -> bool:
         """Find weights, gradients and states; False if a layout has changed."""
-        _check_capture(params)
         same = (self.first, self.geometry, self.active) == (
             first,
             _geometry(options),
             _active(params),
         )
-        return same and all(batch.locate(options, states) for batch in self.batches)
+        self.is_captured = any(is_capturing(batch.device) for batch in self.batches)
+        return same and all(
+            batch.locate(options, states, is_captured=self.is_captured) for batch in self.batches
+        )
 
     def others(self, states: dict[Tensor, State]) -> list[WeightState]:
         """The weights that Triton does not take, and shards without a gradient, in order."""
@@ -76,15 +78,26 @@ class TritonPlan:
     @property
     def bytes(self) -> int:
         """Memory that is held from step to step."""
-        return sum(x.nbytes for b in self.batches for x in (b.columns, b.tiles, b.addresses))
+        return sum(x.nbytes for x in self.tables)
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """Tables on the device; a graph that has captured a step reads them at every replay."""
+        return [x for batch in self.batches for x in batch.tables]
 
 
-def _check_capture(params: list[Tensor]) -> None:
-    """Raise a RuntimeError if a CUDA graph is being captured."""
-    if any(p.is_cuda for p in params) and torch.cuda.is_current_stream_capturing():
+def is_capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def check_warm_up(params: list[Tensor], options: StepOptions) -> None:
+    """Raise a RuntimeError if a plan would have to be made while a CUDA graph is being captured."""
+    if wanted(options) and any(is_capturing(p.device) for p in params if p.grad is not None):
         raise RuntimeError(
-            "the CUDA graph that is being captured would keep the addresses of this step's "
-            "gradients: step outside of the graph, or use capturable=True and fused=False"
+            "with fused=True, a step can be captured in a CUDA graph only after a step of the same "
+            "weights, states and options outside of the graph: take that step first, or use "
+            "fused=False"
         )
 
 

@@ -34,6 +34,9 @@ def guess(t, n, f: tl.constexpr):
             _count(t, n, f, i)
         if tl.load(t.first_units + i) >= 0:
             tl.store(t.guesses + i, _guessed(t, n, f, i))
+        else:
+            tl.store(t.guesses + i, NONE)
+            tl.store(t.amended + i, 0)
 
 
 @triton.jit
