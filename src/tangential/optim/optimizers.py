@@ -44,8 +44,8 @@ class AdamP(Projected):
         caution: Drop elements of the update whose sign disagrees with the tangent gradient,
             rescale the rest and project again.
         capturable: Keep the count of steps with the weights, so that a CUDA graph can capture the
-            step (not yet run on a GPU; not with Triton's kernels). A replay follows a tensor lr on
-            the device of the weights; the other options keep the values that were captured.
+            step (not yet run on a GPU). A replay follows a tensor lr on the device of the weights;
+            the other options keep the values that were captured.
 
     Raises:
         ValueError: names the option, its value and what is expected.
