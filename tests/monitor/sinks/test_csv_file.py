@@ -87,6 +87,23 @@ def test_a_last_line_that_ends_within_a_label_is_incomplete(tmp_path):
         assert rows(path) == [{"step": 0, "label": "all", "norm": 1.0}]
 
 
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [(b"9,w,1.", "Delete this row"), (b'9,"w\n', "mark in it is never closed"), (b"\n", "")],
+)
+def test_a_part_of_a_row_within_a_file_hides_no_later_row(part, why, tmp_path):
+    path = tmp_path / "run.csv"
+    log(sinks.csv(path), 0)
+    path.write_bytes(path.read_bytes() + part)
+    with path.open("ab") as file:
+        file.write(csv_file.encoded(map(csv_file.cells, expected(1))))
+    if why:
+        with pytest.raises(ValueError, match=f"row {2 + len(expected(0))} .*{why}"):
+            rows(path)
+    else:  # a blank line
+        assert same(rows(path), expected(0, 1))
+
+
 @pytest.mark.parametrize("length", [0, 3, 40])
 def test_a_file_that_ends_within_its_heading_is_restarted(length, tmp_path):
     path = tmp_path / "run.csv"

@@ -111,6 +111,11 @@ def read_csv(path: Path) -> Iterator[Row]:
     return (row for row, _ in _rows_with_ends(path))
 
 
+def _has_row(record: list[str]) -> bool:
+    """Whether the last cell, which is not complete, contains a whole row."""
+    return any(line.count(",") >= len(FIELDS) - 1 for line in record[-1].splitlines())
+
+
 def _rows_with_ends(path: Path) -> Iterator[tuple[Row, int]]:
     """Read the rows, with the byte at which each ends; warn if the last one is incomplete."""
     complete, number, record = True, 2, []
@@ -129,20 +134,28 @@ def _rows_with_ends(path: Path) -> Iterator[tuple[Row, int]]:
             raise ValueError(f"{path} {FOREIGN}")
         records = csv.reader(lines())
         try:
-            for record in records:
+            for record in filter(None, records):  # an editor may leave blank lines
                 end, short = file.tell(), len(record) < len(FIELDS)  # short: ends within a label
                 if (short or not complete) and next(records, None) is None:
+                    if _has_row(record):
+                        raise csv.Error("a quotation mark in it is never closed")
                     note = f"{path}: the last line is cut off and was left out"
                     warnings.warn(note, stacklevel=2)
                     return
                 yield _row(record), end
                 number += 1
-            return
-        except UnicodeDecodeError as error:
-            reason = f"has the byte 0x{error.object[error.start]:02x}, which is not UTF-8 text"
-        except csv.Error as error:
-            reason = f"is not valid CSV: {error}"
-        except ValueError:
-            text = ",".join(record)[:80]
-            reason = f"is {text!r}. Expected {len(FIELDS)} cells: a step, a label, and numbers"
-    raise ValueError(f"{path}: row {number} {reason}")
+        except (ValueError, csv.Error) as error:
+            reason = _why_unreadable(error, record)
+            raise ValueError(f"{path}: row {number} {reason}") from None
+
+
+def _why_unreadable(error: Exception, record: list[str]) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"has the byte 0x{error.object[error.start]:02x}, which is not UTF-8 text"
+    if isinstance(error, csv.Error):
+        return f"is not valid CSV: {error}"
+    text = ",".join(record)[:80]
+    return (
+        f"is {text!r}. Expected {len(FIELDS)} cells: a step, a label, and numbers. Delete this row "
+        "if a process was stopped while it wrote"
+    )
