@@ -41,6 +41,7 @@ def step(
     threads: Annotated[list[ThreadCount], SEVERAL] = [1, 2],  # noqa: B006
     rounds: Annotated[int, Parameter(validator=Number(gte=1, lte=MOST_ROUNDS))] = 15,
     clock: Clock = "wall",
+    fused: Annotated[bool, Parameter(negative=())] = False,
     csv: Path | None = None,
 ) -> None:
     """Time one optimizer step of AdamP, SGDP and their peers.
@@ -51,20 +52,27 @@ def step(
         threads: Numbers of threads.
         rounds: Interleaved rounds per median; slow peers take part in a third of them.
         clock: Time on the wall, or CPU time of all threads: for a machine with other work.
+        fused: Only the fused optimizers, and no memory: hundreds of rounds take little time.
         csv: File for the figures.
     """
     if csv:
         check_writable(csv)  # before minutes of work
-    results = measure(shapes, gates, threads, rounds, clock)
+    results = measure(shapes, gates, threads, rounds, clock, fused=fused)
     print_table(results)
     if csv:
         write_csv(results, csv)
 
 
 def measure(
-    shapes: list[str], gates: list[str], threads: list[int], rounds: int, clock: Clock = "wall"
+    shapes: list[str],
+    gates: list[str],
+    threads: list[int],
+    rounds: int,
+    clock: Clock = "wall",
+    *,
+    fused: bool = False,
 ) -> list[Result]:
-    """Time every installed peer in every case.
+    """Time every installed peer, or the fused ones, in every case.
 
     Raises:
         ModuleNotFoundError: a shape needs torchvision; nothing was measured then.
@@ -74,9 +82,10 @@ def measure(
     before, results = torch.get_num_threads(), []
     try:
         for shape in shapes:
-            print(f"{shape}: extra memory", file=sys.stderr)
-            memory = extra_memory(sizes[shape], max(threads))
-            steps = _Steps(sizes[shape])
+            if not fused:
+                print(f"{shape}: extra memory", file=sys.stderr)
+            memory = {} if fused else extra_memory(sizes[shape], max(threads))
+            steps = _Steps(sizes[shape], fused=fused)
             for gate in gates:
                 steps.gradients.choose(GATES[gate])
                 for n in threads:
@@ -92,14 +101,14 @@ def measure(
 class _Steps:
     """One step of every optimizer on the same weights, and a copy of those weights."""
 
-    def __init__(self, sizes: list[Shape]) -> None:
+    def __init__(self, sizes: list[Shape], *, fused: bool) -> None:
         self.params, self.cold = weights(sizes), True
         self.gradients = Gradients(self.params)
         source = torch.cat([p.detach().flatten() for p in self.params])
         target = torch.empty_like(source)
         self.weights = source.numel()
         self.actions: dict[str, Callable[[], object]] = {"copy": lambda: target.copy_(source)}
-        for name, peer in installed_peers().items():
+        for name, peer in installed_peers(fused=fused).items():
             self.actions[name] = peer.build(self.params).step
 
     def time(self, threads: int, rounds: int, clock: Clock) -> Times:

@@ -64,7 +64,11 @@ def missing_peers() -> dict[str, str]:
     return reasons
 
 
-def installed_peers() -> dict[str, Peer]:
-    """The peers that can run here."""
+def installed_peers(*, fused: bool = False) -> dict[str, Peer]:
+    """The peers that can run here, or those of them that are fused."""
     missing = missing_peers()
-    return {name: peer for name, peer in PEERS.items() if name not in missing}
+    return {
+        name: peer
+        for name, peer in PEERS.items()
+        if name not in missing and (not fused or name.endswith(" fused"))
+    }

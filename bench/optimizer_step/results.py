@@ -87,16 +87,19 @@ def _title(results: list[Result]) -> str:
 
 
 def _caption(results: list[Result]) -> str:
-    slow = ", ".join(name for name, peer in PEERS.items() if peer.slow)
+    times, with_memory = results[0].times, any(result.memory for result in results)
+    slow = ", ".join(name for name in times.step_s if PEERS[name].slow)
     lines = [
-        f"In only {results[0].times.slow_rounds} of the rounds: {slow}.",
+        f"In only {times.slow_rounds} of the rounds: {slow}." if slow else "",
         "of copy: bytes per second divided by those of a copy. A step moves 28 bytes per weight "
         "(AdamP) or 20 (SGDP), a copy 8.",
         "memory: peak of a step on top of weights, gradients and states + what the kernel keeps "
-        "between steps, in % of the weights; gate open.",
+        "between steps, in % of the weights; gate open."
+        if with_memory
+        else "",
         *(f"left out: {name}: {reason}" for name, reason in missing_peers().items()),
     ]
-    return "\n".join(lines)
+    return "\n".join(line for line in lines if line)
 
 
 def _time_cell(case: Result, name: str) -> str:

@@ -42,6 +42,7 @@ SHAPES: dict[str, Callable[[], list[Shape]]] = {
     "resnet18": lambda: _torchvision("resnet18"),
     "resnet50": lambda: _torchvision("resnet50"),
     "vit_b_16": lambda: _torchvision("vit_b_16"),
+    "mobilenet_v2": lambda: _torchvision("mobilenet_v2"),  # has rows of 9 elements
     "gpt2": _gpt2,
     "tiny": _tiny,  # 1,000 matrices of 64 to 4,096 elements
     "embedding": lambda: [(50257, 768)],

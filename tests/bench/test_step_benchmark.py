@@ -53,6 +53,15 @@ def test_every_case_and_optimizer_is_a_row_of_the_csv_file(clock, here, capsys):
     assert all(float(row["ms"]) > 0 for row in rows if clock == "wall")
 
 
+def test_only_fused_optimizers_if_asked(here, capsys):
+    options = ("--shapes", "small", "--gates", "open", "--threads", "1", "--rounds", "1")
+    assert exit_code(*options, "--fused", "--csv", "x.csv") == 0
+    names = {row["optimizer"] for row in rows_of(here / "x.csv")}
+    assert "torch AdamW fused" in names
+    assert all(name.endswith(" fused") for name in names)
+    assert "foreach" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -79,7 +88,7 @@ def test_a_wrong_argument_is_one_line_before_any_work(arguments, code, words, he
 
 
 def test_the_csv_file_stays_as_it_was_until_there_are_results(here, monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("work begins")
 
     monkeypatch.setattr(step, "measure", fail)
