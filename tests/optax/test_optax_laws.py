@@ -93,6 +93,7 @@ def test_project_of_adam_is_adamp_and_of_sgd_sgdp(inner, theirs, options):
     assert distance(trained(projected, params, grads)[0], expected) < 1e-12
 
 
+@pytest.mark.slow
 def test_without_decay_project_needs_no_learning_rate():
     params, grads = streams(shapes=[(6, 4), (3,)], steps=6, row_axis=-1)
     expected, _ = trained(adamp(0.01), params, grads)

@@ -74,6 +74,7 @@ def test_all_other_options_per_weight(training):
 
 
 @pytest.mark.parametrize("rows", [0, {"net": 0}, lambda path: 0])
+@pytest.mark.slow
 def test_none_in_the_tree_is_no_weight(rows, training):
     """Equinox has None in place of what is not trained."""
     params, grads = training

@@ -128,6 +128,7 @@ def test_environment_variable_chooses_the_instruction_set(name, monkeypatch):
     assert found.stdout.strip() == f"['{name}']"
 
 
+@pytest.mark.slow
 def test_unknown_instruction_set_is_named_with_those_that_exist(monkeypatch):
     monkeypatch.setenv("TANGENTIAL_ISA", "AVX1")
     said = python("from tangential.backends import native; print(native.reason())").stdout

@@ -103,6 +103,7 @@ def test_a_refused_study_leaves_no_file(arguments, words, here, capsys):
     assert contents(here) == before
 
 
+@pytest.mark.slow
 def test_a_task_that_ends_the_process_is_named(here):
     """In a separate process: it would end this one."""
     before = contents(here)

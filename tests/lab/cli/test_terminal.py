@@ -50,6 +50,7 @@ def study(request):
     return report(plan, made.finished(plan))
 
 
+@pytest.mark.slow
 def test_a_report_fits(study, capsys):
     wide = printed_at(10_000, study, capsys)
     for width in WIDTHS:
@@ -123,6 +124,8 @@ def printed_lines(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_the_toys_command_fits(problem, printed_lines, monkeypatch):
     monkeypatch.setattr(toy, "draw_toy", lambda *_: [])
+    runs = toy.run_toy(problem, toy.MOMENTUM[problem])
+    monkeypatch.setattr(toy, "run_toy", lambda *_: runs)
     for width in (60, 80):
         lines = printed_lines(width, "toy", problem)
         assert max(map(len, lines)) <= width

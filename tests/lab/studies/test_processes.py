@@ -92,7 +92,7 @@ kept = ("score", "loss", "curves", "layers", "norm", "metrics")
 found = {}
 for how in hows:
     several = how in ("digits", "digits copies", "digits shards")
-    for optimizer in ("adamp", "sgdp", "adamw") if several else ("sgdp",):
+    for optimizer in ("adamp", "sgdp") if several else ("sgdp",):
         record = train(how, optimizer)
         found.setdefault(how, {})[optimizer] = {k: record[k] for k in kept}
 if os.environ.get("RANK", "0") == "0":
