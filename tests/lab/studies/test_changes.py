@@ -59,6 +59,7 @@ def test_the_code_of_a_users_optimizer_is_a_reason_for_its_trials_alone():
     assert "the study has changed: the code of mine. They" in text
 
 
+@pytest.mark.slow
 def test_a_store_reports_that_a_changed_plan_begins(digits, tmp_path):
     store, plan = begun(f"sqlite:///{tmp_path}/s.db", digits)
     claim = store.claim(plan, tuning.tuning_trials(plan, {}))

@@ -45,6 +45,7 @@ def _groups(model):
     return [{"params": [*model.parameters()], "scale_invariant": False}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamp", "sgdp", "adam"])
 def test_a_trial_equals_a_plain_training_loop(optimizer, task):
     spec = SPEC._replace(optimizer=optimizer)
@@ -71,6 +72,7 @@ def test_a_trial_resumes_exactly_in_each_part(stops, task, tmp_path):
     assert without_times(trained(task, folder=tmp_path)) == without_times(whole)
 
 
+@pytest.mark.slow
 def test_norms_are_measured_in_both_parts(task, digits):
     record, usual = trained(task), trained(digits)
     steps = record["curves"]["step"]
@@ -81,6 +83,7 @@ def test_norms_are_measured_in_both_parts(task, digits):
         assert all(a != b for a, b in zip(values[2:], others[2:], strict=True))
 
 
+@pytest.mark.slow
 def test_a_trial_without_weight_decay_has_none_after_the_handover(task):
     assert task.handover.point_after({"lr": 0.1, "weight_decay": 0.0}) == POINT | {
         "weight_decay": 0.0

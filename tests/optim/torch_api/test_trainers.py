@@ -97,6 +97,7 @@ def test_only_fused_true_claims_to_unscale(cls):
 
 @every_rule
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_lightning_clips_gradients_in_mixed_precision(cls, tmp_path):
     lightning = pytest.importorskip("lightning")
 
