@@ -10,6 +10,7 @@ from sharded_steps import EXPLICIT, OPTIMIZERS
 
 HERE = Path(__file__).parent
 EIGHT = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compilation takes most of the time
     "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
     "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
 }

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import call, run, start
+from processes import call, start
 
 from tangential_lab.studies import Store
 
@@ -61,7 +61,7 @@ def wait_until_ended(pids):
 def test_a_study_runs_reports_and_does_nothing_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "120")  # as in other processes
     arguments = ["compare", "digits", *SIZES, "--epochs", 1, "--undecayed", "--out", tmp_path]
-    status, text, _ = run(*arguments, stderr=subprocess.STDOUT)
+    status, text = output_here(capsys, *arguments)
     assert status == 0, text
     assert "SGDP" in text
     folder = tmp_path / "digits"
