@@ -1,6 +1,8 @@
 """Every backend is the oracle, after every step, in weights and state."""
 
 from collections import Counter
+from copy import copy
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -17,25 +19,37 @@ def states_of(rule, oracle):
     return {"momentum_buffer": oracle.m}
 
 
-def assert_follows(rule, backend, shapes, options, steps, tolerance=1e-12):
-    """Run optimizer and oracles side by side; return how often each outcome came, per shape."""
+@lru_cache(maxsize=1)  # every backend follows the same ones
+def oracles_of(rule, shapes, options, steps):
+    """Oracles before the first step; and for every step its gradients, and oracles after it."""
     rng = np.random.default_rng(0)
-    oracles = [Oracle(rng.standard_normal(shape), rule, **options) for shape in shapes]
-    params = [torch.nn.Parameter(torch.tensor(o.w)) for o in oracles]
+    oracles = [Oracle(rng.standard_normal(shape), rule, **dict(options)) for shape in shapes]
+    start, path = [copy(oracle) for oracle in oracles], []
+    for t in range(steps):
+        numbered = enumerate(oracles, t)
+        grads = [gradient(oracle, OUTCOMES[i % 3], rng) for i, oracle in numbered]
+        for oracle, g in zip(oracles, grads, strict=True):
+            oracle.step(g)
+        path.append((grads, [copy(oracle) for oracle in oracles]))
+    return start, path
+
+
+def assert_follows(rule, backend, shapes, options, steps, tolerance=1e-12):
+    """Run an optimizer next to oracles; return how often each outcome came, per shape."""
+    start, path = oracles_of(rule, tuple(shapes), tuple(options.items()), steps)
+    params = [torch.nn.Parameter(torch.tensor(oracle.w)) for oracle in start]
     optimizer = RULES[rule](params, **backend, **options)
     seen = {shape: Counter() for shape in shapes}
-    largest = dict.fromkeys(oracles, 1e-30)
-    for t in range(steps):
-        for i, (param, oracle, shape) in enumerate(zip(params, oracles, shapes, strict=True)):
-            g = gradient(oracle, OUTCOMES[(t + i) % 3], rng)
+    largest = [1e-30] * len(params)
+    for t, (grads, oracles) in enumerate(path):
+        for param, g in zip(params, grads, strict=True):
             param.grad = torch.tensor(g)
-            oracle.step(g)
-            seen[shape][oracle.outcome] += 1
         optimizer.step()
-        for param, oracle in zip(params, oracles, strict=True):
+        for i, (param, oracle) in enumerate(zip(params, oracles, strict=True)):
+            seen[shapes[i]][oracle.outcome] += 1
             # a weight that crosses zero keeps the rounding of its larger days
-            assert close(param, oracle.w, tolerance, largest[oracle]), (t, oracle.w.shape)
-            largest[oracle] = max(largest[oracle], np.abs(oracle.w).max(initial=0.0))
+            assert close(param, oracle.w, tolerance, largest[i]), (t, oracle.w.shape)
+            largest[i] = max(largest[i], np.abs(oracle.w).max(initial=0.0))
             assert optimizer.state[param].keys() == states_of(rule, oracle).keys()
             for name, expected in states_of(rule, oracle).items():
                 assert close(optimizer.state[param][name], expected, tolerance), (t, name)
