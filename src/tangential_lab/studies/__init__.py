@@ -1,17 +1,10 @@
 """Studies: optimizers tuned equally and compared on the same seeds, by any number of workers.
 
-plan        which optimizers are compared, and how
-changes     what a new plan changes in a study that has trials
-search      the tuning points: a grid, or quasi-random points
-tuning      the trials of the search, and its best points
-schedule    which trials a study has, given those that are finished
-rehearsal   the first steps of every optimizer, before the study starts
-request     what a user asks of a study
-study       a plan from a user's request, and running it on this machine
-storage     the plan and the trials in a database that workers share
-workers     the processes that run trials
-provenance  how a record was produced, and what must be equal within a study
-typed_json  JSON checked against type hints
+request, plan, changes     what a user asks; who is compared, and how; what a new plan changes
+search, tuning, schedule   tuning points; the trials of the search; all trials, given finished ones
+rehearsal, study           the first steps of every optimizer; a whole study on this machine
+storage, workers           the database that workers share; the processes that run trials
+provenance, typed_json     how a record was produced; JSON checked against type hints
 """
 
 from tangential_lab.studies import schedule as schedule
