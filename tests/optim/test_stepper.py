@@ -8,8 +8,10 @@ from collections import Counter
 
 import pytest
 import torch
-from table import every_backend, every_rule, stepped, usual
+from table import every_backend, every_rule, leaf, stepped, usual
 from torch import nn
+from torch.autograd.profiler import profile
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import AdamP
@@ -175,3 +177,22 @@ def test_options_are_checked_again_only_if_a_value_may_have_changed():
     optimizer.step()
     assert not torch.equal(moved, before)
     assert torch.equal(param, moved)
+
+
+def test_a_step_tells_profilers_and_global_hooks():
+    """Only then does it call torch's wrapper, which costs as much as a small step."""
+    param = leaf(torch.ones(2, 2))
+    param.grad = torch.ones(2, 2)
+    optimizer, seen = AdamP([param]), []
+    optimizer.step()
+    handle = register_optimizer_step_post_hook(lambda *args: seen.append(args[0]))
+    optimizer.step()
+    handle.remove()
+    assert seen == [optimizer]
+    with profile(use_kineto=False) as profiled:  # Kineto takes seconds to start
+        optimizer.step()
+    optimizer.step()
+    names = [event.name for event in profiled.function_events]
+    assert names.count("Optimizer.step#AdamP.step") == 1
+    assert len(seen) == 1
+    assert optimizer.state[param]["step"] == 4

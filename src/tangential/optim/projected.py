@@ -2,14 +2,20 @@
 
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from threading import RLock
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, autograd
 from torch.nn.parameter import is_lazy
-from torch.optim.optimizer import Optimizer, ParamsT, required
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+    required,
+)
 
 from tangential.backends import Rule, State, StepOptions, Watch, native, rows_of, triton
 from tangential.optim import flattened, options
@@ -132,13 +138,25 @@ class Projected(Optimizer):
             self._take_step()
         return loss
 
-    @torch.no_grad()
     def _take_step(self) -> None:
+        was_enabled = torch.is_grad_enabled()
         with self._lock:
+            torch.set_grad_enabled(False)  # torch.no_grad takes several times as long
             try:
                 self._stepper.step(self)
             finally:
                 self._stepper.release()
+                torch.set_grad_enabled(was_enabled)
+
+    def _patch_step_function(self) -> None:
+        """Let torch wrap `step` for profilers and hooks, but call the wrapper only if needed.
+
+        For a small weight, it takes longer than the step.
+        """
+        super()._patch_step_function()
+        step: Any = type(self).step
+        if hasattr(step, "__wrapped__") and not hasattr(step, "wrapper"):
+            type(self).step = _wrapped_if_needed(step)
 
     def resolved(self, group: Group) -> StepOptions:
         """The options of one of the groups, checked, as a step takes them."""
@@ -169,6 +187,26 @@ def _can_fuse(group: Group) -> bool:
 
 def _on_cpu(group: Group) -> bool:
     return all(param.is_cpu for param in group["params"])
+
+
+def _wrapped_if_needed(wrapper: Any) -> Any:
+    """`step` in torch's wrapper, if a profiler or a hook needs that, else without it."""
+
+    @wraps(wrapper)  # also copies `hooked`, so torch does not wrap it again
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        is_needed = (
+            torch.compiler.is_compiling()
+            or autograd.profiler._is_profiler_enabled
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+        )
+        return (wrapper if is_needed else wrapper.__wrapped__)(self, *args, **kwargs)
+
+    result: Any = step
+    result.wrapper = wrapper
+    return result
 
 
 @cache

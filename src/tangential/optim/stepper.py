@@ -1,7 +1,6 @@
 """An optimizer's step in three phases: check -> plan -> step. Each visits every weight once."""
 
 from collections import defaultdict
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -59,22 +58,23 @@ class Stepper:
         `grad_scale` is the factor by which it has multiplied the gradients.
         """
         groups = optimizer.param_groups
-        for known in (self.plans, self.options):
-            for number in [n for n in known if n >= len(groups)]:
-                del known[number]  # it would keep a removed group's weights alive
-        firsts = [0, *accumulate(len(group["params"]) for group in groups)]
-        steps = [self._checked(n, firsts[n], optimizer) for n in range(len(groups))]
-        scaling = Scaling(*(getattr(optimizer, x, None) for x in Scaling._fields))
+        for number in range(len(groups), len(self.options)):
+            del self.options[number]  # it would keep a removed group's weights alive
+            self.plans.pop(number, None)
+        first, steps = 0, []
+        for number, group in enumerate(groups):
+            steps.append(self._checked(number, first, optimizer))
+            first += len(group["params"])
+        scaling = Scaling(
+            getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)
+        )
         if not all(group_step.is_on_device for group_step in steps) and scaling.skips:
             return
         planned = [self._planned(group_step, optimizer) for group_step in steps]
-        self.captured += [
-            plan.tables
-            for plan in self.plans.values()
-            if isinstance(plan, triton.TritonPlan) and plan.is_captured
-        ]
-        tasks = [_take_step(group_step, scaling, optimizer.watch) for group_step in planned]
-        sharded.run_together(task for group_tasks in tasks for task in group_tasks)
+        tasks: list[sharded.Task] = []
+        for group_step in planned:
+            tasks += _take_step(group_step, scaling, optimizer.watch)
+        sharded.run_together(tasks)
 
     def release(self) -> None:
         """Drop the references to gradients and states of the last step."""
@@ -105,15 +105,19 @@ class Stepper:
                 for position, param in enumerate(params, first)
                 if param.grad is not None or sharded.is_summed_elsewhere(param)
             ]
-        is_on_device = isinstance(plan, triton.TritonPlan)
-        captured = params if is_on_device else [weight.param for weight in others]
-        check_capture(captured, options, type(optimizer).__name__)
-        _check_tensors(others, optimizer)
+        if isinstance(plan, triton.TritonPlan):
+            check_capture(params, options, type(optimizer).__name__)
+            if plan.is_captured:
+                self.captured.append(plan.tables)
+        if others:
+            _check_tensors(others, options, optimizer)
         return _GroupStep(number, first, params, options, plan, others)
 
     def _planned(self, group_step: _GroupStep, optimizer: Any) -> _GroupStep:
         """The same step with all states complete, and with a kernel plan if one is wanted."""
         number, first, params, options, plan, others = group_step
+        if not others:
+            return group_step
         states = optimizer.state
         active = [weight for weight in others if weight.has_grad]
         for weight in active:
@@ -132,12 +136,13 @@ class Stepper:
         return group_step._replace(plan=plan, others=plan.others(states))
 
 
-def _check_tensors(weights: list[WeightState], optimizer: Any) -> None:
+def _check_tensors(weights: list[WeightState], options: StepOptions, optimizer: Any) -> None:
+    active, owner = [weight for weight in weights if weight.has_grad], type(optimizer).__name__
+    check_capture([weight.param for weight in active], options, owner)
     names = ("step", "compensation", *optimizer.buffers)
-    for weight in weights:
-        if weight.has_grad:
-            state = {name: weight.state[name] for name in names if name in weight.state}
-            check_weight(weight.param, state, type(optimizer).__name__)
+    for weight in active:
+        state = {name: weight.state[name] for name in names if name in weight.state}
+        check_weight(weight.param, state, owner)
 
 
 def _complete(weight: WeightState, options: StepOptions, buffers: tuple[str, ...]) -> None:

@@ -49,7 +49,7 @@ class StepPlan:
         """Find weights, gradients and states; False if an address or a layout has changed."""
         return (
             self.first == first
-            and self.geometry == _geometry(options)
+            and (options is self.known[0] or self.geometry == _geometry(options))
             and self.tensors.locate(params, states, self.other_params)
             and self.other_layouts == self._other_layouts()
         )
@@ -130,6 +130,8 @@ def others(
         units: Their units.
         states: The optimizer's states.
     """
+    if not (weights or shards):
+        return []
     left = [x._replace(state=states.get(x.param, {})) for x in weights]
     absent = [
         WeightState.of(param, position, units, states)
