@@ -1,6 +1,7 @@
 """The programs in the README and in docs/ run, and their links lead somewhere."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ PAGES = {
 }
 BLOCK = re.compile(r"^ *```python\n(.*?)^ *```", flags=re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"^    tangential (.+)$|`tangential ([^`]+ [^`]+)`", flags=re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", flags=re.MULTILINE)
 ALSO_RUN = {"docs/own_optimizer.md", "docs/own_task.md"}  # by the tests named after them
 SLOW = {"docs/integrations.md", "docs/jax.md", "docs/migrate.md"}
@@ -63,6 +65,18 @@ def test_the_programs_run(name, tmp_path, monkeypatch):
     exec(IN_JAX if name == "docs/jax.md" else READER, names)
     for block in programs(PAGES[name]):
         exec(compile(block, name, "exec"), names)
+
+
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if COMMAND.search(text)])
+def test_the_commands_have_these_options(name):
+    from tangential_lab.cli.app import app  # where the laboratory is installed
+
+    for found in COMMAND.findall(PAGES[name]):
+        words = shlex.split("".join(found).replace("NAME", "digits"), comments=True)
+        _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        task, options = (bound.arguments.get(x) for x in ("task", "task_options"))
+        if options and ".py:" not in task:
+            options.values(task)
 
 
 @pytest.mark.parametrize("name", PAGES)
