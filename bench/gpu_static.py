@@ -21,6 +21,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from tangential.backends.triton import kernels
+from tangential.backends.triton.changes import WARPS_AROUND
 from tangential.backends.triton.launches import WARPS
 
 ARCHITECTURES = (80, 90, 100)
@@ -39,6 +40,12 @@ FORMS = {
 INTEGERS = dict.fromkeys(("tiles", "noise", "guesses", "decisions", "amended"), "*i32")
 FLOATS = dict.fromkeys(("corrections", "coefs", "sums"), "*fp32")
 ABSENT = ("lr", "grad_scale", "found_inf")
+AROUND = {  # of `project`
+    ("copies", "measure"): {"copies": True},
+    ("changes", "measure"): {"copies": False},
+    ("linear rules", "amend_changes"): {"linear": True, "late": False, "scale": None},
+    ("other rules", "amend_changes"): {"linear": False, "late": False},
+}
 
 
 class Needs(NamedTuple):
@@ -63,7 +70,25 @@ def needs(name: str, form: dict[str, Any], architecture: int) -> Needs:
     source = ASTSource(
         getattr(kernels, name), signature, constants | {"f": kernels.Form(**(USUAL | form))}
     )
-    options = {"num_warps": WARPS}
+    return _needs(source, architecture, WARPS)
+
+
+def needs_around(name: str, architecture: int, **form: bool | None) -> Needs:
+    """Compile a kernel of `project`, which has no scale if that is None in its form."""
+    fields = kernels.Changes._fields
+    types = dict.fromkeys(fields, "*i64") | {"tiles": "*i32", "whole": "*i1"}
+    types |= dict.fromkeys(("sums", "scale", "shrink", "slope"), "*fp32")
+    constants: dict[Any, Any] = {}
+    if "scale" in form:
+        types["scale"] = "constexpr"
+        constants[0, fields.index("scale")] = form.pop("scale")
+    signature = {"t": kernels.Changes(**types)} | dict.fromkeys(form, "constexpr")
+    source = ASTSource(getattr(kernels, name), signature, constants | form)
+    return _needs(source, architecture, WARPS_AROUND)
+
+
+def _needs(source: ASTSource, architecture: int, warps: int) -> Needs:
+    options = {"num_warps": warps}
     compiled = triton.compile(source, GPUTarget("cuda", architecture, 32), options)
     said = _assembled(compiled.asm["ptx"], architecture)
     registers = re.search(r"Used (\d+) registers", said)
@@ -87,13 +112,18 @@ def _assembled(ptx: str, architecture: int) -> str:
 def main() -> None:
     """Print a table."""
     for architecture in map(int, sys.argv[1:] or ARCHITECTURES):
-        for title, form in FORMS.items():
-            for name in ("guess", "advance", "judge", "amend"):
-                found = needs(name, form, architecture)
-                print(
-                    f"sm_{architecture:<4} {title:28} {name:8} {found.registers:4} registers, "
-                    f"{found.spilt_bytes} bytes spilt, {found.shared_bytes} bytes shared"
-                )
+        every = {
+            (title, name): needs(name, form, architecture)
+            for title, form in FORMS.items()
+            for name in ("guess", "advance", "judge", "amend")
+        }
+        for (title, name), form in AROUND.items():
+            every[title, name] = needs_around(name, architecture, **form)
+        for (title, name), found in every.items():
+            print(
+                f"sm_{architecture:<4} {title:28} {name:13} {found.registers:4} registers, "
+                f"{found.spilt_bytes} bytes spilt, {found.shared_bytes} bytes shared"
+            )
 
 
 if __name__ == "__main__":

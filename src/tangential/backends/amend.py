@@ -2,18 +2,17 @@
 
 `begin` copies the weights and sums what the gate needs. `finish` sees what the optimizer has added
 to every weight; then the sums of all processes travel together, the gate decides, and a rule of
-`radial` acts. Weights that are never projected decay before the step, as in AdamW. The kernel
-copies, sums and amends the weights that it supports.
+`radial` acts. Weights that are never projected decay before the step, as in AdamW. `native` and
+`triton` copy, sum and amend the weights that they support.
 """
 
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tangential import maths, radial
-from tangential.backends import foreach, native
+from tangential.backends import foreach, native, triton
 from tangential.backends.batch import State, Tensors, WeightState
 from tangential.backends.native import WeightChange
 from tangential.backends.rows import Rows, as_real, per_unit, widen_all
@@ -33,7 +32,7 @@ class Begun(NamedTuple):
         befores: What these were; 16-bit weights are the user's.
         table: The units of all weights, which `sums` and `state` are about.
         sums: ww, gg and gw of this process.
-        fast: Whether the kernel takes this batch.
+        kernel: `native` or `triton`, if it takes this batch.
     """
 
     weights: list[WeightState]
@@ -43,7 +42,7 @@ class Begun(NamedTuple):
     table: Table
     sums: Tensors
     state: State
-    fast: bool
+    kernel: Any
 
 
 class _Judged(NamedTuple):
@@ -63,7 +62,11 @@ class _Judged(NamedTuple):
 
 
 def begin(
-    weights: list[WeightState], originals: dict[Tensor, Tensor], how: Amendment, begun: list[Begun]
+    weights: list[WeightState],
+    originals: dict[Tensor, Tensor],
+    how: Amendment,
+    fused: bool | None,
+    begun: list[Begun],
 ) -> None:
     """Copy weights before a step, and append what `finish` needs to `begun`.
 
@@ -71,34 +74,38 @@ def begin(
         weights: The weights that have a gradient, in at least float32, and shards without one.
         originals: The user's 16-bit weights, by the float32 tensors that the optimizer moves.
         how: What the group wants.
+        fused: Whether to use Triton (True), and no kernel at all (False).
         begun: One entry per batch of weights that may be projected.
     """
-    fast = [weight for weight in weights if _is_fast(weight, originals, how.units)]
-    known = {weight.param for weight in fast}
-    others = [weight for weight in weights if weight.param not in known]
-    batches = [_begun(batch, originals, how, fast=False) for batch in foreach.batches(others)]
-    batches += [_begun(fast, originals, how, fast=True)] if fast else []
+    by_kernel: dict[Any, list[WeightState]] = {}
+    for weight in weights:
+        kernel = _kernel_of(weight, originals, how.units, fused)
+        by_kernel.setdefault(kernel and (kernel, weight.param.device), []).append(weight)
+    others = by_kernel.pop(None, [])
+    batches = [_begun(batch, originals, how, None) for batch in foreach.batches(others)]
+    batches += [_begun(some, originals, how, kernel) for (kernel, _), some in by_kernel.items()]
     begun += [batch for batch in batches if batch is not None]
 
 
 def _begun(
-    weights: list[WeightState], originals: dict[Tensor, Tensor], how: Amendment, *, fast: bool
+    weights: list[WeightState], originals: dict[Tensor, Tensor], how: Amendment, kernel: Any
 ) -> Begun | None:
     """A batch, copied; None if it is never projected, and has decayed."""
     active = [i for i, weight in enumerate(weights) if weight.has_grad]
-    how = how._replace(setting=_on_device(how.setting, weights[0].param))
+    if isinstance(lr := how.setting.lr, Tensor):
+        how = how._replace(setting=how.setting._replace(lr=lr.to(weights[0].param.device)))
     rows = [weight.rows for weight in weights if weight.rows is not None]
     if not rows:  # either all weights of a batch have rows, or none
         if active and how.setting.decay:
             ws = [as_real(local(weights[i].param)) for i in active]
             torch._foreach_mul_(ws, 1 - how.setting.lr * how.setting.decay)
         return None
-    if fast:
-        befores, table, sums = _copied_by_kernel(weights, rows, how.units)
+    if kernel:
+        befores, table, sums = _copied_by_kernel(kernel, weights, rows, how.units)
     else:
         befores, table, sums = _copied(weights, active, originals, rows)
     state = {name: _loaded(name, weights, sums[0]) for name in how.names}
-    return Begun(weights, active, befores, how, table, sums, state, fast)
+    return Begun(weights, active, befores, how, table, sums, state, kernel)
 
 
 def _judge(batch: Begun, ew: Tensor, ee: Tensor) -> Wait:
@@ -138,7 +145,7 @@ def _copied(
 
 
 def _copied_by_kernel(
-    weights: list[WeightState], rows: list[Rows], units: Units
+    kernel: Any, weights: list[WeightState], rows: list[Rows], units: Units
 ) -> tuple[Tensors, Table, Tensors]:
     params: list[Any] = [weight.param for weight in weights]
     befores = [torch.empty_like(param, requires_grad=False) for param in params]
@@ -146,21 +153,25 @@ def _copied_by_kernel(
         WeightChange(param, before, param.grad, layout, units)
         for param, before, layout in zip(params, befores, rows, strict=True)
     ]
-    sums = native.measure(changes, copies=True)
+    sums = kernel.measure(changes, copies=True)
     return befores, Table(rows, sums), [*sums[:, :3].T.contiguous()]
 
 
-def _is_fast(weight: WeightState, originals: dict[Tensor, Tensor], units: Units) -> bool:
-    """Whether the kernel takes a weight."""
+def _kernel_of(
+    weight: WeightState, originals: dict[Tensor, Tensor], units: Units, fused: bool | None
+) -> Any:
+    """The kernel that takes a weight; None if none does."""
     param: Any = weight.param
-    if weight.rows is None or param.grad is None or param in originals:
-        return False
-    return native.can_measure(WeightChange(param, param, param.grad, weight.rows, units))
+    if weight.rows is None or param.grad is None or param in originals or fused is False:
+        return None
+    change = WeightChange(param, param, param.grad, weight.rows, units)
+    kernels = (triton, native) if fused else (native,)
+    return next((kernel for kernel in kernels if kernel.can_measure(change)), None)
 
 
 def finish(begun: list[Begun]) -> list[Task]:
     """Tasks that amend, in place, what the optimizer has moved since `begin`."""
-    return [_amend_by_kernel(batch) if batch.fast else _amend(batch) for batch in begun]
+    return [_amend_by_kernel(batch) if batch.kernel else _amend(batch) for batch in begun]
 
 
 def _amend(batch: Begun) -> Task:
@@ -175,11 +186,12 @@ def _amend(batch: Begun) -> Task:
     batch.state.update(state)
     if not active:
         return
+    of_active = lambda xs: [xs[i] for i in active]
     if scale is not None:
-        torch._foreach_mul_(es, _of_active(table.spread(scale), active))
+        torch._foreach_mul_(es, of_active(table.spread(scale)))
         torch._foreach_add_(es, befores)
         torch._foreach_copy_(afters, es)
-    torch._foreach_mul_(befores, _of_active(table.spread(shrink), active))
+    torch._foreach_mul_(befores, of_active(table.spread(shrink)))
     torch._foreach_sub_(afters, befores)
 
 
@@ -197,12 +209,11 @@ def _amend_by_kernel(batch: Begun) -> Task:
         (scale, shrink), state = judged.answer(zeros, zeros, total)
         slope = judged.answer(ones, zeros, total)[0].shrink - shrink
     else:
-        *_, ew, ee = native.measure(changes).T.contiguous()
+        *_, ew, ee = batch.kernel.measure(changes).T.contiguous()
         judged, *_ = yield from _judge(batch, ew, ee)
         ((scale, shrink), state), slope = judged.answer(ew, ee, table.total), None
     batch.state.update(state)
-    firsts = list(accumulate((rows.units for rows in table.rows[:-1]), initial=0))
-    native.amend(changes, judged.gate.weight[firsts].tolist(), scale, shrink, slope)
+    batch.kernel.amend(changes, judged.gate.weight, scale, shrink, slope)
 
 
 def keep(batch: Begun, states: dict[Tensor, State]) -> None:
@@ -233,16 +244,7 @@ def _loaded(name: str, weights: list[WeightState], like: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _on_device(setting: radial.Setting, like: Tensor) -> radial.Setting:
-    lr = setting.lr
-    return setting._replace(lr=lr.to(like.device)) if isinstance(lr, Tensor) else setting
-
-
 def _of_all(xs: Tensors, active: list[int], count: int) -> list[Tensor | None]:
     """A list with one entry per weight, None where the weight does not move."""
     entries = dict(zip(active, xs, strict=True))
     return [entries.get(i) for i in range(count)]
-
-
-def _of_active(xs: Tensors, active: list[int]) -> Tensors:
-    return [xs[i] for i in active]

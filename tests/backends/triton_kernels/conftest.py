@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-INTERPRETER_ONLY = ["test_step.py", "test_captured.py"]
+INTERPRETER_ONLY = ["test_step.py", "test_captured.py", "test_changes.py"]
 collect_ignore_glob = ["test_compiled_once.py"] if INTERPRETED else INTERPRETER_ONLY
 
 

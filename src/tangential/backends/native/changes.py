@@ -1,5 +1,6 @@
 """The step of any optimizer: copies of weights before it, what it did to them, and amends."""
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -46,7 +47,7 @@ def measure(changes: list[WeightChange], *, copies: bool = False) -> Tensor:
 
 def amend(
     changes: list[WeightChange],
-    whole: list[bool],
+    whole: Tensor,
     scale: Tensor | None,
     shrink: Tensor,
     slope: Tensor | None = None,
@@ -55,14 +56,14 @@ def amend(
 
     Args:
         changes: Changes that `can_measure` accepts; their gradients are not used.
-        whole: Whether e.before is that of the whole weight, per weight.
+        whole: Whether e.before is that of the whole weight [units of all].
         scale: [units of all] float64, as `shrink` and `slope`; None for 1.
         shrink: See `scale`.
         slope: None for 0.
     """
-    layouts = [
-        (*_layout(change), by_weight) for change, by_weight in zip(changes, whole, strict=True)
-    ]
+    firsts = list(accumulate((change.rows.units for change in changes[:-1]), initial=0))
+    by_weight = whole[firsts].tolist()
+    layouts = [(*_layout(change), x) for change, x in zip(changes, by_weight, strict=True)]
     torch.autograd.graph.increment_version([change.after for change in changes])
     kernel.amend_changes(layouts, scale, shrink, slope, torch.get_num_threads())
 

@@ -39,31 +39,16 @@ class Launches:
         ]
         seeds = [hashed(weight.position + 0x9E3779B9) for weight in weights]
         self.units = sum(judged)
-        self.columns = self._table([units, unit_sizes, sizes, firsts, seeds])
-        tiles = [
-            tile
-            for i, (count, k) in enumerate(zip(units, unit_sizes, strict=True))
-            for tile in _tiles(i, count, k)
-        ]
-        self.tiles = self._array(tiles).int()
+        self.columns = table([units, unit_sizes, sizes, firsts, seeds], device)
+        self.tiles = tiles_of(units, unit_sizes, device)
         self.known: list[list[Any]] = []  # places whose addresses are on the device
-        self.addresses = self._table([])
+        self.addresses = table([], device)
         self.moved: list[int] | None = None  # addresses of gradients for a captured step
 
     @property
     def tables(self) -> list[Tensor]:
         """What the kernels read at every step."""
         return [self.addresses, self.columns, self.tiles]
-
-    def _array(self, values: list[Any]) -> Tensor:
-        """Integers on the device, copied without waiting for it."""
-        return torch.tensor(values, dtype=torch.int64, device="cpu").to(
-            self.device, non_blocking=True
-        )
-
-    def _table(self, rows: list[list[int]]) -> Tensor:
-        """Rows of equal lengths, each at a multiple of 16 bytes: else Triton compiles once more."""
-        return self._array([[*row, *[0] * (len(row) % 2)] for row in rows])
 
     def locate(
         self, options: StepOptions, states: dict[Tensor, State], *, is_captured: bool
@@ -85,9 +70,8 @@ class Launches:
         if not self._takes_all(options, states):
             return False
         self.known = found
-        self.addresses = self._table(
-            [[x[0] if x else 0 for x in column] for column in zip(*found, strict=True)]
-        )
+        columns = [[x[0] if x else 0 for x in column] for column in zip(*found, strict=True)]
+        self.addresses = table(columns, self.device)
         return True
 
     def _takes_all(self, options: StepOptions, states: dict[Tensor, State]) -> bool:
@@ -106,7 +90,7 @@ class Launches:
             self._launch(options, scaling, watch)
 
     def _launch(self, options: StepOptions, scaling: Scaling, watch: Watch | None) -> None:
-        kernels = _kernels()
+        kernels = import_kernels()
         watched = watch is not None and self.units > 0
         form = _form(options, self.dtypes, scaling, watched=watched)
         tables, numbers = self._tables(options, scaling, is_watched=watched), _numbers(options)
@@ -127,7 +111,7 @@ class Launches:
         if self.moved is not None:
             addresses[1] = _written_by_kernels(self.moved, self.device)
         lr = options.lr if isinstance(options.lr, Tensor) else None
-        return _kernels().Tables(
+        return import_kernels().Tables(
             *addresses,
             *self.columns.unbind(),
             tiles=self.tiles,
@@ -180,6 +164,22 @@ def _written_by_kernels(values: list[int], device: torch.device) -> Tensor:
     return result
 
 
+def table(rows: list[list[int]], device: torch.device) -> Tensor:
+    """Rows of equal lengths, each at a multiple of 16 bytes: else Triton compiles once more."""
+    return _array([[*row, *[0] * (len(row) % 2)] for row in rows], device)
+
+
+def _array(values: list[Any], device: torch.device) -> Tensor:
+    """Integers on the device, copied without waiting for it."""
+    return torch.tensor(values, dtype=torch.int64, device="cpu").to(device, non_blocking=True)
+
+
+def tiles_of(units: list[int], unit_sizes: list[int], device: torch.device) -> Tensor:
+    """The tiles of all weights [tiles, 3]: weight, first unit, class of the unit size."""
+    pairs = enumerate(zip(units, unit_sizes, strict=True))
+    return _array([tile for i, pair in pairs for tile in _tiles(i, *pair)], device).int()
+
+
 def _tiles(weight: int, units: int, unit_size: int) -> list[tuple[int, int, int]]:
     """The tiles of a weight: its index, the tile's first unit, the class of the unit size."""
     size_class = sum(unit_size > width for width in WIDTHS)
@@ -187,7 +187,7 @@ def _tiles(weight: int, units: int, unit_size: int) -> list[tuple[int, int, int]
     return [(weight, first, size_class) for first in range(0, units, rows)]
 
 
-def _kernels() -> Any:
+def import_kernels() -> Any:
     """The kernels; they import Triton, which takes time."""
     return import_module("tangential.backends.triton.kernels")
 
@@ -197,7 +197,7 @@ def _form(
 ) -> Any:
     import triton.language as tl
 
-    kernels = _kernels()
+    kernels = import_kernels()
     names = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
     weight, moment = dtypes
     return kernels.Form(
@@ -219,7 +219,7 @@ def _numbers(options: StepOptions) -> Any:
     adam = options.rule == "adam"
     beta1, beta2 = options.betas if adam else (options.momentum, 0.0)
     logs = [math.log(beta) if beta else -math.inf for beta in (beta1, beta2)]
-    return _kernels().Numbers(
+    return import_kernels().Numbers(
         0.0 if isinstance(options.lr, Tensor) else options.lr,
         beta1,
         1 - beta1 if adam else 1 - options.dampening,

@@ -37,14 +37,14 @@ KEY: Any = "tangential.project"  # of the hooks; torch's own keys are numbers th
 class Projector:
     """The hooks of one optimizer, and what they need between the two halves of a step."""
 
-    def __init__(self, rule: Rule, latch: int) -> None:
-        self.rule, self.latch = rule, latch
+    def __init__(self, rule: Rule, latch: int, fused: bool | None) -> None:
+        self.rule, self.latch, self.fused = rule, latch, fused
         self.begun: list[Begun] = []
         self.stand_ins = StandIns()
         self.saved: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Projector, (self.rule, self.latch)
+        return Projector, (self.rule, self.latch, self.fused)
 
     def install(self, optimizer: Any) -> None:
         """Register the hooks; after a step, they run before all others.
@@ -125,7 +125,7 @@ class Projector:
         for group, how, weights in steps:
             if self.stand_ins.put_in(group["params"], optimizer.state):
                 weights = _moving(optimizer, group, how)
-            begin(weights, self.stand_ins.weights, how, self.begun)
+            begin(weights, self.stand_ins.weights, how, self.fused, self.begun)
 
     @torch.no_grad()
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:

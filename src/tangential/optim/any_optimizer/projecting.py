@@ -28,6 +28,7 @@ def project(
     projection: Projection = "auto",
     radial: Rule | str = "remove",
     latch: int = 0,
+    fused: bool | None = None,
 ) -> AnyOptimizer:
     """Project the steps of any torch optimizer, which keeps its class, state and checkpoints.
 
@@ -50,6 +51,8 @@ def project(
         projection: "auto" is the published gate.
         radial: A rule of `tangential.radial`, or its name: what happens to the radial part of e.
         latch: After so many steps, the gate always decides as at most of them; 0 for never.
+        fused: Copy, sum and amend weights whose rows are contiguous by a kernel: on the CPU unless
+            False, on a GPU (Triton) only if True. Others go to torch's multi-tensor functions.
 
     Returns:
         `optimizer` itself.
@@ -69,7 +72,7 @@ def project(
     if not isinstance(latch, int) or isinstance(latch, bool) or latch < 0:
         raise ValueError(f"latch must be an integer >= 0, got {latch!r:.200}")
     _check_class(optimizer)
-    projector = Projector(rule_of(radial), latch)
+    projector = Projector(rule_of(radial), latch, fused)
     defaults = options.storable({NAMES[name]: value for name, value in given.items()})
     groups = [{**defaults, **group} for group in optimizer.param_groups]
     for group in groups:

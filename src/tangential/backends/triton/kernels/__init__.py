@@ -22,6 +22,7 @@ from tangential.backends.triton.kernels.arguments import (
     Numbers,
     Tables,
 )
+from tangential.backends.triton.kernels.changes import Changes, amend_changes, measure
 from tangential.backends.triton.kernels.decisions import guess, judge
 from tangential.backends.triton.kernels.moves import advance, amend
 
@@ -29,11 +30,14 @@ __all__ = [
     "OFF",
     "PROJECTIONS",
     "ROUNDINGS",
+    "Changes",
     "Form",
     "Numbers",
     "Tables",
     "advance",
     "amend",
+    "amend_changes",
     "guess",
     "judge",
+    "measure",
 ]
