@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends import StepOptions, sharded
+from tangential.backends import StepOptions, native, sharded, triton
 
 
 def check_weight(param: Any, state: dict[str, Any], owner: str) -> None:
@@ -132,3 +132,10 @@ def wrong_device(x: Tensor, weight: Tensor) -> str | None:
     return (
         f"is {kind}, the weight {expected}: load sharded states with torch.distributed.checkpoint"
     )
+
+
+def check_kernel(fused: bool | None, params: list[Tensor]) -> None:
+    """Raise a RuntimeError if `fused` is True, but the kernel for these weights is missing."""
+    on_gpu = bool(params) and all(param.is_cuda for param in params)
+    if fused and (missing := triton.reason() if on_gpu else native.reason()):
+        raise RuntimeError(f"fused is True, but {missing}")

@@ -20,6 +20,7 @@ from torch.optim.optimizer import (
 from tangential.backends import Rule, State, StepOptions, Watch, native, rows_of, triton
 from tangential.optim import flattened, options
 from tangential.optim.checkpoints import adopt
+from tangential.optim.checks import check_kernel
 from tangential.optim.options import Group
 from tangential.optim.stepper import Stepper, moment_dtype
 from tangential.optim.traced import Traced
@@ -80,8 +81,7 @@ class Projected(Optimizer):
                 flattened.check_group({**group, "params": tensors})
             if self._has_all_groups:
                 flattened.check([*self.param_groups, {**group, "params": tensors}])
-        if group["fused"] and (missing := _missing_kernel(_tensors(param_group["params"]))):
-            raise RuntimeError(f"fused is True, but {missing}")
+        check_kernel(group["fused"], _tensors(param_group["params"]))
         super().add_param_group(options.storable(param_group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -172,12 +172,6 @@ def _tensors(params: Any) -> list[Tensor]:
     params = [params] if isinstance(params, Tensor) else params
     params = [p[1] if isinstance(p, tuple) else p for p in params]
     return [p for p in params if isinstance(p, Tensor) and not is_lazy(p)]
-
-
-def _missing_kernel(params: list[Tensor]) -> str:
-    """Why the kernel for these weights is missing; "" if it is there."""
-    on_gpu = bool(params) and all(param.is_cuda for param in params)
-    return triton.reason() if on_gpu else native.reason()
 
 
 def _can_fuse(group: Group) -> bool:

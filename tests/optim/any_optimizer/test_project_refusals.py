@@ -49,6 +49,7 @@ def test_optimizers_that_cannot_be_projected(build, reason):
         ({"row_groups": 3}, "row_groups is 3, but a weight of shape"),
         ({"latch": -1}, "latch must be an integer >= 0, got -1"),
         ({"latch": 1.5}, "latch must be an integer >= 0, got 1.5"),
+        ({"fused": "yes"}, "fused must be True, False or None, got 'yes'"),
         ({"radial": "removed"}, "radial must be a rule .* got 'removed'"),
         ({"radial": "fixed_norm"}, 'projection is "auto", but .*param_groups.* or latch=100'),
         ({"radial": corrected_decay(1)}, 'projection is "auto", but'),

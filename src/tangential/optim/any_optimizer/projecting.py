@@ -10,6 +10,7 @@ from tangential.functional import Amendment
 from tangential.maths import DELTA, EPS
 from tangential.optim import flattened, options
 from tangential.optim.any_optimizer.hooks import NAMES, Projector, projector_of
+from tangential.optim.checks import check_kernel
 from tangential.optim.options import Group, WdRatio
 from tangential.radial import Rule, rule_of
 
@@ -60,6 +61,7 @@ def project(
     Raises:
         TypeError: the optimizer cannot be projected.
         ValueError: names the option, its value and what is expected.
+        RuntimeError: `fused` is True, but the kernel for the device of the weights is missing.
 
     >>> import torch
     >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
@@ -71,6 +73,7 @@ def project(
     given = {name: value for name, value in locals().items() if name in NAMES}
     if not isinstance(latch, int) or isinstance(latch, bool) or latch < 0:
         raise ValueError(f"latch must be an integer >= 0, got {latch!r:.200}")
+    options.check({"fused": fused})
     _check_class(optimizer)
     projector = Projector(rule_of(radial), latch, fused)
     defaults = options.storable({NAMES[name]: value for name, value in given.items()})
@@ -79,6 +82,7 @@ def project(
         amendment = projector.amendment(optimizer, group)
         for param in group["params"]:
             rows_of(param, amendment.units)
+        check_kernel(fused, group["params"])
     flattened.check(groups)
     optimizer.defaults.update(defaults)
     for group, complete in zip(optimizer.param_groups, groups, strict=True):
