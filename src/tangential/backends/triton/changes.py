@@ -99,7 +99,8 @@ def _layout_of(sizes: tuple[tuple[int, int], ...], device: torch.device) -> _Lay
     piece_sizes = [math.ceil(k / n) for k, n in zip(unit_sizes, splits, strict=True)]
     pieces = [n * m for n, m in zip(units, splits, strict=True)]
     firsts = [list(accumulate(counts[:-1], initial=0)) for counts in (pieces, units)]
-    lengths = torch.tensor(splits, device="cpu").repeat_interleave(torch.tensor(units))
+    columns = torch.tensor([splits, units], device="cpu")
+    lengths = columns[0].repeat_interleave(columns[1])
     return _Layout(
         table([pieces, splits, piece_sizes, unit_sizes, *firsts], device),
         tiles_of(pieces, piece_sizes, device),
