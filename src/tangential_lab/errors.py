@@ -23,9 +23,13 @@ from urllib.request import url2pathname
 MAX_LENGTH = 1000  # characters of a message that are printed
 LEFT_OUT = re.compile(r" \.\.\. \(([\d,]+) characters left out\) \.\.\. ")  # as `shorten` writes it
 TRACEBACK = "TANGENTIAL_TRACEBACK"  # environment variable: show the traceback of every error
-INTERRUPTED = 130  # the exit status of shells after Ctrl-C
+SIGNALLED = 128  # plus the signal's number: the exit status of shells after a signal
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and how other programs end a process
 PACKAGE = str(Path(__file__).parent)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which does what Ctrl-C does, but leads to another exit status."""
 
 
 @contextmanager
@@ -45,8 +49,9 @@ def report_errors(*expected: type[Exception], hint: str = "") -> Iterator[None]:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk or a closed pipe is an error of this command
-    except KeyboardInterrupt:
-        exit_with(f"Stopped. {hint}", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        exit_with(f"Stopped. {hint}", SIGNALLED + number)
     except Exception as error:
         if not _stdout_works() and isinstance(error, BrokenPipeError):
             sys.exit(1)  # the reader stopped reading, as in `tangential list | head`
@@ -179,10 +184,10 @@ def exit_on_interrupt() -> AbstractContextManager[None]:
     every exception and continue without the import that failed.
     """
 
-    def exit_now(*_: object) -> None:
+    def exit_now(number: int, _: object) -> None:
         with suppress(OSError):
             os.write(2, b"Stopped.\n")
-        os._exit(INTERRUPTED)
+        os._exit(SIGNALLED + number)
 
     return _handle(exit_now, *INTERRUPTS)
 
@@ -197,12 +202,15 @@ def children_ignore_interrupts() -> AbstractContextManager[None]:
 
 
 def terminations_are_interrupts() -> AbstractContextManager[None]:
-    """A context in which SIGTERM does what Ctrl-C does.
+    """A context in which SIGTERM raises Terminated, as Ctrl-C raises KeyboardInterrupt.
 
     Not under torchrun: a process that waits for others there could handle no signal.
     """
-    numbers = () if "WORLD_SIZE" in os.environ else (signal.SIGTERM,)
-    return _handle(signal.default_int_handler, *numbers)
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    return _handle(terminate, *(() if "WORLD_SIZE" in os.environ else (signal.SIGTERM,)))
 
 
 @contextmanager

@@ -256,5 +256,5 @@ def test_a_study_that_is_ready_is_begun(here, capsys, monkeypatch):
 def test_a_signal_is_one_line(capsys, monkeypatch, number):
     monkeypatch.setattr(lemmas, "all_lemmas", lambda: signal.raise_signal(number))
     usual = signal.getsignal(number)
-    assert call(capsys, "lemmas") == (130, "", "Stopped.\n")
+    assert call(capsys, "lemmas") == (128 + number, "", "Stopped.\n")
     assert signal.getsignal(number) is usual

@@ -124,7 +124,7 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path, capsys):
         assert line
     os.killpg(process.pid, signal.SIGTERM)
     text, _ = process.communicate(timeout=100)
-    assert process.returncode == 130, text
+    assert process.returncode == 143, text
     assert "Traceback" not in text
     wait_until_ended(workers)
     finish(capsys, tmp_path, *arguments)

@@ -4,6 +4,7 @@ import io
 import math
 import os
 import random
+import signal
 import sys
 from datetime import timedelta
 
@@ -13,7 +14,8 @@ from processes import PROGRAM
 from rich.console import Console
 
 from tangential_lab.cli.study import progress
-from tangential_lab.cli.study.progress import Display
+from tangential_lab.cli.study.progress import Display, interruptible
+from tangential_lab.errors import Terminated, terminations_are_interrupts
 
 
 @pytest.fixture
@@ -102,3 +104,26 @@ def first_output(*arguments):
 @pytest.mark.slow
 def test_a_terminal_shows_something_before_pytorch_is_loaded():
     assert first_output("list").startswith(b"Loading PyTorch ...")
+
+
+def study_that_receives(numbers, said):
+    with terminations_are_interrupts(), interruptible(lambda: said.append("stopping")) as stop:
+        for number in numbers:
+            signal.raise_signal(number)
+        assert stop.is_set()
+        raise KeyboardInterrupt  # as a study does, once its trials are saved
+
+
+@pytest.mark.parametrize(
+    ("numbers", "raised"),
+    [
+        ([signal.SIGINT], KeyboardInterrupt),
+        ([signal.SIGTERM], Terminated),
+        ([signal.SIGTERM, signal.SIGINT], Terminated),
+    ],
+)
+def test_the_first_signal_stops_a_study_and_decides_how_it_ends(numbers, raised):
+    said = []
+    with pytest.raises(KeyboardInterrupt) as caught:
+        study_that_receives(numbers, said)
+    assert (caught.type, said) == (raised, ["stopping"])

@@ -228,6 +228,6 @@ def _work_together(
             run_worker(*arguments, display.show, display.show_share)
         else:
             run_worker(*arguments)
-    leave_process_group()
-    if stop.is_set():
-        raise KeyboardInterrupt
+        leave_process_group()
+        if stop.is_set():
+            raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tangential_lab.errors import INTERRUPTS
+from tangential_lab.errors import INTERRUPTS, Terminated
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies import Plan, schedule, tuning
@@ -184,14 +184,19 @@ def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second one ends the command.
 
     A KeyboardInterrupt could interrupt the saving of a trial. `stopping` is called, too.
+
+    Raises:
+        Terminated: when the context ends, if the first signal was SIGTERM.
     """
     stop, usual = Event(), {s: signal.getsignal(s) for s in INTERRUPTS}
+    first: list[int] = []
 
     def restore() -> None:
         for number, handler in usual.items():
             signal.signal(number, handler)
 
-    def handle(*_: Any) -> None:
+    def handle(number: int, _: Any) -> None:
+        first.append(number)
         stop.set()
         stopping()
         restore()
@@ -200,5 +205,10 @@ def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
         signal.signal(number, handle)
     try:
         yield stop
+    except KeyboardInterrupt:
+        if signal.SIGTERM not in first:
+            raise
     finally:
         restore()
+    if signal.SIGTERM in first:
+        raise Terminated

@@ -16,6 +16,7 @@ from typing import Any
 from cyclopts.types import Port
 
 from tangential_lab.cli.study.location import DEFAULT_LOCATION, Location, study_errors
+from tangential_lab.errors import Terminated
 from tangential_lab.reports import error_page, page, report
 from tangential_lab.studies import Plan
 from tangential_lab.training import Records
@@ -48,8 +49,10 @@ def serve(load: Load, port: int = 0) -> None:
         print(f"{server.url} shows the study while it runs. Press Ctrl-C to stop.", flush=True)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             print()
+            if isinstance(error, Terminated):
+                raise
 
 
 class PageServer(ThreadingHTTPServer):
