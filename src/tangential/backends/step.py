@@ -208,16 +208,18 @@ class Totals:
 
 def _agreement(batch: Batch, us: Tensors, gs: Tensors) -> tuple[Tensors, Tensor]:
     """`us` with 0 where signs differ from `gs`; number of local elements kept [weights]."""
-    zero = batch.ws[0].new_zeros(())
+    zero = batch.ws[0].new_zeros((), dtype=torch.float64)
     if not us:
-        return us, zero.expand(len(batch.weights))
+        return us, zero.to(batch.ws[0].dtype).expand(len(batch.weights))
     kept, ones = maths.agreement(
         torch, *(torch.cat([x.reshape(-1) for x in xs]) for xs in (us, gs))
     )
     sizes = [u.numel() for u in us]
-    counts = batch.of_all([part.sum() for part in ones.split(sizes)])
+    # sums of ones, in one operation; float32 would count to 2**24 only
+    norms = torch._foreach_norm(list(ones.split(sizes)), 1, dtype=torch.float64)
+    counts = [zero if n is None else n for n in batch.of_all([*norms])]
     us = [part.view(u.shape) for part, u in zip(kept.split(sizes), us, strict=True)]
-    return us, torch.stack([zero if n is None else n for n in counts])
+    return us, torch.stack(counts).to(us[0].dtype)
 
 
 def _enlarged(batch: Batch, us: Tensors, counts: Tensor) -> tuple[Tensors, Tensor]:
