@@ -100,7 +100,7 @@ def finish(capsys, folder, *arguments):
 
 
 def test_ctrl_c_saves_the_running_trials_and_a_worker_continues(tmp_path, capsys):
-    arguments = (*SMALL, "--epochs", 15, "--out", tmp_path)
+    arguments = (*SMALL, "--epochs", 8, "--out", tmp_path)
     process = command(*arguments)
     assert first_trial(process).startswith(f"[  1/{TRIALS}]")
     os.killpg(process.pid, signal.SIGINT)
