@@ -86,6 +86,7 @@ def gone(*_, **__):
     raise StorageInternalError("the server is away")
 
 
+@pytest.mark.slow
 def test_a_retry_ends_soon_after_the_user_wants_to_stop(store):
     start = time.monotonic()
     store.stop = lambda: time.monotonic() > start + 1

@@ -117,6 +117,7 @@ def test_an_undamaged_study_is_reported(study, capsys):
         ("worker", lambda p: None, "plan is None, expected an object"),
     ],
 )
+@pytest.mark.slow
 def test_a_plan_of_another_version(command, change, words, study, capsys):
     change_plan(study, change)
     line = refused(capsys, command, "s")
@@ -152,6 +153,7 @@ def test_a_worker_needs_settings_that_a_page_does_not(study, capsys):
         ({"provenance": {}}, "record.provenance has no time"),
     ],
 )
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_damaged_record(change, words, study, capsys):
     store = Store(f"sqlite:///{study}", "s")
