@@ -8,6 +8,7 @@ import torch
 from oracle import Oracle
 from table import OUTCOMES, RULES, cases, close, every_rule, gradient, leaf, plans_of, usual
 
+from tangential import AdamP
 from tangential.backends.triton import TritonPlan
 
 # the interpreter computes with NumPy, which warns of values that are not finite; a GPU does not
@@ -231,3 +232,28 @@ def test_a_watcher_gets_the_sums_of_the_other_backends(cls):
     for a, b in zip((*ours.moments, ours.uu), (*theirs.moments, theirs.uu), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
     assert all(torch.equal(a, b) for a, b in zip(ours.gate, theirs.gate, strict=True))
+
+
+@every_rule
+def test_bytes_per_weight_where_the_guess_holds(cls, monkeypatch):
+    """What the kernels load and store, all tables included; AdamW moves 28 bytes, SGD 20."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    moved = []
+    for name, mask in (("create_masked_load", 1), ("create_masked_store", 2)):
+        original = getattr(InterpreterBuilder, name)
+
+        def counted(builder, pointers, *args, original=original, mask=mask, **options):
+            itemsize = pointers.get_element_ty().primitive_bitwidth // 8
+            moved.append(int(args[mask - 1].data.sum()) * itemsize)
+            return original(builder, pointers, *args, **options)
+
+        monkeypatch.setattr(InterpreterBuilder, name, counted)
+    param = leaf(torch.randn(128, 192))
+    param.grad = torch.randn_like(param)
+    param.grad -= (param.grad * param).sum(1, True) / param.square().sum(1, True) * param
+    optimizer = cls([param], fused=True, **usual(cls))
+    optimizer.step()
+    moved.clear()
+    optimizer.step()
+    assert 20 < sum(moved) / param.numel() <= (32 if cls is AdamP else 24)
