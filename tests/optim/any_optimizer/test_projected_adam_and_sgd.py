@@ -1,4 +1,4 @@
-"""project(Adam) is AdamP, and project(SGD) is SGDP, after each of 24 steps."""
+"""project(Adam) is AdamP, and project(SGD) is SGDP, after each of 50 steps."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ VARIANTS = [
 ]
 
 
-def distance(rule, inner, options, steps=24):
+def distance(rule, inner, options, steps=50):
     """The largest relative distance from AdamP or SGDP, and what the gate decided."""
     weights = [torch.randn(shape, dtype=torch.float64) for shape in SHAPES]
     ours, theirs = ([leaf(w.clone()) for w in weights] for _ in range(2))
