@@ -23,3 +23,12 @@ def test_no_register_spills(form, architecture):
     for kernel in ("guess", "advance", "judge", "amend") if usual else ("advance", "amend"):
         found = gpu_static.needs(kernel, gpu_static.FORMS[form], architecture)
         assert found.spilt_bytes == 0, (kernel, found)
+
+
+@pytest.mark.slow
+def test_no_register_spills_around_other_optimizers():
+    import gpu_static
+
+    for names in (("changes", "measure"), ("linear rules", "amend_changes")):  # the largest
+        found = gpu_static.needs_around(names[1], 80, **gpu_static.AROUND[names])
+        assert found.spilt_bytes == 0, (names, found)
