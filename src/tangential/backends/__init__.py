@@ -85,10 +85,11 @@ def described() -> str:
     fused = f"no: {native.reason()}"
     if native.kernel is not None:
         fused = f"yes, with {native.kernel.instruction_sets[0]}: the default on the CPU"
+    threads = torch.get_num_threads()
     return (
         f"native   {fused}\n"
         "foreach  yes: the default on other devices, and without native\n"
         "eager    yes: the reference, with the least memory\n"
         f"(tangential {version('tangential')}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads)"
+        f"{threads} thread{'' if threads == 1 else 's'})"
     )
