@@ -4,7 +4,7 @@
     python bench/gpu_static.py 90         one of them
 
 Per kernel: registers of a thread, bytes that spill from registers to memory (0 is wanted), and
-shared memory.
+shared memory. Then the bytes per weight that a step moves: gpu_bytes.py counts them.
 """
 
 import re
@@ -124,6 +124,8 @@ def main() -> None:
                 f"sm_{architecture:<4} {title:28} {name:13} {found.registers:4} registers, "
                 f"{found.spilt_bytes} bytes spilt, {found.shared_bytes} bytes shared"
             )
+    # in a process of its own, because Triton chooses its interpreter when it is imported
+    subprocess.run([sys.executable, Path(__file__).with_name("gpu_bytes.py")], check=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ starts it.
 """
 
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,6 +41,8 @@ def only_if_needed(patch):
 
 
 if INTERPRETED:
+    sys.path.append(str(Path(__file__).parents[3] / "bench"))
+
     import triton.language as tl
     from triton.runtime import interpreter
 

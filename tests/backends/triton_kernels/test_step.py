@@ -2,6 +2,7 @@
 
 import copy
 
+import gpu_bytes
 import numpy as np
 import pytest
 import torch
@@ -235,25 +236,6 @@ def test_a_watcher_gets_the_sums_of_the_other_backends(cls):
 
 
 @every_rule
-def test_bytes_per_weight_where_the_guess_holds(cls, monkeypatch):
-    """What the kernels load and store, all tables included; AdamW moves 28 bytes, SGD 20."""
-    from triton.runtime.interpreter import InterpreterBuilder
-
-    moved = []
-    for name, mask in (("create_masked_load", 1), ("create_masked_store", 2)):
-        original = getattr(InterpreterBuilder, name)
-
-        def counted(builder, pointers, *args, original=original, mask=mask, **options):
-            itemsize = pointers.get_element_ty().primitive_bitwidth // 8
-            moved.append(int(args[mask - 1].data.sum()) * itemsize)
-            return original(builder, pointers, *args, **options)
-
-        monkeypatch.setattr(InterpreterBuilder, name, counted)
-    param = leaf(torch.randn(128, 192))
-    param.grad = torch.randn_like(param)
-    param.grad -= (param.grad * param).sum(1, True) / param.square().sum(1, True) * param
-    optimizer = cls([param], fused=True, **usual(cls))
-    optimizer.step()
-    moved.clear()
-    optimizer.step()
-    assert 20 < sum(moved) / param.numel() <= (32 if cls is AdamP else 24)
+def test_bytes_per_weight_where_the_guess_holds(cls):
+    """AdamW moves 28 bytes, SGD 20."""
+    assert 20 < gpu_bytes.bytes_per_weight(cls, 128, 192) <= (32 if cls is AdamP else 24)
