@@ -189,7 +189,7 @@ def exit_on_interrupt() -> AbstractContextManager[None]:
             os.write(2, b"Stopped.\n")
         os._exit(SIGNALLED + number)
 
-    return _handle(exit_now, *INTERRUPTS)
+    return handled_by(exit_now, *INTERRUPTS)
 
 
 def children_ignore_interrupts() -> AbstractContextManager[None]:
@@ -198,7 +198,7 @@ def children_ignore_interrupts() -> AbstractContextManager[None]:
     A process inherits the list of ignored signals. (It also inherits the blocked signals, but
     multiprocessing's resource tracker unblocks them.)
     """
-    return _handle(signal.SIG_IGN, *INTERRUPTS)
+    return handled_by(signal.SIG_IGN, *INTERRUPTS)
 
 
 def terminations_are_interrupts() -> AbstractContextManager[None]:
@@ -210,20 +210,25 @@ def terminations_are_interrupts() -> AbstractContextManager[None]:
     def terminate(*_: object) -> None:
         raise Terminated
 
-    return _handle(terminate, *(() if "WORLD_SIZE" in os.environ else (signal.SIGTERM,)))
+    return handled_by(terminate, *(() if "WORLD_SIZE" in os.environ else (signal.SIGTERM,)))
 
 
 @contextmanager
-def _handle(handler: signal.Handlers | Callable[..., None], *numbers: int) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # other threads cannot
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
+def handled_by(handler: signal.Handlers | Callable[..., None], *numbers: int) -> Iterator[None]:
+    """A context in which `handler` handles these signals, except those that are ignored.
+
+    Only the main thread can handle signals, and Python cannot restore a handler written in C.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    usual = {number: signal.getsignal(number) for number in numbers if is_main}
+    before = {n: old for n, old in usual.items() if old not in (None, signal.SIG_IGN)}
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, usual in before.items():
-            signal.signal(number, usual)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _stdout_works() -> bool:

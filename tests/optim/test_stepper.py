@@ -179,6 +179,30 @@ def test_options_are_checked_again_only_if_a_value_may_have_changed():
     assert torch.equal(param, moved)
 
 
+def test_a_hook_that_a_closure_adds_is_called():
+    param, seen = leaf(torch.ones(2, 2)), []
+    param.grad = torch.ones(2, 2)
+    optimizer = AdamP([param])
+    optimizer.step()
+    optimizer.step(lambda: optimizer.register_step_post_hook(lambda *_: seen.append("called")))
+    assert seen == ["called"]
+
+
+def test_a_step_that_a_subclass_has_decorated_stays_decorated():
+    class Own(AdamP):
+        calls = 0
+
+        def step(self, closure=None):
+            Own.calls += 1
+            return super().step(closure)
+
+        step.hooked = True
+        step.__wrapped__ = AdamP.step
+
+    Own([leaf(torch.ones(2, 2))]).step()
+    assert Own.calls == 1
+
+
 def test_a_step_tells_profilers_and_global_hooks():
     """Only then does it call torch's wrapper, which costs as much as a small step."""
     param = leaf(torch.ones(2, 2))

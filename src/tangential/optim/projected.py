@@ -153,10 +153,10 @@ class Projected(Optimizer):
 
         For a small weight, it takes longer than the step.
         """
+        before: Any = type(self).step
         super()._patch_step_function()
-        step: Any = type(self).step
-        if hasattr(step, "__wrapped__") and not hasattr(step, "wrapper"):
-            type(self).step = _wrapped_if_needed(step)
+        if type(self).step is not before:
+            type(self).step = _wrapped_if_needed(type(self).step)
 
     def resolved(self, group: Group) -> StepOptions:
         """The options of one of the groups, checked, as a step takes them."""
@@ -189,7 +189,9 @@ def _wrapped_if_needed(wrapper: Any) -> Any:
     @wraps(wrapper)  # also copies `hooked`, so torch does not wrap it again
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
         is_needed = (
-            torch.compiler.is_compiling()
+            args  # a closure, which may add hooks
+            or kwargs
+            or torch.compiler.is_compiling()
             or autograd.profiler._is_profiler_enabled
             or self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
@@ -198,9 +200,7 @@ def _wrapped_if_needed(wrapper: Any) -> Any:
         )
         return (wrapper if is_needed else wrapper.__wrapped__)(self, *args, **kwargs)
 
-    result: Any = step
-    result.wrapper = wrapper
-    return result
+    return step
 
 
 @cache

@@ -258,3 +258,13 @@ def test_a_signal_is_one_line(capsys, monkeypatch, number):
     usual = signal.getsignal(number)
     assert call(capsys, "lemmas") == (128 + number, "", "Stopped.\n")
     assert signal.getsignal(number) is usual
+
+
+def test_an_ignored_signal_stays_ignored():
+    usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with errors.terminations_are_interrupts():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, usual)

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 from datetime import timedelta
+from threading import Thread
 
 import made_study as made
 import pytest
@@ -127,3 +128,16 @@ def test_the_first_signal_stops_a_study_and_decides_how_it_ends(numbers, raised)
     with pytest.raises(KeyboardInterrupt) as caught:
         study_that_receives(numbers, said)
     assert (caught.type, said) == (raised, ["stopping"])
+
+
+def test_a_study_may_run_in_a_thread_which_handles_no_signals():
+    seen = []
+
+    def run():
+        with interruptible(lambda: None) as stop:
+            seen.append(stop.is_set())
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [False]

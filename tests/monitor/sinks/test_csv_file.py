@@ -104,6 +104,22 @@ def test_a_part_of_a_row_within_a_file_hides_no_later_row(part, why, tmp_path):
         assert same(rows(path), expected(0, 1))
 
 
+@pytest.mark.parametrize(
+    "end", [b'4,"c,d",1.0', b'4,"c",1.0\n', b'4,"c,d",1,,,,,,,,,,,,,,,,,,,,,,,\n']
+)
+def test_rows_between_two_quotation_marks_are_not_lost(end, tmp_path):
+    path = tmp_path / "run.csv"
+    log(sinks.csv(path), 0)
+    log(sinks.csv(path), 1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:2], b'1,"a,b\n', *lines[2:], end])
+    path.write_bytes(damaged)
+    for use in (sinks.csv, rows):
+        with pytest.raises(ValueError, match=r"row 3 .*mark in it is never closed"):
+            use(path)
+    assert path.read_bytes() == damaged
+
+
 @pytest.mark.parametrize("length", [0, 3, 40])
 def test_a_file_that_ends_within_its_heading_is_restarted(length, tmp_path):
     path = tmp_path / "run.csv"

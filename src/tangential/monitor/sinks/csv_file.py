@@ -112,8 +112,9 @@ def read_csv(path: Path) -> Iterator[Row]:
 
 
 def _has_row(record: list[str]) -> bool:
-    """Whether the last cell, which is not complete, contains a whole row."""
-    return any(line.count(",") >= len(FIELDS) - 1 for line in record[-1].splitlines())
+    """Whether a cell contains a whole row, because a quotation mark before it is never closed."""
+    parts = (line for cell in record if "\n" in cell for line in cell.splitlines())
+    return any(line.count(",") >= len(FIELDS) - 1 for line in parts)
 
 
 def _rows_with_ends(path: Path) -> Iterator[tuple[Row, int]]:
@@ -136,9 +137,9 @@ def _rows_with_ends(path: Path) -> Iterator[tuple[Row, int]]:
         try:
             for record in filter(None, records):  # an editor may leave blank lines
                 end, short = file.tell(), len(record) < len(FIELDS)  # short: ends within a label
+                if _has_row(record):
+                    raise csv.Error("a quotation mark in it is never closed")
                 if (short or not complete) and next(records, None) is None:
-                    if _has_row(record):
-                        raise csv.Error("a quotation mark in it is never closed")
                     note = f"{path}: the last line is cut off and was left out"
                     warnings.warn(note, stacklevel=2)
                     return

@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Event
 from typing import Any
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tangential_lab.errors import INTERRUPTS, Terminated
+from tangential_lab.errors import INTERRUPTS, Terminated, handled_by
 from tangential_lab.names import label
 from tangential_lab.reports import score, setting, settings
 from tangential_lab.studies import Plan, schedule, tuning
@@ -188,27 +188,21 @@ def interruptible(stopping: Callable[[], None]) -> Iterator[Event]:
     Raises:
         Terminated: when the context ends, if the first signal was SIGTERM.
     """
-    stop, usual = Event(), {s: signal.getsignal(s) for s in INTERRUPTS}
+    stop, usual = Event(), ExitStack()
     first: list[int] = []
-
-    def restore() -> None:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
     def handle(number: int, _: Any) -> None:
         first.append(number)
         stop.set()
         stopping()
-        restore()
+        usual.close()
 
-    for number in usual:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    except KeyboardInterrupt:
-        if signal.SIGTERM not in first:
-            raise
-    finally:
-        restore()
+    with usual:
+        usual.enter_context(handled_by(handle, *INTERRUPTS))
+        try:
+            yield stop
+        except KeyboardInterrupt:
+            if signal.SIGTERM not in first:
+                raise
     if signal.SIGTERM in first:
         raise Terminated

@@ -77,9 +77,12 @@ def start(target: Callable[..., None], *arguments: Any) -> Child:
 def _main(target: Callable[..., None], arguments: tuple[Any, ...], messages: Any) -> None:
     os.set_inheritable(messages.fileno(), False)  # exec closes it, which tells the parent
     for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)  # unlike SIG_IGN, not inherited by programs it starts
     Thread(target=_end_with_parent, daemon=True).start()
     target(*arguments, messages)
+
+
+def _ignore(*_: Any) -> None: ...
 
 
 def _end_with_parent() -> None:
